@@ -1,0 +1,24 @@
+#!/bin/sh
+# Make a virtual environment (first argument) and install this project into it with extras (second argument).
+set -eu
+venv=$1
+extras=$2
+
+if [ ! -x "$venv/bin/python" ]; then
+  for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then found=$python; break; fi
+  done
+  if [ -z "${found:-}" ]; then
+    echo "taskapi_jupyter needs Python 3.10 or newer; install one, or name it: make PYTHON=/path/to/python3" >&2
+    exit 1
+  fi
+  if ! "$found" -c 'import ensurepip, venv' 2>/dev/null; then
+    version=$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    echo "This Python lacks venv. On Debian and Ubuntu: sudo apt-get install python$version-venv" >&2
+    exit 1
+  fi
+  echo "making $venv with $("$found" --version)"
+  "$found" -m venv "$venv" || { rm -rf "$venv"; exit 1; }
+fi
+echo "installing taskapi_jupyter[$extras]"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"

@@ -1,0 +1,37 @@
+"""Cortex's TaskAPI for Jupyter. What Jupyter and IPython look for is here; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .contract import TaskAPI
+
+
+def connect(env: str | None = None) -> TaskAPI:
+    """Return the :class:`~taskapi_jupyter.contract.TaskAPI` of an environment (default: ``local``)."""
+    from .environments import connect as _connect
+
+    return _connect(env)
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Register the magics: ``%load_ext taskapi_jupyter``."""
+    from .magics import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Take the magics back."""
+    from .magics import unload
+
+    unload(ipython)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    from .server.app import TaskAPIApp
+
+    return [{"module": "taskapi_jupyter", "app": TaskAPIApp}]

@@ -1,0 +1,52 @@
+"""``config.yaml`` of a home: limits that hold whoever starts a supervisor. Read here, kept in the store for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from .errors import BadRequest
+from .spec import parse_bytes, parse_cpu
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``config.yaml`` may say; None: this machine's own figure."""
+
+    cpus: str | float | int | None = None  # cores, or a quantity such as 1500m
+    mem: str | int | None = None  # bytes, or a quantity such as 8Gi
+    gpus: int | None = None
+    stop_grace: float = 10.0  # seconds between TERM and KILL
+    log_max_bytes: str | int = 64 << 20  # 0: no bound
+    keep_jobs: int | None = None
+    keep_days: float | None = None
+    environ: list[str] = []  # more variables that a task gets from the kernel that deploys
+
+    def limits(self) -> dict[str, Any]:
+        """Return the limits as the supervisor takes them: thousandths of cores, bytes, seconds."""
+        return {
+            "cpus": None if self.cpus is None else parse_cpu(self.cpus),
+            "mem": None if self.mem is None else parse_bytes(self.mem),
+            "gpus": self.gpus,
+            "stop_grace": self.stop_grace,
+            "log_max_bytes": parse_bytes(self.log_max_bytes) if self.log_max_bytes else 0,
+        }
+
+
+def read(path: Path) -> Config:
+    """Read the file; an absent one says nothing. Raise :class:`BadRequest` with the file and what is wrong in it."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return Config()
+    try:
+        config = msgspec.convert(yaml.safe_load(text) or {}, Config)
+        for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
+            if (getattr(config, name) or 0) < 0:
+                raise BadRequest(f"{name} must not be negative")
+        config.limits()
+    except (yaml.YAMLError, msgspec.ValidationError, BadRequest, UnicodeDecodeError) as error:
+        raise BadRequest(f"{path}: {error}") from None
+    return config

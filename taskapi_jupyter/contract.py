@@ -1,0 +1,374 @@
+"""The wire model: a msgspec Struct for every body, and the protocols that both ends are written against.
+
+Facts of the wire are Cortex's (tags v0.28.0 and v0.42.0); docs/contract.md has the differences. Times are RFC 3339
+text in UTC with microseconds and ``Z``; sizes and offsets are bytes; ``timeout`` is whole seconds since submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, overload
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from .errors import BadRequest, TooLarge
+from .states import JobCode
+
+if TYPE_CHECKING:
+    from .jobs import Job, JobList
+
+MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
+KIND = "TaskAPI"
+
+Timeout = Annotated[int, Meta(ge=1, le=10**9)]
+
+T = TypeVar("T")
+
+
+class Body(msgspec.Struct, omit_defaults=False):
+    """Base of all bodies: what is ``UNSET`` is left out on the wire."""
+
+
+class Submission(Body):
+    """``POST tasks/{api}``; keys that are not known are ignored, ``null`` is as good as absent."""
+
+    config: dict[str, Any] | None = None
+    timeout: Timeout | None = None
+    workers: Literal[1] | None = 1
+    notebook: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class Progress(Body):
+    """What the task last said with ``progress(done, total, message)``."""
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+class WorkerCounts(Body):
+    """Cortex counts workers by state; here there is one."""
+
+    pending: int | UnsetType = UNSET
+    ready: int | UnsetType = UNSET
+
+
+class JobSpec(Body, kw_only=True):
+    """The answer to a submission."""
+
+    job_id: str
+    api_name: str
+    kind: str = KIND
+    workers: int = 1
+    config: dict[str, Any] | None = None
+    api_id: str = ""
+    timeout: int | None = None
+    created_time: str | UnsetType = UNSET
+    spec_id: str | UnsetType = UNSET
+
+
+class JobStatus(JobSpec, kw_only=True):
+    """A job as every reader sees it. ``start_time`` and ``end_time`` are left out until they are."""
+
+    status: str
+    start_time: str | UnsetType | None = UNSET
+    end_time: str | UnsetType | None = UNSET
+    worker_counts: dict[str, Any] | UnsetType | None = UNSET
+    notebook: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    exit_code: int | UnsetType = UNSET
+    progress: Progress | UnsetType = UNSET
+
+    @property
+    def code(self) -> JobCode:
+        """Return the status as a :class:`JobCode`, whichever version wrote it."""
+        return JobCode.read(self.status)
+
+
+class JobResponse(Body):
+    """``GET tasks/{api}?jobID=``."""
+
+    job_status: JobStatus
+    endpoint: str | None = None
+    api_spec: dict[str, Any] = {}
+
+
+class Metadata(Body):
+    name: str
+    kind: str = KIND
+    id: str = ""
+    last_updated: int = 0  # seconds since the epoch, as in Cortex
+
+
+class APIVersion(Body):
+    api_id: str
+    last_updated: int = 0
+
+
+class API(Body, kw_only=True):
+    """A deployed task API: an element of ``GET get`` and of ``GET get/{api}``."""
+
+    spec: dict[str, Any] | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    endpoint: str | None = None
+    task_job_statuses: list[JobStatus] = []
+    api_versions: list[APIVersion] | UnsetType = UNSET
+
+    @property
+    def name(self) -> str:
+        """Return the API's name, from whichever part the server sent."""
+        if self.metadata:
+            return self.metadata.name
+        return str(self.spec["name"]) if self.spec else ""
+
+    @property
+    def api_id(self) -> str:
+        """Return the id of the version that this describes."""
+        if self.metadata:
+            return self.metadata.id
+        return str(self.spec.get("id", "")) if self.spec else ""
+
+    def __repr__(self) -> str:
+        from .display import api_text
+
+        return api_text(self)
+
+    def _repr_html_(self) -> str:
+        from .display import api_html
+
+        return api_html(self)
+
+
+class DeployRequest(Body, kw_only=True):
+    """JSON body of ``POST deploy``: one API with what its task needs to be started later.
+
+    ``source`` is the text of the file at ``definition.path``; ``pickle`` a callable by cloudpickle; ``python``, ``cwd``
+    and ``environ`` the interpreter, the folder and the variables of the kernel that deploys.
+    """
+
+    spec: dict[str, Any]
+    source: str | None = None
+    pickle: bytes | None = None  # base64 on the wire
+    python: str | None = None
+    cwd: str | None = None
+    environ: dict[str, str] | None = None
+
+
+class DeployedAPI(Body):
+    spec: dict[str, Any]
+    endpoint: str | None = None
+
+
+class DeployResult(Body):
+    """One element of the answer to a deploy. ``warnings`` also stand in ``message``, a line each."""
+
+    api: DeployedAPI | None = None
+    message: str = ""
+    error: str = ""
+    warnings: list[str] | UnsetType = UNSET
+
+
+class Message(Body):
+    message: str
+
+
+class ErrorBody(Body):
+    kind: str
+    message: str
+
+
+class JobsPage(Body):
+    """``GET jobs``: newest first; ``next_cursor`` is null on the last page."""
+
+    jobs: list[JobStatus]
+    next_cursor: str | None = None
+
+
+class FileEntry(Body):
+    path: str  # relative to the job's files, with forward slashes
+    size: int
+    modified: str
+
+
+class FilesResponse(Body):
+    files: list[FileEntry]
+
+
+class Environment(Body):
+    name: str
+    provider: str
+
+
+class EnvironmentsResponse(Body):
+    default_environment: str
+    environments: list[Environment]
+
+
+class LogChunk(msgspec.Struct, frozen=True):
+    """Bytes of a job's log. Offsets count what the task wrote, whether it was kept or not.
+
+    ``offset`` is where ``data`` begins in what was written, ``next`` where to go on, ``size`` all that was written.
+    A line of ours that says what was dropped may stand in ``data`` and counts for nothing.
+    """
+
+    data: bytes
+    offset: int
+    next: int
+    size: int
+
+
+def decode(body: bytes | str, type_: type[T]) -> T:
+    """Decode a JSON body; raise :class:`BadRequest` with the field's path (``$.timeout``) where it does not fit."""
+    if len(body) > MAX_BODY:
+        raise TooLarge(f"the body is larger than {MAX_BODY} bytes (10 MiB)")
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"malformed body: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+
+
+def convert(value: Any, type_: type[T]) -> T:
+    """Convert decoded JSON into a Struct, with the errors of :func:`decode`."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"malformed body: {error}") from None
+
+
+def submit_answer(status: JobStatus) -> JobSpec:
+    """Cut a job's status down to the answer that a submission gets."""
+    return JobSpec(**{field: getattr(status, field) for field in JobSpec.__struct_fields__})
+
+
+def passed_on(raw: Mapping[str, Any], body: Body) -> dict[str, Any]:
+    """Return a body as JSON values, with the fields of ``raw`` (as it was read) that this contract does not know."""
+    known: dict[str, Any] = msgspec.to_builtins(body)
+    for key, value in raw.items():
+        inner = getattr(body, key, None)
+        if key not in known:
+            known[key] = value
+        elif isinstance(value, Mapping) and isinstance(inner, Body):
+            known[key] = passed_on(value, inner)
+        elif isinstance(value, list) and isinstance(inner, list) and len(value) == len(inner):
+            known[key] = [
+                passed_on(one, its) if isinstance(one, Mapping) and isinstance(its, Body) else one
+                for one, its in zip(value, inner, strict=True)
+            ]
+    return known
+
+
+def encode(value: Any) -> bytes:
+    """Encode a Struct, or plain values, as JSON."""
+    return msgspec.json.encode(value)
+
+
+class TaskAPI(Protocol):
+    """What magics, panel and terminal are handed: an environment, whatever stands behind it.
+
+    ``job`` arguments take a :class:`~taskapi_jupyter.jobs.Job` or an id. All methods raise
+    :class:`~taskapi_jupyter.errors.TaskAPIError`.
+    """
+
+    environment: str
+    provider: str
+
+    def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
+        """Deploy a file, a specification or a callable; options are those of ``deployment.prepare``."""
+
+    def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
+        """Deploy one prepared API."""
+
+    def submit(
+        self,
+        api: str,
+        config: Mapping[str, Any] | None = None,
+        timeout: int | None = None,
+        *,
+        notebook: str | None = None,
+    ) -> Job:
+        """Start a job; it is on disk when this returns."""
+
+    @overload
+    def get(self) -> list[API]: ...
+    @overload
+    def get(self, api: str) -> API: ...
+    @overload
+    def get(self, api: str, job_id: str) -> Job: ...
+    def get(self, api: str | None = None, job_id: str | None = None) -> list[API] | API | Job:
+        """Return all APIs, one API with its recent jobs, or one job."""
+
+    def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
+        """Return one job as the wire has it."""
+
+    def jobs(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> JobList:
+        """Return jobs, newest first; ``next_cursor`` of the list goes on."""
+
+    def stop(self, job: Job | str) -> str:
+        """Stop a job and return what the server says once nothing of it is left."""
+
+    def delete(self, api: str) -> str:
+        """Delete an API; its jobs in progress are stopped."""
+
+    def forget(self, job: Job | str) -> str:
+        """Delete an ended job, its log, result and files."""
+
+    def rerun(self, job: Job | str) -> Job:
+        """Submit a job's config and timeout again, to the API as it is now."""
+
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """Return part of the log; a negative offset counts from the end."""
+
+    @overload
+    def logs(self, job: Job | str, tail: int | None = None) -> str: ...
+    @overload
+    def logs(self, job: Job | str, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
+    def logs(
+        self, job: Job | str, tail: int | None = None, follow: bool = False
+    ) -> str | Iterator[str]:
+        """Return the log, or its last ``tail`` lines; or an iterator of lines until the job has ended."""
+
+    def result(self, job: Job | str) -> Any:
+        """Return what the task returned; :class:`~taskapi_jupyter.errors.NotFound` where there is nothing."""
+
+    def files(self, job: Job | str) -> list[FileEntry]:
+        """List what the task left in its output folder."""
+
+    def read_file(self, job: Job | str, path: str) -> bytes:
+        """Return one of those files."""
+
+
+class Engine(Protocol):
+    """Code that starts, observes and stops jobs for a provider whose jobs stand in our own store.
+
+    Jobs are plain rows (``store.Row``): an engine is used by the supervisor, which imports no msgspec. An engine never
+    writes the store; what it saw end, it hands out once, from ``ended``.
+    """
+
+    def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the jobs that an earlier supervisor marked running; start what has provably not begun."""
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Start a job that is marked running."""
+
+    def stop(self, job_id: str) -> None:
+        """Ask a job to stop; it ends with an outcome like any other."""
+
+    def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the jobs that ended since the last call, with their outcomes."""
+
+    def filenos(self) -> list[int]:
+        """Return descriptors that turn readable when ``ended`` may have something new."""
+
+    def interval(self) -> float | None:
+        """Return after how many seconds ``ended`` wants to be asked even if nothing turned readable."""

@@ -1,0 +1,168 @@
+"""How times, sizes and foreign text are put into words. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$")
+
+
+def clean(text: object, limit: int | None = None) -> str:
+    """Return text on one line, with what a terminal would obey (escapes, direction marks) spelt out.
+
+    Any run of whitespace becomes one space. ``limit`` cuts, in columns, ending in ``…``.
+    """
+    words = str(text)
+    if limit is not None:
+        words = words[: 4 * limit + 64]  # what is cut off anyway need not be looked at
+    words = " ".join(words.split())
+    if not words.isprintable():
+        words = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return words if limit is None else cut(words, limit)
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def cut(text: str, limit: int) -> str:
+    """Cut a text to a number of columns; what was cut ends in ``…``."""
+    if columns(text) <= limit:
+        return text
+    room, kept = limit - 1, []
+    for character in text:
+        room -= columns(character)
+        if room < 0:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…" if limit > 0 else ""
+
+
+def moment(text: object) -> datetime | None:
+    """Read an RFC 3339 time; what is absent or can't be read is None. A time without a zone is UTC."""
+    found = _TIME.match(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    day, clock, fraction, zone = found.groups()
+    microseconds = ((fraction or ".")[1:] + "000000")[:6]  # a cluster sends nanoseconds
+    zone = "+00:00" if zone in (None, "Z", "z") else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+    try:
+        return datetime.fromisoformat(f"{day}T{clock}.{microseconds}{zone}")
+    except ValueError:
+        return None
+
+
+def utc_now() -> datetime:
+    """Return the time, aware of its zone."""
+    return datetime.now(timezone.utc)
+
+
+def local(time: datetime, now: datetime | None = None) -> str:
+    """Return a time by this machine's clock: the time of today, a day with it otherwise."""
+    here, today = time.astimezone(), (now or utc_now()).astimezone()
+    if here.date() == today.date():
+        return f"{here:%H:%M:%S}"
+    if here.year == today.year:
+        return f"{here:%b} {here.day}, {here:%H:%M}"
+    return f"{here:%Y-%m-%d %H:%M}"
+
+
+def utc(time: datetime) -> str:
+    """Return a time in UTC, in full."""
+    return f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def duration(seconds: float | None) -> str:
+    """Put a span of time into few words: ``0.42 s``, ``7.1 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    seconds = max(seconds, 0.0)
+    if seconds < 9.95:
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = whole // 60
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = minutes // 60
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def age(time: datetime | None, now: datetime | None = None) -> str:
+    """Say how long ago something was, roughly: ``just now``, ``5 min ago``, ``3 d ago``."""
+    if time is None:
+        return ""
+    span = (now or utc_now()) - time
+    if span < timedelta(seconds=5):
+        return "just now"
+    seconds = int(span.total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return ""
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    if count is None:
+        return ""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
+
+
+def number(value: float) -> str:
+    """Return a count as people write it: ``3``, ``0.25``, ``1200``."""
+    whole = abs(value) < 1e15 and value == int(value)
+    return str(int(value)) if whole else f"{value:.4g}"
+
+
+def short_json(value: Any, limit: int = 80) -> str:
+    """Return a JSON value on one line; nothing for an absent or empty one."""
+    if value is None or value == {}:
+        return ""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)
+    except (ValueError, TypeError, RecursionError):
+        text = repr(value)
+    return clean(text, limit)
+
+
+def terminal_width() -> int:
+    """Return how wide a text table may be."""
+    return max(shutil.get_terminal_size((120, 24)).columns, 40)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Align rows under their heads, without columns that nobody filled; the widest give way to ``width``."""
+    width = terminal_width() if width is None else width
+    kept = [i for i, head in enumerate(heads) if any(row[i] for row in rows)] or list(range(len(heads)))
+    lines = [[heads[i] for i in kept], *([row[i] for i in kept] for row in rows)]
+    widths = [max(columns(line[i]) for line in lines) for i in range(len(kept))]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    padded = [[_pad(cell, room) for cell, room in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+def _pad(text: str, room: int) -> str:
+    text = cut(text, room)
+    return text + " " * (room - columns(text))

@@ -1,0 +1,122 @@
+"""Views for terminals: aligned, cut to the terminal's width, nothing in them that a terminal obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from taskapi_jupyter.states import IN_PROGRESS
+
+from .formats import age, clean, cut, duration, local, short_json, table, terminal_width, utc_now
+from .words import (
+    api_facts,
+    busy,
+    created,
+    fraction,
+    job_facts,
+    latest_job,
+    note,
+    progress_words,
+    result_lines,
+    spans_of,
+    times,
+    took,
+    updated,
+)
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus
+
+
+def jobs_text(jobs: Iterable[JobStatus], more: bool = False) -> str:
+    """Return a table of jobs as wide as the terminal."""
+    now, rows = utc_now(), []
+    for job in jobs:
+        when = created(job)
+        rows.append(
+            (
+                clean(job.job_id),
+                clean(job.api_name, 40),
+                job.code.label,
+                local(when, now) if when else "",
+                duration(took(job, now)),
+                note(job, 60),
+                short_json(job.config, 60),
+            )
+        )
+    if not rows:
+        return "no jobs"
+    text = table(("job", "api", "status", "submitted", "took", "note", "config"), rows)
+    return text + "\n(there are older ones)" if more else text
+
+
+def job_text(record: JobStatus, endpoint: str | None = None) -> str:
+    """Return one job, a line for each thing that is known."""
+    now = utc_now()
+    facts = [
+        ("status", record.code.label),
+        ("progress", progress_words(record.progress or None, 80)),
+        *((head, local(time, now)) for head, time in times(record)),
+        ("took", duration(took(record, now))),
+        *job_facts(record, endpoint),
+    ]
+    return _facts_text(f"job {clean(record.job_id)} of {clean(record.api_name)}", facts)
+
+
+def api_text(api: API) -> str:
+    """Return one API with its recent jobs."""
+    text = _facts_text(clean(api.name), api_facts(api))
+    return f"{text}\n\n{jobs_text(api.task_job_statuses)}"
+
+
+def apis_text(apis: Iterable[API]) -> str:
+    """Return a table of APIs."""
+    rows = []
+    for api in apis:
+        latest = latest_job(api)
+        rows.append(
+            (
+                clean(api.name, 63),
+                busy(api),
+                f"{latest.code.label} {clean(latest.job_id)}" if latest else "",
+                age(updated(api)),
+                clean(api.endpoint or ""),
+            )
+        )
+    heads = ("api", "in progress", "latest job", "deployed", "endpoint")
+    return table(heads, rows) if rows else "no task APIs are deployed"
+
+
+def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -> str:
+    """Return what a deploy did, with warnings on lines of their own."""
+    lines = []
+    for result in results:
+        message, its = result_lines(result)
+        lines += [f"error: {message}" if result.error else message, *(f"  warning: {text}" for text in its)]
+    return "\n".join([*lines, *(f"  warning: {clean(text)}" for text in warnings)])
+
+
+def environments_text(environments: Iterable[Environment], default: str) -> str:
+    """Return a table of environments; ``*`` marks the default one."""
+    rows = [("*" if e.name == default else "", clean(e.name), clean(e.provider)) for e in environments]
+    return table(("", "environment", "provider"), rows) if rows else "no environments"
+
+
+def progress_text(record: JobStatus, now: datetime | None = None, width: int | None = None) -> str:
+    """Return a waiting job on one line, with a bar where the task says how far it is."""
+    done = fraction(record.progress or None)
+    bar = "" if done is None or record.code not in IN_PROGRESS else f"[{'#' * int(done * 20):<20}]"
+    parts = [
+        record.code.label,
+        f"{clean(record.api_name, 30)} {clean(record.job_id)}",
+        bar,
+        *spans_of(record, now),
+    ]
+    line = "  ".join(part for part in parts if part)
+    return cut(line, (terminal_width() if width is None else width) - 1)
+
+
+def _facts_text(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    width = max((len(head) for head, text in facts if text), default=0)
+    return "\n".join([title, *(f"  {head:<{width}}  {text}" for head, text in facts if text)])

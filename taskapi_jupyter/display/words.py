@@ -1,0 +1,154 @@
+"""What there is to say about a job, an API or a deploy, before it is put into text or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from taskapi_jupyter.states import IN_PROGRESS, JobCode
+
+from .formats import clean, duration, moment, number, short_json, utc_now
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.contract import API, DeployResult, JobStatus, Progress
+
+
+def created(record: JobStatus) -> datetime | None:
+    """Return when a job was submitted; Cortex's clusters call that ``start_time``."""
+    return moment(record.created_time) or moment(record.start_time)
+
+
+def took(record: JobStatus, now: datetime | None = None) -> float | None:
+    """Return the seconds that a job ran, so far or in all; None where it did not start."""
+    start, end = moment(record.start_time), moment(record.end_time)
+    if start is None or (end is None and record.code not in IN_PROGRESS):
+        return None
+    return max(((end or now or utc_now()) - start).total_seconds(), 0.0)
+
+
+def fraction(progress: Progress | None) -> float | None:
+    """Return how much is done, from 0 to 1; None where the task did not say of how much."""
+    if not progress or not progress.total or progress.total <= 0:
+        return None
+    return min(max(progress.done / progress.total, 0.0), 1.0)
+
+
+def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None:
+    """Estimate how long a running job still takes, from its progress so far."""
+    done, spent = fraction(record.progress or None), took(record, now)
+    if not done or spent is None or record.code is not JobCode.RUNNING:
+        return None
+    return spent * (1 - done) / done
+
+
+def note(record: JobStatus, limit: int | None = None) -> str:
+    """Return the one thing to know about a job beside its status: why it ended, or how far it is."""
+    if record.code not in IN_PROGRESS:
+        return "" if record.code is JobCode.SUCCEEDED else why(record, limit)
+    return progress_words(record.progress or None, limit)
+
+
+def why(record: JobStatus, limit: int | None = None) -> str:
+    """Return a job's reason, or its exit code where that is all there is."""
+    if record.reason:
+        return clean(record.reason, limit)
+    return f"exit code {record.exit_code}" if record.exit_code else ""
+
+
+def progress_words(progress: Progress | None, limit: int | None = None) -> str:
+    """Return progress as ``42 % · 21/50 · message``."""
+    if not progress:
+        return ""
+    done, parts = fraction(progress), []
+    if done is not None:
+        parts.append(f"{done:.0%}".replace("%", " %"))
+    if progress.total != 1:  # a share of one says no more than the percentage
+        parts.append(number(progress.done) + (f"/{number(progress.total)}" if progress.total else ""))
+    if progress.message:
+        parts.append(clean(progress.message, limit))
+    return " · ".join(parts)
+
+
+def busy(api: API) -> str:
+    """Count an API's jobs in progress."""
+    counts = [_count(api, code) for code in (JobCode.RUNNING, JobCode.PENDING)]
+    return ", ".join(text for text in counts if text)
+
+
+def _count(api: API, code: JobCode) -> str:
+    count = sum(job.code is code for job in api.task_job_statuses)
+    return f"{count} {code.label}" if count else ""
+
+
+def latest_job(api: API) -> JobStatus | None:
+    """Return the newest of an API's jobs."""
+    return min(api.task_job_statuses, key=lambda job: job.job_id, default=None)  # ids descend
+
+
+def updated(api: API) -> datetime | None:
+    """Return when an API was last deployed."""
+    if not api.metadata or api.metadata.last_updated <= 0:
+        return None
+    try:
+        return datetime.fromtimestamp(api.metadata.last_updated).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def api_facts(api: API) -> list[tuple[str, str]]:
+    """Return what there is to say about an API, beside its name and its jobs."""
+    spec: Mapping[str, Any] = api.spec or {}
+    definition, compute = spec.get("definition"), spec.get("compute")
+    definition = definition if isinstance(definition, Mapping) else {}
+    compute = compute if isinstance(compute, Mapping) else {}
+    limits = [f"{key} {value}" for key, value in compute.items() if value]
+    timeout = spec.get("timeout")
+    return [
+        ("endpoint", clean(api.endpoint or "")),
+        ("task", clean(definition.get("path") or "", 200)),
+        ("config", short_json(definition.get("config"), 400)),
+        ("compute", clean(", ".join(limits), 200)),
+        ("timeout", duration(timeout) if isinstance(timeout, int | float) else ""),
+        ("version", clean(api.api_id)),
+    ]
+
+
+def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
+    """Return what there is to say about a job in words; times are put in by each view."""
+    return [
+        ("config", short_json(record.config, 400)),
+        ("timeout", duration(record.timeout)),
+        ("reason", clean(record.reason or "", 400)),
+        ("exit code", str(record.exit_code) if record.exit_code else ""),
+        ("notebook", clean(record.notebook or "", 200)),
+        ("endpoint", clean(endpoint or "", 300)),
+    ]
+
+
+def result_lines(result: DeployResult) -> tuple[str, list[str]]:
+    """Part a deploy's message from its warnings, which stand in it too."""
+    warnings = [clean(text) for text in result.warnings or ()]
+    lines = [clean(line) for line in (result.error or result.message).splitlines()]
+    kept = [line for line in lines if line and line.removeprefix("warning: ") not in warnings]
+    return " ".join(kept), warnings
+
+
+def spans_of(record: JobStatus, now: datetime | None) -> list[str]:
+    """Return how far a job is, how long it took and what is left of it."""
+    ends = record.code not in IN_PROGRESS
+    since = took(record, now)
+    if since is None and not ends and (when := created(record)):
+        since = max(((now or utc_now()) - when).total_seconds(), 0.0)
+    left = seconds_left(record, now)
+    return [note(record, 80), duration(since), f"about {duration(left)} left" if left else ""]
+
+
+def times(record: JobStatus) -> list[tuple[str, datetime]]:
+    """Return the moments of a job, each with its name."""
+    named = {
+        "submitted": created(record),
+        "started": moment(record.start_time),
+        "ended": moment(record.end_time),
+    }
+    return [(head, time) for head, time in named.items() if time is not None]

@@ -1,0 +1,20 @@
+"""Engines, found by entry point ``taskapi_jupyter.engines``; each follows ``contract.Engine``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load(provider: str) -> Any:
+    """Return the engine class of a provider; the local one is found without looking anything up."""
+    if provider == "local":
+        from .local import LocalEngine
+
+        return LocalEngine
+    from importlib.metadata import entry_points
+
+    from ..errors import NotFound
+
+    for found in entry_points(group="taskapi_jupyter.engines", name=provider):
+        return found.load()
+    raise NotFound(f"no engine for provider {provider!r} is installed")

@@ -1,0 +1,140 @@
+"""Named environments, and which TaskAPI answers for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+import yaml
+
+from .client import Client
+from .contract import Environment, EnvironmentsResponse, TaskAPI
+from .errors import BadRequest, NotFound, TaskAPIError
+from .service import Service
+from .service import home as default_home
+
+LOCAL = Environment(name="local", provider="local")
+
+
+def load(home: Path | None = None) -> EnvironmentsResponse:
+    """Return the environments of ``environments.yaml`` in a home; without that file there is ``local`` alone."""
+    path = (home or default_home()) / "environments.yaml"
+    try:
+        found = msgspec.convert(yaml.safe_load(path.read_text("utf-8")) or {}, _File)
+    except FileNotFoundError:
+        found = _File()
+    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{path}: {error}") from None
+    environments = found.environments or [LOCAL]
+    for one in environments:
+        if one.provider != "local":
+            raise BadRequest(
+                f"{path}: environment {one.name!r} has provider {one.provider!r}; this version knows local only"
+            )
+    response = EnvironmentsResponse(found.default_environment, environments)
+    find(response, found.default_environment)
+    return response
+
+
+class _File(msgspec.Struct):
+    default_environment: str = "local"
+    environments: list[Environment] = []
+
+
+def find(environments: EnvironmentsResponse, name: str | None) -> Environment:
+    """Return one environment by name, the default one for None; raise :class:`NotFound` naming those there are."""
+    name = name or environments.default_environment
+    for one in environments.environments:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in environments.environments)
+    raise NotFound(f"there is no environment {name!r}; there are: {known}")
+
+
+def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) -> TaskAPI:
+    """Return the TaskAPI of an environment.
+
+    Looked for in this order: the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``; nothing else is
+    tried then), JupyterHub's single-user server, the server that started this kernel, and this machine itself.
+    """
+    server = server_of(environ)
+    if server is not None:
+        url, token = server
+        environment = find(Client(f"{url}taskapi/{env or 'local'}", token).environments(), env)
+        return Client(f"{url}taskapi/{environment.name}", token, environment=environment.name)
+    environment = find(load(), env)
+    return Service(environment=environment.name)
+
+
+def environments(environ: Mapping[str, str] = os.environ) -> EnvironmentsResponse:
+    """Return the environments that :func:`connect` can reach from here."""
+    server = server_of(environ)
+    if server is None:
+        return load()
+    return Client(f"{server[0]}taskapi/local", server[1]).environments()
+
+
+def server_of(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
+    """Return the base URL (with a slash at its end) and the token of the Jupyter server to go through, or None."""
+    if environ.get("TASKAPI_URL"):
+        return _base(environ["TASKAPI_URL"]), environ.get("TASKAPI_TOKEN")
+    for candidate in (_hub(environ), _parent(environ)):
+        if candidate is not None and _lets_in(*candidate):
+            return candidate
+    return None
+
+
+def _base(url: str) -> str:
+    """Return a server's base URL; one that names an environment's route is taken too."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise BadRequest(f"TASKAPI_URL is {url!r}: it must be the URL of a Jupyter server, such as http://127.0.0.1:8888/")
+    path = re.sub(r"/taskapi(/[^/]*)?/?$", "/", parts.path)
+    return urlunsplit((parts.scheme, parts.netloc, path.rstrip("/") + "/", "", ""))
+
+
+def _hub(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
+    """Return JupyterHub's single-user server, which listens where JUPYTERHUB_SERVICE_URL says."""
+    url, token = environ.get("JUPYTERHUB_SERVICE_URL"), environ.get("JUPYTERHUB_API_TOKEN")
+    if not url or not token:
+        return None
+    parts = urlsplit(url)
+    if not parts.port:
+        return None
+    host = parts.hostname or "127.0.0.1"
+    if host in ("0.0.0.0", "::"):  # it listens everywhere: it is asked on this machine
+        host = "127.0.0.1"
+    if ":" in host:
+        host = f"[{host}]"
+    path = environ.get("JUPYTERHUB_SERVICE_PREFIX") or parts.path
+    return f"{parts.scheme}://{host}:{parts.port}{path.rstrip('/')}/", token
+
+
+def _parent(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
+    """Return the server that started this kernel, from the file that a running server keeps.
+
+    Read by hand: jupyter_server's own function for this imports the whole server, half a second in every kernel.
+    """
+    pid = environ.get("JPY_PARENT_PID", "")
+    if not pid.isdigit():
+        return None
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    try:
+        about = json.loads(Path(jupyter_runtime_dir(), f"jpserver-{pid}.json").read_bytes())
+        return str(about["url"]).rstrip("/") + "/", about.get("token") or None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _lets_in(url: str, token: str | None) -> bool:
+    try:
+        Client(f"{url}taskapi/local", token, timeout=5).environments()
+    except TaskAPIError:
+        return False
+    return True

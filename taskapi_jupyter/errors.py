@@ -1,0 +1,122 @@
+"""What can go wrong, each with its kind (Cortex's where it has one), its HTTP status and its sentence.
+
+``status`` is what this project's own routes answer; the routes of the contract answer 400 for every one of them,
+as Cortex's operator does.
+"""
+
+from __future__ import annotations
+
+
+class TaskAPIError(Exception):
+    """Root of all errors that are meant for people; ``str()`` is the sentence they read."""
+
+    kind = "error"
+    status = 400
+
+    def __init__(self, message: str, *, kind: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if kind is not None:
+            self.kind = kind
+        if status is not None:
+            self.status = status
+
+
+class BadRequest(TaskAPIError):
+    """A body, a specification or an argument that can't be used."""
+
+
+class QueryParamRequired(BadRequest):
+    kind = "endpoints.query_param_required"
+
+    def __init__(self, name: str = "jobID") -> None:
+        super().__init__(f"query param required: {name}")
+
+
+class TooLarge(BadRequest):
+    status = 413
+
+
+class NotFound(TaskAPIError):
+    """A result, a file or an environment that is not there."""
+
+    status = 404
+
+
+class APINotDeployed(NotFound):
+    kind = "resources.api_not_deployed"
+
+    def __init__(self, api_name: str) -> None:
+        super().__init__(f"{api_name} is not deployed")
+        self.api_name = api_name
+
+
+class APIIDNotFound(NotFound):
+    kind = "resources.api_id_not_found"
+
+    def __init__(self, api_name: str, api_id: str) -> None:
+        super().__init__(f"{api_name} with id {api_id} has never been deployed")
+
+
+class JobNotFound(NotFound):
+    kind = "job.not_found"
+
+    def __init__(self, job_id: str, api_name: str | None = None) -> None:
+        of = f" ({api_name} api)" if api_name else ""
+        super().__init__(f"failed to get job state: unable to find TaskAPI job {job_id}{of}")
+
+
+class NotAcceptable(TaskAPIError):
+    status = 406
+
+
+class Conflict(TaskAPIError):
+    """The thing asked for does not go with the state that a job is in."""
+
+    status = 409
+
+
+class JobNotInProgress(Conflict):
+    kind = "job.job_is_not_in_progress"
+
+    def __init__(self, job_id: str, api_name: str) -> None:
+        super().__init__(
+            f"{job_id} ({api_name} api): cannot stop TaskAPI job because it is not in progress"
+        )
+
+
+class StopTimeout(TaskAPIError):
+    """The tree was not gone in time; the stop stays wished."""
+
+    kind = "job.stop_timeout"
+    status = 504
+
+    def __init__(self, job_id: str, api_name: str, seconds: float) -> None:
+        super().__init__(
+            f"{job_id} ({api_name} api): still not gone after {seconds:g} s; it is still being stopped"
+        )
+
+
+class Forbidden(TaskAPIError):
+    status = 403
+
+
+class Unavailable(TaskAPIError):
+    """This machine can't do it now: no disk space, a home that can't be written, another host's home."""
+
+    status = 503
+
+
+class Unreachable(TaskAPIError):
+    """An upstream (a Jupyter server, a cluster) did not answer or not in this contract's words."""
+
+    status = 502
+
+
+class JobFailed(TaskAPIError):
+    """``Job.result()`` or a waiting magic found a job that ended otherwise than ``succeeded``."""
+
+    def __init__(self, message: str, job_id: str, status_code: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.job_status = status_code

@@ -1,0 +1,162 @@
+"""Reading a configuration key by key, so that every complaint names the place in it."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .errors import BadRequest
+
+MAX_DEPTH = 100
+MAX_NODES = 100_000  # YAML aliases can make a small file large
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """Return ``repr(value)``, cut to a length that fits into a sentence."""
+    shown = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def wrong(path: str, wanted: str, value: Any) -> BadRequest:
+    """Return the error that says what stands at ``path`` in place of what is wanted."""
+    if value is None:
+        return BadRequest(f"{path} must be {wanted}, and is empty")
+    return BadRequest(f"{path} must be {wanted}, not {_kind(value)} ({shorten(value)})")
+
+
+def plain(value: Any, path: str = "") -> Any:
+    """Copy a value into what JSON has; dates become text, NaN and what JSON has no form for are refused."""
+    return _plain(value, path, 0, iter(range(MAX_NODES)))
+
+
+def scalar_text(value: Any, path: str) -> str:
+    """Return a scalar as text, the way YAML would have written it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int | float):
+        raise wrong(path, "text", value)
+    text = str(value)
+    if "\0" in text:
+        raise BadRequest(f"{path} contains a NUL character")
+    return text
+
+
+class Section:
+    """A mapping of the configuration whose keys are known; a key that is null is as good as absent."""
+
+    def __init__(self, value: Any, path: str, known: Sequence[str]) -> None:
+        if value is None:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise wrong(path or "an API configuration", "a mapping", value)
+        self.path = path
+        for key in value:
+            if key not in known:
+                raise self._unknown(key, known)
+        self.values = {key: one for key, one in value.items() if one is not None}
+
+    def at(self, key: str) -> str:
+        """Return where ``key`` stands in the configuration."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def given(self, key: str) -> bool:
+        """Say whether there is a value."""
+        return key in self.values
+
+    def get(self, key: str) -> Any:
+        """Return the value as it is, or None."""
+        return self.values.get(key)
+
+    def text(self, key: str) -> str | None:
+        """Return text that is not empty, or None where nothing is given."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise wrong(self.at(key), "text", value)
+        if not value.strip() or "\0" in value:
+            raise BadRequest(f"{self.at(key)} must not be empty or contain a NUL character")
+        return value
+
+    def whole(self, key: str, least: int, most: int = 10**9) -> int | None:
+        """Return a whole number of at least ``least``, or None where nothing is given."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong(self.at(key), f"a whole number of at least {least}", value)
+        if not least <= value <= most:
+            raise BadRequest(f"{self.at(key)} must be a whole number between {least} and {most}")
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        """Return a list of texts; numbers in it become text."""
+        value = self.values.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise wrong(self.at(key), "a list of texts, one for each word", value)
+        return [scalar_text(one, f"{self.at(key)}[{index}]") for index, one in enumerate(value)]
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """Return a mapping, empty where nothing is given."""
+        value = self.values.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise wrong(self.at(key), "a mapping", value)
+        return value
+
+    def _unknown(self, key: Any, known: Sequence[str]) -> BadRequest:
+        where = f" in {self.path}" if self.path else ""
+        near = difflib.get_close_matches(str(key)[:100], known)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known)}"
+        return BadRequest(f"unknown key {shorten(key)}{where}; {hint}")
+
+
+def _plain(value: Any, path: str, depth: int, budget: Iterator[int]) -> Any:
+    if depth > MAX_DEPTH:
+        raise BadRequest("the configuration is nested too deeply, or contains itself")
+    if next(budget, None) is None:
+        raise BadRequest(f"the configuration is too large: it has more than {MAX_NODES} values")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        if not math.isfinite(value):
+            raise BadRequest(f"{path or 'the configuration'} must be a finite number, not {float(value)}")
+        return float(value)
+    if isinstance(value, Mapping):
+        result = {}
+        for key, one in value.items():
+            if not isinstance(key, str):
+                where = f" in {path}" if path else ""
+                raise BadRequest(f"the key {shorten(key)}{where} is no text; put it in quotes")
+            result[str(key)] = _plain(one, f"{path}.{key[:60]}" if path else key[:60], depth + 1, budget)
+        return result
+    if isinstance(value, list | tuple):
+        return [_plain(one, f"{path}[{index}]", depth + 1, budget) for index, one in enumerate(value)]
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    raise BadRequest(f"{path or 'the configuration'} has no form in JSON: {_kind(value)} ({shorten(value)})")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,139 @@
+"""Runs a task in its own interpreter; found by path, imports nothing of ours and, before the task, next to nothing.
+
+Started with ``START``, which imports it so that its compiled form is cached. Arguments: this file's folder, the API's folder, kind, file, module, attribute, cloudpickle's folder, then the folders for ``sys.path``.
+Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
+"""
+
+import os
+import sys
+
+
+def main():
+    here, folder, kind, file, module, attribute, cloudpickle, *paths = sys.argv[1:]
+    spec = os.environ["TASKAPI_JOB_SPEC"]
+    sys.argv[:] = [os.path.join(folder, file)]
+    sys.path[0:1] = [folder] + paths
+    sys.path += [path for path in (cloudpickle, os.path.join(here, "task_path")) if path]
+    with open(spec, encoding="utf-8") as job:
+        config = decode(job.read())["config"]
+    out = os.path.join(os.path.dirname(spec), "")
+    pid = os.getpid()
+    try:
+        if kind == "module":
+            task = getattr(__import__(module), attribute)
+        else:
+            loader = __import__("pickle" if kind == "pickle" else "dill")
+            with open(os.path.join(folder, file), "rb") as pickled:
+                task = loader.load(pickled)
+        if isinstance(task, type):
+            task = task()
+        result = task(config)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            report(out, "raised", "SystemExit: %s" % (error.code,))
+            raise
+        result = None
+    except BaseException as error:
+        failed(out, error)
+    if os.getpid() == pid:  # not a child that the task forked and let return
+        keep(out, result)
+
+
+def decode(text):
+    """Decode JSON with the scanner that ``json`` is built on: importing ``json`` itself takes longer than all the rest."""
+    try:
+        from _json import make_scanner
+    except ImportError:
+        import json
+
+        return json.loads(text)
+
+    class Context:
+        strict = True
+        object_hook = object_pairs_hook = None
+        parse_float = float
+        parse_int = int
+        parse_constant = None
+        memo = {}
+
+    return make_scanner(Context)(text, 0)[0]
+
+
+def report(out, word, text=""):
+    """Tell the watcher how it went, where a result file or the exit code can't."""
+    try:
+        with open(os.open(out + "report", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(word + "\n" + text.encode("utf-8", "replace").decode("utf-8"))
+    except OSError:
+        pass
+
+
+def failed(out, error):
+    """Print the traceback without our own frames and leave; the last line of it is the reason."""
+    import traceback
+
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+        tb = tb.tb_next
+    try:
+        name = type(error).__name__
+        told = traceback.format_exception_only(type(error), error)  # a SyntaxError's has more entries, notes too
+        reason = " ".join([one for one in told if name in one.partition(":")[0]][-1].split())
+    except Exception:  # an exception whose own __str__ raises
+        reason = type(error).__name__
+    report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000])
+    try:
+        sys.stdout.flush()
+        traceback.print_exception(type(error), error, tb)
+        sys.stderr.flush()
+    except Exception:  # the task may have closed its own streams
+        pass
+    sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def keep(out, result):
+    """Store what the task returned: as JSON where that gives the same back, else pickled."""
+    if result is None:
+        fd = os.open(out + "result.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.write(fd, b"null")
+        return os.close(fd)
+    import json
+
+    try:
+        if not plain_keys(result):
+            raise TypeError("keys that are not text")
+        return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
+        try:
+            import cloudpickle as pickler
+        except ImportError:
+            import pickle as pickler
+        return write(out + "result.pkl", pickler.dumps(result))
+    except Exception as error:  # whatever a __reduce__ raises: the task is done, only its result is not to be had
+        text = "its result (%s) could not be stored: %s" % (type(result).__name__, error)
+        report(out, "returned", text[:2000])
+        try:
+            sys.stderr.write("taskapi: " + text + "\n")
+        except Exception:
+            pass
+    return None
+
+
+def plain_keys(value):
+    """Say whether all keys in a value are text: JSON would turn others into text."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain_keys(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(plain_keys, value))
+    return True
+
+
+def write(path, data):
+    """Write a file whole or not at all."""
+    with open(os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(path + ".tmp", path)

@@ -1,0 +1,126 @@
+"""A job's log on disk: written by its watcher, read by anyone. Standard library only.
+
+``log`` holds the head, ``log.<offset>`` each newer part; the oldest parts go when the log is over its bound. A part's
+name says where in the output it begins, so what was dropped needs no record and a crash can't make it lie. Offsets are
+of what the task wrote, not of what was kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class LogWriter:
+    """Appends output to a job's log and keeps it within ``bound`` bytes (0: no bound)."""
+
+    def __init__(self, folder: str, bound: int) -> None:
+        self.folder = folder
+        self.bound = bound
+        self.part_size = max(bound // 8, 1)
+        self.head_size = max(bound // 4, 1)
+        self.offset = 0
+        self.parts: list[str] = []
+        self.file = self._open("log")
+        self.room = self.head_size
+
+    def _open(self, name: str) -> int:
+        path = os.path.join(self.folder, name)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def write(self, data: bytes) -> None:
+        """Append; raise OSError where the disk has no room, having kept what fitted."""
+        view = memoryview(data)
+        while view:
+            if self.bound and self.room <= 0:
+                self._next_part()
+            piece = view[: self.room] if self.bound else view
+            written = os.write(self.file, piece)
+            self.offset += written
+            self.room -= written
+            view = view[written:]
+
+    def skip(self, size: int) -> None:
+        """Count output that could not be kept: the next part begins after it."""
+        self.offset += size
+        self._next_part()
+
+    def _next_part(self) -> None:
+        os.close(self.file)
+        name = f"log.{self.offset:020d}"
+        self.file = self._open(name)
+        self.parts.append(name)
+        self.room = self.part_size
+        while self.bound and len(self.parts) * self.part_size > self.bound - self.head_size:
+            try:
+                os.unlink(os.path.join(self.folder, self.parts.pop(0)))
+            except FileNotFoundError:
+                pass
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+def _parts(folder: str) -> list[tuple[int, int, str]]:
+    """Return ``(begin, end, path)`` of what is kept, in order."""
+    parts = []
+    for name in os.listdir(folder):
+        if name == "log":
+            begin = 0
+        elif name.startswith("log.") and name[4:].isdigit():
+            begin = int(name[4:])
+        else:
+            continue
+        path = os.path.join(folder, name)
+        parts.append((begin, begin + os.stat(path).st_size, path))
+    return sorted(parts)
+
+
+def size(folder: str) -> int:
+    """Return how many bytes were written in all; 0 where there is no log yet."""
+    return _retry(folder, lambda parts: parts[-1][1] if parts else 0)
+
+
+def read(folder: str, offset: int = 0, limit: int = 1 << 20) -> tuple[bytes, int, int, int]:
+    """Return ``(data, offset, next, size)`` of a part of the log; a negative offset counts from the end.
+
+    Where the offset lies in what was dropped, ``data`` begins with a line that says so, which counts for nothing, and
+    goes on with the first byte that was kept after it.
+    """
+
+    def one(parts: list[tuple[int, int, str]]) -> tuple[bytes, int, int, int]:
+        total = parts[-1][1] if parts else 0
+        begin = max(total + offset, 0) if offset < 0 else min(offset, total)
+        marker = b""
+        data = b""
+        for index, (first, end, path) in enumerate(parts):
+            if end <= begin + len(data):
+                continue
+            if first > begin + len(data):
+                if data or marker:
+                    break  # the gap is told about when a reader comes to it
+                dropped_from = parts[index - 1][1] if index else 0
+                marker = f"[... {first - dropped_from} bytes of output were dropped here ...]\n".encode()
+                begin = first
+            with open(path, "rb") as file:
+                file.seek(begin + len(data) - first)
+                data += file.read(limit - len(data))
+            if len(data) >= limit:
+                break
+        return marker + data, begin, begin + len(data), max(total, begin + len(data))
+
+    return _retry(folder, one)
+
+
+def _retry(folder: str, use: Callable[[list[tuple[int, int, str]]], T]) -> T:
+    """Call ``use`` with the parts, again when the writer dropped one in between."""
+    for _ in range(20):
+        try:
+            return use(_parts(folder))
+        except FileNotFoundError:
+            if not os.path.isdir(folder):
+                break
+    return use([])

@@ -1,0 +1,158 @@
+"""What ``%taskapi`` understands: its verbs with their options, and the help that is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Option:
+    """``kind`` says what follows: nothing, text, a whole number, JSON, or KEY=VALUE (may be repeated)."""
+
+    name: str
+    kind: Literal["flag", "text", "int", "json", "pair"]
+    help: str
+    metavar: str = ""
+    short: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return the name without its dashes, as a Python name."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    @property
+    def shown(self) -> str:
+        """Return the option as help shows it."""
+        names = f"{self.short}, {self.name}" if self.short else self.name
+        return f"{names} {self.metavar}".rstrip()
+
+
+@dataclass(frozen=True)
+class Verb:
+    """``pairs`` says whether KEY=VALUE is configuration; ``cell`` whether ``%%taskapi`` takes the verb."""
+
+    name: str
+    usage: tuple[str, ...]
+    help: str
+    options: tuple[Option, ...] = ()
+    cell_options: tuple[Option, ...] = ()
+    pairs: bool = False
+    cell: bool = False
+
+    def taken(self, cell: bool) -> tuple[Option, ...]:
+        """Return the options that it takes, as a line or above a cell."""
+        return self.options + self.cell_options if cell else self.options
+
+
+CONFIG = Option("--config", "json", "configuration: a JSON object, or $name for a variable", "JSON")
+WAIT = Option("--wait", "flag", "wait for the end; an error unless the job succeeded")
+TIMEOUT = Option("--timeout", "int", "seconds after submission at which a job is stopped", "S")
+NEEDS = (
+    Option("--cpu", "text", "cores that a job of it needs, such as 2 or 500m", "N"),
+    Option("--mem", "text", "memory that a job of it may use, such as 512Mi or 4Gi", "SIZE"),
+    Option("--gpu", "int", "GPUs that a job of it needs", "N"),
+    Option("--env-var", "pair", "an environment variable of its jobs", "K=V"),
+)
+
+_ALL = (
+    Verb(
+        "deploy",
+        (
+            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--timeout S] [--env-var K=V] "
+            "[--config JSON]",
+            "%taskapi deploy FILE.yaml",
+            "%taskapi deploy NAME --function FN",
+        ),
+        "makes a task API of a cell, a configuration file, or a function or class of the notebook",
+        (*NEEDS, TIMEOUT, CONFIG, Option("--function", "text", "a callable of the notebook", "FN")),
+        cell=True,
+    ),
+    Verb(
+        "submit",
+        (
+            "%taskapi submit API [key=value ...] [--config JSON|$var] [--timeout S] [--wait]",
+            "%%taskapi submit NAME [key=value ...]",
+        ),
+        "starts a job; above a cell, deploys the cell first",
+        (CONFIG, TIMEOUT, WAIT),
+        NEEDS,
+        pairs=True,
+        cell=True,
+    ),
+    Verb(
+        "status",
+        ("%taskapi status [API] [JOB] [--status S] [--limit N] [--watch]",),
+        "shows APIs and jobs, one API with its jobs, or one job",
+        (
+            Option("--status", "text", "only jobs in this state, or in one of several: a,b", "S"),
+            Option("--limit", "int", "how many jobs at most", "N"),
+            Option("--watch", "flag", "keeps showing until nothing is in progress", short="-w"),
+        ),
+    ),
+    Verb(
+        "stop",
+        ("%taskapi stop JOB...", "%taskapi stop [API] --all"),
+        "stops jobs",
+        (Option("--all", "flag", "every job in progress"),),
+    ),
+    Verb(
+        "delete",
+        ("%taskapi delete API", "%taskapi delete API JOB"),
+        "deletes an API and stops its jobs; with a job, stops only that",
+    ),
+    Verb(
+        "logs",
+        ("%taskapi logs JOB [-n LINES] [-f]",),
+        "prints what a job wrote",
+        (
+            Option("--tail", "int", "only the last lines", "LINES", "-n"),
+            Option("--follow", "flag", "goes on until the job has ended", short="-f"),
+        ),
+    ),
+    Verb(
+        "wait",
+        ("%taskapi wait JOB... [--timeout S]",),
+        "waits for jobs to end; an error unless all succeeded",
+        (Option("--timeout", "int", "gives up waiting after so many seconds; the job goes on", "S"),),
+    ),
+    Verb("result", ("%taskapi result JOB",), "waits, then returns what the task returned"),
+    Verb("rerun", ("%taskapi rerun JOB [--wait]",), "submits a job's configuration again", (WAIT,)),
+    Verb("env", ("%taskapi env [NAME]",), "lists environments, or sets the one that this kernel uses"),
+    Verb("help", ("%taskapi help [VERB]",), "explains"),
+)
+
+VERBS = {verb.name: verb for verb in _ALL}
+ALIASES = {"get": "status"}
+
+_JOB = """
+JOB is a variable that holds a job, `last` (the newest that no other notebook submitted), an id, or
+the last four or more digits of one. API JOB is taken too."""
+
+_VALUES = """
+A value is JSON where it parses (0.1, true, [1, 2], {"a": 1}), text where not. $name, or ${name}, is
+the value of a variable. Quote what has spaces: title='two words'; a text that looks like JSON is
+'"5"'."""
+
+
+def verb_help(verb: Verb) -> str:
+    """Return what there is to know about a verb."""
+    options = list(dict.fromkeys(verb.options + verb.cell_options))
+    width = max((len(option.shown) for option in options), default=0)
+    lines = [*verb.usage, "", f"{verb.name} {verb.help}."]
+    if options:
+        lines += ["", *(f"  {option.shown:<{width}}  {option.help}" for option in options)]
+    text = "\n".join(lines)
+    if any("JOB" in usage for usage in verb.usage):
+        text += "\n" + _JOB
+    if verb.pairs or CONFIG in options:
+        text += "\n" + _VALUES
+    return text
+
+
+def general_help() -> str:
+    """Return all verbs, a line each, under how they are written."""
+    lines = []
+    for verb in VERBS.values():
+        lines += [*verb.usage, f"    {verb.help}"]
+    return "\n".join([*lines, _JOB, _VALUES, "", "More about one: %taskapi help VERB"])

@@ -1,0 +1,81 @@
+"""Kubernetes quantities, as API configurations write them: ``200m`` of a CPU, ``500Mi`` of memory."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from .errors import BadRequest
+
+MAX_CPU = 10**9  # millicores
+MAX_BYTES = 2**63 - 1
+
+_DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_NUMBER = re.compile(r"\+?((?:\d{1,30})(?:\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?([A-Za-z]*)", re.ASCII)
+
+
+def parse_cpu(value: Any, path: str = "compute.cpu") -> int:
+    """Return millicores: ``"200m"``, ``1``, ``0.5`` and ``"2"`` are 200, 1000, 500 and 2000."""
+    wanted = 'a number of CPUs such as 1, 0.5 or "200m"'
+    number, suffix = _split(value, path, wanted)
+    if suffix not in ("", "m"):
+        raise _refused(value, path, wanted)
+    return _whole(number * (1 if suffix else 1000), value, path, wanted, MAX_CPU)
+
+
+def parse_bytes(value: Any, path: str = "compute.mem") -> int:
+    """Return bytes: ``"1Gi"`` is 2**30, ``"1G"`` is 10**9, ``1024`` is itself."""
+    wanted = 'bytes, as a whole number or with one of K M G T Ki Mi Gi Ti, such as "500Mi"'
+    number, suffix = _split(value, path, wanted)
+    factor = _DECIMAL.get(suffix) or _BINARY.get(suffix)
+    if factor is None:
+        raise _refused(value, path, wanted)
+    return _whole(number * factor, value, path, wanted, MAX_BYTES)
+
+
+def format_cpu(millicores: int) -> str:
+    """Write millicores the way Kubernetes does: whole CPUs without a suffix."""
+    return f"{millicores}m" if millicores % 1000 else str(millicores // 1000)
+
+
+def format_bytes(count: int) -> str:
+    """Write bytes exactly, with the largest suffix that fits."""
+    for suffix, factor in reversed([*_BINARY.items()]):
+        if count % factor == 0:
+            return f"{count // factor}{suffix}"
+    for suffix in ("T", "G", "M", "K"):
+        if count % _DECIMAL[suffix] == 0:
+            return f"{count // _DECIMAL[suffix]}{suffix}"
+    return str(count)
+
+
+def _split(value: Any, path: str, wanted: str) -> tuple[Decimal, str]:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _refused(value, path, wanted)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _refused(value, path, wanted)
+    # More digits than the pattern has room for are no quantity; str() of such an int may even be forbidden.
+    if isinstance(value, int) and abs(value) > MAX_BYTES:
+        raise BadRequest(f"{path} is too large")
+    match = _NUMBER.fullmatch(str(value).strip())
+    if match is None:
+        raise _refused(value, path, wanted)
+    digits, exponent, suffix = match.groups()
+    return Decimal(digits + (exponent or "")), suffix
+
+
+def _whole(number: Decimal, value: Any, path: str, wanted: str, most: int) -> int:
+    whole = int(number.to_integral_value(rounding=ROUND_CEILING))  # as Kubernetes rounds: up
+    if whole <= 0:
+        raise _refused(value, path, wanted + ", more than 0")
+    if whole > most:
+        raise BadRequest(f"{path} is too large: {value}")
+    return whole
+
+
+def _refused(value: Any, path: str, wanted: str) -> BadRequest:
+    shown = repr(value)
+    return BadRequest(f"{path} must be {wanted}, not {shown if len(shown) <= 60 else shown[:57] + '...'}")

@@ -1,0 +1,1 @@
+"""The Jupyter server extension: the TaskAPI contract over HTTP."""

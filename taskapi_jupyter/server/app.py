@@ -1,0 +1,136 @@
+"""The server extension itself: traits, what handlers share, and what keeps cullers from running jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Unicode, default
+
+from taskapi_jupyter import environments, service
+from taskapi_jupyter.errors import TaskAPIError
+
+from .base import NAME
+from .handlers import handlers
+from .openapi import document
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.contract import EnvironmentsResponse
+
+T = TypeVar("T")
+
+LOCAL = "local"
+ACTIVITY_INTERVAL = 3.0  # seconds; cullers look once a minute at most
+
+
+class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
+    """Cortex's TaskAPI for this server: deploy, submit, watch and stop jobs that run beside the kernels."""
+
+    name = NAME
+    app_name = "taskapi-jupyter"
+    description = __doc__
+
+    home = Unicode(
+        help="Folder that holds APIs and jobs (default: the environment variable TASKAPI_HOME, "
+        "else `taskapi` in Jupyter's data directory).",
+    ).tag(config=True)
+
+    report_activity = Bool(
+        True,
+        help="Count jobs in progress as activity of this server, so that neither "
+        "`ServerApp.shutdown_no_activity_timeout` nor JupyterHub's culler ends it while they run. "
+        "(Jobs outlive the server, but not a container that ends with it.)",
+    ).tag(config=True)
+
+    @default("home")  # type: ignore[untyped-decorator]
+    def _default_home(self) -> str:
+        return str(service.home())
+
+    def initialize_settings(self) -> None:
+        """Make what handlers share: the service of this machine, and the threads for blocking work."""
+        self.service = service.Service(Path(self.home), environment=LOCAL, endpoint=self.endpoint)
+        self.quick = ThreadPoolExecutor(8, "taskapi")
+        # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
+        self.slow = ThreadPoolExecutor(32, "taskapi-slow")
+        self.follow = ThreadPoolExecutor(4, "taskapi-follow")
+        self.followers: set[asyncio.Task[None]] = set()
+        self.document = document(self.serverapp.base_url)
+        self._in_progress = 0
+        self._watch: asyncio.Task[None] | None = None
+
+    def initialize_handlers(self) -> None:
+        """Add the routes."""
+        self.handlers.extend(handlers())
+
+    async def _start_jupyter_server_extension(self, serverapp: object) -> None:
+        self._watch = asyncio.create_task(self._watch_activity())
+
+    async def stop_extension(self) -> None:
+        """End followers and threads; jobs go on."""
+        tasks = [*self.followers, *([self._watch] if self._watch else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for pool in (self.quick, self.slow, self.follow):
+            pool.shutdown(wait=False, cancel_futures=True)
+        close = getattr(self.service, "close", None)
+        if close is not None:
+            close()
+
+    def environment(self, name: str) -> service.Service:
+        """Return what answers for an environment; raise :class:`NotFound` for one that isn't served here."""
+        if name != LOCAL:  # the usual one costs no look into the file
+            environments.find(self.environments(), name)
+        return self.service
+
+    def environments(self) -> EnvironmentsResponse:
+        """Return the environments that this server knows."""
+        return environments.load(Path(self.home))
+
+    def endpoint(self, api: str) -> str | None:
+        """Return the URL that an API's jobs are submitted to; it carries no token."""
+        url = self.serverapp.connection_url
+        custom = urlsplit(self.serverapp.custom_display_url)
+        if custom.netloc:
+            url = urlsplit(url)._replace(scheme=custom.scheme, netloc=custom.netloc).geturl()
+        return f"{url.rstrip('/')}/taskapi/{LOCAL}/tasks/{api}"
+
+    async def run(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
+        """Run blocking work in a thread of a pool."""
+        return await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args))
+
+    def current_activity(self) -> bool:
+        """Say whether jobs were in progress when last counted; Jupyter asks before it ends an idle server."""
+        return self.report_activity and self._in_progress > 0
+
+    def submitted(self) -> None:
+        """Note a submission, so that a culler that looks before we look again sees it."""
+        self._in_progress = max(self._in_progress, 1)
+
+    async def look(self) -> None:
+        """Count the jobs in progress; a first look also resumes those that a restart left waiting."""
+        self._in_progress = await self.run(self.quick, self.service.in_progress)
+        if self.report_activity and self._in_progress:
+            # `web_app.last_activity()`, which JupyterHub is told, takes the newest of all `*_last_activity`.
+            self.serverapp.web_app.settings["taskapi_last_activity"] = datetime.now(timezone.utc)
+
+    async def _watch_activity(self) -> None:
+        said = ""
+        with suppress(asyncio.CancelledError):
+            while True:
+                try:
+                    await self.look()
+                    said = ""
+                except TaskAPIError as error:
+                    if str(error) != said:
+                        said = str(error)
+                        self.log.warning("jobs in progress can't be counted: %s", said)
+                await asyncio.sleep(ACTIVITY_INTERVAL)

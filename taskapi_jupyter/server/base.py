@@ -1,0 +1,201 @@
+"""What every handler shares: who is let in, how errors are answered, how a body is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
+from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge
+
+if TYPE_CHECKING:
+    from taskapi_jupyter import service
+
+    from .app import TaskAPIApp
+
+NAME = "taskapi_jupyter"
+RESOURCE = "taskapi"
+MAX_PAGE = 1000  # jobs
+MAX_CHUNK = 16 << 20  # bytes of a log
+INT64 = (1 << 63) - 1
+DRAIN = 64 << 20  # bytes of a body that we read past its cap, so that a client gets to see the answer
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def guarded(method: Method) -> Method:
+    """Let in only who is authenticated and authorised for the resource ``taskapi``."""
+    return cast("Method", web.authenticated(authorized(method)))
+
+
+class Errors:
+    """Answer errors as ``{"kind", "message"}``; the routes of the contract answer 400 for all of ours."""
+
+    contract = False
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Give one of our errors its status."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        if isinstance(error, TaskAPIError):
+            status_code = 400 if self.contract else error.status
+        super().send_error(status_code, **kwargs)  # type: ignore[misc]
+
+    def write_error(self: Any, status_code: int, **kwargs: Any) -> None:
+        """Write the body of an error answer."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        if status_code == 405:
+            methods = [m for m in self.SUPPORTED_METHODS if implemented(self, m)]
+            self.set_header("Allow", ", ".join(methods))
+        self.set_header("Content-Type", "application/json")
+        self.finish(encode(error_body(error, status_code, self.request.method)))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log what nobody foresaw; what is meant for people, they are told."""
+        if not isinstance(value, TaskAPIError):
+            super().log_exception(typ, value, tb)  # type: ignore[misc]
+
+
+def implemented(handler: Any, method: str) -> bool:
+    """Say whether a handler answers an HTTP method."""
+    function = getattr(type(handler), method.lower(), None)
+    return function is not None and function is not web.RequestHandler._unimplemented_method
+
+
+def error_body(error: BaseException | None, status: int, method: str | None) -> ErrorBody:
+    """Return what an error says to a person; nothing of an exception that was not meant for one."""
+    if isinstance(error, TaskAPIError):
+        return ErrorBody(error.kind, error.message)
+    if isinstance(error, web.HTTPError) and error.log_message:
+        return ErrorBody("error", error.log_message % error.args if error.args else error.log_message)
+    messages = {
+        403: "you are not let in: send the server's token as 'Authorization: token …'",
+        404: "there is nothing at this path",
+        405: f"{method} is not allowed at this path",
+        500: "internal error; the server's log has more",
+    }
+    return ErrorBody("error", messages.get(status, f"HTTP {status}"))
+
+
+class Handler(Errors, APIHandler):  # type: ignore[misc]
+    """Base of the routes."""
+
+    auth_resource = RESOURCE
+    refused: web.HTTPError | None = None
+
+    @property
+    def extension(self) -> TaskAPIApp:
+        """Return the extension that this handler belongs to."""
+        return cast("TaskAPIApp", self.settings[NAME])
+
+    def environment(self, name: str) -> service.Service:
+        """Return what answers for the environment in the path."""
+        return self.extension.environment(name)
+
+    def set_default_headers(self) -> None:
+        """Say JSON unless a handler says otherwise; jobs change, so nothing is to be kept."""
+        super().set_default_headers()
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+
+    async def prepare(self) -> None:
+        """Let nobody in who is not authenticated, whatever the method or path."""
+        await super().prepare()
+        if self.current_user is None and self.request.method != "OPTIONS":
+            raise web.HTTPError(403)
+
+    def get_login_url(self) -> str:
+        """Refuse instead of redirecting to a login page: who calls is a program."""
+        raise self.refused or web.HTTPError(403)
+
+    def compute_etag(self) -> str | None:
+        """Skip hashing every answer."""
+        return None
+
+    def finish(self, *args: Any, **kwargs: Any) -> Any:
+        """Finish with the content type that was set, which Jupyter would make JSON."""
+        kwargs.setdefault("set_content_type", self._headers["Content-Type"])
+        return super().finish(*args, **kwargs)
+
+    def update_api_activity(self) -> None:
+        """Count the request as activity, unless it says in bytes that are no text that it shall not."""
+        with suppress(web.HTTPError):
+            super().update_api_activity()
+
+    async def quick(self, function: Callable[..., T], *args: object) -> T:
+        """Run blocking work that takes milliseconds."""
+        return await self.extension.run(self.extension.quick, function, *args)
+
+    async def slow(self, function: Callable[..., T], *args: object) -> T:
+        """Run blocking work that may take long."""
+        return await self.extension.run(self.extension.slow, function, *args)
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """Return a query parameter as a number within bounds."""
+        text: str | None = self.get_query_argument(name, None)
+        if text is None:
+            return default
+        if not re.fullmatch(r"-?[0-9]{1,19}", text) or not low <= int(text) <= high:
+            raise BadRequest(f"{name} must be a whole number from {low} to {high}, not {text[:64]!r}")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        """Return a query parameter that is true or false."""
+        text: str = self.get_query_argument(name, "false").lower()
+        if text not in ("true", "false"):
+            raise BadRequest(f"{name} must be true or false, not {text[:64]!r}")
+        return text == "true"
+
+
+@web.stream_request_body
+class BodyHandler(Handler):
+    """Base of the routes that read a body, as it comes: what is over the cap is dropped and never kept."""
+
+    def initialize(self) -> None:
+        """Begin with nothing read."""
+        self._chunks: list[bytes] = []
+        self._received = 0
+
+    @property
+    def max_body(self) -> int:
+        """Return the largest body that is taken, in bytes."""
+        return MAX_BODY
+
+    async def prepare(self) -> None:
+        """Note a refusal, and answer it once the body was read.
+
+        An answer that overtakes the body is lost with the connection when the client is still sending.
+        """
+        cast("Any", self.request.connection).set_max_body_size(DRAIN)
+        try:
+            await super().prepare()
+            length = self.request.headers.get("Content-Length", "")
+            if length.isdecimal() and int(length) > DRAIN:
+                raise self.too_large()
+        except web.HTTPError as error:
+            self.refused = error
+            self.current_user = None  # `guarded` refuses, through get_login_url
+
+    def data_received(self, chunk: bytes) -> None:
+        """Keep a piece of the body."""
+        self._received += len(chunk)
+        if self.refused or self._received > self.max_body:
+            self._chunks.clear()
+        else:
+            self._chunks.append(chunk)
+
+    def body(self) -> bytes:
+        """Return the body."""
+        if self._received > self.max_body:
+            raise self.too_large()
+        return b"".join(self._chunks)
+
+    def too_large(self) -> TooLarge:
+        """Return the error for a body over the cap."""
+        return TooLarge(f"the body is larger than {self.max_body} bytes ({self.max_body >> 20} MiB)")

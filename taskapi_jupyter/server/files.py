@@ -1,0 +1,166 @@
+"""What a job left: its log, its result, its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO
+
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from taskapi_jupyter.contract import ErrorBody, FilesResponse, encode
+from taskapi_jupyter.errors import NotAcceptable, NotFound
+
+from .base import INT64, MAX_CHUNK, Handler, guarded
+
+BLOCK = 256 << 10  # bytes read at a time
+BINARY = "application/octet-stream"
+
+
+class LogHandler(Handler):
+    """A job's log."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:
+        """Answer a piece of it, with headers that say where the piece begins and where to go on."""
+        environment = self.environment(env)
+        offset = self.integer("offset", 0, -INT64, INT64)
+        limit = self.integer("limit", 1 << 20, 1, MAX_CHUNK)
+        chunk = await self.quick(environment.log_chunk, job_id, offset, limit)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.set_header("X-Log-Offset", str(chunk.offset))
+        self.set_header("X-Log-Next", str(chunk.next))
+        self.set_header("X-Log-Size", str(chunk.size))
+        self.finish(chunk.data)
+
+
+class FileBase(Handler, web.StaticFileHandler):
+    """One file, with tornado's ranges; the browser that fetches it never runs what a task wrote."""
+
+    def initialize(self) -> None:  # type: ignore[override]
+        """Begin without a root: it depends on the job."""
+        web.StaticFileHandler.initialize(self, os.sep)
+        self.size = 0
+        self.range: tuple[int, int] | None = None
+
+    @property
+    def content_security_policy(self) -> str:
+        """Confine what a browser shows all the same."""
+        return f"{super().content_security_policy}; sandbox"
+
+    async def serve(self, path: Path) -> None:
+        """Answer a file that was found and checked."""
+        # As Jupyter's own files: no other site may embed them with the user's cookie.
+        self.check_xsrf_cookie()
+        if not await self.quick(path.is_file):
+            raise NotFound(f"{path.name!r} is not a file")
+        self.root = str(path.parent)
+        await web.StaticFileHandler.get(self, path.name, self.request.method != "HEAD")
+        if self.get_status() == 416:
+            self.set_header("Content-Type", "application/json")
+            self.finish(encode(ErrorBody("error", f"the file has {self.size} bytes: no such range")))
+        elif self.range is not None:
+            with await self.quick(lambda: path.open("rb")) as file:
+                await self.send(file, *self.range)
+
+    async def send(self, file: IO[bytes], begin: int, end: int) -> None:
+        """Send a range of a file, block by block; a thread reads, the client's pace decides."""
+        await self.quick(file.seek, begin)
+        while begin < end and (block := await self.quick(file.read, min(BLOCK, end - begin))):
+            begin += len(block)
+            self.write(block)
+            try:
+                await self.flush()
+            except StreamClosedError:
+                return
+
+    def get_content_size(self) -> int:
+        """Remember the size: a file that grows meanwhile is answered as long as it was."""
+        self.size = super().get_content_size()
+        return self.size
+
+    def get_content(  # type: ignore[override]
+        self, abspath: str, start: int | None = None, end: int | None = None
+    ) -> Generator[bytes, None, None]:
+        """Note what tornado found the range to be; it is sent without blocking the loop."""
+        self.range = (start or 0, self.size if end is None else end)
+        yield from ()
+
+    def set_extra_headers(self, path: str) -> None:
+        """Have caches ask again each time."""
+        self.set_header("Cache-Control", "no-cache")
+
+
+class FileHandler(FileBase):
+    """One of a job's files, as an attachment."""
+
+    @guarded
+    async def get(self, env: str, job_id: str, path: str) -> None:  # type: ignore[override]
+        """Answer it."""
+        environment = self.environment(env)
+        found = await self.quick(environment.file_path, job_id, path)
+        self.set_attachment_header(path.rpartition("/")[2])
+        await self.serve(found)
+
+    head = get  # type: ignore[assignment]
+
+
+class ResultHandler(FileBase):
+    """What the task returned."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
+        """Answer JSON; a pickle's bytes only to who takes them, since loading one runs code."""
+        environment = self.environment(env)
+        path = await self.quick(environment.result_path, job_id)
+        if path is None:
+            raise NotFound(f"job {job_id} has no result")
+        self.json = path.suffix == ".json"
+        if not self.json and not accepts(self.request.headers.get("Accept", "*/*"), BINARY):
+            raise NotAcceptable(
+                f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'"
+            )
+        if not self.json:
+            self.set_attachment_header(path.name)
+        await self.serve(path)
+
+    head = get  # type: ignore[assignment]
+
+    def get_content_type(self) -> str:
+        """Return what the result is, whatever was asked for."""
+        return "application/json" if self.json else BINARY
+
+
+class FilesHandler(Handler):
+    """A job's files."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:
+        """List them."""
+        environment = self.environment(env)
+        self.finish(await self.quick(lambda: encode(FilesResponse(environment.files(job_id)))))
+
+
+def accepts(header: str, media: str) -> bool:
+    """Say whether an Accept header takes a media type; the most specific range that fits decides."""
+    best = (-1, 0.0)
+    for one in header.split(","):
+        name, *parameters = [part.strip().lower() for part in one.split(";")]
+        fits = {media: 2, f"{media.partition('/')[0]}/*": 1, "*/*": 0}.get(name)
+        if fits is not None:
+            best = max(best, (fits, quality(parameters)))
+    return best[1] > 0
+
+
+def quality(parameters: list[str]) -> float:
+    """Return the ``q`` among the parameters of a media range; what can't be read counts as 1."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 1.0
+    return 1.0

@@ -1,0 +1,70 @@
+"""A project folder that came as a zip: unpacked under the home, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import zlib
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable
+
+MAX_PROJECT = 32 << 20  # bytes of the zip
+MAX_UNPACKED = 256 << 20  # bytes of all its files
+MAX_FILES = 10_000
+
+
+def unpack(project: bytes, home: Path) -> Path:
+    """Unpack a zip and return the folder, named by its content: the same project is the same API again."""
+    if len(project) > MAX_PROJECT:
+        raise TooLarge(f"the part 'project.zip' is larger than {MAX_PROJECT} bytes ({MAX_PROJECT >> 20} MiB)")
+    folder = home / "projects" / hashlib.sha256(project).hexdigest()[:16]
+    try:
+        with ZipFile(BytesIO(project)) as archive:
+            entries = [(entry, _checked(entry)) for entry in archive.infolist() if not entry.is_dir()]
+            if len(entries) > MAX_FILES:
+                raise TooLarge(f"project.zip holds more than {MAX_FILES} files")
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            room = MAX_UNPACKED
+            for entry, path in entries:
+                room -= _write(archive, entry, folder / path, room)
+    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
+        raise BadRequest(f"project.zip can't be read: {error}") from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise BadRequest(f"project.zip holds a file and a folder of one name: {error.filename}") from None
+    except OSError as error:
+        raise Unavailable(f"project.zip can't be unpacked below {home}: {error.strerror}") from None
+    return folder
+
+
+def _checked(entry: ZipInfo) -> PurePosixPath:
+    """Return where in its folder an entry goes; refuse what could end up elsewhere."""
+    path = PurePosixPath(entry.filename)
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or not path.parts:
+        raise BadRequest(f"project.zip holds a path that leads out of it: {entry.filename[:256]!r}")
+    if kind not in (0, stat.S_IFREG):
+        raise BadRequest(f"project.zip holds something that is no file: {entry.filename[:256]!r}")
+    return path
+
+
+def _write(archive: ZipFile, entry: ZipInfo, target: Path, room: int) -> int:
+    """Write one file whole or not at all, since a running job may be reading it; return its size."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    size = 0
+    try:
+        with archive.open(entry) as source, open(part, "wb") as file:
+            while block := source.read(1 << 16):
+                size += len(block)
+                if size > room:
+                    raise TooLarge(f"project.zip holds more than {MAX_UNPACKED >> 20} MiB")
+                file.write(block)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return size

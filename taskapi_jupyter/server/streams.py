@@ -1,0 +1,129 @@
+"""A job's log as it grows: a websocket of newline-terminated text frames, closed with 1000 at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from typing import TYPE_CHECKING, Any, cast
+
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth.decorator import ws_authenticated
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from tornado import web
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from taskapi_jupyter.errors import BadRequest, QueryParamRequired, TaskAPIError
+
+from .base import NAME, RESOURCE, Errors
+
+if TYPE_CHECKING:
+    from taskapi_jupyter import service
+
+    from .app import TaskAPIApp
+
+CHUNK = 256 << 10  # bytes read at a time
+LONG_LINE = 1 << 20  # characters; a line that gets longer is broken
+SHORTEST, LONGEST = 0.1, 1.0  # seconds between looks at a log that doesn't grow
+
+
+class Lines:
+    """Cut bytes into text that ends with a newline; no character is split, what is no UTF-8 is replaced."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def feed(self, data: bytes, *, gap: bool = False, final: bool = False) -> str:
+        """Return complete lines, with ``final`` the last one too; a ``gap`` before ``data`` ends a line."""
+        if gap and self._rest:
+            self._rest += "\n"
+        text = self._rest + self._decoder.decode(data, final)
+        cut = text.rfind("\n") + 1
+        if len(text) - cut > LONG_LINE or (final and cut < len(text)):
+            text += "\n"
+            cut = len(text)
+        self._rest = text[cut:]
+        return text[:cut]
+
+
+class LogStream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
+    """``streamlogs/{api}?jobID=``."""
+
+    auth_resource = RESOURCE
+    contract = True
+    _follower: asyncio.Task[None] | None = None
+
+    @property
+    def extension(self) -> TaskAPIApp:
+        """Return the extension that this handler belongs to."""
+        return cast("TaskAPIApp", self.settings[NAME])
+
+    @ws_authenticated  # type: ignore[untyped-decorator]
+    async def get(self, env: str, api: str) -> None:
+        """Refuse what can't be followed, else shake hands."""
+        if not await ensure_async(
+            self.authorizer.is_authorized(self, self.current_user, "execute", RESOURCE)
+        ):
+            raise web.HTTPError(403, f"User is not authorized to execute on resource: {RESOURCE}.")
+        if not JupyterHandler.check_origin(self):
+            raise web.HTTPError(403, "Cross origin websockets not allowed")
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            raise BadRequest("this is a websocket: the request must ask to upgrade to it")
+        environment = self.extension.environment(env)
+        job_id = self.get_query_argument("jobID", "")
+        if not job_id:
+            raise QueryParamRequired("jobID")
+        await self.extension.run(self.extension.follow, environment.job_response, job_id, api)
+        self._target = (environment, job_id)
+        await super().get(env, api)
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to follow."""
+        super().open(*args, **kwargs)
+        self._follower = asyncio.create_task(self._follow(*self._target))
+        self.extension.followers.add(self._follower)
+        self._follower.add_done_callback(self.extension.followers.discard)
+
+    def on_message(self, message: str | bytes) -> None:
+        """Ignore what the client says."""
+
+    def on_close(self) -> None:
+        """Stop following: nobody listens any more."""
+        super().on_close()
+        if self._follower is not None:
+            self._follower.cancel()
+
+    async def _follow(self, environment: service.Service, job_id: str) -> None:
+        try:
+            await self._send(environment, job_id)
+            self.close(1000, "the job has ended")
+        except TaskAPIError as error:
+            self.close(1011, error.message.encode()[:120].decode(errors="ignore"))
+        except WebSocketClosedError:
+            pass
+        except asyncio.CancelledError:
+            self.close(1001, "the server is shutting down")
+            raise
+
+    async def _send(self, environment: service.Service, job_id: str) -> None:
+        run, pool = self.extension.run, self.extension.follow
+        lines, offset, pause, ended = Lines(), 0, SHORTEST, False
+        while True:
+            chunk = await run(pool, environment.log_chunk, job_id, offset, CHUNK)
+            if chunk.next > offset:
+                text = lines.feed(chunk.data, gap=chunk.offset > offset)
+                offset, pause = chunk.next, SHORTEST
+                if text:
+                    await self.write_message(text)
+            elif ended:
+                break
+            else:
+                # What has ended writes no more: one more look at the log, then, is the last.
+                response = await run(pool, environment.job_response, job_id)
+                ended = not response.job_status.code.in_progress
+                pause = min(pause * 1.5, LONGEST)
+            if offset >= chunk.size and not ended:
+                await asyncio.sleep(pause)
+        if text := lines.feed(b"", final=True):
+            await self.write_message(text)

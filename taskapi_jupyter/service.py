@@ -1,0 +1,611 @@
+"""TaskAPI on this machine: writes wishes into the store, reads it, and wakes the supervisor, which does the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from . import __version__, config, logfile, machine, spec, supervisor
+from .contract import (
+    API,
+    APIVersion,
+    DeployedAPI,
+    DeployRequest,
+    DeployResult,
+    FileEntry,
+    JobResponse,
+    JobStatus,
+    LogChunk,
+    Metadata,
+    Progress,
+    Submission,
+    convert,
+)
+from .errors import (
+    APIIDNotFound,
+    APINotDeployed,
+    BadRequest,
+    Conflict,
+    JobNotFound,
+    JobNotInProgress,
+    NotFound,
+    StopTimeout,
+    TaskAPIError,
+    Unavailable,
+)
+from .jobs import BaseTaskAPI, Job, JobList
+from .states import IN_PROGRESS, JobCode
+from .store import Row, Store
+
+if TYPE_CHECKING:
+    import subprocess
+
+_JOB_ID = re.compile(r"[0-9a-f]{16}")
+_IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
+_LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
+
+
+def home() -> Path:
+    """Return TASKAPI_HOME, by default ``taskapi/`` in Jupyter's data directory."""
+    chosen = os.environ.get("TASKAPI_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from jupyter_core.paths import jupyter_data_dir
+
+    return Path(jupyter_data_dir()) / "taskapi"
+
+
+class Service(BaseTaskAPI):
+    """Implements ``contract.TaskAPI`` for the jobs of one home. One object serves all threads of a process.
+
+    ``endpoint`` gives the URL of an API where a server shows it, else None.
+    """
+
+    provider = "local"
+
+    def __init__(
+        self,
+        home_: Path | str | None = None,
+        *,
+        environment: str = "local",
+        endpoint: Callable[[str], str | None] = lambda api: None,
+    ) -> None:
+        if os.name != "posix":
+            raise Unavailable("taskapi_jupyter runs jobs on Linux and macOS only")
+        self.environment = environment
+        self.home = Path(home_) if home_ is not None else home()
+        self._endpoint = endpoint
+        try:
+            for folder in (self.home, self.home / "jobs", self.home / "apis"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.store = Store(self.home / "taskapi.db")
+        except OSError as error:
+            raise Unavailable(f"can't use {self.home} for jobs: {error.strerror}; set TASKAPI_HOME") from None
+        self._starting = threading.Lock()
+        self._started: subprocess.Popen[bytes] | None = None
+        self._config = config.Config()
+        self._config_seen: float | None = -1.0
+        self._limits: dict[str, Any] = {}
+        self._replace_older_supervisor()
+
+    def close(self) -> None:
+        """Close the database; jobs go on."""
+        self.store.close()
+
+    # Deploying
+
+    def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
+        """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here."""
+        self._read_config()
+        built = spec.build(request, environ=self._config.environ)
+        self._check_fits(built)
+        self._write_files(built)
+        now = machine.now_us()
+        version = {
+            "api_id": built.api_id,
+            "name": built.name,
+            "spec_id": built.spec_id,
+            "updated": now,
+            "timeout": built.timeout,
+            "cpu": built.cpu,
+            "mem": built.mem,
+            "gpu": built.gpu,
+            "spec": json.dumps(built.spec),
+            "config": _json(built.config),
+            "launch": json.dumps(built.launch),
+        }
+        what = self.store.put_api(version, now)
+        told = {
+            "created": f"created {built.name} (TaskAPI)",
+            "updated": f"updated {built.name} (TaskAPI)",
+            "unchanged": f"{built.name} (TaskAPI) is up to date",
+        }[what]
+        warnings = list(built.warnings)
+        return [
+            DeployResult(
+                api=DeployedAPI(spec=built.spec, endpoint=self._endpoint(built.name)),
+                message="\n".join([told, *(f"warning: {text}" for text in warnings)]),
+                warnings=warnings or UNSET,
+            )
+        ]
+
+    def _check_fits(self, built: spec.APISpec) -> None:
+        cpus, mem = self._limits["cpus"] or machine.cores(), self._limits["mem"] or machine.memory()
+        for what, asked, there in (
+            ("cores", built.cpu / 1000, cpus / 1000),
+            ("bytes of memory", built.mem or 0, mem),
+            ("GPUs", built.gpu, self._limits["gpus"]),
+        ):
+            if asked > there:
+                raise BadRequest(
+                    f"{built.name} asks for {asked:.10g} {what}, and this machine has {there:.10g} for jobs: it could "
+                    "never start"
+                )
+
+    def _write_files(self, built: spec.APISpec) -> None:
+        """Write a version's files whole or not at all; the same content is there already."""
+        folder = self.home / "apis" / built.api_id
+        if folder.exists():
+            return
+        temporary = Path(tempfile.mkdtemp(dir=self.home / "apis", prefix=".new-"))
+        try:
+            for name, content in built.files.items():
+                with open(os.open(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.rename(folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not folder.exists():  # else another process wrote the same
+                raise Unavailable(f"can't write {folder}: {error.strerror}") from None
+
+    # Submitting
+
+    def submit(
+        self,
+        api: str,
+        config: Mapping[str, Any] | None = None,
+        timeout: int | None = None,
+        *,
+        notebook: str | None = None,
+    ) -> Job:
+        """Write a pending job and wake the supervisor; the job is on disk when this returns."""
+        convert({"config": config, "timeout": timeout, "notebook": notebook}, Submission)
+        version = self.store.api(api)
+        if version is None:
+            raise APINotDeployed(api)
+        self._read_config()
+        submitted = None if config is None else _json(config)
+        defaults = json.loads(version["config"])
+        merged = _json(spec.merge(defaults, dict(config or {}))) if defaults else None
+        if timeout is None:
+            timeout = version["timeout"]
+        now_ns = time.time_ns()
+        row: Row = {
+            "api_name": api,
+            "api_id": version["api_id"],
+            "spec_id": version["spec_id"],
+            "created": now_ns // 1000,
+            "timeout": timeout,
+            "boot": machine.boot_id(),
+            "deadline": None if timeout is None else machine.boottime() + timeout,
+            "notebook": notebook,
+            "cpu": version["cpu"],
+            "mem": version["mem"],
+            "gpu": version["gpu"],
+            "config": submitted,
+            "merged": merged,
+        }
+        job_id = self.store.add_job(row, (1 << 63) - 1 - now_ns)
+        self._wake()
+        pending = {
+            **row,
+            "id": job_id,
+            "status": "pending",
+            "started": None,
+            "ended": None,
+            "reason": None,
+            "exit_code": None,
+            "progress": None,
+        }
+        return Job(self, self._status(pending), self._job_endpoint(api, job_id))
+
+    def rerun(self, job: Job | str) -> Job:
+        """Submit a job's config and timeout again, to the API as it is now."""
+        row = self._row(job)
+        submitted = None if row["config"] is None else json.loads(row["config"])
+        return self.submit(row["api_name"], submitted, row["timeout"], notebook=row["notebook"])
+
+    # Reading
+
+    def get(self, api: str | None = None, job_id: str | None = None) -> Any:
+        """Return all APIs, one API with its recent jobs, or one job."""
+        if api is not None and job_id is not None:
+            return self._job(self._row(job_id, api))
+        if api is None:
+            return self._apis()
+        row = self.store.api(api)
+        if row is None:
+            raise APINotDeployed(api)
+        jobs = self.jobs(api, _IN_PROGRESS, limit=1000)
+        if len(jobs) < _LISTED_WITH_API:
+            recent = self.jobs(api, limit=_LISTED_WITH_API)
+            ids = {job.id for job in jobs}
+            jobs += [job for job in recent if job.id not in ids][: _LISTED_WITH_API - len(jobs)]
+        return API(
+            spec=_spec(row),
+            metadata=_metadata(row),
+            endpoint=self._endpoint(api),
+            task_job_statuses=[job.record for job in jobs],
+            api_versions=[
+                APIVersion(api_id=one["api_id"], last_updated=one["updated"] // 1_000_000)
+                for one in self.store.versions(api)
+            ],
+        )
+
+    def _apis(self) -> list[API]:
+        in_progress: dict[str, list[JobStatus]] = {}
+        for job in self.jobs(status=_IN_PROGRESS, limit=1000):
+            in_progress.setdefault(job.api_name, []).append(job.record)
+        return [
+            API(
+                spec=_spec(row),
+                metadata=_metadata(row),
+                endpoint=self._endpoint(row["name"]),
+                task_job_statuses=in_progress.get(row["name"], []),
+            )
+            for row in self.store.apis()
+        ]
+
+    def get_version(self, api: str, api_id: str) -> API:
+        """Return one version of an API, current or older."""
+        row = self.store.version(api_id)
+        if row is None or row["name"] != api:
+            raise APIIDNotFound(api, api_id)
+        return API(
+            spec=_spec({**row, "last_updated": row["updated"], "created": row["updated"]}),
+            metadata=_metadata({**row, "last_updated": row["updated"]}),
+            endpoint=self._endpoint(api),
+        )
+
+    def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
+        """Return one job as the wire has it."""
+        if api is not None and self.store.api(api) is None:
+            raise APINotDeployed(api)
+        row = self._row(job_id, api)
+        version = self.store.version(row["api_id"])
+        return JobResponse(
+            job_status=self._status(row),
+            endpoint=self._job_endpoint(row["api_name"], row["id"]),
+            api_spec=_spec({**version, "last_updated": version["updated"], "created": version["updated"]})
+            if version
+            else {},
+        )
+
+    def jobs(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> JobList:
+        """Return a page of jobs, newest first."""
+        wanted = [status] if isinstance(status, str) else list(status or ())
+        for one in wanted:
+            if one not in {code.value for code in JobCode}:
+                raise BadRequest(f"status {one!r} is none of {', '.join(code.value for code in JobCode)}")
+        if not 1 <= limit <= 1000:
+            raise BadRequest(f"limit must be from 1 to 1000, not {limit}")
+        before = None
+        if cursor:
+            if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+                raise BadRequest(f"cursor {cursor[:40]!r} is none that a page ended with")
+            before = int(cursor)
+        self._look_after()
+        rows = self.store.jobs(api, wanted, limit + 1, before)
+        more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+        return JobList([self._job(row) for row in rows[:limit]], more)
+
+    def changes(self, since: int) -> tuple[int, list[JobStatus]]:
+        """Return the change counter and the jobs that changed after it was at ``since``, oldest change first."""
+        counter = self.store.counter()
+        if counter <= since:
+            return counter, []
+        rows = self.store.changed(since)
+        return max([counter, *(row["change"] for row in rows)]), [self._status(row) for row in rows]
+
+    def in_progress(self) -> int:
+        """Count the jobs that are pending or running."""
+        self._look_after()
+        return self.store.count_in_progress()
+
+    # Ending
+
+    def stop(self, job: Job | str, api: str | None = None) -> str:
+        """Stop a job; return when nothing of it is left."""
+        row = self._row(job, api)
+        job_id, name = row["id"], row["api_name"]
+        if not self.store.wish_stop(job_id):
+            raise JobNotInProgress(job_id, name)
+        self._wake()
+        patience = self._patience()
+        status = self._wait_until_ended([job_id], patience)[job_id]
+        if status is None:
+            raise StopTimeout(job_id, name, patience)
+        if status != JobCode.STOPPED.value:  # it ended by itself before the stop reached it
+            raise JobNotInProgress(job_id, name)
+        return f"stopped job {job_id}"
+
+    def delete(self, api: str) -> str:
+        """Delete an API and stop its jobs; ended ones stay readable."""
+        jobs = self.store.delete_api(api)
+        if jobs is None:
+            raise APINotDeployed(api)
+        if jobs:
+            self._wake()
+            patience = self._patience()
+            for job_id, status in self._wait_until_ended(jobs, patience).items():
+                if status is None:
+                    raise StopTimeout(job_id, api, patience)
+        self._drop_unused_versions()
+        return f"deleted {api}"
+
+    def forget(self, job: Job | str) -> str:
+        """Delete an ended job, its log, result and files."""
+        row = self._row(job)
+        if not self.store.forget(row["id"]):
+            if self.store.job(row["id"]) is None:
+                raise JobNotFound(row["id"], row["api_name"])
+            raise Conflict(f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first")
+        shutil.rmtree(self.home / "jobs" / row["id"], ignore_errors=True)
+        if self.store.api(row["api_name"]) is None:
+            self._drop_unused_versions()
+        return f"deleted job {row['id']}"
+
+    def _patience(self) -> float:
+        return float(self._config.stop_grace) + 5.0
+
+    def _wait_until_ended(self, job_ids: Iterable[str], patience: float) -> dict[str, str | None]:
+        """Return the states that jobs end in; None for those that have not within ``patience`` seconds."""
+        ended: dict[str, str | None] = dict.fromkeys(job_ids)
+        deadline = time.monotonic() + patience
+        pause = 0.002
+        while True:
+            for job_id in [job_id for job_id, status in ended.items() if status is None]:
+                row = self.store.job(job_id)
+                if row is None or row["status"] not in _IN_PROGRESS:
+                    ended[job_id] = row["status"] if row else JobCode.STOPPED.value
+            if all(ended.values()) or time.monotonic() >= deadline:
+                return ended
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+            self._look_after()
+
+    def _drop_unused_versions(self) -> None:
+        for api_id in self.store.unused_versions():
+            shutil.rmtree(self.home / "apis" / api_id, ignore_errors=True)
+
+    # What a job left
+
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """Return part of the log; a negative offset counts from the end."""
+        return LogChunk(*logfile.read(str(self._folder(self._row(job)["id"])), offset, limit))
+
+    def result_path(self, job: Job | str) -> Path | None:
+        """Return where a job's result is: ``result.json`` or ``result.pkl``."""
+        folder = self._folder(self._row(job)["id"])
+        return next((path for path in (folder / "result.json", folder / "result.pkl") if path.exists()), None)
+
+    def result(self, job: Job | str) -> Any:
+        """Return what the task returned. A pickle is loaded: call this for jobs of your own only, never in a server."""
+        row = self._row(job)
+        path = self.result_path(row["id"])
+        if path is None:
+            raise NotFound(f"{row['id']} ({row['api_name']} api) has no result")
+        if path.suffix == ".json":
+            return json.loads(path.read_bytes())
+        folder = str(self.home / "apis" / row["api_id"])
+        sys.path.append(folder)  # classes of a cell's module are found there
+        try:
+            import cloudpickle
+
+            return cloudpickle.loads(path.read_bytes())
+        except Exception as error:
+            raise TaskAPIError(
+                f"the result of {row['id']} can't be unpickled here: {type(error).__name__}: {error}"
+            ) from None
+        finally:
+            sys.path.remove(folder)
+
+    def output_dir(self, job: Job | str) -> Path:
+        """Return the folder that the task finds as ``TASKAPI_OUTPUT_DIR``."""
+        return self._folder(self._row(job)["id"]) / "files"
+
+    def files(self, job: Job | str) -> list[FileEntry]:
+        """List what the task left in its output folder, links aside."""
+        root = self.output_dir(job)
+        found = []
+        for folder, _, names in os.walk(root):
+            for name in sorted(names):
+                path = Path(folder, name)
+                if path.is_file() and not path.is_symlink():
+                    about = path.stat()
+                    found.append(
+                        FileEntry(
+                            path=path.relative_to(root).as_posix().encode("utf-8", "replace").decode(),
+                            size=about.st_size,
+                            modified=_rfc3339(int(about.st_mtime * 1e6)),
+                        )
+                    )
+        return sorted(found, key=lambda entry: entry.path)
+
+    def file_path(self, job: Job | str, path: str) -> Path:
+        """Return one of those files; a path that leads outside, by dots or by links, is not found."""
+        root = self.output_dir(job).resolve()
+        missing = NotFound(f"the job has no file {path!r}")
+        if not path or "\0" in path:
+            raise missing
+        try:
+            found = (root / path).resolve(strict=True)
+        except (OSError, RuntimeError):
+            raise missing from None
+        if not found.is_relative_to(root) or not found.is_file():
+            raise missing
+        return found
+
+    def read_file(self, job: Job | str, path: str) -> bytes:
+        """Return one of those files."""
+        return self.file_path(job, path).read_bytes()
+
+    # Rows into Structs
+
+    def _folder(self, job_id: str) -> Path:
+        return self.home / "jobs" / job_id
+
+    def _row(self, job: Job | str, api: str | None = None) -> Row:
+        job_id = self.job_id(job)
+        self._look_after()
+        row = self.store.job(job_id) if _JOB_ID.fullmatch(job_id) else None
+        if row is None or (api is not None and row["api_name"] != api):
+            raise JobNotFound(job_id[:100], api)
+        return row
+
+    def _job(self, row: Row) -> Job:
+        return Job(self, self._status(row), self._job_endpoint(row["api_name"], row["id"]))
+
+    def _job_endpoint(self, api: str, job_id: str) -> str | None:
+        endpoint = self._endpoint(api)
+        return None if endpoint is None else f"{endpoint}?jobID={job_id}"
+
+    def _status(self, row: Row) -> JobStatus:
+        in_progress = row["status"] in _IN_PROGRESS
+        return JobStatus(
+            job_id=row["id"],
+            api_name=row["api_name"],
+            config=None if row["config"] is None else json.loads(row["config"]),
+            api_id=row["api_id"],
+            timeout=row["timeout"],
+            created_time=_rfc3339(row["created"]),
+            spec_id=row["spec_id"],
+            status=row["status"],
+            start_time=UNSET if row["started"] is None else _rfc3339(row["started"]),
+            end_time=UNSET if row["ended"] is None else _rfc3339(row["ended"]),
+            worker_counts={"pending" if row["status"] == "pending" else "ready": 1} if in_progress else UNSET,
+            notebook=UNSET if row["notebook"] is None else row["notebook"],
+            reason=UNSET if row["reason"] is None else row["reason"],
+            exit_code=UNSET if row["exit_code"] is None else row["exit_code"],
+            progress=self._progress(row),
+        )
+
+    def _progress(self, row: Row) -> Any:
+        """Return what the task last said: of a running job from its folder, of an ended one from its row."""
+        text: str | bytes | None = row["progress"]
+        if row["status"] == JobCode.RUNNING.value:
+            try:
+                text = (self._folder(row["id"]) / "progress.json").read_bytes()
+            except OSError:
+                return UNSET
+        if not text:
+            return UNSET
+        try:
+            return msgspec.json.decode(text, type=Progress)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return UNSET
+
+    # The supervisor
+
+    def _read_config(self) -> None:
+        """Read config.yaml again where it changed, and leave its limits in the store for the supervisor."""
+        path = self.home / "config.yaml"
+        try:
+            seen: float | None = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            seen = None
+        if seen == self._config_seen:
+            return
+        self._config = config.read(path)
+        limits = self._config.limits()
+        if limits["gpus"] is None:
+            limits["gpus"] = machine.gpus()
+        if self.store.settings() != limits:
+            self.store.set_settings(limits)
+        self._limits = limits
+        self._config_seen = seen
+
+    def _look_after(self) -> None:
+        """Start a supervisor where jobs are in progress and none lives."""
+        if self.store.any_in_progress() and not supervisor.poke(str(self.home), b""):
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wake the supervisor, or start one.
+
+        One that this process started just now, and that has no FIFO yet, either looks at the store after it got the
+        lock or leaves to one that does; until it is seen which, no second one is started.
+        """
+        for _ in range(1000):
+            if supervisor.poke(str(self.home)):
+                return
+            with self._starting:
+                if self._started is None or self._started.poll() is not None:
+                    if "TASKAPI_JOB_ID" in os.environ:
+                        return  # in a task: one started here would be stopped with it; its watcher starts one
+                    self._started = supervisor.start(str(self.home))
+                    threading.Thread(target=self._started.wait, daemon=True).start()  # leaves no zombie
+                    return
+            time.sleep(0.005)
+
+    def _replace_older_supervisor(self) -> None:
+        """Have a supervisor of an older package leave; its jobs run on and the next one adopts them."""
+        try:
+            holder = json.loads((self.home / "supervisor.lock").read_bytes())
+        except (OSError, ValueError):
+            return
+        from packaging.version import Version
+
+        if holder.get("version") == __version__ or Version(holder["version"]) > Version(__version__):
+            return
+        if supervisor.poke(str(self.home), b"") and machine.start_time(holder["pid"]) == holder["start_time"]:
+            os.kill(holder["pid"], signal.SIGTERM)
+
+
+def _json(value: Any) -> str:
+    """Return a config as JSON text; raise :class:`BadRequest` for what JSON has no form for."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadRequest(f"config can't be written as JSON: {error}") from None
+    return text
+
+
+def _rfc3339(us: int) -> str:
+    moment = datetime.fromtimestamp(us // 1_000_000, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
+
+
+def _spec(row: Row) -> dict[str, Any]:
+    return {
+        **json.loads(row["spec"]),
+        "initial_deployment_time": row["created"] // 1_000_000,
+        "last_updated": row["last_updated"] // 1_000_000,
+    }
+
+
+def _metadata(row: Row) -> Metadata:
+    return Metadata(name=row["name"], id=row["api_id"], last_updated=row["last_updated"] // 1_000_000)

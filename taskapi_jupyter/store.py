@@ -1,0 +1,401 @@
+"""APIs, jobs, wishes and moves in one SQLite file. Plain rows: the supervisor imports this and no msgspec.
+
+Every transaction that changes something raises one counter and stamps it on the rows it touched, so that a reader
+learns with one cheap query whether anything changed, and with another what. A job changes its state by
+compare-and-set alone. Commits are synced: what was acknowledged is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import Unavailable
+from .states import IN_PROGRESS, JobCode, may_move
+
+Row = dict[str, Any]
+
+#: Thousands are the major version. Within one, migrations only add, so that two versions of the package share a home.
+MIGRATIONS: dict[int, str] = {
+    1000: """
+CREATE TABLE counter (n INTEGER NOT NULL);
+INSERT INTO counter VALUES (0);
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE apis (
+  name TEXT PRIMARY KEY, api_id TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL,
+  change INTEGER NOT NULL
+);
+CREATE TABLE versions (
+  api_id TEXT PRIMARY KEY, name TEXT NOT NULL, spec_id TEXT NOT NULL, updated INTEGER NOT NULL, timeout INTEGER,
+  cpu INTEGER NOT NULL, mem INTEGER, gpu INTEGER NOT NULL, spec TEXT NOT NULL, config TEXT NOT NULL,
+  launch TEXT NOT NULL
+);
+CREATE INDEX versions_of ON versions (name, updated);
+CREATE TABLE jobs (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, api_name TEXT NOT NULL, api_id TEXT NOT NULL,
+  spec_id TEXT NOT NULL, status TEXT NOT NULL, change INTEGER NOT NULL, created INTEGER NOT NULL, timeout INTEGER,
+  boot TEXT NOT NULL, deadline REAL, started INTEGER, started_boot TEXT, ended INTEGER, reason TEXT,
+  exit_code INTEGER, progress TEXT, notebook TEXT, cpu INTEGER NOT NULL, mem INTEGER, gpu INTEGER NOT NULL, gpus TEXT,
+  stop INTEGER NOT NULL DEFAULT 0, config TEXT, merged TEXT
+);
+CREATE INDEX jobs_by_status ON jobs (status, seq);
+CREATE INDEX jobs_by_api ON jobs (api_name, status, seq);
+CREATE INDEX jobs_of_api ON jobs (api_name, seq);
+CREATE INDEX jobs_by_change ON jobs (change);
+CREATE INDEX jobs_of_version ON jobs (api_id);
+CREATE INDEX jobs_due ON jobs (deadline) WHERE status = 'pending' AND deadline IS NOT NULL;
+CREATE INDEX jobs_to_stop ON jobs (seq) WHERE stop = 1 AND status IN ('pending', 'running');
+CREATE TABLE forgotten (change INTEGER NOT NULL, id TEXT NOT NULL);
+CREATE INDEX forgotten_by_change ON forgotten (change);
+"""
+}
+
+SCHEMA = max(MIGRATIONS)
+
+#: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
+LISTED = (
+    "seq, id, api_name, api_id, spec_id, status, change, created, timeout, started, ended, reason, exit_code, progress, "
+    "notebook, stop, config"
+)
+
+_PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
+
+
+class Store:
+    """The database of one home. One object serves all threads of a process; each gets its own connection."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        if not os.path.exists(self.path):
+            # SQLite gives its -wal and -shm files the mode of the database.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._migrate()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            self._local.connection = connection
+            with self._lock:
+                self._all.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._local = threading.local()
+
+    def _migrate(self) -> None:
+        version = self._one("PRAGMA user_version")[0]
+        if version // 1000 > SCHEMA // 1000:
+            raise Unavailable(
+                f"{self.path} was written by a newer taskapi_jupyter (schema {version}, this one reads up to "
+                f"{SCHEMA}): upgrade this one, or set TASKAPI_HOME to another folder"
+            )
+        if version >= SCHEMA:
+            return
+        with self.write() as transaction:
+            version = transaction.execute("PRAGMA user_version").fetchone()[0]
+            for step in sorted(MIGRATIONS):
+                if step > version:
+                    for statement in MIGRATIONS[step].split(";"):
+                        transaction.execute(statement)
+                    transaction.execute(f"PRAGMA user_version = {step}")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that holds the writer's place from its first line on."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _one(self, sql: str, *values: Any) -> Any:
+        return self._connection.execute(sql, values).fetchone()
+
+    def _rows(self, sql: str, *values: Any) -> list[Row]:
+        return [dict(row) for row in self._connection.execute(sql, values)]
+
+    # What changed
+
+    def counter(self) -> int:
+        """Return the change counter; whoever saw this number has seen everything."""
+        return int(self._one("SELECT n FROM counter")[0])
+
+    def changed(self, since: int, limit: int = 1000) -> list[Row]:
+        """Return the jobs that changed after the counter was at ``since``, oldest change first."""
+        return self._rows(
+            f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change LIMIT ?", since, limit
+        )
+
+    def forgotten(self, since: int) -> list[str]:
+        """Return the ids of the jobs that were forgotten after the counter was at ``since``."""
+        return [row["id"] for row in self._rows("SELECT id FROM forgotten WHERE change > ?", since)]
+
+    # Settings: what the supervisor needs of config.yaml, which it doesn't read itself
+
+    def settings(self) -> Row:
+        """Return the limits that were last read from config.yaml."""
+        row = self._one("SELECT value FROM settings WHERE name = 'limits'")
+        return dict(json.loads(row[0])) if row else {}
+
+    def set_settings(self, values: Mapping[str, Any]) -> None:
+        """Keep the limits for the supervisor."""
+        with self.write() as transaction:
+            transaction.execute(
+                "INSERT OR REPLACE INTO settings VALUES ('limits', ?)", (json.dumps(dict(values)),)
+            )
+
+    # APIs
+
+    def put_api(self, version: Row, now: int) -> str:
+        """Deploy a version; return ``created``, ``updated`` or ``unchanged``."""
+        columns = (
+            "api_id", "name", "spec_id", "updated", "timeout", "cpu", "mem", "gpu", "spec", "config", "launch",
+        )  # fmt: skip
+        with self.write() as transaction:
+            old = transaction.execute(
+                "SELECT api_id FROM apis WHERE name = ?", (version["name"],)
+            ).fetchone()
+            unchanged = old is not None and old[0] == version["api_id"]
+            known = transaction.execute(
+                "SELECT launch FROM versions WHERE api_id = ?", (version["api_id"],)
+            ).fetchone()
+            if unchanged and known and known[0] == version["launch"]:
+                return "unchanged"
+            transaction.execute(
+                f"INSERT OR REPLACE INTO versions ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                [version.get(column, now) for column in columns],
+            )
+            if unchanged:
+                return "unchanged"  # the same content under another environment
+            change = _raise(transaction)
+            transaction.execute(
+                "INSERT INTO apis VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, "
+                "updated = excluded.updated, change = excluded.change",
+                (version["name"], version["api_id"], now, now, change),
+            )
+            return "updated" if old else "created"
+
+    def delete_api(self, name: str) -> list[str] | None:
+        """Take an API away and wish its jobs stopped; return their ids, None where there is no such API."""
+        with self.write() as transaction:
+            if not transaction.execute("DELETE FROM apis WHERE name = ?", (name,)).rowcount:
+                return None
+            change = _raise(transaction)
+            jobs = transaction.execute(
+                "SELECT id FROM jobs WHERE api_name = ? AND status IN (?, ?, ?)", (name, *_PROGRESSING)
+            ).fetchall()
+            transaction.executemany(
+                "UPDATE jobs SET stop = 1, change = ? WHERE id = ?", [(change, row["id"]) for row in jobs]
+            )
+            return [row["id"] for row in jobs]
+
+    def unused_versions(self) -> list[str]:
+        """Take away versions that neither an API nor a job refers to; return their ids."""
+        with self.write() as transaction:
+            unused = [
+                row["api_id"]
+                for row in transaction.execute(
+                    "SELECT api_id FROM versions v WHERE NOT EXISTS (SELECT 1 FROM apis WHERE name = v.name) "
+                    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE api_id = v.api_id)"
+                )
+            ]
+            transaction.executemany("DELETE FROM versions WHERE api_id = ?", [(one,) for one in unused])
+            return unused
+
+    def api(self, name: str) -> Row | None:
+        """Return a deployed API with its current version's columns."""
+        row = self._one(
+            "SELECT a.created, a.updated AS last_updated, v.* FROM apis a JOIN versions v USING (api_id) WHERE a.name = ?",
+            name,
+        )
+        return dict(row) if row else None
+
+    def apis(self) -> list[Row]:
+        """Return the deployed APIs by name, without what starts them."""
+        return self._rows(
+            "SELECT a.created, a.updated AS last_updated, v.api_id, v.name, v.spec_id, v.spec "
+            "FROM apis a JOIN versions v USING (api_id) ORDER BY a.name"
+        )
+
+    def version(self, api_id: str) -> Row | None:
+        """Return one version of an API, deployed still or not."""
+        row = self._one("SELECT * FROM versions WHERE api_id = ?", api_id)
+        return dict(row) if row else None
+
+    def versions(self, name: str) -> list[Row]:
+        """Return the ids of an API's versions, newest first."""
+        return self._rows(
+            "SELECT api_id, updated FROM versions WHERE name = ? ORDER BY updated DESC, rowid DESC", name
+        )
+
+    # Jobs
+
+    def add_job(self, job: Mapping[str, Any], first_id: int) -> str:
+        """Write a pending job and return its id: ``first_id`` as 16 hex digits, or less where that isn't the newest."""
+        with self.write() as transaction:
+            last = transaction.execute("SELECT id FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
+            number = min(first_id, int(last[0], 16) - 1) if last else first_id
+            job = {
+                **job,
+                "id": f"{number:016x}",
+                "status": JobCode.PENDING.value,
+                "change": _raise(transaction),
+            }
+            transaction.execute(
+                f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})",
+                list(job.values()),
+            )
+            return str(job["id"])
+
+    def job(self, job_id: str) -> Row | None:
+        """Return one job as a list shows it."""
+        row = self._one(f"SELECT {LISTED} FROM jobs WHERE id = ?", job_id)
+        return dict(row) if row else None
+
+    def whole_job(self, job_id: str) -> Row | None:
+        """Return all that starting a job needs: its row with its version's ``launch``."""
+        row = self._one(
+            "SELECT j.*, v.launch FROM jobs j JOIN versions v USING (api_id) WHERE j.id = ?", job_id
+        )
+        return dict(row) if row else None
+
+    def jobs(
+        self, api: str | None, statuses: Sequence[str], limit: int, before: int | None = None
+    ) -> list[Row]:
+        """Return a page, newest first; ``before`` is the ``seq`` that the last page ended with.
+
+        The cost does not depend on how many jobs there are: each of these walks one index backwards.
+        """
+        where = ["seq < ?"]
+        values: list[Any] = [before if before is not None else 1 << 62]
+        if api is not None:
+            where.append("api_name = ?")
+            values.append(api)
+        found: list[Row] = []
+        for status in statuses or [None]:  # type: ignore[list-item]
+            only = [*where, "status = ?"] if status else where
+            found += self._rows(
+                f"SELECT {LISTED} FROM jobs WHERE {' AND '.join(only)} ORDER BY seq DESC LIMIT ?",
+                *values,
+                *([status] if status else []),
+                limit,
+            )
+        return sorted(found, key=lambda row: -row["seq"])[:limit]
+
+    def count_in_progress(self) -> int:
+        """Count the jobs that are pending or running."""
+        return int(
+            self._one("SELECT count(*) FROM jobs WHERE status IN (?, ?, ?)", *_PROGRESSING)[0]
+        )
+
+    def any_in_progress(self) -> bool:
+        """Say whether any job is pending or running."""
+        return bool(
+            self._one("SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?, ?))", *_PROGRESSING)[0]
+        )
+
+    def running(self) -> list[Row]:
+        """Return the jobs marked running, in the order of their submission."""
+        return self._rows("SELECT * FROM jobs WHERE status = 'running' ORDER BY seq")
+
+    def next_pending(self, after: int = 0) -> Row | None:
+        """Return what admission looks at of the pending job that is first in line behind ``after`` (a ``seq``)."""
+        row = self._one(
+            "SELECT id, seq, cpu, mem, gpu FROM jobs WHERE status = 'pending' AND seq > ? ORDER BY seq LIMIT 1",
+            after,
+        )
+        return dict(row) if row else None
+
+    def to_stop(self) -> list[Row]:
+        """Return the jobs in progress that somebody wishes stopped."""
+        return self._rows(
+            "SELECT id, status FROM jobs WHERE stop = 1 AND status IN ('pending', 'running') ORDER BY seq"
+        )
+
+    def pending_deadlines(self) -> list[Row]:
+        """Return the pending jobs that have a deadline, soonest first (of this boot's clock), at most 100."""
+        return self._rows(
+            "SELECT id, boot, deadline, created, timeout FROM jobs WHERE status = 'pending' "
+            "AND deadline IS NOT NULL ORDER BY deadline LIMIT 100"
+        )
+
+    def pending_of_other_boots(self, boot: str) -> list[Row]:
+        """Return pending jobs whose deadline counts by an earlier boot's clock."""
+        return self._rows(
+            "SELECT id, deadline, created, timeout FROM jobs WHERE status = 'pending' AND boot != ?", boot
+        )
+
+    def wish_stop(self, job_id: str) -> bool:
+        """Note that a job is to be stopped; False where it was not in progress."""
+        with self.write() as transaction:
+            done = transaction.execute(
+                "UPDATE jobs SET stop = 1, change = ? WHERE id = ? AND status IN (?, ?, ?)",
+                (_raise(transaction), job_id, *_PROGRESSING),
+            )
+            return done.rowcount == 1
+
+    def forget(self, job_id: str) -> bool:
+        """Delete a job that has ended; False where it is in progress or not there."""
+        with self.write() as transaction:
+            gone = transaction.execute(
+                "DELETE FROM jobs WHERE id = ? AND status NOT IN (?, ?, ?)", (job_id, *_PROGRESSING)
+            )
+            if gone.rowcount != 1:
+                return False
+            change = _raise(transaction)
+            transaction.execute("INSERT INTO forgotten VALUES (?, ?)", (change, job_id))
+            transaction.execute("DELETE FROM forgotten WHERE change < ?", (change - 10_000,))
+            return True
+
+    def move(
+        self, moves: Sequence[tuple[str, JobCode, JobCode, Mapping[str, Any]]]
+    ) -> list[bool]:
+        """Move jobs from one state to another, all in one transaction: ``(id, from, to, other columns)``.
+
+        Each is a compare-and-set; False where the job was not in the state named.
+        """
+        with self.write() as transaction:
+            change = _raise(transaction)
+            done = []
+            for job_id, old, new, columns in moves:
+                if not may_move(old, new):
+                    raise ValueError(f"a job can't go from {old} to {new}")
+                fields = {**columns, "status": new.value, "change": change}
+                done.append(
+                    transaction.execute(
+                        f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in fields)} WHERE id = ? AND status = ?",
+                        [*fields.values(), job_id, old.value],
+                    ).rowcount
+                    == 1
+                )
+            return done
+
+
+def _raise(transaction: sqlite3.Connection) -> int:
+    """Raise the change counter and return it."""
+    transaction.execute("UPDATE counter SET n = n + 1")
+    return int(transaction.execute("SELECT n FROM counter").fetchone()[0])

@@ -1,0 +1,328 @@
+"""One process per home that admits, starts, observes and stops jobs, and alone records what happened to them.
+
+Started by whoever first needs it, gone a few seconds after nothing is left to do. Its life is the lock on
+``supervisor.lock``; it is woken through the FIFO ``wake``. It imports neither msgspec nor YAML, to fork cheaply.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import sqlite3
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, engines, machine
+from .states import JobCode
+from .store import Row, Store
+
+if TYPE_CHECKING:
+    import subprocess
+
+IDLE = 3.0  # seconds without work after which it leaves
+_RETRY = 0.5  # seconds until what could not be written is tried again
+_ADMIT_AT_ONCE = 64
+
+#: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
+DEFAULT_LIMITS: dict[str, Any] = {"gpus": 0, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
+
+Move = tuple[str, JobCode, JobCode, Mapping[str, Any]]
+
+
+class Supervisor:
+    """The loop; everything it knows that matters is in the store or in a job's folder."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.store = Store(os.path.join(home, "taskapi.db"))
+        self.found = {**DEFAULT_LIMITS, "cpus": machine.cores(), "mem": machine.memory()}
+        self.limits = self._read_limits()
+        self.engine = engines.load("local")(home, lambda: self.limits, lambda: wake(home))
+        self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
+        self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
+        self.leaving = False
+
+    def run(self, lock: int) -> None:
+        """Serve until there is nothing left to do, or until told to leave; then let go of the lock."""
+        fifo = self._open_fifo()
+        wakeups, told = os.pipe()
+        os.set_blocking(wakeups, False)
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        running = [self.store.whole_job(row["id"]) or row for row in self.store.running()]
+        self.using = {job["id"]: job for job in running}
+        self.engine.adopt(running)
+        os.get_exec_path({})  # what it imports is then there before a fork
+        gc.collect()
+        gc.freeze()
+        idle_since = time.monotonic()
+        while not self.leaving:
+            wait = self._try_step()
+            if self.using or self.unrecorded or wait is not None:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since >= IDLE:
+                os.close(fifo)
+                if not self.store.any_in_progress():  # whoever comes now finds no FIFO and starts another
+                    break
+                fifo = self._open_fifo()
+                continue
+            else:
+                wait = idle_since + IDLE - time.monotonic()
+            poll = select.poll()
+            for fd in (fifo, wakeups, *self.engine.filenos()):
+                poll.register(fd, select.POLLIN)
+            poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
+            _drain(fifo)
+            _drain(wakeups)
+        self.store.close()
+        os.close(lock)
+
+    def _on_term(self, *_: object) -> None:
+        self.leaving = True
+
+    def _open_fifo(self) -> int:
+        path = os.path.join(self.home, "wake")
+        try:
+            if not stat.S_ISFIFO(os.lstat(path).st_mode):
+                os.unlink(path)
+                os.mkfifo(path, 0o600)
+        except FileNotFoundError:
+            os.mkfifo(path, 0o600)
+        # Opened for writing too, so that it does not end when a writer leaves.
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    # One step
+
+    def _try_step(self) -> float | None:
+        """Take a step; return how long to wait for the next at most, None where nothing is due."""
+        try:
+            return self._step()
+        except sqlite3.OperationalError as error:  # no disk space, or a database locked beyond patience
+            print(f"taskapi supervisor: {error}; trying again", file=sys.stderr, flush=True)  # noqa: T201
+            return _RETRY
+
+    def _read_limits(self) -> dict[str, Any]:
+        """Return the limits in force: those that config.yaml sets, else what this machine has."""
+        chosen = {name: value for name, value in self.store.settings().items() if value is not None}
+        return {**self.found, **chosen}
+
+    def _step(self) -> float | None:
+        """Record what happened and admit what fits, in one transaction; then start and stop."""
+        self.unrecorded += self.engine.ended()
+        self.limits = self._read_limits()
+        moves: list[Move] = [
+            (job_id, JobCode.RUNNING, JobCode(outcome["status"]), _columns(outcome))
+            for job_id, outcome in self.unrecorded
+        ]
+        gone = {job_id for job_id, _ in self.unrecorded}
+        to_stop = []
+        for row in self.store.to_stop():
+            if row["status"] == JobCode.PENDING.value:
+                moves.append(_ends_pending(row["id"], JobCode.STOPPED, None))
+            elif row["id"] not in gone:
+                to_stop.append(row["id"])
+        due, next_due = self._due()
+        moves += due
+        admitted = self._admit({move[0] for move in moves})
+        moves += admitted
+        if moves:
+            done = self.store.move(moves)
+            self.unrecorded.clear()
+            for job_id in gone:
+                self.using.pop(job_id, None)
+            for (job_id, *_), won in zip(moves[-len(admitted) :] if admitted else (), done[-len(admitted) :]):  # noqa: B905
+                job = self.store.whole_job(job_id)
+                if won and job is not None and job["status"] == JobCode.RUNNING.value:
+                    self.using[job_id] = job
+                    self.engine.start(job)
+        for job_id in to_stop:
+            self.engine.stop(job_id)
+        waits = [one for one in (next_due, self.engine.interval()) if one is not None]
+        if self.using or waits:
+            return min(waits, default=60.0)
+        return None
+
+    def _due(self) -> tuple[list[Move], float | None]:
+        """Return the moves of pending jobs that have waited too long, and when the next will have."""
+        moves = []
+        boot = machine.boot_id()
+        waits: list[float] = []
+        overdue = [
+            (row, row["created"] / 1e6 + row["timeout"] - time.time())
+            for row in self.store.pending_of_other_boots(boot)
+            if row["timeout"] is not None
+        ]
+        overdue += [
+            (row, row["deadline"] - machine.boottime())
+            for row in self.store.pending_deadlines()
+            if row["boot"] == boot
+        ]
+        for row, left in overdue:
+            if left <= 0:
+                reason = f"not done {row['timeout']} s after its submission"
+                moves.append(_ends_pending(row["id"], JobCode.TIMED_OUT, reason))
+            else:
+                waits.append(left)
+        return moves, min(waits, default=None)
+
+    def _admit(self, leaving: set[str]) -> list[Move]:
+        """Return the moves of the jobs that start now: those first in line, up to the first that does not fit.
+
+        ``leaving`` are jobs that this step moves already. A job that asks for more than the machine has had taken away
+        since its deploy runs alone; GPUs that are not there can't be made up for.
+        """
+        busy = [job for job in self.using.values() if job["id"] not in leaving]
+        moves: list[Move] = []
+        seq = 0
+        for _ in range(_ADMIT_AT_ONCE):
+            head = self.store.next_pending(seq)
+            if head is None:
+                break
+            seq = head["seq"]
+            if head["id"] in leaving:
+                continue
+            if head["gpu"] > self.limits["gpus"]:
+                reason = f"asks for {head['gpu']} GPUs, this machine has {self.limits['gpus']}"
+                moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, reason))
+                continue
+            held = {int(one) for job in busy if job["gpus"] for one in job["gpus"].split(",")}
+            free = [number for number in range(self.limits["gpus"]) if number not in held]
+            fits = (
+                sum(job["cpu"] for job in busy) + head["cpu"] <= self.limits["cpus"]
+                and sum(job["mem"] or 0 for job in busy) + (head["mem"] or 0) <= self.limits["mem"]
+                and head["gpu"] <= len(free)
+            )
+            if busy and not fits:
+                break
+            head["gpus"] = ",".join(map(str, free[: head["gpu"]])) if head["gpu"] else None
+            busy.append(head)
+            columns = {
+                "started": machine.now_us(),
+                "started_boot": machine.boot_id(),
+                "gpus": head["gpus"],
+            }
+            moves.append((head["id"], JobCode.PENDING, JobCode.RUNNING, columns))
+        return moves
+
+
+def _columns(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    progress = outcome.get("progress")
+    return {
+        "ended": outcome["ended"],
+        "reason": outcome.get("reason"),
+        "exit_code": outcome.get("exit_code"),
+        "progress": progress if _is_json(progress) else None,
+    }
+
+
+def _is_json(text: str | None) -> bool:
+    try:
+        return isinstance(json.loads(text or ""), dict)
+    except ValueError:
+        return False
+
+
+def _ends_pending(job_id: str, status: JobCode, reason: str | None) -> Move:
+    return job_id, JobCode.PENDING, status, {"ended": machine.now_us(), "reason": reason}
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+# Waking and starting one
+
+
+def wake(home: str) -> None:
+    """Tell the supervisor to look at the store, and start one where none lives."""
+    if not poke(home):
+        start(home)
+
+
+def poke(home: str, data: bytes = b"w") -> bool:
+    """Write to the FIFO; return whether a supervisor has it open. With no data, only ask."""
+    try:
+        fd = os.open(os.path.join(home, "wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            return False
+        raise
+    try:
+        os.write(fd, data)
+    except BlockingIOError:
+        pass  # it has wakeups enough to come
+    finally:
+        os.close(fd)
+    return True
+
+
+def start(home: str) -> subprocess.Popen[bytes]:
+    """Start a supervisor in a session of its own; it inherits no descriptor and no secret of this process."""
+    import subprocess
+
+    code = "import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.supervisor import main; main(sys.argv[2])"
+    flags = ["-I", "-S"] if machine.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    log = os.open(
+        os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, *flags, "-c", code, package, home],
+            env={name: os.environ[name] for name in ("PATH", "HOME", "TZ", "LANG") if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def acquire(home: str) -> int | None:
+    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store."""
+    fd = os.open(os.path.join(home, "supervisor.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Either it has its FIFO open, and looks at the store again; or it is coming or leaving: wait for the lock.
+            if poke(home):
+                os.close(fd)
+                return None
+            time.sleep(0.005)
+            continue
+        me = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "version": __version__}
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(me).encode(), 0)
+        return fd
+
+
+def main(home: str) -> None:
+    """Be the supervisor of a home, unless there is one."""
+    lock = acquire(home)
+    if lock is None:
+        return
+    try:
+        Supervisor(home).run(lock)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,451 @@
+"""One running job, watched by a process of its own. Standard library only; knows no store.
+
+A watcher is forked from the supervisor and outlives it. Whoever links its locked file to ``jobs/<id>/claim`` first
+runs the job; everybody else leaves. When the task has ended and nothing of it is left, ``outcome.json`` says how.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import machine
+from .logfile import LogWriter
+from .states import JobCode, may_move
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TASK_PATH = os.path.join(HERE, "task_path")
+
+#: Imports the harness by path, so that its compiled form is cached, and leaves no trace of that for the task to see.
+START_HARNESS = (
+    "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
+)
+
+_MEMORY_CHECK = 0.1  # seconds between looks at a tree that has a limit
+_LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
+_READ = 1 << 16
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: prctl, bound before any fork, so that a child finds it without importing; None off Linux.
+_prctl: Callable[..., int] | None = None
+if machine.LINUX:
+    import ctypes
+
+    _prctl = ctypes.CDLL(None).prctl
+
+
+def read_outcome(folder: str) -> dict[str, Any] | None:
+    """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
+    try:
+        with open(os.path.join(folder, "outcome.json"), "rb") as file:
+            outcome = json.loads(file.read())
+        legal = may_move(JobCode.RUNNING, JobCode(outcome["status"])) and isinstance(outcome["ended"], int)
+        return dict(outcome) if legal else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Write a file whole, synced, or not at all."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def claim(folder: str) -> int | None:
+    """Take the right to run a job; return the locked descriptor, None where another watcher has it.
+
+    Not synced: a claim counts within one boot only, and the row that says ``running`` was synced before the fork.
+    """
+    path = os.path.join(folder, f"claim.{os.getpid()}")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        who = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "boot": machine.boot_id()}
+        os.write(fd, json.dumps(who).encode())
+        os.link(path, os.path.join(folder, "claim"))
+    except FileExistsError:
+        os.close(fd)
+        return None
+    finally:
+        os.unlink(path)
+    return fd
+
+
+def task_command(job: Mapping[str, Any], launch: Mapping[str, Any], apis: str) -> list[str]:
+    """Return what is executed: a command as given, or the API's interpreter on the harness."""
+    if launch["kind"] == "command":
+        return [str(word) for word in launch["argv"]]
+    return [
+        launch["python"],
+        "-c",
+        START_HARNESS,
+        HERE,
+        os.path.join(apis, job["api_id"]),
+        launch["kind"],
+        launch["file"],
+        launch.get("module") or "",
+        launch.get("attr") or "",
+        launch.get("cloudpickle") or "",
+        *launch.get("sys_path", ()),
+    ]
+
+
+def task_environment(
+    job: Mapping[str, Any], launch: Mapping[str, Any], folder: str, machine_has_gpus: bool
+) -> dict[str, str]:
+    """Return the variables of the task: those of its deploy, and what tells it which job it is."""
+    environment = dict(launch["env"])
+    environment.update(
+        TASKAPI_JOB_SPEC=os.path.join(folder, "job.json"),
+        TASKAPI_JOB_ID=job["id"],
+        TASKAPI_API_NAME=job["api_name"],
+        TASKAPI_OUTPUT_DIR=os.path.join(folder, "files"),
+        PYTHONUNBUFFERED="1",
+    )
+    if job["gpus"] is not None or machine_has_gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = job["gpus"] or ""
+    if launch["kind"] == "command":
+        # Found before installed packages this way; the modules in it give way to installed ones of their names.
+        paths = [environment.get("PYTHONPATH", ""), TASK_PATH]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
+
+
+def job_file(job: Mapping[str, Any]) -> bytes:
+    """Return what the task finds at ``TASKAPI_JOB_SPEC``: Cortex's job specification with the merged config."""
+    known = {
+        "job_id": job["id"],
+        "api_name": job["api_name"],
+        "kind": "TaskAPI",
+        "workers": 1,
+        "api_id": job["api_id"],
+        "spec_id": job["spec_id"],
+        "timeout": job["timeout"],
+    }
+    merged = job["merged"] or job["config"] or "{}"
+    return json.dumps(known)[:-1].encode() + b', "config": ' + merged.encode() + b"}"
+
+
+class Watcher:
+    """Starts one claimed job's task, watches it, and writes how it ended."""
+
+    def __init__(self, home: str, job: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
+        self.job = job
+        self.launch = json.loads(job["launch"])
+        self.limits = limits
+        self.apis = os.path.join(home, "apis")
+        self.folder = os.path.join(home, "jobs", job["id"])
+        self.command = self.launch["kind"] == "command"
+        self.ending: tuple[JobCode, str] | None = None  # why we ended it, where we did
+        self.kill_at: float | None = None
+        self.exit: int | None = None  # wait status of the task's main process
+        self.lost_output = ""
+        self.deadline: float | None = None
+        if job["deadline"] is not None:
+            if job["boot"] == machine.boot_id():
+                self.deadline = job["deadline"]
+            else:  # submitted before a restart: only the wall clock spans it
+                left = job["created"] / 1e6 + job["timeout"] - time.time()
+                self.deadline = machine.boottime() + left
+
+    def run(self) -> dict[str, Any]:
+        """Run the task to its end and return the outcome."""
+        os.makedirs(os.path.join(self.folder, "files"), 0o700, exist_ok=True)
+        fd = os.open(os.path.join(self.folder, "job.json"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.write(fd, job_file(self.job))
+        os.close(fd)
+        self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
+        if _prctl is not None:
+            _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        wake_read, wake_write = _pipe()
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self.oom_before = machine.oom_kills()
+        self._spawn()
+        self.poll = select.poll()
+        self.poll.register(self.output, select.POLLIN)
+        self.poll.register(wake_read, select.POLLIN)
+        self.output_open = True
+        while not self._all_gone():
+            for ready, _ in self.poll.poll(self._wait_ms()):
+                if ready == wake_read:
+                    self._drain_wakeups(wake_read)
+                else:
+                    self._read_output()
+            self._look_at_limits()
+        while self.output_open and self._read_output():
+            pass
+        self.log.close()
+        return self._outcome()
+
+    def _spawn(self) -> None:
+        """Start the task's main process, in a process group of its own, which dies when this watcher does."""
+        command = task_command(self.job, self.launch, self.apis)
+        environment = task_environment(self.job, self.launch, self.folder, self.limits["gpus"] > 0)
+        self.output, write_end = _pipe()
+        self.start_error, error_end = _pipe()
+        os.set_blocking(write_end, True)
+        me = os.getpid()
+        self.main = os.fork()
+        if self.main == 0:
+            try:
+                if _prctl is not None:
+                    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                    if os.getppid() != me:
+                        os._exit(1)
+                os.setpgid(0, 0)
+                signal.set_wakeup_fd(-1)
+                for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_DFL)
+                null = os.open(os.devnull, os.O_RDONLY)
+                os.dup2(null, 0)
+                os.dup2(write_end, 1)
+                os.dup2(write_end, 2)
+                os.chdir(self.launch["cwd"])
+                os.execvpe(command[0], command, environment)  # noqa: S606
+            except OSError as error:
+                what = error.filename or (
+                    self.launch["cwd"] if isinstance(error, NotADirectoryError) else command[0]
+                )
+                os.write(error_end, f"{what}: {os.strerror(error.errno or 0)}".encode())
+            finally:
+                os._exit(127)
+        os.close(write_end)
+        os.close(error_end)
+
+    # What may happen meanwhile
+
+    def _on_term(self, *_: object) -> None:
+        if self.ending is None and self.exit is None:
+            self._end(JobCode.STOPPED, "")
+
+    def _end(self, status: JobCode, reason: str) -> None:
+        self.ending = (status, reason)
+        self._terminate()
+
+    def _terminate(self) -> None:
+        """Ask the tree to leave, and see to it after the grace period that it did."""
+        self._signal_all(signal.SIGTERM)
+        self.kill_at = time.monotonic() + self.limits["stop_grace"]
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._tree():
+            try:
+                os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass
+
+    def _tree(self) -> list[int]:
+        """Return all living processes of the job: what descends from us, and on macOS what shares our session."""
+        if machine.LINUX:
+            return machine.descendants(os.getpid())
+        return [pid for pid in machine.of_job(self.job["id"], None)] + machine.descendants(os.getpid())
+
+    def _wait_ms(self) -> float:
+        waits = [_LONGEST_WAIT]
+        if self.deadline is not None and self.ending is None and self.exit is None:
+            waits.append(self.deadline - machine.boottime())
+        if self.kill_at is not None:
+            # Past the grace period whatever is left is killed again and again, as it may be forking.
+            waits.append(max(self.kill_at - time.monotonic(), 0.005))
+        if self.job["mem"] is not None and self.exit is None:
+            waits.append(_MEMORY_CHECK)
+        return max(min(waits), 0) * 1000 + 1
+
+    def _look_at_limits(self) -> None:
+        if self.exit is None and self.ending is None:
+            if self.deadline is not None and machine.boottime() >= self.deadline:
+                self._end(JobCode.TIMED_OUT, f"not done {self.job['timeout']} s after its submission")
+            elif self.job["mem"] is not None:
+                used = machine.memory_of(self._tree(), self.job["mem"])
+                if used > self.job["mem"]:
+                    self.ending = (
+                        JobCode.WORKER_OOM,
+                        f"used {used} bytes of memory, more than its limit of {self.job['mem']}",
+                    )
+                    self.kill_at = time.monotonic()
+        if self.kill_at is not None and time.monotonic() >= self.kill_at:
+            self._signal_all(signal.SIGKILL)
+
+    def _reap(self) -> bool:
+        """Take the exit statuses of children that ended; return whether any child is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.main:
+                self.exit = status
+
+    def _all_gone(self) -> bool:
+        """Say whether the job is over; a job ends with its main process, and survivors are stopped."""
+        left = self._reap()
+        if self.exit is None:
+            return False
+        if not machine.LINUX:
+            left = bool(self._tree())
+        if left and self.kill_at is None:
+            self._terminate()
+        return not left
+
+    # Output
+
+    def _read_output(self) -> int:
+        """Move what the pipe holds into the log; return how much that was."""
+        try:
+            data = os.read(self.output, _READ)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self.poll.unregister(self.output)
+            self.output_open = False
+            return 0
+        before = self.log.offset
+        try:
+            self.log.write(data)
+        except OSError as error:  # a full disk must not stop the task, nor the watching
+            self.lost_output = self.lost_output or f"output was lost: {os.strerror(error.errno or 0)}"
+            try:
+                self.log.skip(len(data) - (self.log.offset - before))
+            except OSError:
+                pass
+        return len(data)
+
+    @staticmethod
+    def _drain_wakeups(fd: int) -> None:
+        try:
+            while os.read(fd, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    # How it ended
+
+    def _outcome(self) -> dict[str, Any]:
+        assert self.exit is not None
+        status, reason, code = self._verdict(os.waitstatus_to_exitcode(self.exit))
+        reason = "; ".join(text for text in (reason, self.lost_output) if text)
+        return {
+            "status": status.value,
+            "reason": reason[:2000] or None,
+            "exit_code": code,
+            "ended": machine.now_us(),
+            "progress": self._read("progress.json"),
+        }
+
+    def _verdict(self, code: int) -> tuple[JobCode, str, int]:
+        try:
+            start_error = os.read(self.start_error, 4096).decode("utf-8", "replace")
+        except BlockingIOError:
+            start_error = ""
+        if start_error:
+            return JobCode.UNEXPECTED_ERROR, f"could not be started: {start_error}", code
+        if self.ending is not None:
+            return (*self.ending, code)
+        word, _, told = (self._read("report") or "").partition("\n")
+        if word == "memory":
+            return JobCode.WORKER_OOM, told, code
+        if code == 0:
+            if self.command or word == "returned" or self._returned():
+                return JobCode.SUCCEEDED, told, code
+            return JobCode.WORKER_ERROR, "its process left with exit code 0 before the task returned", code
+        if code == -signal.SIGKILL and self.oom_before is not None and self.oom_before != machine.oom_kills():
+            return JobCode.WORKER_OOM, "killed by the kernel for want of memory", code
+        if code < 0:
+            return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)})", code
+        return JobCode.WORKER_ERROR, told or self._last_traceback_line() or f"exit code {code}", code
+
+    def _returned(self) -> bool:
+        return any(os.path.exists(os.path.join(self.folder, f"result.{kind}")) for kind in ("json", "pkl"))
+
+    def _last_traceback_line(self) -> str:
+        """Return the line that a command's traceback ended with, where its output ends with one."""
+        from .logfile import read
+
+        lines = read(self.folder, -8192)[0].decode("utf-8", "replace").rstrip().splitlines()
+        for line in reversed(lines):
+            if line.startswith("Traceback (most recent call last)"):
+                return lines[-1]
+            if line == lines[-1] and line.startswith(" "):
+                break
+        return ""
+
+    def _read(self, name: str) -> str | None:
+        try:
+            with open(os.path.join(self.folder, name), encoding="utf-8", errors="replace") as file:
+                return file.read(1 << 16)
+        except OSError:
+            return None
+
+
+def _pipe() -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    return read_end, write_end
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Callable[[], None]) -> int:
+    """Be a job's watcher, in a process just forked for it; return the exit code to leave with (an errno)."""
+    folder = os.path.join(home, "jobs", job["id"])
+    try:
+        os.setsid()
+        os.makedirs(folder, 0o700, exist_ok=True)
+        lock = claim(folder)
+        if lock is None:
+            return 0
+    except OSError as error:
+        return error.errno or 1
+    watcher = Watcher(home, job, limits)
+    try:
+        outcome = watcher.run()
+    except OSError as error:
+        watcher._signal_all(signal.SIGKILL)
+        outcome = {
+            "status": JobCode.UNEXPECTED_ERROR.value,
+            "reason": f"could not be watched: {error}",
+            "exit_code": None,
+            "ended": machine.now_us(),
+            "progress": None,
+        }
+    data = json.dumps(outcome).encode()
+    while True:
+        try:
+            write_atomically(os.path.join(folder, "outcome.json"), data)
+            break
+        except OSError:  # a full disk: how it ended is not thrown away, it waits for room
+            time.sleep(1)
+    wake()
+    return 0

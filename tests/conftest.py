@@ -1,0 +1,285 @@
+"""Fixtures: a home that leaves no process behind, the server in this process, and a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from taskapi_jupyter.contract import DeployRequest, TaskAPI
+from taskapi_jupyter.errors import TaskAPIError
+from taskapi_jupyter.service import Service
+
+pytest_plugins = ["pytest_jupyter.jupyter_server"]
+
+PATIENCE = 30.0  # seconds that anything here may take on a busy machine
+BASE_URL = "/some/base/"
+
+
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Wait for a condition and return what it returned."""
+    deadline = time.monotonic() + patience
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {patience:g} s in vain for {what}"
+        time.sleep(0.01)
+    return value
+
+
+def processes(home: Path) -> list[psutil.Process]:
+    """Return the processes that belong to a home: its supervisor, watchers and tasks; no zombies."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            belongs = str(home) in process.cmdline() or process.environ().get(
+                "TASKAPI_JOB_SPEC", ""
+            ).startswith(f"{home}/")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if belongs:
+            found.append(process)
+    return found
+
+
+def clean(home: Path) -> None:
+    """Stop a home's jobs and its supervisor, and see that no process is left."""
+    if (home / "taskapi.db").exists():
+        service = Service(home)
+        while jobs := service.jobs(status=["pending", "running"], limit=1000):
+            for job in jobs:
+                try:
+                    service.stop(job)
+                except TaskAPIError:
+                    pass  # it ended by itself
+        service.close()
+        stop_supervisor(home)
+    until(lambda: not processes(home), f"the processes of {home} to be gone: {processes(home)}")
+
+
+def stop_supervisor(home: Path) -> None:
+    """Have a home's supervisor leave."""
+    for process in processes(home):
+        if str(home) in process.cmdline():
+            process.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a fresh TASKAPI_HOME, whose jobs get a second to end when stopped."""
+    path = tmp_path / "home"
+    path.mkdir(mode=0o700)
+    (path / "config.yaml").write_text("stop_grace: 1\n")
+    monkeypatch.setenv("TASKAPI_HOME", str(path))
+    yield path
+    clean(path)
+
+
+@pytest.fixture
+def service(home: Path) -> Iterator[Service]:
+    """Return the Service of that home."""
+    service = Service(home)
+    yield service
+    service.close()
+
+
+# The server in this process, for tests that look at its insides; they are coroutines.
+
+
+@pytest.fixture
+def jp_server_config(home: Path) -> dict[str, Any]:
+    """Enable the extension."""
+    return {"ServerApp": {"jpserver_extensions": {"taskapi_jupyter": True}}}
+
+
+@pytest.fixture(autouse=True)
+def jp_server_cleanup(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Clean up after a server, where a test had one (pytest-jupyter's own would make one for each test)."""
+    if "jp_configurable_serverapp" not in request.fixturenames:
+        yield
+        return
+    from jupyter_server.serverapp import ServerApp
+
+    request.getfixturevalue("home")  # set up first, so that it is cleaned last
+    loop = request.getfixturevalue("jp_asyncio_loop")
+    yield
+    app = ServerApp.instance()
+    loop.run_until_complete(app._cleanup())
+    app.kernel_manager.context.destroy()
+    ServerApp.clear_instance()
+
+
+@dataclass
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """Return the body, decoded."""
+        return json.loads(self.body)
+
+
+@pytest.fixture
+def call(jp_serverapp: Any, http_server_client: Any, jp_auth_header: Any, jp_base_url: str) -> Any:
+    """Return ``await call(method, path below taskapi/, body)``; the path goes out as it is."""
+
+    async def call(
+        method: str, path: str, body: Any = None, *, headers: Any = None, auth: bool = True
+    ) -> Answer:
+        if body is not None and not isinstance(body, bytes | str):
+            body = json.dumps(body)
+        response = await http_server_client.fetch(
+            f"{jp_base_url}taskapi/{path}",
+            method=method,
+            body=body,
+            headers={**(jp_auth_header if auth else {}), **(headers or {})},
+            raise_error=False,
+            allow_nonstandard_methods=True,
+            follow_redirects=False,
+            request_timeout=60,
+        )
+        return Answer(response.code, response.headers, response.body)
+
+    return call
+
+
+# A real server, for all tests of a session
+
+
+@dataclass
+class LiveServer:
+    """A ``jupyter server`` process."""
+
+    url: str  # with its base URL and a slash
+    token: str
+    home: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def taskapi(self) -> str:
+        """Return the base URL of the local environment."""
+        return f"{self.url}taskapi/local"
+
+    @property
+    def auth(self) -> dict[str, str]:
+        """Return the header that lets in."""
+        return {"Authorization": f"token {self.token}"}
+
+    def fetch(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Ask for a path below the local environment."""
+        headers = {**self.auth, **options.pop("headers", {})}
+        return requests.request(
+            method, f"{self.taskapi}/{path}", headers=headers, timeout=PATIENCE, **options
+        )
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that is free."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def start_server(folder: Path, *arguments: str) -> LiveServer:
+    """Start a server whose configuration, data and home are below a folder, and wait until it answers."""
+    token, port, home = secrets.token_hex(16), free_port(), folder / "home"
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "config.yaml").write_text("stop_grace: 1\n")
+    environ = {
+        **os.environ,
+        "TASKAPI_HOME": str(home),
+        "JUPYTER_NO_CONFIG": "1",
+        **{f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
+    }
+    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", f"--ServerApp.base_url={BASE_URL}"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    command += ["--ServerApp.jpserver_extensions=taskapi_jupyter=True", "--allow-root", *arguments]
+    log = folder / "server.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environ, cwd=folder, stdout=file, stderr=file)
+    server = LiveServer(f"http://127.0.0.1:{port}{BASE_URL}", token, home, process)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return server.fetch("GET", "verifycortex").ok
+        except requests.ConnectionError:
+            return False
+
+    until(answers, f"the server to answer; {log}")
+    return server
+
+
+def stop_server(server: LiveServer) -> None:
+    """Stop a server and whatever runs in its home."""
+    server.process.terminate()
+    server.process.wait(PATIENCE)
+    clean(server.home)
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Return a server with the extension, with a token and a base URL."""
+    server = start_server(tmp_path_factory.mktemp("server"))
+    yield server
+    stop_server(server)
+
+
+# What to run
+
+
+def request_for(name: str, source: str, **spec: Any) -> DeployRequest:
+    """Return what deploys a source as an API."""
+    whole = {"name": name, "kind": "TaskAPI", "definition": {"path": "task.py"}, **spec}
+    return DeployRequest(spec=whole, source=source, python=sys.executable)
+
+
+ECHO = """
+def task(config):
+    print("hello", config)
+    return config
+"""
+
+WAITING = """
+import pathlib, time
+
+def task(config):
+    print("waiting", flush=True)
+    while not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def name() -> str:
+    """Return an API's name that no other test has."""
+    return f"api-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def echo(name: str) -> Callable[[TaskAPI], str]:
+    """Return what deploys a task that prints and returns its config, and returns the API's name."""
+
+    def deploy(api: TaskAPI) -> str:
+        api.deploy_request(request_for(name, ECHO))
+        return name
+
+    return deploy
