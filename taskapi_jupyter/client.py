@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -84,8 +85,8 @@ BY_STATUS: dict[int, type[TaskAPIError]] = {
 class Client(BaseTaskAPI):
     """Implements ``contract.TaskAPI`` against ``base_url``, the URL of ``…/taskapi/{env}``.
 
-    ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; what reads
-    is asked once more when the connection broke.
+    ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
+    sent once more when the connection broke.
     """
 
     provider = "local"
@@ -100,7 +101,7 @@ class Client(BaseTaskAPI):
         verify: bool | str = True,
         timeout: float = 30.0,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
+        self.base_url = checked(base_url)
         self.environment = environment
         self.timeout = timeout
         self._session = requests.Session()
@@ -138,9 +139,7 @@ class Client(BaseTaskAPI):
         """Start a job; it is on the server's disk when this returns."""
         given = {"config": config, "timeout": timeout, "notebook": notebook}
         try:
-            body = json.dumps(
-                {name: value for name, value in given.items() if value is not None}, allow_nan=False
-            )
+            body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise BadRequest(f"config can't be written as JSON: {error}") from None
         answer = self._send("POST", f"tasks/{api_segment(api)}", body=body.encode())
@@ -201,9 +200,7 @@ class Client(BaseTaskAPI):
     def stop(self, job: Job | str, api: str | None = None) -> str:
         """Stop a job; return when nothing of it is left."""
         job_id = self.job_id(job)
-        name = api or (
-            self.job_response(job_id).job_status.api_name if isinstance(job, str) else job.api_name
-        )
+        name = api or (self.job_response(job_id).job_status.api_name if isinstance(job, str) else job.api_name)
         path = f"tasks/{api_segment(name)}"
         return self._read(self._send("DELETE", path, {"jobID": job_id}, patient=True), Message).message
 
@@ -345,10 +342,27 @@ def media_type(answer: requests.Response) -> str:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
+def checked(url: str) -> str:
+    """Return a base URL without a slash at its end, or raise :class:`BadRequest` for one that can't be used."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadRequest(f"{url!r} is no URL of a server: http://… or https://…")
+    if parts.username or parts.password or parts.query or parts.fragment:  # not shown: it may hold a secret
+        raise BadRequest(f"the URL for {parts.hostname} must end with its path and hold no password: give a token")
+    return url.rstrip("/")
+
+
 def is_loopback(url: str) -> bool:
     """Say whether a URL leads to this machine, where no proxy has a place."""
     host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def cause(error: BaseException) -> str:
@@ -363,5 +377,5 @@ def cause(error: BaseException) -> str:
         inner = nearer
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
-    text = str(inner).rpartition("Failed to establish a new connection: ")[2]
-    return f"{type(inner).__name__}" if "://" in text or not text else text[:200]
+    text = re.sub(r"\[Errno -?\d+\] ", "", str(inner).rpartition("new connection: ")[2])
+    return type(inner).__name__ if "://" in text or not text else text[:200]

@@ -333,9 +333,7 @@ class TaskAPI(Protocol):
     def logs(self, job: Job | str, tail: int | None = None) -> str: ...
     @overload
     def logs(self, job: Job | str, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
-    def logs(
-        self, job: Job | str, tail: int | None = None, follow: bool = False
-    ) -> str | Iterator[str]:
+    def logs(self, job: Job | str, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
         """Return the log, or its last ``tail`` lines; or an iterator of lines until the job has ended."""
 
     def result(self, job: Job | str) -> Any:

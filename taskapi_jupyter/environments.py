@@ -93,7 +93,9 @@ def _base(url: str) -> str:
     """Return a server's base URL; one that names an environment's route is taken too."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise BadRequest(f"TASKAPI_URL is {url!r}: it must be the URL of a Jupyter server, such as http://127.0.0.1:8888/")
+        raise BadRequest(
+            f"TASKAPI_URL is {url!r}: it must be the URL of a Jupyter server, such as http://127.0.0.1:8888/"
+        )
     path = re.sub(r"/taskapi(/[^/]*)?/?$", "/", parts.path)
     return urlunsplit((parts.scheme, parts.netloc, path.rstrip("/") + "/", "", ""))
 

@@ -80,9 +80,7 @@ class JobNotInProgress(Conflict):
     kind = "job.job_is_not_in_progress"
 
     def __init__(self, job_id: str, api_name: str) -> None:
-        super().__init__(
-            f"{job_id} ({api_name} api): cannot stop TaskAPI job because it is not in progress"
-        )
+        super().__init__(f"{job_id} ({api_name} api): cannot stop TaskAPI job because it is not in progress")
 
 
 class StopTimeout(TaskAPIError):
@@ -92,9 +90,7 @@ class StopTimeout(TaskAPIError):
     status = 504
 
     def __init__(self, job_id: str, api_name: str, seconds: float) -> None:
-        super().__init__(
-            f"{job_id} ({api_name} api): still not gone after {seconds:g} s; it is still being stopped"
-        )
+        super().__init__(f"{job_id} ({api_name} api): still not gone after {seconds:g} s; it is still being stopped")
 
 
 class Forbidden(TaskAPIError):

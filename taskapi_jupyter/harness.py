@@ -1,6 +1,7 @@
 """Runs a task in its own interpreter; found by path, imports nothing of ours and, before the task, next to nothing.
 
-Started with ``START``, which imports it so that its compiled form is cached. Arguments: this file's folder, the API's folder, kind, file, module, attribute, cloudpickle's folder, then the folders for ``sys.path``.
+Imported by a line that its watcher gives the interpreter, so that its compiled form is cached. Arguments: this file's
+folder, the API's folder, kind, file, module, attribute, cloudpickle's folder, then the folders for ``sys.path``.
 Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
 """
 
@@ -8,7 +9,7 @@ import os
 import sys
 
 
-def main():
+def main() -> None:
     here, folder, kind, file, module, attribute, cloudpickle, *paths = sys.argv[1:]
     spec = os.environ["TASKAPI_JOB_SPEC"]
     sys.argv[:] = [os.path.join(folder, file)]
@@ -39,8 +40,8 @@ def main():
         keep(out, result)
 
 
-def decode(text):
-    """Decode JSON with the scanner that ``json`` is built on: importing ``json`` itself takes longer than all the rest."""
+def decode(text: str):  # type: ignore[no-untyped-def]
+    """Decode JSON with the scanner that ``json`` is built on: importing ``json`` takes longer than all the rest."""
     try:
         from _json import make_scanner
     except ImportError:
@@ -54,12 +55,12 @@ def decode(text):
         parse_float = float
         parse_int = int
         parse_constant = None
-        memo = {}
+        memo: dict = {}  # type: ignore[type-arg]
 
-    return make_scanner(Context)(text, 0)[0]
+    return make_scanner(Context)(text, 0)[0]  # type: ignore[arg-type]
 
 
-def report(out, word, text=""):
+def report(out: str, word: str, text: str = "") -> None:
     """Tell the watcher how it went, where a result file or the exit code can't."""
     try:
         with open(os.open(out + "report", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -68,7 +69,7 @@ def report(out, word, text=""):
         pass
 
 
-def failed(out, error):
+def failed(out: str, error: BaseException) -> None:
     """Print the traceback without our own frames and leave; the last line of it is the reason."""
     import traceback
 
@@ -91,7 +92,7 @@ def failed(out, error):
     sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
-def keep(out, result):
+def keep(out: str, result: object) -> None:
     """Store what the task returned: as JSON where that gives the same back, else pickled."""
     if result is None:
         fd = os.open(out + "result.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -121,7 +122,7 @@ def keep(out, result):
     return None
 
 
-def plain_keys(value):
+def plain_keys(value: object) -> bool:
     """Say whether all keys in a value are text: JSON would turn others into text."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and plain_keys(item) for key, item in value.items())
@@ -130,7 +131,7 @@ def plain_keys(value):
     return True
 
 
-def write(path, data):
+def write(path: str, data: bytes) -> None:
     """Write a file whole or not at all."""
     with open(os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)

@@ -44,7 +44,7 @@ def ask(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
 ) -> Any:
-    """Run ``python args…`` with ``given`` as JSON on standard input; return its standard output read as JSON."""
+    """Run ``python args…`` with ``given`` as JSON on its standard input; return the JSON that it prints."""
     result = _run(python, args, json.dumps(given), env, cwd)
     try:
         if result.returncode == 0:

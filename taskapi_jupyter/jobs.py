@@ -102,7 +102,8 @@ class Job:
 
     def refresh(self) -> Job:
         """Read the job's state again."""
-        response = self.api.job_response(self.id, self.api_name)
+        # A cluster knows jobs by their API alone; elsewhere a job can be read when its API is deleted.
+        response = self.api.job_response(self.id, self.api_name if self.api.provider == "cortex" else None)
         self.record = response.job_status
         self.endpoint = response.endpoint or self.endpoint
         return self

@@ -6,22 +6,19 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
-from . import __version__, config, logfile, machine, spec, supervisor
+from . import config, logfile, machine, spec
 from .contract import (
     API,
+    MAX_BODY,
     APIVersion,
     DeployedAPI,
     DeployRequest,
@@ -30,8 +27,6 @@ from .contract import (
     JobResponse,
     JobStatus,
     LogChunk,
-    Metadata,
-    Progress,
     Submission,
     convert,
 )
@@ -45,14 +40,14 @@ from .errors import (
     NotFound,
     StopTimeout,
     TaskAPIError,
+    TooLarge,
     Unavailable,
 )
 from .jobs import BaseTaskAPI, Job, JobList
+from .rows import metadata_of, rfc3339, spec_of, status_of
 from .states import IN_PROGRESS, JobCode
 from .store import Row, Store
-
-if TYPE_CHECKING:
-    import subprocess
+from .waking import Waker
 
 _JOB_ID = re.compile(r"[0-9a-f]{16}")
 _IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
@@ -95,12 +90,11 @@ class Service(BaseTaskAPI):
             self.store = Store(self.home / "taskapi.db")
         except OSError as error:
             raise Unavailable(f"can't use {self.home} for jobs: {error.strerror}; set TASKAPI_HOME") from None
-        self._starting = threading.Lock()
-        self._started: subprocess.Popen[bytes] | None = None
+        self.waker = Waker(str(self.home))
+        self.waker.replace_older()
         self._config = config.Config()
         self._config_seen: float | None = -1.0
         self._limits: dict[str, Any] = {}
-        self._replace_older_supervisor()
 
     def close(self) -> None:
         """Close the database; jobs go on."""
@@ -191,6 +185,8 @@ class Service(BaseTaskAPI):
             raise APINotDeployed(api)
         self._read_config()
         submitted = None if config is None else _json(config)
+        if submitted and len(submitted.encode()) > MAX_BODY:
+            raise TooLarge(f"config is larger than {MAX_BODY} bytes (10 MiB) as JSON")
         defaults = json.loads(version["config"])
         merged = _json(spec.merge(defaults, dict(config or {}))) if defaults else None
         if timeout is None:
@@ -212,7 +208,7 @@ class Service(BaseTaskAPI):
             "merged": merged,
         }
         job_id = self.store.add_job(row, (1 << 63) - 1 - now_ns)
-        self._wake()
+        self.waker.wake()
         pending = {
             **row,
             "id": job_id,
@@ -248,8 +244,8 @@ class Service(BaseTaskAPI):
             ids = {job.id for job in jobs}
             jobs += [job for job in recent if job.id not in ids][: _LISTED_WITH_API - len(jobs)]
         return API(
-            spec=_spec(row),
-            metadata=_metadata(row),
+            spec=spec_of(row),
+            metadata=metadata_of(row),
             endpoint=self._endpoint(api),
             task_job_statuses=[job.record for job in jobs],
             api_versions=[
@@ -264,8 +260,8 @@ class Service(BaseTaskAPI):
             in_progress.setdefault(job.api_name, []).append(job.record)
         return [
             API(
-                spec=_spec(row),
-                metadata=_metadata(row),
+                spec=spec_of(row),
+                metadata=metadata_of(row),
                 endpoint=self._endpoint(row["name"]),
                 task_job_statuses=in_progress.get(row["name"], []),
             )
@@ -278,8 +274,8 @@ class Service(BaseTaskAPI):
         if row is None or row["name"] != api:
             raise APIIDNotFound(api, api_id)
         return API(
-            spec=_spec({**row, "last_updated": row["updated"], "created": row["updated"]}),
-            metadata=_metadata({**row, "last_updated": row["updated"]}),
+            spec=spec_of(row),
+            metadata=metadata_of(row),
             endpoint=self._endpoint(api),
         )
 
@@ -292,9 +288,7 @@ class Service(BaseTaskAPI):
         return JobResponse(
             job_status=self._status(row),
             endpoint=self._job_endpoint(row["api_name"], row["id"]),
-            api_spec=_spec({**version, "last_updated": version["updated"], "created": version["updated"]})
-            if version
-            else {},
+            api_spec=spec_of(version) if version else {},
         )
 
     def jobs(
@@ -342,7 +336,7 @@ class Service(BaseTaskAPI):
         job_id, name = row["id"], row["api_name"]
         if not self.store.wish_stop(job_id):
             raise JobNotInProgress(job_id, name)
-        self._wake()
+        self.waker.wake()
         patience = self._patience()
         status = self._wait_until_ended([job_id], patience)[job_id]
         if status is None:
@@ -357,7 +351,7 @@ class Service(BaseTaskAPI):
         if jobs is None:
             raise APINotDeployed(api)
         if jobs:
-            self._wake()
+            self.waker.wake()
             patience = self._patience()
             for job_id, status in self._wait_until_ended(jobs, patience).items():
                 if status is None:
@@ -371,7 +365,9 @@ class Service(BaseTaskAPI):
         if not self.store.forget(row["id"]):
             if self.store.job(row["id"]) is None:
                 raise JobNotFound(row["id"], row["api_name"])
-            raise Conflict(f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first")
+            raise Conflict(
+                f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
+            )
         shutil.rmtree(self.home / "jobs" / row["id"], ignore_errors=True)
         if self.store.api(row["api_name"]) is None:
             self._drop_unused_versions()
@@ -449,7 +445,7 @@ class Service(BaseTaskAPI):
                         FileEntry(
                             path=path.relative_to(root).as_posix().encode("utf-8", "replace").decode(),
                             size=about.st_size,
-                            modified=_rfc3339(int(about.st_mtime * 1e6)),
+                            modified=rfc3339(int(about.st_mtime * 1e6)),
                         )
                     )
         return sorted(found, key=lambda entry: entry.path)
@@ -493,41 +489,9 @@ class Service(BaseTaskAPI):
         return None if endpoint is None else f"{endpoint}?jobID={job_id}"
 
     def _status(self, row: Row) -> JobStatus:
-        in_progress = row["status"] in _IN_PROGRESS
-        return JobStatus(
-            job_id=row["id"],
-            api_name=row["api_name"],
-            config=None if row["config"] is None else json.loads(row["config"]),
-            api_id=row["api_id"],
-            timeout=row["timeout"],
-            created_time=_rfc3339(row["created"]),
-            spec_id=row["spec_id"],
-            status=row["status"],
-            start_time=UNSET if row["started"] is None else _rfc3339(row["started"]),
-            end_time=UNSET if row["ended"] is None else _rfc3339(row["ended"]),
-            worker_counts={"pending" if row["status"] == "pending" else "ready": 1} if in_progress else UNSET,
-            notebook=UNSET if row["notebook"] is None else row["notebook"],
-            reason=UNSET if row["reason"] is None else row["reason"],
-            exit_code=UNSET if row["exit_code"] is None else row["exit_code"],
-            progress=self._progress(row),
-        )
+        return status_of(row, self._folder(row["id"]))
 
-    def _progress(self, row: Row) -> Any:
-        """Return what the task last said: of a running job from its folder, of an ended one from its row."""
-        text: str | bytes | None = row["progress"]
-        if row["status"] == JobCode.RUNNING.value:
-            try:
-                text = (self._folder(row["id"]) / "progress.json").read_bytes()
-            except OSError:
-                return UNSET
-        if not text:
-            return UNSET
-        try:
-            return msgspec.json.decode(text, type=Progress)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return UNSET
-
-    # The supervisor
+    # The supervisor and its limits
 
     def _read_config(self) -> None:
         """Read config.yaml again where it changed, and leave its limits in the store for the supervisor."""
@@ -549,39 +513,8 @@ class Service(BaseTaskAPI):
 
     def _look_after(self) -> None:
         """Start a supervisor where jobs are in progress and none lives."""
-        if self.store.any_in_progress() and not supervisor.poke(str(self.home), b""):
-            self._wake()
-
-    def _wake(self) -> None:
-        """Wake the supervisor, or start one.
-
-        One that this process started just now, and that has no FIFO yet, either looks at the store after it got the
-        lock or leaves to one that does; until it is seen which, no second one is started.
-        """
-        for _ in range(1000):
-            if supervisor.poke(str(self.home)):
-                return
-            with self._starting:
-                if self._started is None or self._started.poll() is not None:
-                    if "TASKAPI_JOB_ID" in os.environ:
-                        return  # in a task: one started here would be stopped with it; its watcher starts one
-                    self._started = supervisor.start(str(self.home))
-                    threading.Thread(target=self._started.wait, daemon=True).start()  # leaves no zombie
-                    return
-            time.sleep(0.005)
-
-    def _replace_older_supervisor(self) -> None:
-        """Have a supervisor of an older package leave; its jobs run on and the next one adopts them."""
-        try:
-            holder = json.loads((self.home / "supervisor.lock").read_bytes())
-        except (OSError, ValueError):
-            return
-        from packaging.version import Version
-
-        if holder.get("version") == __version__ or Version(holder["version"]) > Version(__version__):
-            return
-        if supervisor.poke(str(self.home), b"") and machine.start_time(holder["pid"]) == holder["start_time"]:
-            os.kill(holder["pid"], signal.SIGTERM)
+        if self.store.any_in_progress() and not self.waker.alive():
+            self.waker.wake()
 
 
 def _json(value: Any) -> str:
@@ -592,20 +525,3 @@ def _json(value: Any) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"config can't be written as JSON: {error}") from None
     return text
-
-
-def _rfc3339(us: int) -> str:
-    moment = datetime.fromtimestamp(us // 1_000_000, timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
-
-
-def _spec(row: Row) -> dict[str, Any]:
-    return {
-        **json.loads(row["spec"]),
-        "initial_deployment_time": row["created"] // 1_000_000,
-        "last_updated": row["last_updated"] // 1_000_000,
-    }
-
-
-def _metadata(row: Row) -> Metadata:
-    return Metadata(name=row["name"], id=row["api_id"], last_updated=row["last_updated"] // 1_000_000)

@@ -1,7 +1,7 @@
 """Find the task in the text of a module, by its syntax tree: nothing of it is executed.
 
-This file also runs as a script under the interpreter of a task (3.8 or newer), so that its grammar decides, not ours:
-it uses the standard library alone, and nothing of this package.
+This file also runs as a script under the interpreter of a task (3.8 or newer), so that its grammar decides
+and not ours: it uses the standard library alone, and nothing of this package.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def encode(text: str, filename: str) -> bytes:
 
 
 def find_task(text: str, filename: str, function: Optional[str] = None) -> str:  # noqa: UP045
-    """Return the name of the task: ``function``, else ``Task``, else the only function of ``config`` alone."""
+    """Return the task's name: ``function``, else ``Task``, else the only function of ``config`` alone."""
     tree = _parse(text, filename)
     bound = _bindings(tree.body)
     if function is not None:
@@ -52,31 +52,25 @@ def find_task(text: str, filename: str, function: Optional[str] = None) -> str: 
         _check(function, bound, filename)
         return function
     if "Task" in bound:
-        lines = [
-            str(node.lineno) for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Task"
-        ]
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        lines = [str(node.lineno) for node in classes if node.name == "Task"]
         if len(lines) > 1:
             raise SourceError(f"{filename}: class Task is defined more than once (lines {', '.join(lines)})")
         _check("Task", bound, filename)
         return "Task"
-    names = [
-        name for name, node in bound.items() if isinstance(node, _FUNCTIONS) and _takes(node, ["config"])
-    ]
+    functions = {name: node for name, node in bound.items() if isinstance(node, _FUNCTIONS)}
+    names = [name for name, node in functions.items() if _takes(node, ["config"])]
     names = [name for name in names if not name.startswith("_")] or names
     if len(names) == 1:
         _check(names[0], bound, filename)
         return names[0]
     if names:
-        found = ", ".join(f"{name} (line {bound[name].lineno})" for name in names)
+        found = ", ".join(f"{name} (line {functions[name].lineno})" for name in names)
         raise SourceError(
             f"{filename}: several functions take config alone: {found}; call the one that is the task Task, "
             "or name it in definition.function"
         )
-    there = ", ".join(
-        f"{name}({_shown(node)}) in line {node.lineno}"
-        for name, node in bound.items()
-        if isinstance(node, _FUNCTIONS)
-    )
+    there = ", ".join(f"{name}({_shown(node)}) in line {node.lineno}" for name, node in functions.items())
     raise SourceError(
         f"{filename}: no class named Task and no function whose only parameter is config"
         + (f"; there is {there[:300]}" if there else "")
@@ -150,14 +144,11 @@ def _check_class(node: ast.ClassDef, filename: str) -> None:
     methods = _bindings(node.body)
     start = methods.get("__init__")
     if isinstance(start, _FUNCTIONS) and not _takes(start, ["self"]) and not _decorated(start):
-        raise SourceError(
-            f"{filename}, line {start.lineno}: {node.name}.__init__ must take nothing but self, not ({_shown(start)})"
-        )
+        where = f"{filename}, line {start.lineno}: {node.name}.__init__"
+        raise SourceError(f"{where} must take self alone, not ({_shown(start)})")
     call = methods.get("__call__")
     if call is None and not node.bases and not node.keywords and not node.decorator_list:
-        raise SourceError(
-            f"{filename}, line {node.lineno}: class {node.name} has no method __call__(self, config)"
-        )
+        raise SourceError(f"{filename}, line {node.lineno}: {node.name} has no method __call__(self, config)")
     if isinstance(call, _FUNCTIONS):
         _check_function(call, f"{node.name}.__call__", ["self", "config"], filename)
 

@@ -55,9 +55,7 @@ LABELS = {
 
 #: The states that a job here can move to, by the state it is in.
 MOVES = {
-    JobCode.PENDING: frozenset(
-        {JobCode.RUNNING, JobCode.STOPPED, JobCode.TIMED_OUT, JobCode.UNEXPECTED_ERROR}
-    ),
+    JobCode.PENDING: frozenset({JobCode.RUNNING, JobCode.STOPPED, JobCode.TIMED_OUT, JobCode.UNEXPECTED_ERROR}),
     JobCode.RUNNING: frozenset(
         {
             JobCode.SUCCEEDED,

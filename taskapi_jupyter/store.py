@@ -59,8 +59,8 @@ SCHEMA = max(MIGRATIONS)
 
 #: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 LISTED = (
-    "seq, id, api_name, api_id, spec_id, status, change, created, timeout, started, ended, reason, exit_code, progress, "
-    "notebook, stop, config"
+    "seq, id, api_name, api_id, spec_id, status, change, created, timeout, started, ended, reason, exit_code, "
+    "progress, notebook, stop, config"
 )
 
 _PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
@@ -83,9 +83,7 @@ class Store:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
-            )
+            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -146,9 +144,7 @@ class Store:
 
     def changed(self, since: int, limit: int = 1000) -> list[Row]:
         """Return the jobs that changed after the counter was at ``since``, oldest change first."""
-        return self._rows(
-            f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change LIMIT ?", since, limit
-        )
+        return self._rows(f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change LIMIT ?", since, limit)
 
     def forgotten(self, since: int) -> list[str]:
         """Return the ids of the jobs that were forgotten after the counter was at ``since``."""
@@ -164,9 +160,7 @@ class Store:
     def set_settings(self, values: Mapping[str, Any]) -> None:
         """Keep the limits for the supervisor."""
         with self.write() as transaction:
-            transaction.execute(
-                "INSERT OR REPLACE INTO settings VALUES ('limits', ?)", (json.dumps(dict(values)),)
-            )
+            transaction.execute("INSERT OR REPLACE INTO settings VALUES ('limits', ?)", (json.dumps(dict(values)),))
 
     # APIs
 
@@ -176,13 +170,9 @@ class Store:
             "api_id", "name", "spec_id", "updated", "timeout", "cpu", "mem", "gpu", "spec", "config", "launch",
         )  # fmt: skip
         with self.write() as transaction:
-            old = transaction.execute(
-                "SELECT api_id FROM apis WHERE name = ?", (version["name"],)
-            ).fetchone()
+            old = transaction.execute("SELECT api_id FROM apis WHERE name = ?", (version["name"],)).fetchone()
             unchanged = old is not None and old[0] == version["api_id"]
-            known = transaction.execute(
-                "SELECT launch FROM versions WHERE api_id = ?", (version["api_id"],)
-            ).fetchone()
+            known = transaction.execute("SELECT launch FROM versions WHERE api_id = ?", (version["api_id"],)).fetchone()
             if unchanged and known and known[0] == version["launch"]:
                 return "unchanged"
             transaction.execute(
@@ -229,7 +219,8 @@ class Store:
     def api(self, name: str) -> Row | None:
         """Return a deployed API with its current version's columns."""
         row = self._one(
-            "SELECT a.created, a.updated AS last_updated, v.* FROM apis a JOIN versions v USING (api_id) WHERE a.name = ?",
+            "SELECT a.created, a.updated AS last_updated, v.* FROM apis a JOIN versions v USING (api_id) "
+            "WHERE a.name = ?",
             name,
         )
         return dict(row) if row else None
@@ -237,7 +228,7 @@ class Store:
     def apis(self) -> list[Row]:
         """Return the deployed APIs by name, without what starts them."""
         return self._rows(
-            "SELECT a.created, a.updated AS last_updated, v.api_id, v.name, v.spec_id, v.spec "
+            "SELECT a.created, a.updated AS last_updated, v.updated, v.api_id, v.name, v.spec_id, v.spec "
             "FROM apis a JOIN versions v USING (api_id) ORDER BY a.name"
         )
 
@@ -248,9 +239,7 @@ class Store:
 
     def versions(self, name: str) -> list[Row]:
         """Return the ids of an API's versions, newest first."""
-        return self._rows(
-            "SELECT api_id, updated FROM versions WHERE name = ? ORDER BY updated DESC, rowid DESC", name
-        )
+        return self._rows("SELECT api_id, updated FROM versions WHERE name = ? ORDER BY updated DESC, rowid DESC", name)
 
     # Jobs
 
@@ -278,14 +267,10 @@ class Store:
 
     def whole_job(self, job_id: str) -> Row | None:
         """Return all that starting a job needs: its row with its version's ``launch``."""
-        row = self._one(
-            "SELECT j.*, v.launch FROM jobs j JOIN versions v USING (api_id) WHERE j.id = ?", job_id
-        )
+        row = self._one("SELECT j.*, v.launch FROM jobs j JOIN versions v USING (api_id) WHERE j.id = ?", job_id)
         return dict(row) if row else None
 
-    def jobs(
-        self, api: str | None, statuses: Sequence[str], limit: int, before: int | None = None
-    ) -> list[Row]:
+    def jobs(self, api: str | None, statuses: Sequence[str], limit: int, before: int | None = None) -> list[Row]:
         """Return a page, newest first; ``before`` is the ``seq`` that the last page ended with.
 
         The cost does not depend on how many jobs there are: each of these walks one index backwards.
@@ -308,15 +293,11 @@ class Store:
 
     def count_in_progress(self) -> int:
         """Count the jobs that are pending or running."""
-        return int(
-            self._one("SELECT count(*) FROM jobs WHERE status IN (?, ?, ?)", *_PROGRESSING)[0]
-        )
+        return int(self._one("SELECT count(*) FROM jobs WHERE status IN (?, ?, ?)", *_PROGRESSING)[0])
 
     def any_in_progress(self) -> bool:
         """Say whether any job is pending or running."""
-        return bool(
-            self._one("SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?, ?))", *_PROGRESSING)[0]
-        )
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?, ?))", *_PROGRESSING)[0])
 
     def running(self) -> list[Row]:
         """Return the jobs marked running, in the order of their submission."""
@@ -371,9 +352,7 @@ class Store:
             transaction.execute("DELETE FROM forgotten WHERE change < ?", (change - 10_000,))
             return True
 
-    def move(
-        self, moves: Sequence[tuple[str, JobCode, JobCode, Mapping[str, Any]]]
-    ) -> list[bool]:
+    def move(self, moves: Sequence[tuple[str, JobCode, JobCode, Mapping[str, Any]]]) -> list[bool]:
         """Move jobs from one state to another, all in one transaction: ``(id, from, to, other columns)``.
 
         Each is a compare-and-set; False where the job was not in the state named.

@@ -6,8 +6,6 @@ Started by whoever first needs it, gone a few seconds after nothing is left to d
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import gc
 import json
 import os
@@ -19,14 +17,12 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import __version__, engines, machine
+from . import engines, machine
 from .states import JobCode
 from .store import Row, Store
-
-if TYPE_CHECKING:
-    import subprocess
+from .waking import acquire, wake
 
 IDLE = 3.0  # seconds without work after which it leaves
 _RETRY = 0.5  # seconds until what could not be written is tried again
@@ -166,9 +162,7 @@ class Supervisor:
             if row["timeout"] is not None
         ]
         overdue += [
-            (row, row["deadline"] - machine.boottime())
-            for row in self.store.pending_deadlines()
-            if row["boot"] == boot
+            (row, row["deadline"] - machine.boottime()) for row in self.store.pending_deadlines() if row["boot"] == boot
         ]
         for row, left in overdue:
             if left <= 0:
@@ -245,75 +239,6 @@ def _drain(fd: int) -> None:
             pass
     except BlockingIOError:
         pass
-
-
-# Waking and starting one
-
-
-def wake(home: str) -> None:
-    """Tell the supervisor to look at the store, and start one where none lives."""
-    if not poke(home):
-        start(home)
-
-
-def poke(home: str, data: bytes = b"w") -> bool:
-    """Write to the FIFO; return whether a supervisor has it open. With no data, only ask."""
-    try:
-        fd = os.open(os.path.join(home, "wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENOENT):
-            return False
-        raise
-    try:
-        os.write(fd, data)
-    except BlockingIOError:
-        pass  # it has wakeups enough to come
-    finally:
-        os.close(fd)
-    return True
-
-
-def start(home: str) -> subprocess.Popen[bytes]:
-    """Start a supervisor in a session of its own; it inherits no descriptor and no secret of this process."""
-    import subprocess
-
-    code = "import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.supervisor import main; main(sys.argv[2])"
-    flags = ["-I", "-S"] if machine.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    log = os.open(
-        os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-    )
-    try:
-        return subprocess.Popen(
-            [sys.executable, *flags, "-c", code, package, home],
-            env={name: os.environ[name] for name in ("PATH", "HOME", "TZ", "LANG") if name in os.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-
-
-def acquire(home: str) -> int | None:
-    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store."""
-    fd = os.open(os.path.join(home, "supervisor.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # Either it has its FIFO open, and looks at the store again; or it is coming or leaving: wait for the lock.
-            if poke(home):
-                os.close(fd)
-                return None
-            time.sleep(0.005)
-            continue
-        me = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "version": __version__}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(me).encode(), 0)
-        return fd
 
 
 def main(home: str) -> None:

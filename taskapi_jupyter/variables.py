@@ -27,7 +27,19 @@ PASSED = (
     *("CUDA_*", "NVIDIA_*", "NCCL_*", "ROCM_*", "ROCR_*", "HIP_*", "HSA_*", "OMP_*", "KMP_*", "MKL_*"),
     *("OPENBLAS_*", "BLIS_*", "GOTO_NUM_THREADS", "VECLIB_*", "NUMEXPR_*", "NUMBA_*", "RAYON_NUM_THREADS"),
     *("POLARS_MAX_THREADS", "LOKY_*", "JOBLIB_*", "MALLOC_*", "TOKENIZERS_PARALLELISM"),
-    *("TF_*", "XLA_*", "JAX_*", "TORCH_*", "PYTORCH_*"),
+    *(
+        "TF_CPP_*",
+        "TF_NUM_*",
+        "TF_GPU_*",
+        "TF_XLA_*",
+        "TF_ENABLE_*",
+        "TF_FORCE_*",
+        "TF_DETERMINISTIC_OPS",
+        "XLA_*",
+        "JAX_*",
+        "TORCH_*",
+        "PYTORCH_*",
+    ),
     # caches and data sets
     *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR"),
     *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"),
@@ -69,7 +81,7 @@ def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
     for name, value in values.items():
         if not _NAME.fullmatch(name):
             raise BadRequest(
-                f"{path}: {shorten(name)} is no name for a variable: letters, digits and _ alone, no digit first"
+                f"{path}: {shorten(name)} is no name for a variable: letters, digits and _, no digit first"
             )
         if name.startswith(RESERVED):
             raise BadRequest(

@@ -23,9 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TASK_PATH = os.path.join(HERE, "task_path")
 
 #: Imports the harness by path, so that its compiled form is cached, and leaves no trace of that for the task to see.
-START_HARNESS = (
-    "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
-)
+START_HARNESS = "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
 
 _MEMORY_CHECK = 0.1  # seconds between looks at a tree that has a limit
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
@@ -227,9 +225,7 @@ class Watcher:
                 os.chdir(self.launch["cwd"])
                 os.execvpe(command[0], command, environment)  # noqa: S606
             except OSError as error:
-                what = error.filename or (
-                    self.launch["cwd"] if isinstance(error, NotADirectoryError) else command[0]
-                )
+                what = error.filename or (self.launch["cwd"] if isinstance(error, NotADirectoryError) else command[0])
                 os.write(error_end, f"{what}: {os.strerror(error.errno or 0)}".encode())
             finally:
                 os._exit(127)
@@ -262,7 +258,7 @@ class Watcher:
         """Return all living processes of the job: what descends from us, and on macOS what shares our session."""
         if machine.LINUX:
             return machine.descendants(os.getpid())
-        return [pid for pid in machine.of_job(self.job["id"], None)] + machine.descendants(os.getpid())
+        return machine.of_job(self.job["id"], None) + machine.descendants(os.getpid())
 
     def _wait_ms(self) -> float:
         waits = [_LONGEST_WAIT]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,20 +62,24 @@ def clean(home: Path) -> None:
         service = Service(home)
         while jobs := service.jobs(status=["pending", "running"], limit=1000):
             for job in jobs:
-                try:
+                with suppress(TaskAPIError):  # it ended by itself
                     service.stop(job)
-                except TaskAPIError:
-                    pass  # it ended by itself
         service.close()
         stop_supervisor(home)
     until(lambda: not processes(home), f"the processes of {home} to be gone: {processes(home)}")
 
 
 def stop_supervisor(home: Path) -> None:
-    """Have a home's supervisor leave."""
+    """Have a home's supervisor leave, and wait until it did; running jobs go on."""
+    lock = home / "supervisor.lock"
+    if not lock.exists() or not lock.read_bytes():
+        return
+    pid = json.loads(lock.read_bytes())["pid"]
     for process in processes(home):
-        if str(home) in process.cmdline():
-            process.send_signal(signal.SIGTERM)
+        if process.pid == pid:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
+    until(lambda: pid not in [process.pid for process in processes(home)], "the supervisor to leave")
 
 
 @pytest.fixture

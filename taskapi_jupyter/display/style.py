@@ -13,7 +13,7 @@ width:auto;color:inherit;background:transparent}
 .taskapi.taskapi tr,.taskapi.taskapi tbody tr:nth-child(odd),.taskapi.taskapi tbody tr:nth-child(even)
 {background:transparent;border:0}
 .taskapi.taskapi th,.taskapi.taskapi td{text-align:left;
-vertical-align:baseline;padding:3px 18px 3px 0;border:0;
+vertical-align:middle;padding:3px 18px 3px 0;border:0;
 border-bottom:1px solid rgba(128,128,128,.22);white-space:nowrap;color:inherit;background:transparent;
 font-variant-numeric:tabular-nums;line-height:inherit}
 .taskapi.taskapi th{font-weight:600;opacity:.7}
@@ -22,8 +22,9 @@ font-variant-numeric:tabular-nums;line-height:inherit}
 .taskapi.taskapi .ta-kv th,.taskapi.taskapi .ta-kv td{border-bottom:0;padding-top:1px;padding-bottom:1px}
 .taskapi.taskapi .ta-kv td{white-space:normal;overflow-wrap:anywhere;max-width:60em}
 .taskapi.taskapi .ta-n{text-align:right}
-.taskapi.taskapi .ta-c{display:inline-block;max-width:26em;overflow:hidden;text-overflow:ellipsis;
-white-space:nowrap;vertical-align:bottom;unicode-bidi:isolate}
+.taskapi.taskapi table+table{margin-top:14px}
+.taskapi.taskapi .ta-c{display:inline-block;max-width:17em;overflow:hidden;text-overflow:ellipsis;
+white-space:nowrap;vertical-align:middle;unicode-bidi:isolate}
 .taskapi.taskapi code{font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace);
 font-size:.94em;background:transparent;color:inherit;padding:0;border:0}
 .taskapi.taskapi .ta-dim{opacity:.68}
@@ -36,6 +37,11 @@ border-radius:50%;margin-right:.5em;border:2px solid currentColor}
 .taskapi.taskapi .ta-head b{font-weight:600;unicode-bidi:isolate}
 .taskapi.taskapi progress{width:12em;height:.8em;vertical-align:-.05em;
 accent-color:var(--jp-brand-color1,#1976d2)}
+.taskapi.taskapi progress[value]{appearance:none;border:0;border-radius:.4em;overflow:hidden;
+background:rgba(128,128,128,.3)}
+.taskapi.taskapi progress[value]::-webkit-progress-bar{background:rgba(128,128,128,.3)}
+.taskapi.taskapi progress[value]::-webkit-progress-value{background:var(--jp-brand-color1,#1976d2)}
+.taskapi.taskapi progress[value]::-moz-progress-bar{background:var(--jp-brand-color1,#1976d2)}
 .taskapi.taskapi .ta-warn{margin:3px 0 3px 1.18em;max-width:70em;white-space:normal;overflow-wrap:anywhere}
 .taskapi.taskapi .ta-warn span{color:var(--jp-warn-color1,#c77700);font-weight:600}
 </style>"""

@@ -45,15 +45,20 @@ def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None
 def note(record: JobStatus, limit: int | None = None) -> str:
     """Return the one thing to know about a job beside its status: why it ended, or how far it is."""
     if record.code not in IN_PROGRESS:
-        return "" if record.code is JobCode.SUCCEEDED else why(record, limit)
+        return why(record, limit)
     return progress_words(record.progress or None, limit)
 
 
 def why(record: JobStatus, limit: int | None = None) -> str:
-    """Return a job's reason, or its exit code where that is all there is."""
+    """Return a job's reason, or its exit code where that is all there is to tell."""
+    if record.code in {JobCode.SUCCEEDED, JobCode.STOPPED}:
+        return ""
     if record.reason:
         return clean(record.reason, limit)
-    return f"exit code {record.exit_code}" if record.exit_code else ""
+    code = record.exit_code or 0
+    if code < 0:
+        return f"signal {-code}"
+    return f"exit code {code}" if code else ""
 
 
 def progress_words(progress: Progress | None, limit: int | None = None) -> str:

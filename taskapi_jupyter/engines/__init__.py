@@ -13,7 +13,7 @@ def load(provider: str) -> Any:
         return LocalEngine
     from importlib.metadata import entry_points
 
-    from ..errors import NotFound
+    from taskapi_jupyter.errors import NotFound
 
     for found in entry_points(group="taskapi_jupyter.engines", name=provider):
         return found.load()

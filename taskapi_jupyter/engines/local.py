@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import machine
-from ..states import JobCode
-from ..watcher import read_outcome, watch
+from taskapi_jupyter import machine
+from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.watcher import read_outcome, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
 
@@ -151,7 +151,7 @@ class LocalEngine:
             os.close(fd)
 
     def _reap_children(self) -> list[tuple[str, Mapping[str, Any]]]:
-        over = []
+        over: list[tuple[str, Mapping[str, Any]]] = []
         by_pid = {one.pid: one for one in self.watched.values() if one.child}
         while True:
             try:

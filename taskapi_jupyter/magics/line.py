@@ -199,6 +199,8 @@ def _set(line: Line, option: Option, value: Token | None, variables: Mapping[str
                 f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}"
             )
         line.options.setdefault(option.key, {})[pair[0]] = str(_word(pair[1], variables))
+    elif option.kind == "name":
+        line.options[option.key] = value.variable or value.text
     elif option.kind == "json":
         line.options[option.key] = _object(option, value, variables)
     else:

@@ -8,10 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Option:
-    """``kind`` says what follows: nothing, text, a whole number, JSON, or KEY=VALUE (may be repeated)."""
+    """``kind`` says what follows: nothing, text, a variable, a number, JSON, or KEY=VALUE (repeatable)."""
 
     name: str
-    kind: Literal["flag", "text", "int", "json", "pair"]
+    kind: Literal["flag", "text", "name", "int", "json", "pair"]
     help: str
     metavar: str = ""
     short: str = ""
@@ -65,7 +65,7 @@ _ALL = (
             "%taskapi deploy NAME --function FN",
         ),
         "makes a task API of a cell, a configuration file, or a function or class of the notebook",
-        (*NEEDS, TIMEOUT, CONFIG, Option("--function", "text", "a callable of the notebook", "FN")),
+        (*NEEDS, TIMEOUT, CONFIG, Option("--function", "name", "a callable of the notebook", "FN")),
         cell=True,
     ),
     Verb(
@@ -139,7 +139,7 @@ def verb_help(verb: Verb) -> str:
     """Return what there is to know about a verb."""
     options = list(dict.fromkeys(verb.options + verb.cell_options))
     width = max((len(option.shown) for option in options), default=0)
-    lines = [*verb.usage, "", f"{verb.name} {verb.help}."]
+    lines = [*verb.usage, "", f"{verb.help[0].upper()}{verb.help[1:]}."]
     if options:
         lines += ["", *(f"  {option.shown:<{width}}  {option.help}" for option in options)]
     text = "\n".join(lines)

@@ -87,7 +87,6 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
     """Base of the routes."""
 
     auth_resource = RESOURCE
-    refused: web.HTTPError | None = None
 
     @property
     def extension(self) -> TaskAPIApp:
@@ -112,7 +111,7 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
 
     def get_login_url(self) -> str:
         """Refuse instead of redirecting to a login page: who calls is a program."""
-        raise self.refused or web.HTTPError(403)
+        raise web.HTTPError(403)
 
     def compute_etag(self) -> str | None:
         """Skip hashing every answer."""
@@ -157,6 +156,8 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
 class BodyHandler(Handler):
     """Base of the routes that read a body, as it comes: what is over the cap is dropped and never kept."""
 
+    refused: web.HTTPError | None = None
+
     def initialize(self) -> None:
         """Begin with nothing read."""
         self._chunks: list[bytes] = []
@@ -180,7 +181,14 @@ class BodyHandler(Handler):
                 raise self.too_large()
         except web.HTTPError as error:
             self.refused = error
-            self.current_user = None  # `guarded` refuses, through get_login_url
+            self.current_user = None  # so `guarded` refuses; `send_error` says why
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Answer with the refusal that was noted, where one was."""
+        if self.refused is not None:
+            status_code = self.refused.status_code
+            kwargs["exc_info"] = (type(self.refused), self.refused, None)
+        super().send_error(status_code, **kwargs)
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a piece of the body."""

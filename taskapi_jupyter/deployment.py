@@ -1,0 +1,223 @@
+"""What the deploying side does: make requests of files, specifications, cells and callables."""
+
+from __future__ import annotations
+
+import copy
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import callables, requirements, source, spec
+from .contract import KIND, DeployRequest
+from .errors import BadRequest
+from .fields import plain, wrong
+
+__all__ = ["Source", "free_names", "kernel_environ", "prepare", "unmet_requirements"]
+
+unmet_requirements = requirements.unmet
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a notebook's cell that is to be a task."""
+
+    text: str
+
+
+def prepare(
+    target: Any,
+    *,
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    cpu: str | float | None = None,
+    mem: str | int | None = None,
+    gpu: int | None = None,
+    timeout: int | None = None,
+    env: Mapping[str, Any] | None = None,
+    function: str | None = None,
+    python: str | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    environ_extra: Iterable[str] = (),
+) -> list[DeployRequest]:
+    """Return the requests, one an API, that deploy a target.
+
+    ``target`` is the path of a configuration file (or a folder with a ``cortex.yaml``, or a Python file), a
+    specification or a list of them as in such a file, a class ``Task`` or a function of ``config``, or a
+    :class:`Source`. The options override what a single API says: ``cpu`` in CPUs or as ``200m``, ``mem`` in
+    bytes or as ``1Gi``, ``timeout`` in seconds; ``config`` and ``env`` are merged into its own; ``function``
+    chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this process by
+    default; a file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the
+    documented list. Raises :class:`BadRequest`.
+    """
+    folder = os.path.abspath(os.path.expanduser(cwd or os.getcwd()))
+    pickled: bytes | None = None
+    if isinstance(target, str | os.PathLike):
+        apis, folder = _read_file(os.path.join(folder, os.path.expanduser(target)), name)
+    elif isinstance(target, Source):
+        if name is None:
+            raise BadRequest("a cell needs a name to be deployed under")
+        apis = [_api(name, path=_cell_path(spec.check_name(name), folder))]
+    elif isinstance(target, Mapping | list | tuple):
+        apis = spec.parse(_named(target, name))
+    elif callable(target):
+        callables.check(target)
+        name = spec.check_name(name or callables.name(target))
+        apis = [_api(name, python_version="{}.{}".format(*sys.version_info))]
+        pickled = callables.pickle(target, _importable_from(folder))
+    else:
+        raise wrong(
+            "what is deployed", "a file, a specification, a class Task or a function of config", target
+        )
+
+    options = {
+        "name": name,
+        "config": config,
+        "cpu": cpu,
+        "mem": mem,
+        "gpu": gpu,
+        "timeout": timeout,
+        "env": env,
+        "function": function,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and len(apis) > 1:
+        raise BadRequest(
+            f"{', '.join(given)} can be given for one API, and the configuration has {len(apis)}"
+        )
+    variables = kernel_environ(environ, environ_extra)
+    requests = []
+    for api in apis:
+        changed = _override(api, given)
+        if python is not None:
+            changed.pop("python", None)
+        text = target.text if isinstance(target, Source) else _task_text(changed, folder)
+        requests.append(
+            DeployRequest(
+                spec=changed,
+                source=text,
+                pickle=pickled,
+                python=os.fspath(python) if python is not None else sys.executable,
+                cwd=folder,
+                environ=variables,
+            )
+        )
+    return requests
+
+
+def kernel_environ(environ: Mapping[str, str] | None = None, extra: Iterable[str] = ()) -> dict[str, str]:
+    """Return the part of an environment (default: this process's) that a task gets: ``variables.PASSED``."""
+    return spec.allowed_environ(os.environ if environ is None else environ, extra)
+
+
+def free_names(text: str) -> list[str]:
+    """Return the names that a source uses and neither defines nor imports, in order of their first use."""
+    import ast
+    import warnings
+
+    from pyflakes import checker, messages
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []  # the deploy says what is wrong with it
+    found = [one for one in checker.Checker(tree).messages if isinstance(one, messages.UndefinedName)]
+    found.sort(key=lambda one: (one.lineno, one.col))
+    return list(dict.fromkeys(str(one.message_args[0]) for one in found))
+
+
+def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str]:
+    path = Path(target, "cortex.yaml") if os.path.isdir(target) else Path(target)
+    folder = os.path.dirname(os.path.abspath(path))
+    if path.suffix == ".py":
+        return [_api(spec.check_name(name or path.stem), path=path.name)], folder
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"{path} can't be read: {error.strerror or error}") from None
+    try:
+        return spec.parse(text), folder
+    except BadRequest as error:
+        raise BadRequest(f"{path}: {error.message}") from None
+
+
+def _api(name: str, **definition: Any) -> dict[str, Any]:
+    return {"name": name, "kind": KIND, "definition": definition}
+
+
+def _named(target: Any, name: str | None) -> Any:
+    return {"name": name, **target} if name is not None and isinstance(target, Mapping) else target
+
+
+def _cell_path(name: str, folder: str) -> str:
+    """Return a path for a cell's text that is no file of the project: the cell may import one of its name."""
+    path, number = f"{name}.py", 1
+    while os.path.lexists(os.path.join(folder, path)):
+        path, number = f"{name}-cell{number}.py", number + 1
+    return path
+
+
+def _task_text(api: Mapping[str, Any], folder: str) -> str | None:
+    definition = api.get("definition")
+    path = definition.get("path") if isinstance(definition, Mapping) else None
+    if not isinstance(path, str) or not path.endswith(".py") or "\0" in path:
+        return None  # a pickle is read where it is deployed; what is wrong is said there
+    try:
+        return source.decode(spec.read_task(folder, path), path)
+    except (source.SourceError, BadRequest) as error:
+        raise BadRequest(f"{api['name']}: {error}") from None
+
+
+def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an API with the options put in; a section that is malformed is left for the check to come."""
+    changed = copy.deepcopy(api)
+    for key in ("name", "timeout"):
+        if key in given:
+            changed[key] = given[key]
+    part = changed
+    if changed.get("pod") is not None:
+        containers = changed["pod"].get("containers") if isinstance(changed["pod"], dict) else None
+        if (
+            not given
+            or not isinstance(containers, list)
+            or not containers
+            or not isinstance(containers[0], dict)
+        ):
+            return changed
+        part = home = containers[0]
+        if "config" in given or "function" in given:
+            what = "config: give it to the job" if "config" in given else "function"
+            raise BadRequest(f"{changed['name']}: a pod's command has no {what}")
+    else:
+        home = changed["definition"] = changed.get("definition") or {}
+    if isinstance(home, dict):
+        for key in ("config", "env"):
+            if key in given:
+                own = home.get(key) or {}
+                home[key] = spec.merge(own, _mapping(key, given[key])) if isinstance(own, dict) else own
+        if "function" in given:
+            home["function"] = given["function"]
+    compute = {key: given[key] for key in ("cpu", "mem", "gpu") if key in given}
+    if compute and isinstance(part.get("compute") or {}, dict):
+        part["compute"] = {**(part.get("compute") or {}), **plain(compute)}
+    return changed
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise wrong(key, "a mapping", value)
+    result: dict[str, Any] = plain(value, key)
+    return result
+
+
+def _importable_from(folder: str) -> list[str]:
+    """Return the folders that a task imports from as well: its own, and those of installed packages."""
+    installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    return [folder, *installed, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

@@ -1,0 +1,81 @@
+"""Rows of the store as Structs of the wire."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from .contract import JobStatus, Metadata, Progress
+from .states import JobCode
+from .store import Row
+
+
+def rfc3339(us: int) -> str:
+    """Return a time (microseconds since the epoch) as the wire has it."""
+    moment = datetime.fromtimestamp(us // 1_000_000, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
+
+
+def spec_of(version: Row) -> dict[str, Any]:
+    """Return a version's specification, with when it was deployed first and last (seconds since the epoch)."""
+    updated = int(version.get("last_updated") or version["updated"])
+    return {
+        **json.loads(version["spec"]),
+        "initial_deployment_time": int(version.get("created") or updated) // 1_000_000,
+        "last_updated": updated // 1_000_000,
+    }
+
+
+def metadata_of(version: Row) -> Metadata:
+    """Return what a list says of an API, as Cortex 0.42 does."""
+    updated = int(version.get("last_updated") or version["updated"])
+    return Metadata(name=version["name"], id=version["api_id"], last_updated=updated // 1_000_000)
+
+
+def status_of(row: Row, folder: Path) -> JobStatus:
+    """Return a job as every reader sees it; ``folder`` is the job's, where a running task leaves its progress."""
+    code = JobCode(row["status"])
+    workers: dict[str, Any] | UnsetType = UNSET
+    if code.in_progress:
+        workers = {"pending" if code is JobCode.PENDING else "ready": 1}
+    return JobStatus(
+        job_id=row["id"],
+        api_name=row["api_name"],
+        config=None if row["config"] is None else json.loads(row["config"]),
+        api_id=row["api_id"],
+        timeout=row["timeout"],
+        created_time=rfc3339(row["created"]),
+        spec_id=row["spec_id"],
+        status=row["status"],
+        start_time=UNSET if row["started"] is None else rfc3339(row["started"]),
+        end_time=UNSET if row["ended"] is None else rfc3339(row["ended"]),
+        worker_counts=workers,
+        notebook=_or_unset(row["notebook"]),
+        reason=_or_unset(row["reason"]),
+        exit_code=_or_unset(row["exit_code"]),
+        progress=_progress(row["progress"], code, folder),
+    )
+
+
+def _or_unset(value: Any) -> Any:
+    return UNSET if value is None else value
+
+
+def _progress(text: str | bytes | None, code: JobCode, folder: Path) -> Progress | UnsetType:
+    """Return what the task last said: of a running job from its folder, of an ended one from its row."""
+    if code is JobCode.RUNNING:
+        try:
+            text = (folder / "progress.json").read_bytes()
+        except OSError:
+            return UNSET
+    if not text:
+        return UNSET
+    try:
+        return msgspec.json.decode(text, type=Progress)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return UNSET

@@ -1,0 +1,219 @@
+"""The two shapes of a task in an API configuration: ``definition`` (Cortex 0.28) and ``pod`` (0.42)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import interpreter, source, variables
+from .contract import DeployRequest
+from .errors import BadRequest
+from .fields import Section, shorten, wrong
+
+COMPUTE = ("cpu", "gpu", "inf", "mem", "shm")
+
+_DEFINITION = ("path", "config", "python_path", "image", "env", "log_level", "function", "python_version")
+_CONTAINER = ("name", "image", "command", "args", "env", "compute", "liveness_probe")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_CONTAINER_JOB_FILE = "/cortex/spec/job.json"
+_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)", re.ASCII)
+
+
+@dataclass
+class Draft:
+    """What is known of an API while it is being read."""
+
+    name: str
+    python: str  # runs the task
+    deployer: str  # deploys it
+    cwd: str
+    env: dict[str, str]
+    from_file: dict[str, str]  # the part of env that .env gave
+    warnings: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    launch: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, Any]:
+    """Read ``definition`` into the draft and return how it is shown."""
+    section = Section(value, "definition", _DEFINITION)
+    draft.config = section.mapping("config")
+    shown: dict[str, Any] = {"config": draft.config}
+    for key in ("path", "python_path", "image", "log_level", "function", "python_version"):
+        if (text := section.text(key)) is not None:
+            shown[key] = text
+    if "log_level" in shown:
+        if shown["log_level"] not in _LOG_LEVELS:
+            raise BadRequest(f"definition.log_level must be one of {', '.join(_LOG_LEVELS)}")
+        draft.env["CORTEX_LOG_LEVEL"] = shown["log_level"]
+    if section.given("image"):
+        draft.warnings.append("definition.image is ignored: jobs run on this machine, not in a container")
+    shown["env"] = variables.own_environ(section.mapping("env"), "definition.env")
+    draft.env.update(shown["env"])
+    draft.launch["sys_path"] = _sys_path(shown, draft.cwd)
+    path, function = shown.get("path"), shown.get("function")
+    if path is None or path.endswith(".pickle"):
+        if request.source is not None:
+            raise BadRequest("source is the text of a Python file: give its name in definition.path")
+        if function is not None:
+            raise BadRequest("definition.function chooses from a Python file; a pickle holds one callable")
+        if path is None:
+            _cloudpickle(request.pickle, shown.get("python_version"), draft)
+        else:
+            _dill(path, request.pickle, draft)
+    elif request.pickle is not None:
+        raise BadRequest(
+            f"with a pickled callable, definition.path must end in .pickle, not be {shorten(path)}"
+        )
+    else:
+        _module(path, request.source, function, draft)
+    return shown
+
+
+def pod(value: Any, draft: Draft) -> tuple[dict[str, Any], Section]:
+    """Read ``pod`` into the draft; return how it is shown, and its container's ``compute``."""
+    section = Section(value, "pod", ("containers", "port"))
+    containers = section.get("containers")
+    if not isinstance(containers, list) or not containers:
+        raise wrong("pod.containers", "a list with one container", containers or None)
+    if len(containers) > 1:
+        raise BadRequest(
+            f"pod.containers has {len(containers)} containers; a task here is one command: give one"
+        )
+    one = Section(containers[0], "pod.containers[0]", _CONTAINER)
+    argv = one.texts("command") + one.texts("args")
+    if not argv or not argv[0].strip():
+        raise BadRequest(f"{one.at('command')} is missing: without an image there is nothing else to run")
+    if section.given("port"):
+        draft.warnings.append("pod.port is ignored: a task is not sent requests")
+    if one.given("image"):
+        draft.warnings.append(f"{one.at('image')} is ignored: jobs run on this machine, not in a container")
+    if one.given("liveness_probe"):
+        draft.warnings.append(f"{one.at('liveness_probe')} is ignored: a job is watched by its process")
+    env = variables.own_environ(one.mapping("env"), one.at("env"))
+    draft.env.update(env)
+    draft.launch.update(kind="command", argv=[_expand(word, draft.env) for word in argv])
+    _warn_of_command(draft)
+    shown = {**one.values, "name": one.text("name") or draft.name, "env": env}
+    for key in ("command", "args"):
+        if one.given(key):
+            shown[key] = one.texts(key)
+    compute = Section(one.get("compute"), one.at("compute"), COMPUTE)
+    return {**section.values, "containers": [shown]}, compute
+
+
+def read_task(cwd: str | Path, path: str) -> bytes:
+    """Read the file at ``definition.path``, or raise :class:`BadRequest` that names it."""
+    file = Path(cwd, path)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"definition.path: {file} can't be read: {error.strerror or error}") from None
+
+
+def _sys_path(shown: dict[str, Any], cwd: str) -> list[str]:
+    """Return the project's folders to import from: those that Cortex has, then that of the task's file."""
+    folders = [cwd]
+    if "python_path" in shown:
+        folder = os.path.normpath(os.path.join(cwd, shown["python_path"]))
+        if not os.path.isdir(folder):
+            raise BadRequest(f"definition.python_path: {folder} is no folder")
+        folders.insert(0, folder)
+    if "path" in shown:
+        folders.append(os.path.normpath(os.path.join(cwd, os.path.dirname(shown["path"]))))
+    return list(dict.fromkeys(folders))
+
+
+def _module(path: str, text: str | None, function: str | None, draft: Draft) -> None:
+    if path.endswith(".ipynb"):
+        raise BadRequest("definition.path must be a Python file; a notebook can't be a task")
+    try:
+        if text is None:
+            data = read_task(draft.cwd, path)
+            text = source.decode(data, path)
+        else:
+            data = source.encode(text, path)
+        attr = _find_task(text, path, function, draft)
+    except source.SourceError as error:
+        raise BadRequest(str(error)) from None
+    module = _module_name(path, data, draft)
+    draft.files[f"{module}.py"] = data
+    draft.launch.update(kind="module", file=f"{module}.py", module=module, attr=attr)
+    file = os.path.normpath(os.path.join(draft.cwd, path))
+    if os.path.isfile(file):
+        draft.launch["origin"] = file
+
+
+def _module_name(path: str, data: bytes, draft: Draft) -> str:
+    """Return a name to import by: a project file's own, as others import it; a cell's hides no package."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    taken = {*sys.stdlib_module_names, "taskapi_jupyter", "cortex_internal", "cloudpickle", "dill"}
+    if os.path.isfile(os.path.join(draft.cwd, path)) and re.fullmatch(r"[\w-]+", stem) and stem not in taken:
+        return stem
+    return "taskapi_{}_{}".format(draft.name.replace("-", "_"), hashlib.sha256(data).hexdigest()[:8])
+
+
+def _find_task(text: str, path: str, function: str | None, draft: Draft) -> str:
+    """Find the task by the grammar of the interpreter that will run it."""
+    if interpreter.is_own(draft.python):
+        return source.find_task(text, path, function)
+    asked = {"text": text, "filename": path, "function": function}
+    answer = interpreter.ask(draft.python, "-I", "-S", str(source.__file__), given=asked)
+    if "error" in answer:
+        raise source.SourceError(answer["error"])
+    return str(answer["attr"])
+
+
+def _dill(path: str, data: bytes | None, draft: Draft) -> None:
+    draft.files["task.pickle"] = read_task(draft.cwd, path) if data is None else data
+    search = [*draft.launch["sys_path"], *filter(None, [draft.env.get("PYTHONPATH")])]
+    env = {**draft.env, "PYTHONPATH": os.pathsep.join(search)}
+    if not interpreter.has_module(draft.python, "dill", env, draft.cwd):
+        raise BadRequest(
+            f"{path} is loaded with dill, which {draft.python} does not have: install dill there"
+        )
+    draft.launch.update(kind="dill", file="task.pickle")
+
+
+def _cloudpickle(data: bytes | None, pickled_by: str | None, draft: Draft) -> None:
+    if data is None:
+        raise BadRequest("definition.path is missing: the file that holds the task")
+    pickled_by = pickled_by or interpreter.version(draft.deployer)
+    if (runs := interpreter.version(draft.python)) != pickled_by:
+        raise BadRequest(
+            f"the callable was pickled by Python {pickled_by}; {draft.python} is {runs} and can't load it"
+        )
+    draft.files["task.pkl"] = data
+    draft.launch.update(kind="pickle", file="task.pkl", cloudpickle=interpreter.package_folder("cloudpickle"))
+
+
+def _expand(word: str, env: Mapping[str, str]) -> str:
+    """Put variables in as Kubernetes does: ``$(NAME)``, as it is where unknown; ``$$`` is one dollar sign."""
+    return _REFERENCE.sub(lambda match: "$" if match[1] is None else env.get(match[1], match[0]), word)
+
+
+def _warn_of_command(draft: Draft) -> None:
+    argv = draft.launch["argv"]
+    program = os.path.join(draft.cwd, argv[0]) if os.sep in argv[0] else argv[0]
+    if shutil.which(program, path=draft.env["PATH"]) is None:
+        draft.warnings.append(f"the program {shorten(argv[0])} is not found at present")
+    for word in argv:
+        try:
+            reads = word.endswith(".py") and _CONTAINER_JOB_FILE in Path(draft.cwd, word).read_text(
+                "utf-8", "ignore"
+            )
+        except OSError:
+            continue
+        if reads:
+            draft.warnings.append(
+                f"{word} mentions {_CONTAINER_JOB_FILE}, which is there in containers alone: the variable "
+                "TASKAPI_JOB_SPEC has the path of the job's file here"
+            )

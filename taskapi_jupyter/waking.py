@@ -1,0 +1,137 @@
+"""How a supervisor is woken, started and replaced: by the service, by a watcher that ends, by a newer package.
+
+Whoever has written a wish first tries the FIFO ``wake``: a supervisor that has it open will look at the store. Where
+nobody has, a new one is started, which waits for the lock of one that is leaving, or leaves to one that is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from . import machine
+from ._version import __version__
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+def wake(home: str) -> None:
+    """Tell the supervisor to look at the store, and start one where none lives."""
+    if not poke(home):
+        start(home)
+
+
+def poke(home: str, data: bytes = b"w") -> bool:
+    """Write to the FIFO; return whether a supervisor has it open. With no data, only ask."""
+    try:
+        fd = os.open(os.path.join(home, "wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            return False
+        raise
+    try:
+        os.write(fd, data)
+    except BlockingIOError:
+        pass  # it has wakeups enough to come
+    finally:
+        os.close(fd)
+    return True
+
+
+def start(home: str) -> subprocess.Popen[bytes]:
+    """Start a supervisor in a session of its own; it inherits no descriptor and no secret of this process."""
+    import subprocess
+
+    code = "import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.supervisor import main; main(sys.argv[2])"
+    flags = ["-I", "-S"] if machine.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    log = os.open(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *flags, "-c", code, package, home],
+            env={name: os.environ[name] for name in ("PATH", "HOME", "TZ", "LANG") if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def acquire(home: str) -> int | None:
+    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store."""
+    fd = os.open(os.path.join(home, "supervisor.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Either it has its FIFO open, and looks at the store again; or it is coming or leaving: wait for the lock.
+            if poke(home):
+                os.close(fd)
+                return None
+            time.sleep(0.005)
+            continue
+        me = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "version": __version__}
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(me).encode(), 0)
+        return fd
+
+
+class Waker:
+    """Wakes the supervisor of a home, from any thread; leaves no zombie of one that it started."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self._lock = threading.Lock()
+        self._started: subprocess.Popen[bytes] | None = None
+
+    def alive(self) -> bool:
+        """Say whether a supervisor has its FIFO open."""
+        return poke(self.home, b"")
+
+    def wake(self) -> None:
+        """Have the store looked at: returns once it is certain that a supervisor will.
+
+        One that this process started just now, and that has no FIFO yet, either looks at the store after it got the
+        lock or leaves to one that does; until it is seen which, no second one is started.
+        """
+        for _ in range(1000):
+            if poke(self.home):
+                return
+            with self._lock:
+                if self._started is None or self._started.poll() is not None:
+                    if "TASKAPI_JOB_ID" in os.environ:
+                        return  # in a task: one started here would be stopped with it; its watcher starts one
+                    self._started = start(self.home)
+                    threading.Thread(target=self._started.wait, daemon=True).start()
+                    return
+            time.sleep(0.005)
+
+    def replace_older(self) -> None:
+        """Have a supervisor of an older package leave; its jobs run on and the next one adopts them."""
+        try:
+            with open(os.path.join(self.home, "supervisor.lock"), "rb") as file:
+                holder = json.loads(file.read())
+            if holder["version"] == __version__:
+                return
+            from packaging.version import InvalidVersion, Version
+
+            try:
+                if Version(holder["version"]) > Version(__version__):
+                    return
+            except InvalidVersion:
+                return
+            if self.alive() and machine.start_time(holder["pid"]) == holder["start_time"]:
+                os.kill(holder["pid"], signal.SIGTERM)
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # nobody there, or somebody who is just coming
