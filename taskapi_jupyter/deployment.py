@@ -71,9 +71,7 @@ def prepare(
         apis = [_api(name, python_version="{}.{}".format(*sys.version_info))]
         pickled = callables.pickle(target, _importable_from(folder))
     else:
-        raise wrong(
-            "what is deployed", "a file, a specification, a class Task or a function of config", target
-        )
+        raise wrong("what is deployed", "a file, a specification, a class Task or a function of config", target)
 
     options = {
         "name": name,
@@ -87,9 +85,7 @@ def prepare(
     }
     given = {key: value for key, value in options.items() if value is not None}
     if given and len(apis) > 1:
-        raise BadRequest(
-            f"{', '.join(given)} can be given for one API, and the configuration has {len(apis)}"
-        )
+        raise BadRequest(f"{', '.join(given)} can be given for one API, and the configuration has {len(apis)}")
     variables = kernel_environ(environ, environ_extra)
     requests = []
     for api in apis:
@@ -184,12 +180,7 @@ def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     part = changed
     if changed.get("pod") is not None:
         containers = changed["pod"].get("containers") if isinstance(changed["pod"], dict) else None
-        if (
-            not given
-            or not isinstance(containers, list)
-            or not containers
-            or not isinstance(containers[0], dict)
-        ):
+        if not given or not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
             return changed
         part = home = containers[0]
         if "config" in given or "function" in given:

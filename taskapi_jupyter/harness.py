@@ -1,7 +1,8 @@
 """Runs a task in its own interpreter; found by path, imports nothing of ours and, before the task, next to nothing.
 
 Imported by a line that its watcher gives the interpreter, so that its compiled form is cached. Arguments: this file's
-folder, the API's folder, kind, file, module, attribute, cloudpickle's folder, then the folders for ``sys.path``.
+folder, the API's folder, kind, file, module, attribute, the folder that holds cloudpickle, the path that a project's
+file has in the project, then the folders for ``sys.path``.
 Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
 """
 
@@ -10,19 +11,23 @@ import sys
 
 
 def main() -> None:
-    here, folder, kind, file, module, attribute, cloudpickle, *paths = sys.argv[1:]
+    here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
     spec = os.environ["TASKAPI_JOB_SPEC"]
     sys.argv[:] = [os.path.join(folder, file)]
     sys.path[0:1] = [folder] + paths
-    sys.path += [path for path in (cloudpickle, os.path.join(here, "task_path")) if path]
+    sys.path.append(os.path.join(here, "task_path"))
     with open(spec, encoding="utf-8") as job:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")
     pid = os.getpid()
     try:
         if kind == "module":
-            task = getattr(__import__(module), attribute)
+            task = getattr(
+                load(module, os.path.join(folder, file), origin) if origin else __import__(module), attribute
+            )
         else:
+            if kind == "pickle":
+                lend(cloudpickle)
             loader = __import__("pickle" if kind == "pickle" else "dill")
             with open(os.path.join(folder, file), "rb") as pickled:
                 task = loader.load(pickled)
@@ -38,6 +43,32 @@ def main() -> None:
         failed(out, error)
     if os.getpid() == pid:  # not a child that the task forked and let return
         keep(out, result)
+
+
+def load(name: str, path: str, origin: str) -> object:
+    """Import a project's file from the copy that was deployed, with ``__file__`` where the project has it."""
+    from _frozen_importlib_external import SourceFileLoader  # importlib.util would import half the library
+
+    loader = SourceFileLoader(name, path)
+    module = sys.modules[name] = type(sys)(name)
+    module.__file__ = origin
+    module.__loader__ = loader
+    exec(loader.get_code(name), module.__dict__)  # type: ignore[arg-type]
+    return module
+
+
+def lend(folder: str) -> None:
+    """Make the deploying side's cloudpickle importable where there is none, without the packages beside it."""
+    try:
+        import cloudpickle  # noqa: F401
+    except ImportError:
+        from importlib.util import module_from_spec, spec_from_file_location
+
+        package = os.path.join(folder, "cloudpickle")
+        spec = spec_from_file_location("cloudpickle", os.path.join(package, "__init__.py"))
+        module = sys.modules["cloudpickle"] = module_from_spec(spec)  # type: ignore[arg-type]
+        module.__path__ = [package]
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
 
 
 def decode(text: str):  # type: ignore[no-untyped-def]

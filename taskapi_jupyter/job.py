@@ -59,13 +59,18 @@ class _Writer:
                 self.last = time.monotonic()
                 _write(path, json.dumps(value))
 
+    def _tick(self) -> None:
+        with self.lock:
+            if threading.current_thread() is self.timer:  # else it was cancelled too late
+                self.flush()
+
     def _later(self, seconds: float) -> None:
         if not self.registered:
             self.registered = True
             atexit.register(self.flush)
             if "multiprocessing.util" in sys.modules:  # its forked children leave without atexit's functions
                 sys.modules["multiprocessing.util"].Finalize(None, self.flush, exitpriority=0)
-        self.timer = threading.Timer(seconds, self.flush)
+        self.timer = threading.Timer(seconds, self._tick)
         self.timer.daemon = True
         try:
             self.timer.start()
@@ -86,10 +91,7 @@ def _write(path: str, text: str) -> None:
 def _number(name: str, value: Any) -> float:
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = math.inf if isinstance(value, int) and abs(value) > 1e300 else float(value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, not {number}")
     return int(number) if number.is_integer() else number

@@ -102,6 +102,11 @@ class Service(BaseTaskAPI):
 
     # Deploying
 
+    def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
+        """Deploy a file, a specification or a callable, with the variables that config.yaml adds."""
+        self._read_config()
+        return super().deploy(target, name=name, **{"environ_extra": self._config.environ, **options})
+
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here."""
         self._read_config()

@@ -70,9 +70,7 @@ def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, An
         else:
             _dill(path, request.pickle, draft)
     elif request.pickle is not None:
-        raise BadRequest(
-            f"with a pickled callable, definition.path must end in .pickle, not be {shorten(path)}"
-        )
+        raise BadRequest(f"with a pickled callable, definition.path must end in .pickle, not be {shorten(path)}")
     else:
         _module(path, request.source, function, draft)
     return shown
@@ -85,9 +83,7 @@ def pod(value: Any, draft: Draft) -> tuple[dict[str, Any], Section]:
     if not isinstance(containers, list) or not containers:
         raise wrong("pod.containers", "a list with one container", containers or None)
     if len(containers) > 1:
-        raise BadRequest(
-            f"pod.containers has {len(containers)} containers; a task here is one command: give one"
-        )
+        raise BadRequest(f"pod.containers has {len(containers)} containers; a task here is one command: give one")
     one = Section(containers[0], "pod.containers[0]", _CONTAINER)
     argv = one.texts("command") + one.texts("args")
     if not argv or not argv[0].strip():
@@ -177,9 +173,7 @@ def _dill(path: str, data: bytes | None, draft: Draft) -> None:
     search = [*draft.launch["sys_path"], *filter(None, [draft.env.get("PYTHONPATH")])]
     env = {**draft.env, "PYTHONPATH": os.pathsep.join(search)}
     if not interpreter.has_module(draft.python, "dill", env, draft.cwd):
-        raise BadRequest(
-            f"{path} is loaded with dill, which {draft.python} does not have: install dill there"
-        )
+        raise BadRequest(f"{path} is loaded with dill, which {draft.python} does not have: install dill there")
     draft.launch.update(kind="dill", file="task.pickle")
 
 
@@ -188,9 +182,7 @@ def _cloudpickle(data: bytes | None, pickled_by: str | None, draft: Draft) -> No
         raise BadRequest("definition.path is missing: the file that holds the task")
     pickled_by = pickled_by or interpreter.version(draft.deployer)
     if (runs := interpreter.version(draft.python)) != pickled_by:
-        raise BadRequest(
-            f"the callable was pickled by Python {pickled_by}; {draft.python} is {runs} and can't load it"
-        )
+        raise BadRequest(f"the callable was pickled by Python {pickled_by}; {draft.python} is {runs} and can't load it")
     draft.files["task.pkl"] = data
     draft.launch.update(kind="pickle", file="task.pkl", cloudpickle=interpreter.package_folder("cloudpickle"))
 
@@ -207,9 +199,7 @@ def _warn_of_command(draft: Draft) -> None:
         draft.warnings.append(f"the program {shorten(argv[0])} is not found at present")
     for word in argv:
         try:
-            reads = word.endswith(".py") and _CONTAINER_JOB_FILE in Path(draft.cwd, word).read_text(
-                "utf-8", "ignore"
-            )
+            reads = word.endswith(".py") and _CONTAINER_JOB_FILE in Path(draft.cwd, word).read_text("utf-8", "ignore")
         except OSError:
             continue
         if reads:

@@ -220,9 +220,7 @@ def _compute(section: Section, draft: Draft) -> dict[str, Any]:
 def _endpoint(top: Section, draft: Draft) -> str:
     endpoint = Section(top.get("networking"), "networking", ("endpoint",)).text("endpoint") or draft.name
     if not _ENDPOINT.fullmatch(endpoint):
-        raise BadRequest(
-            "networking.endpoint may have letters, digits and - _ . / in it, at most 1000 in all"
-        )
+        raise BadRequest("networking.endpoint may have letters, digits and - _ . / in it, at most 1000 in all")
     if endpoint.strip("/") != draft.name:
         draft.warnings.append(f"networking.endpoint is ignored: jobs are submitted to the name, {draft.name}")
     return endpoint

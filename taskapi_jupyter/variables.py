@@ -84,9 +84,7 @@ def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
                 f"{path}: {shorten(name)} is no name for a variable: letters, digits and _, no digit first"
             )
         if name.startswith(RESERVED):
-            raise BadRequest(
-                f"{path}: {shorten(name)} is reserved, as every name that begins with {RESERVED}"
-            )
+            raise BadRequest(f"{path}: {shorten(name)} is reserved, as every name that begins with {RESERVED}")
         result[name] = scalar_text(value, f"{path}.{name}")
     return result
 
@@ -103,15 +101,11 @@ def dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
     result, warnings = {}, []
     for name, value in read.items():
         if name.startswith(RESERVED):
-            warnings.append(
-                f".env: {name} is not given to the task, names that begin with {RESERVED} are reserved"
-            )
+            warnings.append(f".env: {name} is not given to the task, names that begin with {RESERVED} are reserved")
         elif value is not None and _NAME.fullmatch(name) and "\0" not in value:
             result[name] = value
         else:
-            warnings.append(
-                f".env: {shorten(name)} is left out, it has no value or is no name for a variable"
-            )
+            warnings.append(f".env: {shorten(name)} is left out, it has no value or is no name for a variable")
     return result, warnings
 
 

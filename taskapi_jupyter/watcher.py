@@ -105,6 +105,7 @@ def task_command(job: Mapping[str, Any], launch: Mapping[str, Any], apis: str) -
         launch.get("module") or "",
         launch.get("attr") or "",
         launch.get("cloudpickle") or "",
+        launch.get("origin") or "",
         *launch.get("sys_path", ()),
     ]
 

@@ -53,6 +53,8 @@ class Errors:
         if status_code == 405:
             methods = [m for m in self.SUPPORTED_METHODS if implemented(self, m)]
             self.set_header("Allow", ", ".join(methods))
+        if status_code == 403 and getattr(self, "_jupyter_current_user", None) is None:
+            error = None  # that an XSRF token was missing too is no help to who has no token at all
         self.set_header("Content-Type", "application/json")
         self.finish(encode(error_body(error, status_code, self.request.method)))
 

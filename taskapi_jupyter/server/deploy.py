@@ -54,9 +54,7 @@ class DeployHandler(BodyHandler):
         self.finish(await self.slow(deploy))
 
 
-def deploy_form(
-    service: Service, home: Path, content_type: str, body: bytes, name: str
-) -> list[DeployResult]:
+def deploy_form(service: Service, home: Path, content_type: str, body: bytes, name: str) -> list[DeployResult]:
     """Deploy each API of a form's configuration; of several, one that fails doesn't stop the others."""
     config, project = parts(content_type, body)
     try:

@@ -119,9 +119,7 @@ class ResultHandler(FileBase):
             raise NotFound(f"job {job_id} has no result")
         self.json = path.suffix == ".json"
         if not self.json and not accepts(self.request.headers.get("Accept", "*/*"), BINARY):
-            raise NotAcceptable(
-                f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'"
-            )
+            raise NotAcceptable(f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'")
         if not self.json:
             self.set_attachment_header(path.name)
         await self.serve(path)

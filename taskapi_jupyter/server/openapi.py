@@ -79,9 +79,7 @@ FORM = {
 }
 
 OPERATIONS = (
-    Operation(
-        "post", "/taskapi/{env}/tasks/{api}", "Submit a job", JobSpec, body=Submission, errors=CONTRACT
-    ),
+    Operation("post", "/taskapi/{env}/tasks/{api}", "Submit a job", JobSpec, body=Submission, errors=CONTRACT),
     Operation("get", "/taskapi/{env}/tasks/{api}", "A job's status", JobResponse, (JOB_ID,), errors=CONTRACT),
     Operation("delete", "/taskapi/{env}/tasks/{api}", "Stop a job", Message, (JOB_ID,), errors=CONTRACT),
     Operation("get", "/taskapi/{env}/get", "All APIs", list[API], errors=CONTRACT),
@@ -208,10 +206,9 @@ def document(base_url: str) -> bytes:
                 "schemas": components,
                 "securitySchemes": {
                     "token": {
-                        "type": "apiKey",
-                        "in": "header",
-                        "name": "Authorization",
-                        "description": "`token <the Jupyter server's token>`",
+                        "type": "http",
+                        "scheme": "bearer",
+                        "description": "The Jupyter server's token; `Authorization: token …` is taken too.",
                     }
                 },
             },
@@ -246,9 +243,7 @@ def _operation(op: Operation, names: dict[int, dict[str, Any]]) -> dict[str, Any
     described["responses"].update({str(status): error for status in sorted(op.errors)})
     if op.body is not None:
         bodies = op.body if isinstance(op.body, dict) else {JSON: op.body}
-        content = {
-            media: {"schema": names[id(body)] if _is_model(body) else body} for media, body in bodies.items()
-        }
+        content = {media: {"schema": names[id(body)] if _is_model(body) else body} for media, body in bodies.items()}
         described["requestBody"] = {"required": True, "content": content}
     return described
 

@@ -62,9 +62,7 @@ class LogStream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # ty
     @ws_authenticated  # type: ignore[untyped-decorator]
     async def get(self, env: str, api: str) -> None:
         """Refuse what can't be followed, else shake hands."""
-        if not await ensure_async(
-            self.authorizer.is_authorized(self, self.current_user, "execute", RESOURCE)
-        ):
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "execute", RESOURCE)):
             raise web.HTTPError(403, f"User is not authorized to execute on resource: {RESOURCE}.")
         if not JupyterHandler.check_origin(self):
             raise web.HTTPError(403, "Cross origin websockets not allowed")
