@@ -551,6 +551,7 @@ async def test_malformed_forms(call: Call, home: Path, parts: dict[str, bytes], 
     assert named in answer.json["message"]
     assert (await call("GET", "local/get")).json == []
     assert not list(home.parent.rglob("one.py"))
+    assert not list(home.glob("projects/*"))
 
 
 async def test_a_zip_that_unpacks_to_too_much(call: Call, home: Path) -> None:
@@ -563,6 +564,7 @@ async def test_a_zip_that_unpacks_to_too_much(call: Call, home: Path) -> None:
     body, headers = form(config=PROJECT.encode(), project_zip=buffer.getvalue())
     answer = await call("POST", "local/deploy", body, headers=headers)
     is_error(answer, "error", "project.zip holds more than 256 MiB")
+    assert not list(home.glob("projects/*"))
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=abc"])

@@ -13,7 +13,7 @@ from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge
 from taskapi_jupyter.service import Service
 
 from .base import BodyHandler, guarded
-from .project import MAX_PROJECT, unpack
+from .project import MAX_PROJECT, unpacked
 
 FORM = "multipart/form-data"
 FRAME = 1 << 20  # bytes that a form may take beside its parts
@@ -45,7 +45,12 @@ class DeployHandler(BodyHandler):
 
         def deploy() -> bytes:
             if form:
-                return encode(deploy_form(environment, Path(self.extension.home), form, body, name))
+                config, project = parts(form, body)
+                apis = parsed(config, name)
+                if project is None:
+                    return encode(deploy_all(environment, apis, Path(self.serverapp.root_dir)))
+                with unpacked(project, Path(self.extension.home)) as folder:
+                    return encode(deploy_all(environment, apis, folder))
             results = environment.deploy_request(decode(body, DeployRequest))
             if error := next((result.error for result in results if result.error), None):
                 raise BadRequest(error)
@@ -54,14 +59,16 @@ class DeployHandler(BodyHandler):
         self.finish(await self.slow(deploy))
 
 
-def deploy_form(service: Service, home: Path, content_type: str, body: bytes, name: str) -> list[DeployResult]:
-    """Deploy each API of a form's configuration; of several, one that fails doesn't stop the others."""
-    config, project = parts(content_type, body)
+def parsed(config: str, name: str) -> list[dict[str, Any]]:
+    """Return the APIs of a configuration, or raise :class:`BadRequest` that begins with its name."""
     try:
-        apis = spec.parse(config)
+        return spec.parse(config)
     except BadRequest as error:
         raise BadRequest(f"{name[:128]}: {error}") from None
-    cwd = unpack(project, home) if project is not None else None
+
+
+def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path) -> list[DeployResult]:
+    """Deploy each API of a configuration; of several, one that fails doesn't stop the others."""
     if len(apis) == 1:
         return deploy_one(service, apis[0], cwd)
     results = []
@@ -73,7 +80,7 @@ def deploy_form(service: Service, home: Path, content_type: str, body: bytes, na
     return results
 
 
-def deploy_one(service: Service, api: dict[str, Any], cwd: Path | None) -> list[DeployResult]:
+def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployResult]:
     """Deploy one API as its configuration has it."""
     results = []
     for request in deployment.prepare(api, cwd=cwd):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from taskapi_jupyter import __version__
+from taskapi_jupyter import __version__, contract
 from taskapi_jupyter.contract import (
     API,
     DeployRequest,
@@ -188,6 +189,10 @@ def document(base_url: str) -> bytes:
         [*types, ErrorBody], ref_template="#/components/schemas/{name}"
     )
     names = {id(t): schema for t, schema in zip([*types, ErrorBody], schemas, strict=True)}
+    for name, model in vars(contract).items():
+        if name in components and model not in (Submission, DeployRequest):  # what we answer has every key
+            fields = msgspec.structs.fields(model)
+            components[name]["required"] = [one.encode_name for one in fields if one.default is not UNSET]
     paths: dict[str, dict[str, Any]] = {}
     for op in OPERATIONS:
         paths.setdefault(op.path, {})[op.method] = _operation(op, names)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import stat
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable
 
@@ -18,11 +22,30 @@ MAX_UNPACKED = 256 << 20  # bytes of all its files
 MAX_FILES = 10_000
 
 
-def unpack(project: bytes, home: Path) -> Path:
-    """Unpack a zip and return the folder, named by its content: the same project is the same API again."""
+_one_at_a_time = threading.Lock()  # else one that fails could take away what another just unpacked
+
+
+@contextmanager
+def unpacked(project: bytes, home: Path) -> Iterator[Path]:
+    """Unpack a zip and yield the folder; take it away again where what is done with it fails.
+
+    The folder is named by its content: the same project is the same API again.
+    """
     if len(project) > MAX_PROJECT:
         raise TooLarge(f"the part 'project.zip' is larger than {MAX_PROJECT} bytes ({MAX_PROJECT >> 20} MiB)")
     folder = home / "projects" / hashlib.sha256(project).hexdigest()[:16]
+    with _one_at_a_time:
+        fresh = not folder.exists()
+        try:
+            _unpack(project, folder)
+            yield folder
+        except BaseException:
+            if fresh:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _unpack(project: bytes, folder: Path) -> None:
     try:
         with ZipFile(BytesIO(project)) as archive:
             entries = [(entry, _checked(entry)) for entry in archive.infolist() if not entry.is_dir()]
@@ -37,8 +60,7 @@ def unpack(project: bytes, home: Path) -> Path:
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise BadRequest(f"project.zip holds a file and a folder of one name: {error.filename}") from None
     except OSError as error:
-        raise Unavailable(f"project.zip can't be unpacked below {home}: {error.strerror}") from None
-    return folder
+        raise Unavailable(f"project.zip can't be unpacked into {folder}: {error.strerror}") from None
 
 
 def _checked(entry: ZipInfo) -> PurePosixPath:
@@ -47,6 +69,8 @@ def _checked(entry: ZipInfo) -> PurePosixPath:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or not path.parts:
         raise BadRequest(f"project.zip holds a path that leads out of it: {entry.filename[:256]!r}")
+    if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise BadRequest("project.zip is compressed in a way that isn't read here: use the usual one, deflate")
     if kind not in (0, stat.S_IFREG):
         raise BadRequest(f"project.zip holds something that is no file: {entry.filename[:256]!r}")
     return path
