@@ -46,9 +46,9 @@ def processes(home: Path) -> list[psutil.Process]:
         try:
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            belongs = str(home) in process.cmdline() or process.environ().get(
-                "TASKAPI_JOB_SPEC", ""
-            ).startswith(f"{home}/")
+            belongs = str(home) in process.cmdline() or process.environ().get("TASKAPI_JOB_SPEC", "").startswith(
+                f"{home}/"
+            )
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         if belongs:
@@ -145,9 +145,7 @@ class Answer:
 def call(jp_serverapp: Any, http_server_client: Any, jp_auth_header: Any, jp_base_url: str) -> Any:
     """Return ``await call(method, path below taskapi/, body)``; the path goes out as it is."""
 
-    async def call(
-        method: str, path: str, body: Any = None, *, headers: Any = None, auth: bool = True
-    ) -> Answer:
+    async def call(method: str, path: str, body: Any = None, *, headers: Any = None, auth: bool = True) -> Answer:
         if body is not None and not isinstance(body, bytes | str):
             body = json.dumps(body)
         response = await http_server_client.fetch(
@@ -190,9 +188,7 @@ class LiveServer:
     def fetch(self, method: str, path: str, **options: Any) -> requests.Response:
         """Ask for a path below the local environment."""
         headers = {**self.auth, **options.pop("headers", {})}
-        return requests.request(
-            method, f"{self.taskapi}/{path}", headers=headers, timeout=PATIENCE, **options
-        )
+        return requests.request(method, f"{self.taskapi}/{path}", headers=headers, timeout=PATIENCE, **options)
 
 
 def free_port() -> int:

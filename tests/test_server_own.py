@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Answer, stop_supervisor
+from conftest import (
+    PATIENCE,
+    WAITING,
+    Answer,
+    request_for,
+    start_server,
+    stop_server,
+    stop_supervisor,
+    until,
+)
 from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
 
+from taskapi_jupyter.client import Client
+from taskapi_jupyter.errors import Unreachable
 from taskapi_jupyter.server.files import accepts
 from taskapi_jupyter.server.streams import LONG_LINE, Lines
 
@@ -281,6 +292,26 @@ def task(config):
     await ended(call, job_id)
 
 
+def test_a_server_that_is_killed_leaves_its_jobs_to_the_next(tmp_path: Path) -> None:
+    server = start_server(tmp_path)
+    try:
+        client = Client(server.taskapi, server.token)
+        client.deploy_request(request_for("waiting", WAITING))
+        job = client.submit("waiting", {"path": str(tmp_path / "go")})
+        until(lambda: client.logs(job) == "waiting\n", "the task to say that it waits")
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(Unreachable):
+            client.submit("waiting")
+        server = start_server(tmp_path)
+        client = Client(server.taskapi, server.token)
+        assert client.job_response(job.id).job_status.status == "running"
+        (tmp_path / "go").touch()
+        assert client.get("waiting", job.id).wait(PATIENCE).status == "succeeded"
+    finally:
+        stop_server(server)
+
+
 # Lines of a stream
 
 
@@ -343,9 +374,7 @@ async def test_the_watch_keeps_counting(jp_serverapp: Any, call: Call, tmp_path:
     assert extension._watch.done()
 
 
-async def test_a_look_resumes_what_nobody_supervises(
-    call: Call, jp_serverapp: Any, home: Path, tmp_path: Path
-) -> None:
+async def test_a_look_resumes_what_nobody_supervises(call: Call, jp_serverapp: Any, home: Path, tmp_path: Path) -> None:
     job_id = await waiting(call, tmp_path)
     lock = home / "supervisor.lock"
     before = lock.read_bytes()

@@ -56,7 +56,8 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def initialize_settings(self) -> None:
         """Make what handlers share: the service of this machine, and the threads for blocking work."""
-        self.service = service.Service(Path(self.home), environment=LOCAL, endpoint=self.endpoint)
+        self.folder = Path(self.home).expanduser().absolute()
+        self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
         self.quick = ThreadPoolExecutor(8, "taskapi")
         # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
         self.slow = ThreadPoolExecutor(32, "taskapi-slow")
@@ -93,7 +94,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments that this server knows."""
-        return environments.load(Path(self.home))
+        return environments.load(self.folder)
 
     def endpoint(self, api: str) -> str | None:
         """Return the URL that an API's jobs are submitted to; it carries no token."""

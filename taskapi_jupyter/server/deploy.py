@@ -49,7 +49,7 @@ class DeployHandler(BodyHandler):
                 apis = parsed(config, name)
                 if project is None:
                     return encode(deploy_all(environment, apis, Path(self.serverapp.root_dir)))
-                with unpacked(project, Path(self.extension.home)) as folder:
+                with unpacked(project, self.extension.folder) as folder:
                     return encode(deploy_all(environment, apis, folder))
             results = environment.deploy_request(decode(body, DeployRequest))
             if error := next((result.error for result in results if result.error), None):
