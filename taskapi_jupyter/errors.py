@@ -7,6 +7,11 @@ as Cortex's operator does.
 from __future__ import annotations
 
 
+def short(name: str) -> str:
+    """Cut a name that somebody made up to what a sentence can bear."""
+    return name if len(name) <= 100 else f"{name[:100]}..."
+
+
 class TaskAPIError(Exception):
     """Root of all errors that are meant for people; ``str()`` is the sentence they read."""
 
@@ -47,7 +52,7 @@ class APINotDeployed(NotFound):
     kind = "resources.api_not_deployed"
 
     def __init__(self, api_name: str) -> None:
-        super().__init__(f"{api_name} is not deployed")
+        super().__init__(f"{short(api_name)} is not deployed")
         self.api_name = api_name
 
 
@@ -55,15 +60,15 @@ class APIIDNotFound(NotFound):
     kind = "resources.api_id_not_found"
 
     def __init__(self, api_name: str, api_id: str) -> None:
-        super().__init__(f"{api_name} with id {api_id} has never been deployed")
+        super().__init__(f"{short(api_name)} with id {short(api_id)} has never been deployed")
 
 
 class JobNotFound(NotFound):
     kind = "job.not_found"
 
     def __init__(self, job_id: str, api_name: str | None = None) -> None:
-        of = f" ({api_name} api)" if api_name else ""
-        super().__init__(f"failed to get job state: unable to find TaskAPI job {job_id}{of}")
+        of = f" ({short(api_name)} api)" if api_name else ""
+        super().__init__(f"failed to get job state: unable to find TaskAPI job {short(job_id)}{of}")
 
 
 class NotAcceptable(TaskAPIError):

@@ -36,11 +36,12 @@ def main() -> None:
         result = task(config)
     except SystemExit as error:
         if error.code not in (None, 0):
-            report(out, "raised", "SystemExit: %s" % (error.code,))
+            if os.getpid() == pid:
+                report(out, "raised", "SystemExit: %s" % (error.code,))
             raise
         result = None
     except BaseException as error:
-        failed(out, error)
+        failed(out if os.getpid() == pid else None, error)
     if os.getpid() == pid:  # not a child that the task forked and let return
         keep(out, result)
 
@@ -100,8 +101,8 @@ def report(out: str, word: str, text: str = "") -> None:
         pass
 
 
-def failed(out: str, error: BaseException) -> None:
-    """Print the traceback without our own frames and leave; the last line of it is the reason."""
+def failed(out: "str | None", error: BaseException) -> None:
+    """Print the traceback without our own frames and leave; its last line is the reason, told where ``out`` is."""
     import traceback
 
     tb = error.__traceback__
@@ -113,7 +114,8 @@ def failed(out: str, error: BaseException) -> None:
         reason = " ".join([one for one in told if name in one.partition(":")[0]][-1].split())
     except Exception:  # an exception whose own __str__ raises
         reason = type(error).__name__
-    report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000])
+    if out is not None:
+        report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000])
     try:
         sys.stdout.flush()
         traceback.print_exception(type(error), error, tb)
@@ -125,25 +127,25 @@ def failed(out: str, error: BaseException) -> None:
 
 def keep(out: str, result: object) -> None:
     """Store what the task returned: as JSON where that gives the same back, else pickled."""
-    if result is None:
-        fd = os.open(out + "result.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.write(fd, b"null")
-        return os.close(fd)
-    import json
+    try:
+        if result is None:
+            fd = os.open(out + "result.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.write(fd, b"null")
+            return os.close(fd)
+        import json
 
-    try:
-        if not plain_keys(result):
-            raise TypeError("keys that are not text")
-        return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
-    except (TypeError, ValueError, RecursionError):
-        pass
-    try:
+        try:
+            if not plain_keys(result):
+                raise TypeError("keys that are not text")
+            return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+        except (TypeError, ValueError, RecursionError):
+            pass
         try:
             import cloudpickle as pickler
         except ImportError:
             import pickle as pickler
         return write(out + "result.pkl", pickler.dumps(result))
-    except Exception as error:  # whatever a __reduce__ raises: the task is done, only its result is not to be had
+    except Exception as error:  # no disk space, or what a __reduce__ raises: the task is done, its result is lost
         text = "its result (%s) could not be stored: %s" % (type(result).__name__, error)
         report(out, "returned", text[:2000])
         try:

@@ -26,6 +26,7 @@ class LogWriter:
         self.parts: list[str] = []
         self.file = self._open("log")
         self.room = self.head_size
+        self.gap = False  # whether output was skipped since the last part began
 
     def _open(self, name: str) -> int:
         path = os.path.join(self.folder, name)
@@ -35,7 +36,7 @@ class LogWriter:
         """Append; raise OSError where the disk has no room, having kept what fitted."""
         view = memoryview(data)
         while view:
-            if self.bound and self.room <= 0:
+            if self.gap or (self.bound and self.room <= 0):
                 self._next_part()
             piece = view[: self.room] if self.bound else view
             written = os.write(self.file, piece)
@@ -46,22 +47,34 @@ class LogWriter:
     def skip(self, size: int) -> None:
         """Count output that could not be kept: the next part begins after it."""
         self.offset += size
-        self._next_part()
+        self.gap = True
 
     def _next_part(self) -> None:
-        os.close(self.file)
         name = f"log.{self.offset:020d}"
-        self.file = self._open(name)
+        if self.parts and self.room == self.part_size:  # still empty, as the disk is full: it begins later
+            os.rename(os.path.join(self.folder, self.parts[-1]), os.path.join(self.folder, name))
+            self.parts[-1] = name
+            self.gap = False
+            return
+        file = self._open(name)
+        os.close(self.file)
+        self.file = file
         self.parts.append(name)
         self.room = self.part_size
-        while self.bound and len(self.parts) * self.part_size > self.bound - self.head_size:
+        self.gap = False
+        while self.bound and len(self.parts) > max((self.bound - self.head_size) // self.part_size, 1):
             try:
                 os.unlink(os.path.join(self.folder, self.parts.pop(0)))
             except FileNotFoundError:
                 pass
 
     def close(self) -> None:
-        os.close(self.file)
+        """Close the log; raise OSError where the disk has no room to say what was skipped last."""
+        try:
+            if self.gap:
+                self._next_part()
+        finally:
+            os.close(self.file)
 
 
 def _parts(folder: str) -> list[tuple[int, int, str]]:

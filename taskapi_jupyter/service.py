@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -82,7 +83,7 @@ class Service(BaseTaskAPI):
         if os.name != "posix":
             raise Unavailable("taskapi_jupyter runs jobs on Linux and macOS only")
         self.environment = environment
-        self.home = Path(home_) if home_ is not None else home()
+        self.home = Path(home_).absolute() if home_ is not None else home()  # a supervisor runs in another folder
         self._endpoint = endpoint
         try:
             for folder in (self.home, self.home / "jobs", self.home / "apis"):
@@ -237,7 +238,8 @@ class Service(BaseTaskAPI):
     def get(self, api: str | None = None, job_id: str | None = None) -> Any:
         """Return all APIs, one API with its recent jobs, or one job."""
         if api is not None and job_id is not None:
-            return self._job(self._row(job_id, api))
+            response = self.job_response(job_id, api)
+            return Job(self, response.job_status, response.endpoint)
         if api is None:
             return self._apis()
         row = self.store.api(api)
@@ -379,7 +381,7 @@ class Service(BaseTaskAPI):
         return f"deleted job {row['id']}"
 
     def _patience(self) -> float:
-        return float(self._config.stop_grace) + 5.0
+        return float(self.store.settings().get("stop_grace", config.Config().stop_grace)) + 5.0
 
     def _wait_until_ended(self, job_ids: Iterable[str], patience: float) -> dict[str, str | None]:
         """Return the states that jobs end in; None for those that have not within ``patience`` seconds."""
@@ -398,8 +400,17 @@ class Service(BaseTaskAPI):
             self._look_after()
 
     def _drop_unused_versions(self) -> None:
+        """Remove what no API and no job refers to: versions, their files, project folders that came with a form."""
         for api_id in self.store.unused_versions():
             shutil.rmtree(self.home / "apis" / api_id, ignore_errors=True)
+        projects = self.home / "projects"
+        if projects.exists():
+            used = {json.loads(launch)["cwd"] for launch in self.store.launches()}
+            for folder in projects.iterdir():
+                # A young one may belong to a deploy that is still under way.
+                young = time.time() - folder.stat().st_ctime < 600
+                if not young and not any(Path(cwd).is_relative_to(folder) for cwd in used):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     # What a job left
 
@@ -444,8 +455,11 @@ class Service(BaseTaskAPI):
         for folder, _, names in os.walk(root):
             for name in sorted(names):
                 path = Path(folder, name)
-                if path.is_file() and not path.is_symlink():
-                    about = path.stat()
+                try:
+                    about = path.lstat()
+                except FileNotFoundError:  # the task took it away just now
+                    continue
+                if stat.S_ISREG(about.st_mode):
                     found.append(
                         FileEntry(
                             path=path.relative_to(root).as_posix().encode("utf-8", "replace").decode(),
@@ -483,7 +497,7 @@ class Service(BaseTaskAPI):
         self._look_after()
         row = self.store.job(job_id) if _JOB_ID.fullmatch(job_id) else None
         if row is None or (api is not None and row["api_name"] != api):
-            raise JobNotFound(job_id[:100], api)
+            raise JobNotFound(job_id, api)
         return row
 
     def _job(self, row: Row) -> Job:

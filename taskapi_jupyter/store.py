@@ -14,8 +14,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
-from .errors import Unavailable
+from .errors import APINotDeployed, Unavailable
 from .states import IN_PROGRESS, JobCode, may_move
 
 Row = dict[str, Any]
@@ -66,13 +67,23 @@ LISTED = (
 _PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
 
 
+class _Held:
+    """A thread's connection, closed when the thread has ended."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
 class Store:
     """The database of one home. One object serves all threads of a process; each gets its own connection."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._local = threading.local()
-        self._all: list[sqlite3.Connection] = []
+        self._all: WeakSet[_Held] = WeakSet()
         self._lock = threading.Lock()
         if not os.path.exists(self.path):
             # SQLite gives its -wal and -shm files the mode of the database.
@@ -81,22 +92,22 @@ class Store:
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            self._local.connection = connection
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            held = _Held(sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False))
+            held.connection.row_factory = sqlite3.Row
+            held.connection.execute("PRAGMA journal_mode = WAL")
+            held.connection.execute("PRAGMA synchronous = FULL")
+            self._local.held = held
             with self._lock:
-                self._all.append(connection)
-        return connection
+                self._all.add(held)
+        return held.connection
 
     def close(self) -> None:
         """Close the connections of all threads."""
         with self._lock:
-            for connection in self._all:
-                connection.close()
+            for held in self._all:
+                held.connection.close()
             self._all.clear()
         self._local = threading.local()
 
@@ -142,9 +153,12 @@ class Store:
         """Return the change counter; whoever saw this number has seen everything."""
         return int(self._one("SELECT n FROM counter")[0])
 
-    def changed(self, since: int, limit: int = 1000) -> list[Row]:
-        """Return the jobs that changed after the counter was at ``since``, oldest change first."""
-        return self._rows(f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change LIMIT ?", since, limit)
+    def changed(self, since: int) -> list[Row]:
+        """Return the jobs that changed after the counter was at ``since``, oldest change first.
+
+        All of them: one transaction may have moved any number under one value of the counter.
+        """
+        return self._rows(f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change", since)
 
     def forgotten(self, since: int) -> list[str]:
         """Return the ids of the jobs that were forgotten after the counter was at ``since``."""
@@ -232,6 +246,10 @@ class Store:
             "FROM apis a JOIN versions v USING (api_id) ORDER BY a.name"
         )
 
+    def launches(self) -> list[str]:
+        """Return what starts each version that is kept, as JSON."""
+        return [row["launch"] for row in self._rows("SELECT launch FROM versions")]
+
     def version(self, api_id: str) -> Row | None:
         """Return one version of an API, deployed still or not."""
         row = self._one("SELECT * FROM versions WHERE api_id = ?", api_id)
@@ -244,8 +262,13 @@ class Store:
     # Jobs
 
     def add_job(self, job: Mapping[str, Any], first_id: int) -> str:
-        """Write a pending job and return its id: ``first_id`` as 16 hex digits, or less where that isn't the newest."""
+        """Write a pending job and return its id: ``first_id`` as 16 hex digits, or less where that isn't the newest.
+
+        Raises :class:`APINotDeployed` where the API was deleted meanwhile, and its version perhaps with it.
+        """
         with self.write() as transaction:
+            if not transaction.execute("SELECT 1 FROM apis WHERE name = ?", (job["api_name"],)).fetchone():
+                raise APINotDeployed(job["api_name"])
             last = transaction.execute("SELECT id FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
             number = min(first_id, int(last[0], 16) - 1) if last else first_id
             job = {
@@ -314,20 +337,23 @@ class Store:
     def to_stop(self) -> list[Row]:
         """Return the jobs in progress that somebody wishes stopped."""
         return self._rows(
-            "SELECT id, status FROM jobs WHERE stop = 1 AND status IN ('pending', 'running') ORDER BY seq"
+            "SELECT id, status FROM jobs INDEXED BY jobs_to_stop "  # sqlite would look at all that are pending
+            "WHERE stop = 1 AND status IN ('pending', 'running') ORDER BY seq"
         )
 
-    def pending_deadlines(self) -> list[Row]:
-        """Return the pending jobs that have a deadline, soonest first (of this boot's clock), at most 100."""
+    def pending_deadlines(self, boot: str) -> list[Row]:
+        """Return the pending jobs whose deadline counts by this boot's clock, soonest first, at most 100."""
         return self._rows(
-            "SELECT id, boot, deadline, created, timeout FROM jobs WHERE status = 'pending' "
-            "AND deadline IS NOT NULL ORDER BY deadline LIMIT 100"
+            "SELECT id, deadline, timeout FROM jobs INDEXED BY jobs_due "
+            "WHERE status = 'pending' AND deadline IS NOT NULL AND boot = ? ORDER BY deadline LIMIT 100",
+            boot,
         )
 
     def pending_of_other_boots(self, boot: str) -> list[Row]:
-        """Return pending jobs whose deadline counts by an earlier boot's clock."""
+        """Return pending jobs whose deadline counts by an earlier boot's clock; looks at all that are pending."""
         return self._rows(
-            "SELECT id, deadline, created, timeout FROM jobs WHERE status = 'pending' AND boot != ?", boot
+            "SELECT id, created, timeout FROM jobs WHERE status = 'pending' AND deadline IS NOT NULL AND boot != ?",
+            boot,
         )
 
     def wish_stop(self, job_id: str) -> bool:

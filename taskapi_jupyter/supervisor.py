@@ -45,10 +45,15 @@ class Supervisor:
         self.engine = engines.load("local")(home, lambda: self.limits, lambda: wake(home))
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
+        self.of_other_boots = self.store.pending_of_other_boots(machine.boot_id())  # there will be no more of them
         self.leaving = False
 
     def run(self, lock: int) -> None:
-        """Serve until there is nothing left to do, or until told to leave; then let go of the lock."""
+        """Serve until there is nothing left to do, or until told to leave; then let go of the lock.
+
+        Either way the FIFO is closed before the store is looked into for the last time: a wish that came with a wakeup
+        is then seen by this supervisor, and one that came without starts another.
+        """
         fifo = self._open_fifo()
         wakeups, told = os.pipe()
         os.set_blocking(wakeups, False)
@@ -83,6 +88,9 @@ class Supervisor:
             poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
             _drain(fifo)
             _drain(wakeups)
+        else:
+            os.close(fifo)
+            self._try_step()
         self.store.close()
         os.close(lock)
 
@@ -137,6 +145,8 @@ class Supervisor:
         if moves:
             done = self.store.move(moves)
             self.unrecorded.clear()
+            moved = {move[0] for move in moves}
+            self.of_other_boots = [row for row in self.of_other_boots if row["id"] not in moved]
             for job_id in gone:
                 self.using.pop(job_id, None)
             for (job_id, *_), won in zip(moves[-len(admitted) :] if admitted else (), done[-len(admitted) :]):  # noqa: B905
@@ -146,6 +156,8 @@ class Supervisor:
                     self.engine.start(job)
         for job_id in to_stop:
             self.engine.stop(job_id)
+        if len(moves) >= _ADMIT_AT_ONCE:
+            return 0.0  # admission stopped at its bound, not at a job that doesn't fit
         waits = [one for one in (next_due, self.engine.interval()) if one is not None]
         if self.using or waits:
             return min(waits, default=60.0)
@@ -158,12 +170,9 @@ class Supervisor:
         waits: list[float] = []
         overdue = [
             (row, row["created"] / 1e6 + row["timeout"] - time.time())
-            for row in self.store.pending_of_other_boots(boot)
-            if row["timeout"] is not None
+            for row in self.of_other_boots
         ]
-        overdue += [
-            (row, row["deadline"] - machine.boottime()) for row in self.store.pending_deadlines() if row["boot"] == boot
-        ]
+        overdue += [(row, row["deadline"] - machine.boottime()) for row in self.store.pending_deadlines(boot)]
         for row, left in overdue:
             if left <= 0:
                 reason = f"not done {row['timeout']} s after its submission"

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -38,9 +39,13 @@ def poke(home: str, data: bytes = b"w") -> bool:
             return False
         raise
     try:
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):  # what a copy of a home may have there; a supervisor replaces it
+            return False
         os.write(fd, data)
     except BlockingIOError:
         pass  # it has wakeups enough to come
+    except BrokenPipeError:
+        return False  # it closed it just now: it is leaving
     finally:
         os.close(fd)
     return True
@@ -110,7 +115,7 @@ class Waker:
                 return
             with self._lock:
                 if self._started is None or self._started.poll() is not None:
-                    if "TASKAPI_JOB_ID" in os.environ:
+                    if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
                         return  # in a task: one started here would be stopped with it; its watcher starts one
                     self._started = start(self.home)
                     threading.Thread(target=self._started.wait, daemon=True).start()
@@ -133,5 +138,10 @@ class Waker:
                 return
             if self.alive() and machine.start_time(holder["pid"]) == holder["start_time"]:
                 os.kill(holder["pid"], signal.SIGTERM)
+                for _ in range(1000):  # while it has its FIFO, a wakeup would go to it
+                    if not self.alive():
+                        self.wake()
+                        break
+                    time.sleep(0.005)
         except (OSError, ValueError, KeyError, TypeError):
             return  # nobody there, or somebody who is just coming

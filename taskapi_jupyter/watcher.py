@@ -29,6 +29,12 @@ _MEMORY_CHECK = 0.1  # seconds between looks at a tree that has a limit
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
 _READ = 1 << 16
 
+#: Signals that are handled or ignored here, by Python or by whoever started the supervisor; a task takes them afresh.
+_INHERITED = (
+    *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
+)
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -55,12 +61,7 @@ def write_atomically(path: str, data: bytes) -> None:
     """Write a file whole, synced, or not at all."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        write_whole(temporary, data, sync=True)
         os.rename(temporary, path)
     except OSError:
         try:
@@ -68,6 +69,19 @@ def write_atomically(path: str, data: bytes) -> None:
         except OSError:
             pass
         raise
+
+
+def write_whole(path: str, data: bytes, *, sync: bool = False) -> None:
+    """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def claim(folder: str) -> int | None:
@@ -111,11 +125,13 @@ def task_command(job: Mapping[str, Any], launch: Mapping[str, Any], apis: str) -
 
 
 def task_environment(
-    job: Mapping[str, Any], launch: Mapping[str, Any], folder: str, machine_has_gpus: bool
+    job: Mapping[str, Any], launch: Mapping[str, Any], home: str, machine_has_gpus: bool
 ) -> dict[str, str]:
     """Return the variables of the task: those of its deploy, and what tells it which job it is."""
     environment = dict(launch["env"])
+    folder = os.path.join(home, "jobs", job["id"])
     environment.update(
+        TASKAPI_HOME=home,  # a task that submits jobs finds the APIs among which it was deployed
         TASKAPI_JOB_SPEC=os.path.join(folder, "job.json"),
         TASKAPI_JOB_ID=job["id"],
         TASKAPI_API_NAME=job["api_name"],
@@ -153,13 +169,14 @@ class Watcher:
         self.job = job
         self.launch = json.loads(job["launch"])
         self.limits = limits
+        self.home = home
         self.apis = os.path.join(home, "apis")
         self.folder = os.path.join(home, "jobs", job["id"])
         self.command = self.launch["kind"] == "command"
         self.ending: tuple[JobCode, str] | None = None  # why we ended it, where we did
         self.kill_at: float | None = None
         self.exit: int | None = None  # wait status of the task's main process
-        self.lost_output = ""
+        self.lost = ""  # what is to be said of output that could not be kept
         self.deadline: float | None = None
         if job["deadline"] is not None:
             if job["boot"] == machine.boot_id():
@@ -171,9 +188,7 @@ class Watcher:
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
         os.makedirs(os.path.join(self.folder, "files"), 0o700, exist_ok=True)
-        fd = os.open(os.path.join(self.folder, "job.json"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.write(fd, job_file(self.job))
-        os.close(fd)
+        write_whole(os.path.join(self.folder, "job.json"), job_file(self.job))
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
         if _prctl is not None:
             _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -181,9 +196,10 @@ class Watcher:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.oom_before = machine.oom_kills()
         self._spawn()
+        # Not before: a TERM must find the task, and one that meets the task before its exec must end it.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.poll = select.poll()
         self.poll.register(self.output, select.POLLIN)
         self.poll.register(wake_read, select.POLLIN)
@@ -197,19 +213,23 @@ class Watcher:
             self._look_at_limits()
         while self.output_open and self._read_output():
             pass
-        self.log.close()
+        try:
+            self.log.close()
+        except OSError as error:
+            self._lost_output(error)
         return self._outcome()
 
     def _spawn(self) -> None:
         """Start the task's main process, in a process group of its own, which dies when this watcher does."""
         command = task_command(self.job, self.launch, self.apis)
-        environment = task_environment(self.job, self.launch, self.folder, self.limits["gpus"] > 0)
+        environment = task_environment(self.job, self.launch, self.home, self.limits["gpus"] > 0)
         self.output, write_end = _pipe()
         self.start_error, error_end = _pipe()
         os.set_blocking(write_end, True)
         me = os.getpid()
         self.main = os.fork()
         if self.main == 0:
+            what = "the task's process"
             try:
                 if _prctl is not None:
                     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -217,17 +237,20 @@ class Watcher:
                         os._exit(1)
                 os.setpgid(0, 0)
                 signal.set_wakeup_fd(-1)
-                for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGHUP):
+                for number in _INHERITED:
                     signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
                 null = os.open(os.devnull, os.O_RDONLY)
                 os.dup2(null, 0)
                 os.dup2(write_end, 1)
                 os.dup2(write_end, 2)
-                os.chdir(self.launch["cwd"])
-                os.execvpe(command[0], command, environment)  # noqa: S606
-            except OSError as error:
-                what = error.filename or (self.launch["cwd"] if isinstance(error, NotADirectoryError) else command[0])
-                os.write(error_end, f"{what}: {os.strerror(error.errno or 0)}".encode())
+                what = self.launch["cwd"]
+                os.chdir(what)
+                what = command[0]
+                os.execvpe(what, command, environment)  # noqa: S606
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                os.write(error_end, f"{what}: {why}".encode("utf-8", "replace"))
             finally:
                 os._exit(127)
         os.close(write_end)
@@ -326,12 +349,12 @@ class Watcher:
         try:
             self.log.write(data)
         except OSError as error:  # a full disk must not stop the task, nor the watching
-            self.lost_output = self.lost_output or f"output was lost: {os.strerror(error.errno or 0)}"
-            try:
-                self.log.skip(len(data) - (self.log.offset - before))
-            except OSError:
-                pass
+            self._lost_output(error)
+            self.log.skip(len(data) - (self.log.offset - before))
         return len(data)
+
+    def _lost_output(self, error: OSError) -> None:
+        self.lost = self.lost or f"output was lost: {os.strerror(error.errno or 0)}"
 
     @staticmethod
     def _drain_wakeups(fd: int) -> None:
@@ -346,7 +369,7 @@ class Watcher:
     def _outcome(self) -> dict[str, Any]:
         assert self.exit is not None
         status, reason, code = self._verdict(os.waitstatus_to_exitcode(self.exit))
-        reason = "; ".join(text for text in (reason, self.lost_output) if text)
+        reason = "; ".join(text for text in (reason, self.lost) if text)
         return {
             "status": status.value,
             "reason": reason[:2000] or None,
@@ -375,7 +398,10 @@ class Watcher:
             return JobCode.WORKER_OOM, "killed by the kernel for want of memory", code
         if code < 0:
             return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)})", code
-        return JobCode.WORKER_ERROR, told or self._last_traceback_line() or f"exit code {code}", code
+        last = told or self._last_traceback_line()
+        if self.command and last.partition(":")[0].endswith("MemoryError"):  # numpy has one of its own
+            return JobCode.WORKER_OOM, last, code
+        return JobCode.WORKER_ERROR, last or f"exit code {code}", code
 
     def _returned(self) -> bool:
         return any(os.path.exists(os.path.join(self.folder, f"result.{kind}")) for kind in ("json", "pkl"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import LiveServer, free_port, request_for
 
-from taskapi_jupyter.client import Client, is_loopback
+from taskapi_jupyter.client import Client
 from taskapi_jupyter.errors import (
     APINotDeployed,
     BadRequest,
@@ -29,6 +29,7 @@ from taskapi_jupyter.errors import (
     Unavailable,
     Unreachable,
 )
+from taskapi_jupyter.transport import is_loopback
 
 TOKEN = "s3cret-token"
 

@@ -208,9 +208,7 @@ async def test_a_pending_job_has_no_start(call: Call, tmp_path: Path) -> None:
     import os
 
     cores = os.cpu_count() or 1
-    jobs = [
-        await submit(call, {"config": {"path": str(tmp_path / "go")}}, "waiting") for _ in range(cores + 1)
-    ]
+    jobs = [await submit(call, {"config": {"path": str(tmp_path / "go")}}, "waiting") for _ in range(cores + 1)]
     answer = await call("GET", f"local/tasks/waiting?jobID={jobs[-1]}")
     job = answer.json["job_status"]
     assert (job["status"], job["worker_counts"]) == ("pending", {"pending": 1})
@@ -627,9 +625,7 @@ async def test_stream_of_a_job_that_is_deleted_meanwhile(call: Call, stream: Any
     assert socket.close_code == 1000
 
 
-async def test_a_stream_ends_with_its_client(
-    call: Call, stream: Any, tmp_path: Path, jp_serverapp: Any
-) -> None:
+async def test_a_stream_ends_with_its_client(call: Call, stream: Any, tmp_path: Path, jp_serverapp: Any) -> None:
     job_id = await waiting(call, tmp_path)
     socket = await stream(f"streamlogs/waiting?jobID={job_id}")
     assert await socket.read_message() == "waiting\n"

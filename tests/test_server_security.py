@@ -343,9 +343,7 @@ def test_large_bodies_get_an_answer(live_server: LiveServer, method: str, megaby
 
 
 def test_large_bodies_without_a_token_get_an_answer(live_server: LiveServer) -> None:
-    answer = live_server.fetch(
-        "POST", "tasks/absent", data=b"x" * (11 << 20), headers={"Authorization": "token wrong"}
-    )
+    answer = live_server.fetch("POST", "tasks/absent", data=b"x" * (11 << 20), headers={"Authorization": "token wrong"})
     assert answer.status_code == 403
     assert set(answer.json()) == {"kind", "message"}
 

@@ -325,6 +325,7 @@ def test_delete_stops_jobs_and_keeps_them_readable(api: TaskAPI, waiting: Any) -
     job = waiting()
     assert api.delete(job.api_name) == f"deleted {job.api_name}"
     assert api.job_response(job.id).job_status.status == "stopped"
+    assert job.wait(30).status == "stopped"
     assert api.logs(job) == "waiting\n"
     assert job.api_name not in [one.name for one in api.get()]
     with pytest.raises(APINotDeployed, match=f"^{job.api_name} is not deployed$"):

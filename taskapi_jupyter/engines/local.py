@@ -97,8 +97,14 @@ class LocalEngine:
 
     def _fork(self, job: Mapping[str, Any], tries: int) -> None:
         limits = self.limits()
-        everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = os.fork()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError as error:  # as many processes as there may be
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self.watched.pop(job["id"], None)
+            self.over.append((job["id"], _vanished(f"could not be started: {error.strerror}")))
+            return
         if pid == 0:
             code = errno.EIO
             try:
@@ -112,7 +118,7 @@ class LocalEngine:
                 traceback.print_exc()
             finally:
                 os._exit(code)
-        signal.pthread_sigmask(signal.SIG_SETMASK, everything)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.watched[job["id"]] = _Watched(job, pid, child=True)
         self.watched[job["id"]].tries = tries
 
@@ -139,8 +145,10 @@ class LocalEngine:
         """Say whether no living watcher holds a job's claim."""
         try:
             fd = os.open(os.path.join(self._folder(job_id), "claim"), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             return True
+        except OSError:  # no descriptor to be had: not known is not free, or a living job would be swept away
+            return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -152,7 +160,6 @@ class LocalEngine:
 
     def _reap_children(self) -> list[tuple[str, Mapping[str, Any]]]:
         over: list[tuple[str, Mapping[str, Any]]] = []
-        by_pid = {one.pid: one for one in self.watched.values() if one.child}
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -160,7 +167,7 @@ class LocalEngine:
                 return over
             if pid == 0:
                 return over
-            watched = by_pid.get(pid)
+            watched = next((one for one in self.watched.values() if one.child and one.pid == pid), None)
             if watched is None:
                 continue
             job_id = watched.job["id"]

@@ -80,11 +80,10 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for pool in (self.quick, self.slow, self.follow):
-            pool.shutdown(wait=False, cancel_futures=True)
-        close = getattr(self.service, "close", None)
-        if close is not None:
-            close()
+        self.slow.shutdown(wait=False, cancel_futures=True)  # a stop goes on in the supervisor
+        for pool in (self.quick, self.follow):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self.service.close()
 
     def environment(self, name: str) -> service.Service:
         """Return what answers for an environment; raise :class:`NotFound` for one that isn't served here."""

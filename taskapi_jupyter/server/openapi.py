@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from taskapi_jupyter import __version__, contract
+from taskapi_jupyter import contract
+from taskapi_jupyter._version import __version__
 from taskapi_jupyter.contract import (
     API,
     DeployRequest,

@@ -1,0 +1,210 @@
+"""HTTP as the client speaks it: one session, who we are, what is sent once only, and errors made of answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+import requests
+
+from .contract import MAX_BODY, ErrorBody
+from .errors import (
+    APIIDNotFound,
+    APINotDeployed,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    JobNotFound,
+    JobNotInProgress,
+    NotAcceptable,
+    NotFound,
+    QueryParamRequired,
+    StopTimeout,
+    TaskAPIError,
+    TooLarge,
+    Unavailable,
+    Unreachable,
+)
+
+JSON = "application/json"
+STOP_TIMEOUT = 90.0  # seconds; a stop is answered once the job is gone, its grace period included
+CONNECT_TIMEOUT = 10.0  # seconds
+
+T = TypeVar("T")
+
+BY_KIND: dict[str, type[TaskAPIError]] = {
+    error.kind: error
+    for error in (
+        APIIDNotFound,
+        APINotDeployed,
+        JobNotFound,
+        JobNotInProgress,
+        QueryParamRequired,
+        StopTimeout,
+    )
+}
+BY_STATUS: dict[int, type[TaskAPIError]] = {
+    error.status: error
+    for error in (
+        BadRequest,
+        Conflict,
+        Forbidden,
+        NotAcceptable,
+        NotFound,
+        TooLarge,
+        Unavailable,
+        Unreachable,
+    )
+}
+
+
+class Transport:
+    """Sends requests below a base URL and raises the errors that answers stand for.
+
+    ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
+    sent once more when the connection broke.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        verify: bool | str = True,
+        timeout: float = 30.0,
+    ) -> None:
+        self.base_url = checked(base_url)
+        self.timeout = timeout
+        self._session = requests.Session()
+        # The environment is read here, not by requests: a netrc entry for the host would replace the token.
+        self._session.trust_env = False
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        self._session.verify = bundle or True if verify is True else verify
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # the token says who we are
+        if not is_loopback(self.base_url):
+            self._session.proxies.update(requests.utils.get_environ_proxies(self.base_url))
+        self._session.headers.update(headers or {})
+        if token:
+            self._session.headers["Authorization"] = f"token {token}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        body: bytes | None = None,
+        accept: str = JSON,
+        patient: bool = False,
+    ) -> requests.Response:
+        """Send a request and return the answer; raise the error that it stands for."""
+        if body is not None and len(body) > MAX_BODY:
+            raise TooLarge(f"the body is larger than {MAX_BODY} bytes (10 MiB)")
+        headers = {"Accept": accept, **({"Content-Type": JSON} if body is not None else {})}
+        timeout = max(self.timeout, STOP_TIMEOUT) if patient else self.timeout
+        for tries_left in (1, 0) if method == "GET" else (0,):
+            try:
+                answer = self._session.request(
+                    method,
+                    urljoin(f"{self.base_url}/", path),
+                    params=query,
+                    data=body,
+                    headers=headers,
+                    timeout=(min(timeout, CONNECT_TIMEOUT), timeout),
+                    allow_redirects=False,
+                )
+                break
+            except requests.Timeout:
+                raise self._unreachable(f"did not answer within {timeout:g} s") from None
+            except requests.RequestException as error:
+                if not tries_left:
+                    raise self._unreachable(f"can't be reached ({cause(error)})") from None
+        if answer.status_code not in (200, 206):
+            raise self._error(answer)
+        return answer
+
+    def read(self, answer: requests.Response, type_: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer.content, type=type_)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise self.foreign(answer) from None
+
+    def _error(self, answer: requests.Response) -> TaskAPIError:
+        """Return the error that an answer stands for."""
+        try:
+            body = msgspec.json.decode(answer.content, type=ErrorBody)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            if answer.status_code in (401, 403):
+                return Forbidden(f"{self.base_url} does not let this client in (HTTP {answer.status_code})")
+            return self.foreign(answer)
+        kind = BY_KIND.get(body.kind) or BY_STATUS.get(answer.status_code)
+        # Without __init__, which would make the sentence anew from what it was made of.
+        error = TaskAPIError.__new__(kind or TaskAPIError)
+        status = None if kind else answer.status_code
+        TaskAPIError.__init__(error, body.message, kind=body.kind, status=status)
+        return error
+
+    def _unreachable(self, what: str) -> Unreachable:
+        return Unreachable(f"{self.base_url} {what}: see whether the Jupyter server there is running")
+
+    def foreign(self, answer: requests.Response) -> Unreachable:
+        return Unreachable(
+            f"{self.base_url} did not answer as a TaskAPI (HTTP {answer.status_code}, "
+            f"{media_type(answer) or 'no content type'}): see whether the server extension taskapi_jupyter "
+            "is enabled there (`jupyter server extension list`) and whether the URL is right"
+        )
+
+
+def media_type(answer: requests.Response) -> str:
+    """Return an answer's media type without its parameters."""
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def checked(url: str) -> str:
+    """Return a base URL without a slash at its end, or raise :class:`BadRequest` for one that can't be used."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadRequest(f"{url!r} is no URL of a server: http://… or https://…")
+    if parts.username or parts.password or parts.query or parts.fragment:  # not shown: it may hold a secret
+        raise BadRequest(f"the URL for {parts.hostname} must end with its path and hold no password: give a token")
+    return url.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Say whether a URL leads to this machine, where no proxy has a place."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def cause(error: BaseException) -> str:
+    """Return what lies under an error of requests, in few words; its own text is long."""
+    inner: Any = error
+    while True:
+        nearer = getattr(inner, "reason", None) or next(
+            (arg for arg in getattr(inner, "args", ()) if isinstance(arg, BaseException)), None
+        )
+        if not isinstance(nearer, BaseException):
+            break
+        inner = nearer
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror
+    text = re.sub(r"\[Errno -?\d+\] ", "", str(inner).rpartition("new connection: ")[2])
+    return type(inner).__name__ if "://" in text or not text else text[:200]

@@ -1,0 +1,193 @@
+"""What we ask of this machine: its clocks, its processes, what it can bear."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import until
+
+from taskapi_jupyter import machine
+
+MIB = 1 << 20
+
+#: A child that sheds its session, and a grandchild; each says its pid, and lives until standard input ends.
+TREE = """
+import os, sys
+def say():
+    os.write(1, b"%d\\n" % os.getpid())
+say()
+if os.fork() == 0:
+    os.setsid()
+    say()
+    if os.fork() == 0:
+        say()
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def running(code: str, lines: int, **environ: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Run a piece of Python in a session of its own; give the numbers that it says first."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **environ},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process, [int(process.stdout.readline()) for _ in range(lines)]
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+def test_the_boot_has_one_id() -> None:
+    asked = "from taskapi_jupyter.machine import boot_id; print(boot_id())"
+    other = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=30)
+    assert other.stdout.strip() == machine.boot_id() != ""
+
+
+def test_the_clocks() -> None:
+    before = machine.boottime()
+    assert abs(machine.now_us() / 1e6 - time.time()) < 60
+    assert machine.boottime() > before
+
+
+def test_a_process_is_known_by_when_it_started() -> None:
+    with running(TREE, 3) as (process, pids):
+        times = [machine.start_time(pid) for pid in pids]
+        assert None not in times
+        assert times == [machine.start_time(pid) for pid in pids]
+    assert machine.start_time(process.pid) is None
+    assert machine.start_time(2**22 + 1) is None
+
+
+@pytest.mark.skipif(not machine.LINUX, reason="reads /proc")
+def test_a_name_may_hold_anything(tmp_path: Path) -> None:
+    strange = tmp_path / "a) R 1 1"
+    strange.symlink_to("/bin/sleep")
+    with subprocess.Popen([str(strange), "60"]) as process:
+        try:
+            until(lambda: machine._stat(process.pid)[19] == machine.start_time(process.pid), "its start")
+            assert machine.processes()[process.pid] == (os.getpid(), os.getsid(0))
+        finally:
+            process.kill()
+
+
+def test_descendants_whatever_their_session() -> None:
+    with running(TREE, 3) as (process, pids):
+        assert sorted(machine.descendants(process.pid)) == sorted(pids[1:])
+        assert set(pids) <= set(machine.descendants(os.getpid()))
+        assert os.getsid(pids[2]) == pids[1] != os.getsid(process.pid)
+
+
+def test_zombies_are_not_there() -> None:
+    with running("import os, sys; print(os.fork() or os._exit(0), flush=True); sys.stdin.read()", 1) as (process, pids):
+        until(lambda: psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE, "a zombie")
+        assert machine.descendants(process.pid) == []
+        assert pids[0] not in machine.processes()
+        assert process.pid in machine.processes()
+
+
+def test_what_a_dead_watcher_left_is_found_by_its_session_and_by_the_jobs_id() -> None:
+    with running(TREE, 3, TASKAPI_JOB_ID="the-job") as (process, pids), running(TREE, 3) as (_, others):
+        assert sorted(machine.of_job("the-job", None)) == sorted(pids)
+        assert machine.of_job("another-job", None) == []
+        # A session is asked for by the number of a leader that is dead; this one lives, so the number is not believed.
+        assert machine.of_job("another-job", process.pid) == []
+        leader = others[0]
+    with running("import os, sys; print(os.fork() or sys.stdin.read(), flush=True); os._exit(0)", 1) as (_, (child,)):
+        session = os.getsid(child)
+        until(lambda: session not in machine.processes(), "the session's leader to end")
+        assert machine.of_job("another-job", session) == [child]
+    assert machine.of_job("another-job", leader) == []
+
+
+HOLDING = f"""
+import os, sys
+held = b"x" * (40 * {MIB})
+for _ in range(3):
+    if os.fork() == 0:
+        break
+os.write(1, b"%d\\n" % os.getpid())
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs proportional sizes")
+def test_memory_that_processes_share_counts_once() -> None:
+    with running(HOLDING, 4) as (_, pids):
+        resident = machine.memory_of(pids, 1 << 60)
+        assert resident > 160 * MIB  # a cheap upper bound, as it is within the limit
+        proportional = machine.memory_of(pids, 100 * MIB)
+        assert 40 * MIB < proportional < 100 * MIB
+    assert machine.memory_of(pids, 0) == 0  # they are gone
+
+
+def test_kills_for_memory_are_counted_where_the_kernel_says() -> None:
+    assert machine.oom_kills() is None or machine.oom_kills() >= 0  # type: ignore[operator]
+
+
+def test_capacity() -> None:
+    count = os.cpu_count() or 1
+    assert 1 <= machine.cores() <= count * 1000
+    assert 64 * MIB < machine.memory() <= psutil.virtual_memory().total + MIB
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_cores_that_we_may_not_use_do_not_count() -> None:
+    mine = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mine)})
+        assert machine.cores() <= 1000
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.parametrize(
+    ("script", "count"),
+    [
+        ("printf 'GPU 0: A (UUID: x)\\nGPU 1: B (UUID: y)\\n'", 2),
+        ("echo no devices were found; exit 6", 0),
+        ("kill -9 $$", 0),
+    ],
+)
+def test_gpus_are_those_that_nvidia_smi_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, count: int
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert machine.gpus() == count
+
+
+def test_no_gpus_where_nvidia_smi_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpus() == 0
+
+
+def test_what_the_supervisor_imports_is_small() -> None:
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.supervisor\n"
+        "heavy = {'msgspec', 'yaml', 'requests', 'subprocess', 'asyncio', 'typing_extensions', 'psutil'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    package = str(Path(machine.__file__).parent.parent)
+    flags = ["-I", "-S"] if machine.LINUX else ["-I"]
+    told = subprocess.run([sys.executable, *flags, "-c", code, package], capture_output=True, text=True, timeout=30)
+    assert told.stderr == ""
+    assert told.stdout.split() == []

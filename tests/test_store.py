@@ -1,0 +1,410 @@
+"""The database: many processes at once, moves by compare-and-set, ids, pages, and what changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskapi_jupyter.errors import APINotDeployed, Unavailable
+from taskapi_jupyter.states import MOVES, TERMINAL, JobCode
+from taskapi_jupyter.store import SCHEMA, Store
+
+FIRST = (1 << 63) - 1 - 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Return a fresh store with the API ``a``."""
+    store = Store(tmp_path / "taskapi.db")
+    deploy(store)
+    yield store
+    store.close()
+
+
+def deploy(store: Store, name: str = "a", api_id: str = "v1", launch: str = "{}") -> str:
+    version = {"api_id": api_id, "name": name, "spec_id": "s", "timeout": None, "cpu": 1000, "mem": None, "gpu": 0}
+    return store.put_api({**version, "updated": 1, "spec": "{}", "config": "{}", "launch": launch}, 1)
+
+
+def row(api: str = "a", api_id: str = "v1", **columns: Any) -> dict[str, Any]:
+    plain = {"api_name": api, "api_id": api_id, "spec_id": "s", "created": 1, "timeout": None, "boot": "b"}
+    return {**plain, "deadline": None, "cpu": 1000, "mem": None, "gpu": 0, **columns}
+
+
+def add(store: Store, count: int = 1) -> list[str]:
+    return [store.add_job(row(), FIRST) for _ in range(count)]
+
+
+def end(store: Store, *ids: str, status: JobCode = JobCode.SUCCEEDED) -> None:
+    for job_id in ids:
+        moves: list[Any] = [
+            (job_id, JobCode.PENDING, JobCode.RUNNING, {}),
+            (job_id, JobCode.RUNNING, status, {"ended": 1}),
+        ]
+        assert store.move(moves) == [True, True]
+
+
+def children(code: str, count: int, *args: object) -> list[str]:
+    """Run a piece of Python in several processes at once; return what they print."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    running = [
+        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for number in range(count)
+    ]
+    told = []
+    for process in running:
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        told.append(out)
+    return told
+
+
+# Opening
+
+
+def test_opening_again_changes_nothing(store: Store) -> None:
+    (job_id,) = add(store)
+    counter = store.counter()
+    again = Store(store.path)
+    assert (again.counter(), again.job(job_id)) == (counter, store.job(job_id))
+    again.close()
+
+
+def test_several_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
+    code = "import sys; from taskapi_jupyter.store import Store; print(Store(sys.argv[1]).counter())"
+    for attempt in range(3):
+        assert children(code, 6, tmp_path / f"{attempt}.db") == ["0\n"] * 6
+
+
+def test_the_store_of_a_newer_major_version_is_refused(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    Store(store.path).close()  # a newer minor version only added something
+    with store.write() as transaction:
+        transaction.execute(f"PRAGMA user_version = {SCHEMA + 1000}")
+    with pytest.raises(Unavailable) as caught:
+        Store(store.path)
+    assert str(SCHEMA + 1000) in str(caught.value)
+    assert store.path in str(caught.value)
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.umask(0); from taskapi_jupyter.store import Store; store = Store(sys.argv[1])\n"
+        "store.set_settings({'a': 1})\n"
+        "print(*[oct(os.stat(sys.argv[1] + end).st_mode & 0o777) for end in ('', '-wal', '-shm')])"
+    )
+    assert children(code, 1, tmp_path / "taskapi.db") == ["0o600 0o600 0o600\n"]
+    assert stat.S_IMODE(os.stat(tmp_path / "taskapi.db").st_mode) == 0o600
+
+
+def test_commits_are_synced(store: Store) -> None:
+    assert store._one("PRAGMA synchronous")[0] == 2
+    assert store._one("PRAGMA journal_mode")[0] == "wal"
+
+
+def test_what_failed_leaves_no_transaction(store: Store) -> None:
+    def fail() -> None:
+        with store.write() as transaction:
+            transaction.execute("UPDATE counter SET n = 1000000")
+            raise RuntimeError
+
+    before = store.counter()
+    with pytest.raises(RuntimeError):
+        fail()
+    assert store.counter() == before
+    with sqlite3.connect(store.path, timeout=0, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_threads_that_ended_leave_no_descriptor(store: Store) -> None:
+    def in_threads(count: int) -> int:
+        for _ in range(count):
+            thread = threading.Thread(target=store.counter)
+            thread.start()
+            thread.join()
+        return len(os.listdir("/proc/self/fd"))
+
+    few = in_threads(3)
+    assert in_threads(30) < few + 10
+
+
+# Ids
+
+
+def test_ids_descend_within_one_nanosecond(store: Store) -> None:
+    ids = add(store, 5)
+    assert ids == sorted(set(ids), reverse=True)
+    assert ids[0] == f"{FIRST:016x}"
+
+
+def test_ids_descend_when_the_clock_steps_back(store: Store) -> None:
+    ids = [store.add_job(row(), FIRST - ahead) for ahead in (0, 1_000_000, 5, 0, -1_000_000, 2_000_000)]
+    assert ids == sorted(set(ids), reverse=True)
+    assert ids[-1] == f"{FIRST - 2_000_000:016x}"
+
+
+# Moves
+
+
+def test_only_the_first_move_wins(store: Store) -> None:
+    (job_id,) = add(store)
+    move = (job_id, JobCode.PENDING, JobCode.RUNNING, {"started": 5})
+    assert store.move([move, move]) == [True, False]
+    assert store.move([(job_id, JobCode.RUNNING, JobCode.SUCCEEDED, {"ended": 6, "exit_code": 0})]) == [True]
+    for code in TERMINAL & MOVES[JobCode.RUNNING]:
+        assert store.move([(job_id, JobCode.RUNNING, code, {})]) == [False]
+    found = store.job(job_id)
+    assert found is not None
+    assert (found["status"], found["started"], found["ended"], found["exit_code"]) == ("succeeded", 5, 6, 0)
+
+
+@pytest.mark.parametrize("old", list(JobCode))
+@pytest.mark.parametrize("new", list(JobCode))
+def test_moves_that_are_not_in_the_table_are_refused(store: Store, old: JobCode, new: JobCode) -> None:
+    (job_id,) = add(store)
+    if new in MOVES.get(old, ()):
+        store.move([(job_id, old, new, {})])
+        return
+    with pytest.raises(ValueError, match="can't go"):
+        store.move([(job_id, JobCode.PENDING, JobCode.RUNNING, {}), (job_id, old, new, {})])
+    found = store.job(job_id)
+    assert found is not None
+    assert found["status"] == "pending"  # all of them or none
+
+
+def test_a_stop_is_wished_for_jobs_in_progress_only(store: Store) -> None:
+    pending, running, ended = add(store, 3)
+    store.move([(running, JobCode.PENDING, JobCode.RUNNING, {})])
+    end(store, ended)
+    assert [store.wish_stop(one) for one in (pending, running, ended, "0" * 16)] == [True, True, False, False]
+    assert [one["id"] for one in store.to_stop()] == [pending, running]
+
+
+def test_an_ended_job_is_forgotten(store: Store) -> None:
+    pending, ended = add(store, 2)
+    end(store, ended)
+    before = store.counter()
+    assert [store.forget(one) for one in (pending, ended, ended)] == [False, True, False]
+    assert store.job(ended) is None
+    assert store.forgotten(before) == [ended]
+    assert store.counter() == before + 1
+
+
+# What changed
+
+
+def test_every_change_is_seen_once(store: Store) -> None:
+    seen = store.counter()
+
+    def changed() -> list[str]:
+        nonlocal seen
+        rows = store.changed(seen)
+        assert all(one["change"] <= store.counter() for one in rows)
+        seen = store.counter()
+        return [one["id"] for one in rows]
+
+    first, second = add(store, 2)
+    assert changed() == [first, second]
+    assert changed() == []
+    store.wish_stop(first)
+    assert changed() == [first]
+    store.move([(one, JobCode.PENDING, JobCode.RUNNING, {}) for one in (second, first)])
+    assert sorted(changed()) == sorted([first, second])
+    assert store.wish_stop("0" * 16) is False
+    assert changed() == []
+    assert store.delete_api("a") == [first, second]
+    assert sorted(changed()) == sorted([first, second])
+
+
+def test_more_changes_than_a_thousand_at_once_are_all_seen(store: Store) -> None:
+    with store.write() as transaction:
+        columns = {**row(), "status": "pending", "change": 0}
+        transaction.executemany(
+            f"INSERT INTO jobs (id, {', '.join(columns)}) VALUES (?, {', '.join('?' * len(columns))})",
+            [(f"{FIRST - number:016x}", *columns.values()) for number in range(1500)],
+        )
+    before = store.counter()
+    assert len(store.delete_api("a") or ()) == 1500
+    assert len(store.changed(before)) == 1500
+
+
+# Lists
+
+
+def test_pages_meet_and_do_not_overlap(store: Store) -> None:
+    ids = add(store, 25)
+    end(store, *ids[::3])
+    newest_first = ids[::-1]
+    for statuses, wanted in (
+        ([], newest_first),
+        (["succeeded"], ids[::3][::-1]),
+        (["pending", "succeeded"], newest_first),
+        (["stopped"], []),
+    ):
+        for api in ("a", None):
+            found: list[str] = []
+            before = None
+            while page := store.jobs(api, statuses, 4, before):
+                found += [one["id"] for one in page]
+                before = page[-1]["seq"]
+            assert found == wanted
+    assert store.jobs("another", [], 4) == []
+
+
+def test_a_page_walks_an_index(store: Store) -> None:
+    walked = []
+    connection = store._connection
+    connection.set_trace_callback(walked.append)
+    store.jobs("a", ["pending", "running"], 10)
+    store.jobs("a", [], 10)
+    store.jobs(None, ["succeeded"], 10)
+    store.jobs(None, [], 10, before=5)
+    store.any_in_progress()
+    store.next_pending()
+    store.to_stop()
+    store.changed(5)
+    store.pending_deadlines("b")
+    connection.set_trace_callback(None)
+    assert len(walked) == 10
+    for sql in walked:
+        plan = " ".join(one["detail"] for one in store._rows(f"EXPLAIN QUERY PLAN {sql}"))
+        assert "SEARCH" in plan or "USING INDEX" in plan or "USING COVERING INDEX" in plan, (sql, plan)
+        assert "TEMP B-TREE" not in plan, (sql, plan)
+
+
+def test_the_first_in_line(store: Store) -> None:
+    first, second, third = add(store, 3)
+    end(store, second)
+    head = store.next_pending()
+    assert head is not None
+    assert head["id"] == first
+    after = store.next_pending(head["seq"])
+    assert after is not None
+    assert after["id"] == third
+    assert store.next_pending(after["seq"]) is None
+    assert (store.count_in_progress(), store.any_in_progress()) == (2, True)
+    end(store, first, third)
+    assert (store.count_in_progress(), store.any_in_progress()) == (0, False)
+
+
+def test_deadlines_of_this_boot_and_of_others(store: Store) -> None:
+    soon, old, never, later = (
+        store.add_job(row(boot=boot, deadline=deadline, timeout=timeout), FIRST)
+        for boot, deadline, timeout in (("b", 5.0, 5), ("old", 1.0, 5), ("b", None, None), ("b", 9.0, 9))
+    )
+    assert [one["id"] for one in store.pending_deadlines("b")] == [soon, later]
+    assert [one["id"] for one in store.pending_of_other_boots("b")] == [old]
+    assert never not in [one["id"] for one in store.pending_deadlines("b")]
+
+
+def test_deadlines_of_another_boot_do_not_hide_those_of_this_one(store: Store) -> None:
+    for _ in range(150):
+        store.add_job(row(boot="old", deadline=1.0, timeout=5), FIRST)
+    due = store.add_job(row(deadline=5.0, timeout=5), FIRST)
+    assert due in [one["id"] for one in store.pending_deadlines("b")]
+
+
+# APIs and their versions
+
+
+def test_versions_of_an_api(store: Store) -> None:
+    assert deploy(store) == "unchanged"
+    assert deploy(store, api_id="v2") == "updated"
+    assert deploy(store, launch='{"env": {}}') == "updated"  # back to the first, under another environment
+    assert {one["api_id"] for one in store.versions("a")} == {"v1", "v2"}
+    current = store.api("a")
+    assert current is not None
+    assert (current["api_id"], json.loads(current["launch"])) == ("v1", {"env": {}})
+    assert store.unused_versions() == []
+
+
+def test_an_api_that_is_deleted(store: Store) -> None:
+    assert store.delete_api("b") is None
+    running, ended = add(store, 2)
+    end(store, ended)
+    deploy(store, api_id="v2")
+    assert store.delete_api("a") == [running]
+    assert store.api("a") is None
+    assert store.unused_versions() == ["v2"]
+    assert store.version("v1") is not None  # what jobs ran with stays readable
+    end(store, running, status=JobCode.STOPPED)
+    store.forget(running)
+    store.forget(ended)
+    assert store.unused_versions() == ["v1"]
+
+
+def test_no_job_is_added_to_an_api_that_was_deleted_meanwhile(store: Store) -> None:
+    store.delete_api("a")
+    store.unused_versions()
+    with pytest.raises(APINotDeployed):
+        add(store)
+    assert store.count_in_progress() == 0
+
+
+def test_a_job_may_be_added_to_the_version_before_a_redeploy(store: Store) -> None:
+    deploy(store, api_id="v2")
+    (job_id,) = add(store)
+    whole = store.whole_job(job_id)
+    assert whole is not None
+    assert (whole["api_id"], whole["launch"]) == ("v1", "{}")
+
+
+# Many processes at once
+
+WRITING = f"""
+import sys
+from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.store import Store
+sys.path.append({str(Path(__file__).parent)!r})
+from test_store import FIRST, row
+store = Store(sys.argv[1])
+for _ in range(15):
+    job = store.add_job(row(), FIRST)
+    store.wish_stop(job)
+    print(job, *store.move([
+        (job, JobCode.PENDING, JobCode.RUNNING, {{}}), (job, JobCode.RUNNING, JobCode.SUCCEEDED, {{}})
+    ]))
+"""
+
+
+def test_eight_processes_write_at_once(store: Store) -> None:
+    before = store.counter()
+    told = [line.split() for text in children(WRITING, 8, store.path) for line in text.splitlines()]
+    assert len({job_id for job_id, *_ in told}) == 120
+    assert all(won == ["True", "True"] for _, *won in told)
+    assert store.counter() == before + 360
+    listed = [one["id"] for one in store.jobs(None, [], 1000)]
+    assert listed == sorted(listed)
+    assert len(listed) == 120
+
+
+RACING = """
+import sys
+from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.store import Store
+store = Store(sys.argv[1])
+print(*store.move([(job, JobCode.PENDING, JobCode.RUNNING, {"reason": sys.argv[3]}) for job in sys.argv[2].split()]))
+"""
+
+
+def test_one_of_several_processes_wins_each_job(store: Store) -> None:
+    ids = add(store, 20)
+    won = [text.split() for text in children(RACING, 4, store.path, " ".join(ids))]
+    for number, job_id in enumerate(ids):
+        winners = [str(process) for process in range(4) if won[process][number] == "True"]
+        found = store.job(job_id)
+        assert found is not None
+        assert [found["reason"]] == winners
