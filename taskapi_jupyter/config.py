@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(path: Path) -> Config:
     """Read the file; an absent one says nothing. Raise :class:`BadRequest` with the file and what is wrong in it."""
     try:
-        text = path.read_text("utf-8")
+        config = msgspec.convert(yaml.safe_load(path.read_text("utf-8")) or {}, Config)
+        for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
+            if not 0 <= (getattr(config, name) or 0) < math.inf:
+                raise BadRequest(f"{name} must be a number that is not negative")
+        config.limits()
     except FileNotFoundError:
         return Config()
-    try:
-        config = msgspec.convert(yaml.safe_load(text) or {}, Config)
-        for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
-            if (getattr(config, name) or 0) < 0:
-                raise BadRequest(f"{name} must not be negative")
-        config.limits()
     except (yaml.YAMLError, msgspec.ValidationError, BadRequest, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: {error}") from None
     return config

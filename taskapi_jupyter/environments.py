@@ -91,8 +91,12 @@ def server_of(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
 
 def _base(url: str) -> str:
     """Return a server's base URL; one that names an environment's route is taken too."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise BadRequest(
             f"TASKAPI_URL is {url!r}: it must be the URL of a Jupyter server, such as http://127.0.0.1:8888/"
         )
@@ -105,8 +109,12 @@ def _hub(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
     url, token = environ.get("JUPYTERHUB_SERVICE_URL"), environ.get("JUPYTERHUB_API_TOKEN")
     if not url or not token:
         return None
-    parts = urlsplit(url)
-    if not parts.port:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if not port:
         return None
     host = parts.hostname or "127.0.0.1"
     if host in ("0.0.0.0", "::"):  # it listens everywhere: it is asked on this machine
@@ -114,7 +122,7 @@ def _hub(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
     if ":" in host:
         host = f"[{host}]"
     path = environ.get("JUPYTERHUB_SERVICE_PREFIX") or parts.path
-    return f"{parts.scheme}://{host}:{parts.port}{path.rstrip('/')}/", token
+    return f"{parts.scheme}://{host}:{port}{path.rstrip('/')}/", token
 
 
 def _parent(environ: Mapping[str, str]) -> tuple[str, str | None] | None:

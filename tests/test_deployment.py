@@ -60,7 +60,7 @@ def all_built(target: Any, **options: Any) -> list[APISpec]:
 
 def run(built: APISpec, config: dict[str, Any], home: Path) -> subprocess.CompletedProcess[str]:
     """Start a built API the way a watcher does, and wait for it."""
-    apis, folder = home / "apis", home / "job"
+    apis, folder = home / "apis", home / "jobs" / ("0" * 16)
     (apis / built.api_id).mkdir(parents=True)
     (folder / "files").mkdir(parents=True)
     for name, data in built.files.items():
@@ -68,7 +68,7 @@ def run(built: APISpec, config: dict[str, Any], home: Path) -> subprocess.Comple
     (folder / "job.json").write_text(json.dumps({"config": config}))
     job = {"id": "0" * 16, "api_name": built.name, "api_id": built.api_id, "gpus": None}
     command = watcher.task_command(job, built.launch, str(apis))
-    env = watcher.task_environment(job, built.launch, str(folder), False)
+    env = watcher.task_environment(job, built.launch, str(home), False)
     return subprocess.run(
         command, env=env, cwd=built.launch["cwd"], capture_output=True, text=True, check=False, timeout=60
     )
@@ -77,7 +77,7 @@ def run(built: APISpec, config: dict[str, Any], home: Path) -> subprocess.Comple
 def result(built: APISpec, config: dict[str, Any], home: Path) -> Any:
     ended = run(built, config, home)
     assert ended.returncode == 0, ended.stderr
-    return json.loads((home / "job/result.json").read_text())
+    return json.loads((home / "jobs" / ("0" * 16) / "result.json").read_text())
 
 
 # Files and specifications

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskapi_jupyter import source, spec
+from taskapi_jupyter import spec
 from taskapi_jupyter.contract import DeployRequest
 from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu
-from taskapi_jupyter.spec import APISpec, build, check_name, merge, parse, parse_bytes, parse_cpu
+from taskapi_jupyter.spec import APISpec, build, check_name, merge, parse, parse_bytes, parse_cpu, source
+from taskapi_jupyter.spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu
 
 TASK = """\
 class Task:

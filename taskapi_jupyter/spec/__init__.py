@@ -20,9 +20,10 @@ from typing import Any
 
 import yaml
 
+from taskapi_jupyter.contract import KIND, DeployRequest
+from taskapi_jupyter.errors import BadRequest
+
 from . import interpreter, variables
-from .contract import KIND, DeployRequest
-from .errors import BadRequest
 from .fields import Section, plain, shorten, wrong
 from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu
 from .shapes import COMPUTE, Draft, definition, pod, read_task

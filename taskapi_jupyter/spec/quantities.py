@@ -7,7 +7,7 @@ import re
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from .errors import BadRequest
+from taskapi_jupyter.errors import BadRequest
 
 MAX_CPU = 10**9  # millicores
 MAX_BYTES = 2**63 - 1

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import callables, requirements, source, spec
-from .contract import KIND, DeployRequest
-from .errors import BadRequest
-from .fields import plain, wrong
+from taskapi_jupyter import spec
+from taskapi_jupyter.contract import KIND, DeployRequest
+from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.spec import source
+from taskapi_jupyter.spec.fields import plain, wrong
+
+from . import callables, requirements
 
 __all__ = ["Source", "free_names", "kernel_environ", "prepare", "unmet_requirements"]
 

@@ -9,7 +9,7 @@ import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .errors import BadRequest
+from taskapi_jupyter.errors import BadRequest
 
 MAX_DEPTH = 100
 MAX_NODES = 100_000  # YAML aliases can make a small file large

@@ -11,7 +11,8 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from .errors import BadRequest
+from taskapi_jupyter.errors import BadRequest
+
 from .fields import scalar_text, shorten
 
 #: What a task gets of the deploying kernel's environment: exact names, or beginnings that end with ``*``.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from .errors import BadRequest
+from taskapi_jupyter.errors import BadRequest
 
 
 def check(target: Callable[..., Any]) -> None:

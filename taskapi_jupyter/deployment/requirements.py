@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from . import interpreter
+from taskapi_jupyter.spec import interpreter
 
 _LOOK = """
 import importlib.metadata as m, json, os, platform, sys

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from taskapi_jupyter.contract import DeployRequest
+from taskapi_jupyter.errors import BadRequest
+
 from . import interpreter, source, variables
-from .contract import DeployRequest
-from .errors import BadRequest
 from .fields import Section, shorten, wrong
 
 COMPUTE = ("cpu", "gpu", "inf", "mem", "shm")

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import BadRequest
+from taskapi_jupyter.errors import BadRequest
+
 from .fields import shorten
 
 SECONDS = 30.0
