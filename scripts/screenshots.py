@@ -1,6 +1,6 @@
 """Pictures of the real thing for README and docs: JupyterLab in Chromium, light and dark, wide and narrow.
 
-``python scripts/screenshots.py [FOLDER]`` (default ``docs/images``). Needs Debian's ``chromium`` and PyPI's ``playwright``.
+``python scripts/screenshots.py [FOLDER]`` (default ``docs/images``); needs Debian's chromium and PyPI's playwright.
 """
 
 from __future__ import annotations
@@ -21,9 +21,20 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " \
-    "--disable-component-update --disable-sync"  # fmt: skip
-PICTURES = [("quickstart", "Light", 1280, 1180), ("quickstart-dark", "Dark", 1280, 1180), ("narrow", "Light", 700, 1000)]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PICTURES = [
+    ("quickstart", "Light", 1280, 1180),
+    ("quickstart-dark", "Dark", 1280, 1180),
+    ("narrow", "Light", 700, 1000),
+]
 
 
 def lab(folder: Path, theme: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -83,7 +94,7 @@ def main() -> None:
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "images")
     target.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name, theme, width, height in PICTURES:
             with tempfile.TemporaryDirectory() as folder:
                 process, url = lab(Path(folder), theme)

@@ -214,7 +214,6 @@ class Service(BaseTaskAPI):
             "merged": merged,
         }
         job_id = self.store.add_job(row, (1 << 63) - 1 - now_ns)
-        self.waker.wake()
         pending = {
             **row,
             "id": job_id,
@@ -225,7 +224,9 @@ class Service(BaseTaskAPI):
             "exit_code": None,
             "progress": None,
         }
-        return Job(self, self._status(pending), self._job_endpoint(api, job_id))
+        job = Job(self, self._status(pending), self._job_endpoint(api, job_id))
+        self.waker.wake()  # last: from here on the job wants the processor too
+        return job
 
     def rerun(self, job: Job | str) -> Job:
         """Submit a job's config and timeout again, to the API as it is now."""

@@ -23,6 +23,7 @@ from . import engines, machine
 from .states import JobCode
 from .store import Row, Store
 from .waking import acquire, wake
+from .watcher import vanished
 
 IDLE = 3.0  # seconds without work after which it leaves
 _RETRY = 0.5  # seconds until what could not be written is tried again
@@ -63,9 +64,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        running = [self.store.whole_job(row["id"]) or row for row in self.store.running()]
-        self.using = {job["id"]: job for job in running}
-        self.engine.adopt(running)
+        self._adopt()
         os.get_exec_path({})  # what it imports is then there before a fork
         gc.collect()
         gc.freeze()
@@ -79,6 +78,8 @@ class Supervisor:
                 if not self.store.any_in_progress():  # whoever comes now finds no FIFO and starts another
                     break
                 fifo = self._open_fifo()
+                self._adopt()  # what is still in progress is not ours: nothing may stay so
+                idle_since = time.monotonic()
                 continue
             else:
                 wait = idle_since + IDLE - time.monotonic()
@@ -93,6 +94,20 @@ class Supervisor:
             self._try_step()
         self.store.close()
         os.close(lock)
+
+    def _adopt(self) -> None:
+        """Have the engine take over the jobs that are marked running and that this supervisor doesn't know."""
+        unknown = [row["id"] for row in self.store.running() if row["id"] not in self.using]
+        self.engine.adopt([job for job in map(self._take, unknown) if job is not None])
+
+    def _take(self, job_id: str) -> Row | None:
+        """Count a job that is marked running as ours; return its row, None where what starts it is gone."""
+        job = self.store.whole_job(job_id)
+        if job is None:
+            self.unrecorded.append((job_id, vanished("what starts it is gone from the store")))
+        else:
+            self.using[job_id] = job
+        return job
 
     def _on_term(self, *_: object) -> None:
         self.leaving = True
@@ -149,15 +164,16 @@ class Supervisor:
             self.of_other_boots = [row for row in self.of_other_boots if row["id"] not in moved]
             for job_id in gone:
                 self.using.pop(job_id, None)
-            for (job_id, *_), won in zip(moves[-len(admitted) :] if admitted else (), done[-len(admitted) :]):  # noqa: B905
-                job = self.store.whole_job(job_id)
-                if won and job is not None and job["status"] == JobCode.RUNNING.value:
-                    self.using[job_id] = job
+            for (job_id, _, code, _), won in zip(moves, done, strict=True):
+                if code is not JobCode.RUNNING:
+                    continue
+                job = self._take(job_id) if won else None
+                if job is not None:
                     self.engine.start(job)
         for job_id in to_stop:
             self.engine.stop(job_id)
-        if len(moves) >= _ADMIT_AT_ONCE:
-            return 0.0  # admission stopped at its bound, not at a job that doesn't fit
+        if len(moves) >= _ADMIT_AT_ONCE or self.unrecorded:
+            return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to record
         waits = [one for one in (next_due, self.engine.interval()) if one is not None]
         if self.using or waits:
             return min(waits, default=60.0)
@@ -168,10 +184,7 @@ class Supervisor:
         moves = []
         boot = machine.boot_id()
         waits: list[float] = []
-        overdue = [
-            (row, row["created"] / 1e6 + row["timeout"] - time.time())
-            for row in self.of_other_boots
-        ]
+        overdue = [(row, row["created"] / 1e6 + row["timeout"] - time.time()) for row in self.of_other_boots]
         overdue += [(row, row["deadline"] - machine.boottime()) for row in self.store.pending_deadlines(boot)]
         for row, left in overdue:
             if left <= 0:

@@ -13,8 +13,8 @@ import os
 import signal
 import stat
 import sys
-import threading
 import time
+from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
 from . import machine
@@ -97,7 +97,7 @@ class Waker:
 
     def __init__(self, home: str) -> None:
         self.home = home
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._started: subprocess.Popen[bytes] | None = None
 
     def alive(self) -> bool:
@@ -118,6 +118,8 @@ class Waker:
                     if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
                         return  # in a task: one started here would be stopped with it; its watcher starts one
                     self._started = start(self.home)
+                    import threading  # not above: it would make each fork of the supervisor twice as slow
+
                     threading.Thread(target=self._started.wait, daemon=True).start()
                     return
             time.sleep(0.005)

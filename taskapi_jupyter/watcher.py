@@ -57,11 +57,26 @@ def read_outcome(folder: str) -> dict[str, Any] | None:
         return None
 
 
+def vanished(reason: str) -> dict[str, Any]:
+    """Return the outcome of a job that nobody saw end, or that could not be started."""
+    return {
+        "status": JobCode.UNEXPECTED_ERROR.value,
+        "reason": reason,
+        "exit_code": None,
+        "ended": machine.now_us(),
+        "progress": None,
+    }
+
+
 def write_atomically(path: str, data: bytes) -> None:
-    """Write a file whole, synced, or not at all."""
+    """Write a file whole or not at all.
+
+    Not synced: within a boot that changes nothing, and after a restart a job that the store has as running, and whose
+    outcome was lost with the power, ends ``unexpected_error``, as any that ran then.
+    """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        write_whole(temporary, data, sync=True)
+        write_whole(temporary, data)
         os.rename(temporary, path)
     except OSError:
         try:
@@ -71,15 +86,13 @@ def write_atomically(path: str, data: bytes) -> None:
         raise
 
 
-def write_whole(path: str, data: bytes, *, sync: bool = False) -> None:
+def write_whole(path: str, data: bytes) -> None:
     """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        if sync:
-            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -456,13 +469,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
         outcome = watcher.run()
     except OSError as error:
         watcher._signal_all(signal.SIGKILL)
-        outcome = {
-            "status": JobCode.UNEXPECTED_ERROR.value,
-            "reason": f"could not be watched: {error}",
-            "exit_code": None,
-            "ended": machine.now_us(),
-            "progress": None,
-        }
+        outcome = vanished(f"could not be watched: {error}")
     data = json.dumps(outcome).encode()
     while True:
         try:

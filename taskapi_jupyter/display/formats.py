@@ -152,14 +152,22 @@ def terminal_width() -> int:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Align rows under their heads, without columns that nobody filled; the widest give way to ``width``."""
+    """Align rows under their heads, without columns that nobody filled.
+
+    Where that is wider than ``width``, the widest columns are cut, and then the last ones left out.
+    """
     width = terminal_width() if width is None else width
     kept = [i for i, head in enumerate(heads) if any(row[i] for row in rows)] or list(range(len(heads)))
     lines = [[heads[i] for i in kept], *([row[i] for i in kept] for row in rows)]
     widths = [max(columns(line[i]) for line in lines) for i in range(len(kept))]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
-    padded = [[_pad(cell, room) for cell, room in zip(line, widths, strict=True)] for line in lines]
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        if max(widths) > 12:
+            widths[widths.index(max(widths))] -= 1
+        elif len(widths) > 1:
+            widths.pop()
+        else:
+            break
+    padded = [[_pad(cell, room) for cell, room in zip(line, widths, strict=False)] for line in lines]
     return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 

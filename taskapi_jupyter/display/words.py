@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ def fraction(progress: Progress | None) -> float | None:
     """Return how much is done, from 0 to 1; None where the task did not say of how much."""
     if not progress or not progress.total or progress.total <= 0:
         return None
-    return min(max(progress.done / progress.total, 0.0), 1.0)
+    share = progress.done / progress.total
+    return min(max(share, 0.0), 1.0) if math.isfinite(share) else None
 
 
 def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskapi_jupyter import machine
-from taskapi_jupyter.states import JobCode
-from taskapi_jupyter.watcher import read_outcome, watch
+from taskapi_jupyter.watcher import read_outcome, vanished, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
 
@@ -49,7 +48,7 @@ class LocalEngine:
         for job in jobs:
             if job["started_boot"] != machine.boot_id():
                 outcome = read_outcome(self._folder(job["id"]))
-                self.over.append((job["id"], outcome or _vanished("the machine was restarted while it ran")))
+                self.over.append((job["id"], outcome or vanished("the machine was restarted while it ran")))
             elif not os.path.exists(os.path.join(self._folder(job["id"]), "claim")):
                 self.start(job)
             else:
@@ -103,7 +102,7 @@ class LocalEngine:
         except OSError as error:  # as many processes as there may be
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self.watched.pop(job["id"], None)
-            self.over.append((job["id"], _vanished(f"could not be started: {error.strerror}")))
+            self.over.append((job["id"], vanished(f"could not be started: {error.strerror}")))
             return
         if pid == 0:
             code = errno.EIO
@@ -178,7 +177,7 @@ class LocalEngine:
                     continue
                 why = os.strerror(code) if code > 0 else "its watcher was killed before it began"
                 del self.watched[job_id]
-                over.append((job_id, _vanished(f"could not be started: {why}")))
+                over.append((job_id, vanished(f"could not be started: {why}")))
             elif self._claim_is_free(job_id):
                 over.append((job_id, self._conclude(watched)))
             else:
@@ -194,7 +193,7 @@ class LocalEngine:
         outcome = read_outcome(self._folder(job_id))
         if outcome is None:
             self._sweep(job_id, watched.pid or None)
-            outcome = _vanished("its watcher was killed")
+            outcome = vanished("its watcher was killed")
         return outcome
 
     def _sweep(self, job_id: str, session: int | None) -> None:
@@ -210,16 +209,6 @@ class LocalEngine:
                     continue
             time.sleep(0.01)
         print(f"{job_id}: processes that can't be killed: {left}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _vanished(reason: str) -> dict[str, Any]:
-    return {
-        "status": JobCode.UNEXPECTED_ERROR.value,
-        "reason": reason,
-        "exit_code": None,
-        "ended": machine.now_us(),
-        "progress": None,
-    }
 
 
 def _most_descriptors() -> int:

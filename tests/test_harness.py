@@ -1,0 +1,280 @@
+"""The harness: what a task is given, what becomes of its result, and that any Python 3.8 or newer runs it."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, request_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskapi_jupyter import harness
+from taskapi_jupyter.errors import NotFound
+from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.service import Service
+
+
+@pytest.fixture
+def run(service: Service, name: str) -> Callable[..., Job]:
+    """Return what deploys a source, runs it to its end and returns the job."""
+
+    def run(source: str, config: dict[str, Any] | None = None, python: str | None = None, **spec: Any) -> Job:
+        request = request_for(name, source, **spec)
+        request.python = python or request.python
+        service.deploy_request(request)
+        return service.submit(name, config).wait(PATIENCE)
+
+    return run
+
+
+def other_interpreters() -> list[str]:
+    """Return one interpreter for each other minor version of Python from 3.8 on that is to be found here."""
+    patterns = ["~/.pyenv/versions/*/bin/python", "~/.local/share/uv/python/*/bin/python3"]
+    patterns += [os.path.join(folder, "python3.[0-9]*") for folder in os.get_exec_path()]
+    found = {}
+    for path in sorted(path for pattern in patterns for path in glob.glob(os.path.expanduser(pattern))):
+        code = "import sys; print(*sys.version_info[:2])"
+        try:
+            told = subprocess.run([path, "-c", code], capture_output=True, text=True, timeout=20, check=True).stdout
+            version = tuple(map(int, told.split()))
+        except (OSError, ValueError, subprocess.SubprocessError):
+            continue  # python3.11-config and the like
+        if version >= (3, 8) and version != sys.version_info[:2]:
+            found.setdefault(version, path)
+    return [found[version] for version in sorted(found)]
+
+
+# Results
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "None",
+        "5",
+        "'text'",
+        "[1, 2.5, None, True, 'é', '\\ud800', '\\0']",
+        "{'a': {'b': [{}]}, '': 0}",
+        "2 ** 100",
+        "1e308",
+        "list(range(100_000))",
+    ],
+)
+def test_results_that_json_gives_back(run: Any, service: Service, text: str) -> None:
+    job = run(f"def task(config):\n    return {text}\n")
+    assert (job.status, job.reason) == ("succeeded", None)
+    path = service.result_path(job)
+    assert path is not None
+    assert path.name == "result.json"
+    assert job.result() == json.loads(path.read_bytes()) == eval(text)
+
+
+def test_a_tuple_becomes_a_list(run: Any) -> None:
+    assert run("def task(config):\n    return (1, (2, 3))\n").result() == [1, [2, 3]]
+
+
+@pytest.mark.parametrize(
+    "text", ["{1: 'a', None: 'b', (1, 2): 'c'}", "[{'deep': [{2: 3}]}]", "{1, 2}", "b'bytes'", "1 + 2j", "float('inf')"]
+)
+def test_results_that_are_pickled(run: Any, service: Service, text: str) -> None:
+    job = run(f"def task(config):\n    return {text}\n")
+    assert (job.status, job.reason) == ("succeeded", None)
+    path = service.result_path(job)
+    assert path is not None
+    assert path.name == "result.pkl"
+    assert job.result() == eval(text)
+
+
+def test_not_a_number_is_pickled(run: Any) -> None:
+    result = run("def task(config):\n    return [float('nan')]\n").result()
+    assert result[0] != result[0]
+
+
+def test_an_object_of_the_cells_own_class(run: Any) -> None:
+    source = "class Model:\n    def __init__(self):\n        self.weights = [1]\n\ndef task(config):\n    return Model()\n"
+    assert run(source).result().weights == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("(lambda: (yield))()", "its result (generator) could not be stored: cannot pickle"),
+        ("__import__('_thread').allocate_lock()", "its result (lock) could not be stored: cannot pickle"),
+        ("Odd()", "its result (Odd) could not be stored: not me"),
+    ],
+)
+def test_a_result_that_can_not_be_pickled(run: Any, service: Service, text: str, reason: str) -> None:
+    odd = "class Odd:\n    def __reduce__(self):\n        raise RuntimeError('not me')\n\n"
+    job = run(f"{odd}def task(config):\n    return {text}\n")
+    assert job.status == "succeeded"
+    assert job.reason.startswith(reason)
+    assert job.logs() == f"taskapi: {job.reason}\n"
+    with pytest.raises(NotFound, match="has no result"):
+        service.result(job)
+    assert job.result() is None
+
+
+@pytest.mark.parametrize("value", ["None", "5"])
+def test_a_result_that_can_not_be_written(run: Any, value: str) -> None:
+    blocks = """
+import os
+
+def task(config):
+    folder = os.path.dirname(os.environ["TASKAPI_JOB_SPEC"])
+    for name in ("result.json", "result.json.tmp"):
+        os.mkdir(os.path.join(folder, name))
+    return """
+    job = run(f"{blocks}{value}\n")
+    assert job.status == "succeeded"
+    assert "could not be stored" in job.reason
+    assert "Is a directory" in job.reason
+    assert "harness" not in job.logs()
+
+
+def test_a_result_too_deep_for_json_and_pickle(run: Any) -> None:
+    deep = "def task(config):\n    value = []\n    for _ in range(100_000):\n        value = [value]\n    return value\n"
+    job = run(deep)
+    assert job.status == "succeeded"
+    assert "could not be stored" in job.reason
+
+
+# What a task is given
+
+
+def test_a_config_comes_as_it_was_submitted(run: Any) -> None:
+    config = {
+        "ünï ✓ \U0001f600": "\u2028\x00\x1f\"'\\",
+        "nested": [{"a": [[], {}, [None, True, False]]}] * 3,
+        "numbers": [0, -1, 2**80, 1.5, 1e-320, -0.0, 1e16],
+        "": {"": ""},
+    }
+    job = run("def task(config):\n    return config\n", config)
+    assert job.result() == config
+    assert repr(job.result()) == repr(config)
+
+
+def test_a_config_of_five_megabytes(run: Any) -> None:
+    config = {"text": "é" * 2_000_000, "list": list(range(200_000))}
+    assert run("def task(config):\n    return [len(config['text']), sum(config['list'])]\n", config).result() == [
+        2_000_000,
+        sum(range(200_000)),
+    ]
+
+
+def test_defaults_are_merged_and_the_submitted_value_wins(run: Any) -> None:
+    defaults = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+    source = "def task(config):\n    return config\n"
+    job = run(source, {"a": {"c": [3]}, "e": 5}, definition={"path": "task.py", "config": defaults})
+    assert job.result() == {"a": {"b": 1, "c": [3]}, "d": 4, "e": 5}
+    assert job.config == {"a": {"c": [3]}, "e": 5}
+    assert run(source, None, definition={"path": "task.py", "config": defaults}).result() == defaults
+    assert run(source).result() == {}
+
+
+def test_a_class_is_made_once_and_called(run: Any) -> None:
+    source = """
+class Task:
+    def __init__(self):
+        print("made")
+
+    def __call__(self, config):
+        print("called")
+        return config["x"]
+"""
+    job = run(source, {"x": 7})
+    assert (job.result(), job.logs()) == (7, "made\ncalled\n")
+
+
+def test_no_trace_of_the_harness(run: Any) -> None:
+    source = """
+import os, sys
+
+def task(config):
+    package = os.environ["PACKAGE"]
+    return {
+        "modules": sorted(name for name in sys.modules if "harness" in name or name == "json"),
+        "path": [path for path in sys.path if os.path.realpath(path) == package],
+        "first": sys.path[0] == os.path.dirname(__file__),
+        "argv": [os.path.basename(one) for one in sys.argv],
+        "name": __name__,
+        "imported": sys.modules[__name__].__file__ == __file__,
+    }
+"""
+    package = os.path.dirname(os.path.realpath(harness.__file__))
+    os.environ["OMP_PACKAGE"] = package  # one of the names that are passed on
+    try:
+        job = run(source.replace("PACKAGE", "OMP_PACKAGE"))
+    finally:
+        del os.environ["OMP_PACKAGE"]
+    told = job.result()
+    assert told["modules"] == []
+    assert told["path"] == []
+    assert told["first"]
+    assert told["imported"]
+    assert told["argv"] == [f"{told['name']}.py"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    )
+)
+def test_any_json_is_decoded_as_json_does(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        decoded = harness.decode(text)
+        assert repr(decoded) == repr(value)
+        assert pickle.dumps(decoded) is not None
+
+
+# Other interpreters
+
+OTHERS = other_interpreters()
+
+
+@pytest.mark.skipif(not OTHERS, reason="no other Python 3.8 or newer is to be found here")
+@pytest.mark.parametrize("python", OTHERS or [""], ids=[".".join(Path(one).parts[-3:-2]) for one in OTHERS] or ["none"])
+def test_another_interpreter(run: Any, python: str) -> None:
+    source = """
+import os, sys
+from cortex_internal.lib.log import logger
+from taskapi_jupyter.job import progress
+
+def task(config):
+    progress(1, 2, "half")
+    logger.info("hello", extra={"n": 1})
+    if config["fail"]:
+        {}[config["text"]]
+    return [list(sys.version_info[:2]), config["text"], {1: 2}]
+"""
+    job = run(source, {"text": "é", "fail": False}, python)
+    assert (job.status, job.reason) == ("succeeded", None), job.logs()
+    version, text, other = job.result()
+    assert tuple(version) != sys.version_info[:2]
+    assert (text, other) == ("é", {1: 2})
+    assert (job.progress.done, job.progress.total, job.progress.message) == (1, 2, "half")
+    assert json.loads(job.logs())["message"] == "hello"
+    job = run(source, {"text": "é", "fail": True}, python)
+    assert (job.status, job.reason) == ("worker_error", "KeyError: 'é'")
+    assert "harness" not in job.logs()
+    assert "importlib" not in job.logs()
+
+
+@pytest.mark.skipif(not OTHERS, reason="no other Python 3.8 or newer is to be found here")
+def test_another_interpreter_that_has_nothing_at_all(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "venv"
+    subprocess.run([OTHERS[-1], "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    job = run("def task(config):\n    return config\n", {"a": 1}, str(folder / "bin" / "python"))
+    assert job.result() == {"a": 1}
+    shutil.rmtree(folder)

@@ -1,0 +1,635 @@
+"""``%taskapi`` in a real IPython shell on the real Service, and once through a server and in a kernel."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+from conftest import LiveServer, until
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
+
+from taskapi_jupyter.contract import API
+from taskapi_jupyter.errors import APINotDeployed, BadRequest, Forbidden, JobFailed, JobNotFound, JobNotInProgress
+from taskapi_jupyter.jobs import Job, JobList
+from taskapi_jupyter.magics.verbs import ALIASES, VERBS
+
+ECHO = """%%taskapi deploy echo
+def task(config):
+    print("hello", config)
+    return config
+"""
+
+WAITING = """%%taskapi deploy waiting
+import pathlib, time
+
+def task(config):
+    print("waiting", flush=True)
+    while not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+"""
+
+
+@dataclass
+class Ran:
+    """What a cell did."""
+
+    result: Any
+    error: BaseException | None
+    out: str
+    err: str
+    displayed: str
+
+    def value(self) -> Any:
+        """Return the cell's value; raise where it failed."""
+        if self.error:
+            raise self.error
+        return self.result
+
+
+@pytest.fixture
+def shell(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """Return a shell with the magics, in a folder of its own, not below a server."""
+    for variable in ("TASKAPI_URL", "JPY_PARENT_PID", "JPY_SESSION_NAME", "JUPYTERHUB_SERVICE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.hist_file = ":memory:"
+    shell = InteractiveShell.instance(config=config)
+    shell.run_line_magic("load_ext", "taskapi_jupyter")
+    yield shell
+    shell.run_line_magic("unload_ext", "taskapi_jupyter")
+    shell.history_manager.end_session()
+    shell.history_manager.save_thread.stop() if shell.history_manager.save_thread else None
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def run(shell: InteractiveShell) -> Callable[[str], Ran]:
+    """Return what runs a cell."""
+
+    def run(cell: str) -> Ran:
+        with capture_output() as captured:
+            done = shell.run_cell(cell)
+        displayed = "\n".join(output.data["text/plain"] for output in captured.outputs)
+        error = done.error_in_exec or done.error_before_exec
+        return Ran(done.result, error, captured.stdout, captured.stderr, displayed)
+
+    return run
+
+
+@pytest.fixture
+def go_on(shell: InteractiveShell, tmp_path: Path) -> Iterator[Path]:
+    """Return the file that jobs of ``waiting`` wait for; it is variable ``go_on`` in the shell."""
+    path = tmp_path / "go-on"
+    shell.user_ns["go_on"] = str(path)
+    yield path
+    path.touch()
+
+
+Run = Callable[[str], Ran]
+
+
+def usage_error(ran: Ran, *words: str) -> None:
+    """Check that a cell ended in a one-line UsageError (with the usage below it) without any traceback."""
+    assert isinstance(ran.error, UsageError)
+    first, *usage = str(ran.error).splitlines()
+    assert len(usage) <= 1
+    assert all(line.startswith("usage: %") for line in usage)
+    assert "Traceback" not in ran.out + ran.err
+    for word in words:
+        assert word in first
+
+
+def short_error(ran: Ran, kind: type[BaseException], *words: str) -> None:
+    """Check that a call failed and that IPython shows one line for it."""
+    assert type(ran.error) is kind
+    shown = (ran.out + ran.err).strip().splitlines()
+    assert len(shown) == 1
+    assert shown[0].startswith(f"{kind.__name__}: ")
+    for word in words:
+        assert word in shown[0]
+
+
+# Deploying
+
+
+def test_a_cell_becomes_a_job(run: Run) -> None:
+    deployed = run(ECHO).value()
+    assert repr(deployed) == "created echo (TaskAPI)"
+    assert "created echo" in deployed._repr_html_()
+    assert run("job = %taskapi submit echo lr=0.1 name=net layers=[64, 32] on=true").error is None
+    job = run("job").value()
+    assert isinstance(job, Job)
+    assert job.config == {"lr": 0.1, "name": "net", "layers": [64, 32], "on": True}
+    assert run("%taskapi result job").value() == job.config
+    assert run("%taskapi logs job").out == f"hello {job.config}\n"
+    assert repr(run(ECHO).value()) == "echo (TaskAPI) is up to date"
+
+
+def test_a_cell_is_deployed_and_submitted_in_one(run: Run) -> None:
+    ran = run("%%taskapi submit twice x=21 --wait\ndef twice(config):\n    return config['x'] * 2")
+    assert ran.value().status == "succeeded"
+    assert run("%taskapi result last").value() == 42
+
+
+def test_what_a_job_needs(run: Run) -> None:
+    options = "--cpu 500m --mem 1Gi --timeout 60 --env-var A=1 --env-var B='two words' --config {\"lr\": 0.5}"
+    cell = "def task(config):\n    import os\n    return [config, os.environ['A'], os.environ['B']]"
+    run(f"%%taskapi deploy needs {options}\n{cell}").value()
+    spec = run("%taskapi status needs").value().spec
+    assert spec["timeout"] == 60
+    assert spec["compute"]["cpu"] == "500m"
+    assert spec["definition"]["config"] == {"lr": 0.5}
+    job = run("%taskapi submit needs x=1 --wait").value()
+    assert job.record.timeout == 60
+    assert job.result() == [{"lr": 0.5, "x": 1}, "1", "two words"]
+
+
+def test_names_of_the_notebook_are_warned_of(run: Run) -> None:
+    run("df = 3")
+    cell = "import math\ndef task(config):\n    return math.pi, df, open, model"
+    deployed = run(f"%%taskapi deploy names\n{cell}").value()
+    assert re.search(r"df, model are neither defined nor imported in this cell; .* process of its own", repr(deployed))
+    assert "Warning:" in deployed._repr_html_()
+    ran = run("%%taskapi submit names\n" + cell)
+    assert "df, model" in ran.displayed
+    assert ran.value().wait().status == "worker_error"
+
+
+def test_requirements_that_are_not_met_are_warned_of(run: Run) -> None:
+    Path("requirements.txt").write_text("no-such-package-at-all>=3\nmsgspec\n")
+    deployed = repr(run(ECHO).value())
+    assert "requirements.txt is not met" in deployed
+    assert "no-such-package-at-all" in deployed
+    assert "msgspec" not in deployed
+
+
+def test_a_configuration_file(run: Run) -> None:
+    folder = Path("sub")
+    folder.mkdir()
+    (folder / "task.py").write_text("def task(config):\n    return 'from file'\n")
+    (folder / "cortex.yaml").write_text("- name: filed\n  kind: TaskAPI\n  definition:\n    path: task.py\n")
+    assert repr(run("%taskapi deploy sub/cortex.yaml").value()) == "created filed (TaskAPI)"
+    assert run("%taskapi submit filed --wait").value().result() == "from file"
+
+
+def test_a_callable_of_the_notebook(run: Run) -> None:
+    run("factor = 3\ndef scale(config):\n    return config['x'] * factor")
+    run("class Task:\n    def __call__(self, config):\n        return 'class'")
+    run("%taskapi deploy scaled --function scale").value()
+    run("%taskapi deploy classy --function Task").value()
+    assert run("%taskapi submit scaled x=2 --wait").value().result() == 6
+    assert run("%taskapi submit classy --wait").value().result() == "class"
+    usage_error(run("%taskapi deploy x --function factor"), "'factor' is no function or class")
+    usage_error(run("%taskapi deploy x --function nothing"), "'nothing' is no function or class")
+
+
+def test_deploys_that_fail(run: Run) -> None:
+    usage_error(run("%taskapi deploy nowhere.yaml"), "there is no file 'nowhere.yaml'")
+    usage_error(run("%taskapi deploy"), "deploy needs")
+    usage_error(run("%%taskapi deploy\nx = 1"), "deploy needs NAME")
+    usage_error(run("%%taskapi deploy a b\nx = 1"), "unexpected 'b'")
+    short_error(run("%%taskapi deploy 9x\ndef task(config): pass"), BadRequest, "9x")
+    for cell in ("def task(config:", "x = 1", "%matplotlib inline\ndef task(config): pass"):
+        assert isinstance(run(f"%%taskapi deploy broken\n{cell}").error, BadRequest)
+    assert run("%taskapi status").value().apis == []
+
+
+# Submitting
+
+
+def test_values_of_variables(run: Run) -> None:
+    run(ECHO)
+    run("lr, cfg, name = 0.25, {'a': [1, None], 'b': {'c': 'x'}}, 'echo'")
+    job = run("%taskapi submit $name lr=$lr other=${name} --config $cfg text='$lr' --timeout 9").value()
+    assert job.config == {"a": [1, None], "b": {"c": "x"}, "lr": 0.25, "other": "echo", "text": "$lr"}
+    assert job.record.timeout == 9
+    usage_error(run("%taskapi submit echo lr=$missing"), "there is no variable missing")
+    usage_error(run("%taskapi submit echo --config $lr"), "--config is a JSON object or a dict, not 0.25")
+    usage_error(run("%taskapi submit echo --config {bad"), "--config is not valid JSON: '{bad'")
+    run("import datetime, math; now = datetime.date.today(); nan = math.nan; keys = {1: 2}")
+    usage_error(run("%taskapi submit echo x=$now"), "x ($now) holds a date, which JSON can't carry")
+    usage_error(run("%taskapi submit echo x=$nan"), "x ($nan) is nan")
+    usage_error(run("%taskapi submit echo x=$keys"), "the keys of configuration are text")
+
+
+def test_local_variables_of_a_function_count(run: Run) -> None:
+    run(ECHO)
+    run("def sweep(rates):\n    for rate in rates:\n        %taskapi submit echo rate=$rate\n")
+    run("sweep([1, 2])").value()
+    assert {job.config["rate"] for job in run("%taskapi status --limit 5").value()} == {1, 2}
+
+
+def test_scalars_of_numpy_are_plain_and_arrays_are_refused(run: Run) -> None:
+    pytest.importorskip("numpy")
+    run(ECHO)
+    run("import numpy as np; x, n, flag, a = np.float32(0.5), np.int64(3), np.bool_(True), np.arange(3)")
+    job = run("%taskapi submit echo x=$x n=$n flag=$flag").value()
+    assert job.config == {"x": 0.5, "n": 3, "flag": True}
+    usage_error(run("%taskapi submit echo a=$a"), "a ($a) holds a ndarray", ".tolist()")
+
+
+def test_nothing_is_evaluated_or_expanded(run: Run, tmp_path: Path) -> None:
+    run(ECHO)
+    run("secret = 'leaked'")
+    mark = tmp_path / "mark"
+    line = f"a={{secret}} b=$(touch {mark}) c=`touch {mark}` d=__import__('os') e=$HOME/x f=$secret.upper() g=;rm"
+    ran = run(f"%taskapi submit echo {line}")
+    usage_error(ran, "unexpected")  # what is after the space of $(touch …) stands alone
+    job = run("%taskapi submit echo a={secret} b='$(touch x)' d=__import__('os') e=$HOME/x f=$secret.upper()").value()
+    assert job.config == {
+        "a": "{secret}",
+        "b": "$(touch x)",
+        "d": "__import__(os)",
+        "e": "$HOME/x",
+        "f": "$secret.upper()",
+    }
+    assert not mark.exists()
+
+
+def test_submissions_that_fail(run: Run) -> None:
+    short_error(run("%taskapi submit nothing"), APINotDeployed, "nothing is not deployed")
+    run(ECHO)
+    usage_error(run("%taskapi submit"), "submit needs API")
+    usage_error(run("%taskapi submit echo lr = 3"), "key=value without spaces")
+    usage_error(run("%taskapi submit echo lr"), "unexpected 'lr'", "key=value")
+    usage_error(run("%taskapi submit echo --timeout soon"), "--timeout is a whole number, not 'soon'")
+    usage_error(run("%taskapi submit echo --config {'a': 1}"), "")
+    usage_error(run("%taskapi submit echo --wiat"), "no option '--wiat'; did you mean --wait?")
+    usage_error(run("%taskapi submit echo a=1 a=2"), "a is given twice")
+    usage_error(run("%taskapi submit echo a='x"), "not closed")
+    short_error(run("%taskapi submit echo --timeout 0"), BadRequest, "timeout")
+    assert run("%taskapi status").value() == []
+
+
+def test_failures_stop_run_all(run: Run) -> None:
+    run("%%taskapi deploy failing\ndef task(config):\n    raise ValueError('no <i>luck</i>')")
+    short_error(run("%taskapi submit failing --wait"), JobFailed, "worker error, ValueError: no <i>luck</i>")
+    short_error(run("%taskapi wait last"), JobFailed, "%taskapi logs")
+    short_error(run("%taskapi result last"), JobFailed)
+    short_error(run("%taskapi rerun last --wait"), JobFailed)
+    ran = run("try:\n    %taskapi wait last\nexcept Exception as error:\n    caught = error\ncaught")
+    assert isinstance(ran.value(), JobFailed)
+
+
+# Looking
+
+
+def test_status_shows_what_is_asked_for(run: Run) -> None:
+    empty = run("%taskapi status").value()
+    assert repr(empty) == "no task APIs are deployed\n\nno jobs"
+    run(ECHO)
+    run("%%taskapi deploy failing\ndef task(config): 1 / 0")
+    for api in ("echo", "echo", "failing"):
+        run(f"%taskapi submit {api}").value().wait()
+    overview = run("%taskapi status").value()
+    assert isinstance(overview, JobList)
+    assert [api.name for api in overview.apis or []] == ["echo", "failing"]
+    assert [job.api_name for job in overview] == ["failing", "echo", "echo"]
+    assert "ZeroDivisionError" in repr(overview)
+    assert run("%taskapi get").value() == overview
+    api = run("%taskapi status echo").value()
+    assert isinstance(api, API)
+    assert len(api.task_job_statuses) == 2
+    assert run("%taskapi status --limit 1").value() == overview[:1]
+    assert run("%taskapi status --status succeeded").value() == overview[1:]
+    assert run("%taskapi status --status 'worker error,stopped'").value() == overview[:1]
+    assert run("%taskapi status echo --status worker_error").value() == []
+    job = run("%taskapi status last").value()
+    assert job == overview[0]
+    assert run(f"%taskapi get echo {overview[1].id}").value() == overview[1]
+    short_error(run(f"%taskapi get failing {overview[1].id}"), JobNotFound, overview[1].id)
+    usage_error(run("%taskapi status nothing"), "'nothing' is neither a deployed API nor a job")
+    usage_error(run("%taskapi status --status broken"), "'broken' is none of pending, running")
+
+
+def test_watching_ends_with_the_jobs(run: Run, go_on: Path) -> None:
+    run(WAITING)
+    job = run("%taskapi submit waiting path=$go_on").value()
+    timer = threading.Timer(0.2, go_on.touch)
+    timer.start()
+    ran = run("%taskapi status waiting --watch")
+    timer.join()
+    assert ran.error is None
+    assert job.refresh().status == "succeeded"
+
+
+def test_ways_to_name_a_job(run: Run, shell: InteractiveShell) -> None:
+    run(ECHO)
+    run("first = %taskapi submit echo n=1")
+    run("second = %taskapi submit echo n=2")
+    first, second = run("first").value(), run("second").value()
+    for word in ("first", "$first", first.id, first.id[-6:], f"echo {first.id}", f"echo {first.id[-6:]}", "echo first"):
+        assert run(f"%taskapi wait {word}").value() == first
+    for word in ("last", "second", "echo last"):
+        assert run(f"%taskapi wait {word}").value() == second
+    run("both = %taskapi wait first last")
+    assert run("both").value() == [first, second]
+    assert run("%taskapi wait both first").value() == [first, second]
+    usage_error(run("%taskapi wait nothing"), "'nothing' is no job")
+    usage_error(run("%taskapi wait"), "which job?")
+    usage_error(run("%taskapi logs first second"), "one job is asked for, not 2")
+    usage_error(run("%taskapi wait ffff"), "no job's id ends in ffff")
+    usage_error(run("%taskapi wait $shown"), "no variable shown")
+    shell.user_ns["number"] = 3
+    usage_error(run("%taskapi wait $number"), "a int is no job")
+    short_error(run("%taskapi wait 0000000000000000"), JobNotFound)
+    short_error(run("%taskapi wait other first"), JobNotFound)
+    usage_error(run("%taskapi wait other last"), "there is no job yet of other")
+
+
+def test_an_ambiguous_suffix_is_not_guessed(run: Run, shell: InteractiveShell) -> None:
+    run(ECHO)
+    first = run("%taskapi submit echo").value()
+    # No two ids end alike by chance within a test: have the store say that one more does.
+    store = first.api.store
+    twin = f"{'0' * 12}{first.id[-4:]}"
+    with store.begin() if hasattr(store, "begin") else _writing(store) as connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(jobs)") if row[1] not in ("id", "seq")]
+        connection.execute(
+            f"INSERT INTO jobs (id, {', '.join(names)}) SELECT ?, {', '.join(names)} FROM jobs WHERE id = ?",
+            (twin, first.id),
+        )
+    usage_error(run(f"%taskapi wait {first.id[-4:]}"), "may be any of", first.id, twin)
+
+
+def _writing(store: Any) -> Any:
+    import sqlite3
+
+    return sqlite3.connect(store.path)
+
+
+def test_last_is_not_another_notebooks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(ECHO)
+    monkeypatch.setenv("JPY_SESSION_NAME", "mine.ipynb")
+    mine = run("%taskapi submit echo").value()
+    assert mine.notebook == "mine.ipynb"
+    theirs = mine.api.submit("echo", notebook="theirs.ipynb")
+    assert run("%taskapi wait last").value() == mine
+    plain = mine.api.submit("echo")
+    assert run("%taskapi wait last").value() == plain
+    theirs.wait()
+    for job in (mine, plain):
+        job.forget()
+    assert run("%taskapi status last").value() == theirs
+
+
+def test_vscode_tells_the_notebook_by_a_variable(run: Run, shell: InteractiveShell) -> None:
+    run(ECHO)
+    shell.user_ns["__vsc_ipynb_file__"] = "/home/me/n.ipynb"
+    assert run("%taskapi submit echo").value().wait().notebook == "/home/me/n.ipynb"
+
+
+def test_logs(run: Run) -> None:
+    run("%%taskapi deploy lines\ndef task(config):\n    for n in range(config['n']): print('line', n)")
+    run("%taskapi submit lines n=50 --wait").value()
+    assert run("%taskapi logs last -n 2").out == "line 48\nline 49\n"
+    assert run("%taskapi logs last -n2").out == "line 48\nline 49\n"
+    assert run("%taskapi logs lines last --tail=1 -f").out == "line 49\n"
+    assert run("%taskapi logs last").out.count("\n") == 50
+    assert run("%taskapi logs last -f").out.count("\n") == 50
+    run("%taskapi submit lines n=200000 --wait").value()
+    out = run("%taskapi logs last").out
+    assert len(out) < (1 << 20) + 200
+    assert re.match(r"\(the last 1 MiB of \d\.\d MiB; job\.logs\(\) returns all\)\nline \d+\n", out)
+    assert out.endswith("line 199999\n")
+    run("%taskapi submit lines n=0 --wait").value()
+    assert "has written nothing" in run("%taskapi logs last").out
+
+
+def test_following_a_log_until_its_end(run: Run, go_on: Path) -> None:
+    run(WAITING)
+    job = run("%taskapi submit waiting path=$go_on").value()
+    thread = threading.Thread(target=lambda: (until(lambda: job.api.log_chunk(job).size, "a line"), go_on.touch()))
+    thread.start()
+    assert run("%taskapi logs last -f").out == "waiting\n"
+    thread.join()
+    assert job.refresh().ended
+
+
+# Ending
+
+
+def test_stopping(run: Run, go_on: Path) -> None:
+    run(WAITING)
+    jobs = [run("%taskapi submit waiting path=$go_on").value() for _ in range(4)]
+    assert run(f"%taskapi stop {jobs[0].id}").out == f"stopped job {jobs[0].id}\n"
+    assert run(f"%taskapi delete waiting {jobs[1].id}").out == f"stopped job {jobs[1].id}\n"
+    short_error(run(f"%taskapi stop {jobs[0].id}"), JobNotInProgress, "not in progress")
+    out = run("%taskapi stop --all").out
+    assert sorted(out.splitlines()) == sorted(f"stopped job {job.id}" for job in jobs[2:])
+    assert {job.refresh().status for job in jobs} == {"stopped"}
+    assert run("%taskapi stop waiting --all").out == "nothing is in progress\n"
+    usage_error(run("%taskapi stop"), "which job?")
+    usage_error(run("%taskapi stop a b --all"), "--all takes an API at most")
+
+
+def test_stopping_several_says_what_failed_at_the_end(run: Run, go_on: Path) -> None:
+    run(WAITING)
+    first = run("a = %taskapi submit waiting path=$go_on\na").value()
+    run("%taskapi stop a")
+    second = run("b = %taskapi submit waiting path=$go_on\nb").value()
+    ran = run("%taskapi stop a b")
+    assert isinstance(ran.error, JobNotInProgress)
+    assert first.id in str(ran.error)
+    assert f"stopped job {second.id}" in ran.out
+
+
+def test_deleting_an_api(run: Run, go_on: Path) -> None:
+    run(WAITING)
+    job = run("%taskapi submit waiting path=$go_on").value()
+    assert run("%taskapi delete waiting").out == "deleted waiting\n"
+    assert job.refresh().status == "stopped"
+    short_error(run("%taskapi delete waiting"), APINotDeployed, "waiting is not deployed")
+    usage_error(run("%taskapi delete"), "which API?")
+    assert run(f"%taskapi status waiting {job.id}").value() == job
+
+
+def test_waiting(run: Run, go_on: Path) -> None:
+    run(WAITING)
+    job = run("job = %taskapi submit waiting path=$go_on\njob").value()
+    short_error(run("%taskapi wait job --timeout 0"), TimeoutError, "is still")
+    go_on.touch()
+    assert run("%taskapi wait job").value() == job
+    run("%%taskapi deploy failing\ndef task(config): 1 / 0")
+    one, two = (run("%taskapi submit failing").value() for _ in range(2))
+    short_error(run(f"%taskapi wait job {one.id} {two.id}"), JobFailed, "2 of 3 jobs did not succeed", one.id, two.id)
+    short_error(run(f"%taskapi wait job {one.id}"), JobFailed, f"job {one.id} of failing: worker error")
+
+
+def test_rerunning(run: Run) -> None:
+    run(ECHO)
+    first = run("%taskapi submit echo x=1 --wait").value()
+    again = run("%taskapi rerun last --wait").value()
+    assert again != first
+    assert again.result() == {"x": 1}
+
+
+# The rest
+
+
+def test_environments(run: Run) -> None:
+    there = run("%taskapi env").value()
+    assert repr(there).splitlines()[1].split() == ["*", "local", "local"]
+    assert "local" in there._repr_html_()
+    assert run("%taskapi env local").error is None
+    usage_error(run("%taskapi env prod"), "there is no environment 'prod'")
+    run(ECHO).value()
+
+
+def test_help(run: Run) -> None:
+    everything = run("%taskapi help").out
+    assert run("%taskapi").out == everything
+    for verb in VERBS.values():
+        assert verb.usage[0] in everything
+        its = run(f"%taskapi help {verb.name}").out
+        assert all(option.name in its for option in verb.taken(cell=True))
+    assert run("%taskapi help get").out == run("%taskapi help status").out
+    usage_error(run("%taskapi help nothing"), "there is no verb 'nothing'")
+    usage_error(run("%taskapi submti x"), "did you mean submit?")
+    usage_error(run("%%taskapi logs x\ntext"), "logs takes no cell")
+    assert run("%taskapi?").error is None
+
+
+def test_hostile_words_stay_on_one_line(run: Run) -> None:
+    for word in ("<script>", "\x1b[31mred", "\u202eevil", "x" * 3000):
+        ran = run(f"%taskapi {word} x")
+        usage_error(ran, "there is no verb")
+        assert "\x1b" not in str(ran.error)
+        assert len(str(ran.error)) < 600
+
+
+def test_the_connection_follows_the_environment(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(ECHO)
+    assert [api.name for api in run("%taskapi status").value().apis or []] == ["echo"]
+    monkeypatch.setenv("TASKAPI_HOME", str(tmp_path / "other-home"))
+    assert run("%taskapi status").value().apis == []
+
+
+def test_unloading_takes_everything_back(run: Run, shell: InteractiveShell) -> None:
+    shell.run_line_magic("unload_ext", "taskapi_jupyter")
+    assert shell.find_line_magic("taskapi") is None
+    assert shell.find_cell_magic("taskapi") is None
+    assert completions(shell, "%taskapi sub") == []
+    shell.run_line_magic("load_ext", "taskapi_jupyter")
+    assert completions(shell, "%taskapi sub") == ["submit"]
+    shell.run_line_magic("reload_ext", "taskapi_jupyter")
+    assert completions(shell, "%taskapi sub") == ["submit"]
+
+
+# Completion
+
+
+def completions(shell: InteractiveShell, line: str) -> list[str]:
+    """Return what Tab offers at the end of a line."""
+    return list(shell.Completer.complete(line_buffer=line, cursor_pos=len(line))[1])
+
+
+def test_tab_completes(run: Run, shell: InteractiveShell) -> None:
+    run(ECHO)
+    job = run("job = %taskapi submit echo --wait\njob").value()
+    run("lr = 3")
+    Path("cortex.yaml").touch()
+    for line, expected in {
+        "%taskapi ": [*VERBS, *ALIASES],
+        "%taskapi su": ["submit"],
+        "%%taskapi dep": ["deploy"],
+        "taskapi su": ["submit"],
+        "job = %taskapi su": ["submit"],
+        "%taskapi submit ": ["echo"],
+        "j = %taskapi submit e": ["echo"],
+        "%taskapi submit echo --": ["--config", "--timeout", "--wait"],
+        "%taskapi submit echo lr=$l": ["lr"],
+        "%taskapi status --status wor": ["worker_error", "worker_oom"],
+        "%taskapi status --status=tim": ["timed_out"],
+        "%taskapi wait la": ["last"],
+        "%taskapi wait jo": ["job"],
+        f"%taskapi logs {job.id[:4]}": [job.id],
+        f"%taskapi logs {job.id[-6:-2]}": [job.id[-6:]],
+        "%taskapi deploy c": ["cortex.yaml"],
+        "%taskapi env ": ["local"],
+        "%taskapi help wa": ["wait"],
+    }.items():
+        assert sorted(completions(shell, line)) == sorted(expected), line
+    run("def fn(config): pass")
+    assert completions(shell, "%taskapi deploy x --function f") == ["fn"]
+    assert "--gpu" in completions(shell, "%%taskapi submit x --g")
+    assert "--gpu" not in completions(shell, "%taskapi submit x --g")
+
+
+def test_tab_never_raises(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKAPI_URL", "http://127.0.0.1:1/")
+    for line in ("%taskapi submit ", "%taskapi logs ", "%taskapi env ", "%taskapi status --status= ", "%taskapi '"):
+        completions(shell, line)
+
+
+# Through a server, and in a kernel
+
+
+def test_the_same_through_a_server(
+    run: Run, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("TASKAPI_URL", live_server.url)
+    monkeypatch.setenv("TASKAPI_TOKEN", live_server.token)
+    run(ECHO.replace("deploy echo", f"deploy {name}")).value()
+    job = run(f"%taskapi submit {name} x='<b>' --wait").value()
+    assert job.endpoint.startswith(live_server.url)
+    assert run("%taskapi result last").value() == {"x": "<b>"}
+    assert run("%taskapi logs last -f").out == "hello {'x': '<b>'}\n"
+    assert "&lt;b&gt;" in job._repr_html_()
+    monkeypatch.setenv("TASKAPI_TOKEN", "wrong")
+    short_error(run("%taskapi status"), Forbidden)
+    monkeypatch.setenv("TASKAPI_TOKEN", live_server.token)
+    assert run(f"%taskapi delete {name}").out == f"deleted {name}\n"
+
+
+def execute(*cells: str) -> list[Any]:
+    """Execute cells in a kernel; return their outputs, errors among them."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", allow_errors=True).execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+def test_a_notebook(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("TASKAPI_URL", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    progress = "import time\nfrom taskapi_jupyter.job import progress\n"
+    outputs = execute(
+        "%load_ext taskapi_jupyter",
+        f"%%taskapi submit steps\n{progress}def task(config):\n    progress(1, 2, '<i>')\n    progress(2, 2)",
+        "job = %taskapi wait last",
+        "%%taskapi deploy failing\ndef task(config): 1 / 0",
+        "%taskapi submit failing --wait",
+        "%taskapi submit nothing",
+        "%taskapi nothing",
+        "(await job).status",
+    )
+    (result,) = outputs[1]
+    assert result.output_type == "execute_result"
+    assert "steps" in result.data["text/html"]
+    (bar,) = outputs[2]  # one picture that was redrawn, the last one being of the end
+    assert bar.output_type == "display_data"
+    assert bar.data["text/plain"].startswith("succeeded  steps")
+    assert "<progress" not in bar.data["text/html"]
+    assert [output.output_type for output in outputs[4]] == ["display_data", "error"]
+    assert outputs[4][1].ename == "JobFailed"
+    assert len(outputs[4][1].traceback) == 1
+    assert outputs[5][0].traceback == ["APINotDeployed: nothing is not deployed"]
+    assert outputs[6][0].text.startswith("UsageError: there is no verb 'nothing'")
+    assert outputs[7][0].data["text/plain"] == "'succeeded'"
