@@ -247,9 +247,7 @@ class JobList(list[Job]):
     ``apis`` is for the overview of an environment: they are shown above the jobs.
     """
 
-    def __init__(
-        self, jobs: Iterable[Job] = (), next_cursor: str | None = None, apis: list[API] | None = None
-    ) -> None:
+    def __init__(self, jobs: Iterable[Job] = (), next_cursor: str | None = None, apis: list[API] | None = None) -> None:
         super().__init__(jobs)
         self.next_cursor = next_cursor
         self.apis = apis

@@ -11,8 +11,8 @@ from conftest import LiveServer, free_port
 
 from taskapi_jupyter import environments
 from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import BadRequest, Forbidden, NotFound, TaskAPIError, Unreachable
 from taskapi_jupyter.environments import connect
+from taskapi_jupyter.errors import BadRequest, Forbidden, NotFound, TaskAPIError, Unreachable
 from taskapi_jupyter.service import Service
 
 
@@ -65,7 +65,7 @@ def test_environments_of_a_file(home: Path) -> None:
     api = connect(environ={})
     assert (api.environment, api.provider) == ("here", "local")
     ends(api)
-    with pytest.raises(NotFound, match="'prod'.*here, local"):
+    with pytest.raises(NotFound, match=r"'prod'.*here, local"):
         connect("prod", environ={})
 
 
@@ -123,7 +123,7 @@ def test_taskapi_url_never_falls_back(live_server: LiveServer, home: Path, runti
     for url in ("localhost:8888", "http://", "http://127.0.0.1:port/", "http://[::1/", "ftp://127.0.0.1/"):
         with pytest.raises(BadRequest, match="TASKAPI_URL"):
             connect(environ={**others, "TASKAPI_URL": url})
-    with pytest.raises(NotFound, match="'prod'.*local"):
+    with pytest.raises(NotFound, match=r"'prod'.*local"):
         connect("prod", environ={"TASKAPI_URL": live_server.url, "TASKAPI_TOKEN": live_server.token})
     assert not (home / "taskapi.db").exists()
 

@@ -101,7 +101,9 @@ def test_not_a_number_is_pickled(run: Any) -> None:
 
 
 def test_an_object_of_the_cells_own_class(run: Any) -> None:
-    source = "class Model:\n    def __init__(self):\n        self.weights = [1]\n\ndef task(config):\n    return Model()\n"
+    source = (
+        "class Model:\n    def __init__(self):\n        self.weights = [1]\n\ndef task(config):\n    return Model()\n"
+    )
     assert run(source).result().weights == [1]
 
 
@@ -142,7 +144,9 @@ def task(config):
 
 
 def test_a_result_too_deep_for_json_and_pickle(run: Any) -> None:
-    deep = "def task(config):\n    value = []\n    for _ in range(100_000):\n        value = [value]\n    return value\n"
+    deep = (
+        "def task(config):\n    value = []\n    for _ in range(100_000):\n        value = [value]\n    return value\n"
+    )
     job = run(deep)
     assert job.status == "succeeded"
     assert "could not be stored" in job.reason

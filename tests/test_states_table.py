@@ -130,7 +130,9 @@ def test_its_module_raised(service: Service, name: str) -> None:
 
 
 def test_its_class_raised(service: Service, name: str) -> None:
-    text = "class Task:\n    def __init__(self):\n        raise OSError(2, 'gone')\n    def __call__(self, config): pass\n"
+    text = (
+        "class Task:\n    def __init__(self):\n        raise OSError(2, 'gone')\n    def __call__(self, config): pass\n"
+    )
     service.deploy_request(request_for(name, text))
     job = service.submit(name).wait(PATIENCE)
     assert ending(job) == ("worker_error", "FileNotFoundError: [Errno 2] gone", 1)
@@ -144,7 +146,10 @@ def test_its_class_raised(service: Service, name: str) -> None:
         ("raise ValueError", "ValueError"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd", "taskapi_"),
-        ("try:\n    1 / 0\nexcept ArithmeticError as error:\n    raise OSError('second') from error", "OSError: second"),
+        (
+            "try:\n    1 / 0\nexcept ArithmeticError as error:\n    raise OSError('second') from error",
+            "OSError: second",
+        ),
         ("compile('a b', 'x', 'exec')", "SyntaxError: invalid syntax"),
         ("raise ValueError('\\udcff')", "ValueError: ?"),
     ],
@@ -191,7 +196,7 @@ def test_it_ended_in_memory_error(run: Any, command: Any) -> None:
     assert command(sys.executable, "-c", "raise ValueError('MemoryError')").status == "worker_error"
 
 
-GREEDY = f"""
+GREEDY = """
 held = []
 while True:
     held.append(bytearray(os.urandom(4096) * 256))
@@ -240,7 +245,7 @@ def test_timeout_while_it_runs(run: Any) -> None:
 
 
 def test_a_timeout_of_the_api(run: Any, service: Service) -> None:
-    job = run(WAITS, **{"timeout": 1})
+    job = run(WAITS, timeout=1)
     assert job.status == "timed_out"
     assert job.record.timeout is None or job.record.timeout == 1
 
@@ -423,7 +428,7 @@ def test_it_closes_its_own_stdout(run: Any, closes: str) -> None:
 
 
 def test_it_prints_much_more_than_is_kept(run: Any, home: Path) -> None:
-    job = run(f"for n in range(200_000): sys.stdout.write('%09d\\n' % n)", compute={"cpu": 1})
+    job = run("for n in range(200_000): sys.stdout.write('%09d\\n' % n)", compute={"cpu": 1})
     assert job.status == "succeeded"
     folder = home / "jobs" / job.id
     assert sum(path.stat().st_size for path in folder.glob("log*")) <= 65536

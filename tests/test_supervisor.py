@@ -585,9 +585,7 @@ def test_what_was_taken_away_since_the_deploy(gated: Any, service: Service, home
     go_on(small)
 
 
-def test_more_small_jobs_than_are_admitted_at_once(
-    service: Service, counting: Any, home: Path, tmp_path: Path
-) -> None:
+def test_more_small_jobs_than_are_admitted_at_once(service: Service, counting: Any, home: Path, tmp_path: Path) -> None:
     """All that fit begin, without one of them having to end first."""
     with (home / "supervisor.lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until all are in the queue
@@ -794,7 +792,10 @@ def task(config):
 def test_a_redeploy_leaves_running_jobs_as_they_were(service: Service, name: str, tmp_path: Path) -> None:
     def source(number: int) -> str:
         # The second import happens after the redeploy, and must find the first version's file.
-        return WAITING + f"    import importlib, sys\n    return importlib.reload(sys.modules[__name__]).N\n\nN = {number}\n"
+        return (
+            WAITING
+            + f"    import importlib, sys\n    return importlib.reload(sys.modules[__name__]).N\n\nN = {number}\n"
+        )
 
     service.deploy_request(request_for(name, source(1)))
     job = service.submit(name, {"path": str(tmp_path / "go")})

@@ -171,8 +171,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
     classes = [' class="ta-n"' if heads[i] in numbers else "" for i in kept]
     head = "".join(f"<th{c}>{heads[i]}</th>" for i, c in zip(kept, classes, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{c}>{row[i]}</td>" for i, c in zip(kept, classes, strict=True)) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td{c}>{row[i]}</td>" for i, c in zip(kept, classes, strict=True)) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

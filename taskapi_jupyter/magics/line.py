@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from taskapi_jupyter.references import Unclear, shorten
+
 from .verbs import ALIASES, VERBS, Option, Verb
 
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>\w+)\})$")
@@ -17,7 +19,7 @@ _DECODER = json.JSONDecoder()
 MAX_DEPTH = 100
 
 
-class LineError(ValueError):
+class LineError(Unclear):
     """A line that can't be understood, with the verb (where it got that far) whose usage helps."""
 
     def __init__(self, message: str, verb: Verb | None = None) -> None:
@@ -195,9 +197,7 @@ def _set(line: Line, option: Option, value: Token | None, variables: Mapping[str
     elif option.kind == "pair":
         pair = value.pair()
         if pair is None or not pair[0]:
-            raise LineError(
-                f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}"
-            )
+            raise LineError(f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}")
         line.options.setdefault(option.key, {})[pair[0]] = str(_word(pair[1], variables))
     elif option.kind == "name":
         line.options[option.key] = value.variable or value.text
@@ -256,11 +256,7 @@ def plain_value(value: Any, where: str, depth: int = 0) -> Any:
     """Return a Python value as JSON can carry it; scalars of NumPy and the like become plain ones."""
     if depth > MAX_DEPTH:
         raise LineError(f"{where} is nested too deeply")
-    if (
-        hasattr(value, "dtype")
-        and getattr(value, "shape", None) == ()
-        and callable(getattr(value, "item", None))
-    ):
+    if hasattr(value, "dtype") and getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         value = value.item()
     if value is None or isinstance(value, bool):
         return value
@@ -275,9 +271,7 @@ def plain_value(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [plain_value(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {
-            _key(key, where): plain_value(item, f"{where}.{key}", depth + 1) for key, item in value.items()
-        }
+        return {_key(key, where): plain_value(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     hint = "; .tolist() makes it a list" if hasattr(value, "tolist") else ""
     raise LineError(f"{where} holds a {type(value).__name__}, which JSON can't carry{hint}")
 
@@ -294,9 +288,3 @@ def _text(text: str, where: str) -> str:
     except UnicodeEncodeError:
         raise LineError(f"{where} is not valid Unicode text") from None
     return str.__str__(text)  # of a subclass, an enumeration say, the text itself
-
-
-def shorten(value: object) -> str:
-    """Quote a value for a sentence, on one line and not too long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

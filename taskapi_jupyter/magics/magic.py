@@ -33,11 +33,11 @@ from taskapi_jupyter.errors import (
     Unreachable,
 )
 from taskapi_jupyter.jobs import Job, JobList
+from taskapi_jupyter.references import Resolver, Unclear, Unknown, shorten
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .complete import HOOK, Completer
-from .line import Line, LineError, parse, shorten
-from .resolve import Resolver, Unknown
+from .line import Line, LineError, parse
 from .show import Deployed, EnvironmentList, pieces, print_log, say, watch
 from .verbs import ALIASES, VERBS, general_help, verb_help
 
@@ -66,8 +66,9 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         try:
             read = parse(line, variables, cell=cell is not None)
             return getattr(self, f"_{read.verb.name}")(read, variables, cell)
-        except LineError as error:
-            usage = f"\nusage: {error.verb.usage[0]}" if error.verb else ""
+        except Unclear as error:
+            verb = getattr(error, "verb", None)
+            usage = f"\nusage: {verb.usage[0]}" if verb else ""
             raise UsageError(clean(error, 400) + usage) from None
         except (TaskAPIError, TimeoutError, KeyboardInterrupt) as error:
             if isinstance(error, Unreachable | Forbidden):
@@ -177,10 +178,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         if len(read.words) > 1:
             raise LineError("--all takes an API at most", read.verb)
         jobs = self._all_in_progress(str(read.words[0]) if read.words else None)
-        say(
-            _each(self.api().stop, jobs, forgive=(JobNotInProgress, JobNotFound))
-            or ["nothing is in progress"]
-        )
+        say(_each(self.api().stop, jobs, forgive=(JobNotInProgress, JobNotFound)) or ["nothing is in progress"])
 
     def _all_in_progress(self, api: str | None) -> list[Job]:
         jobs: list[Job] = []

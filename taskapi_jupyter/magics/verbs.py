@@ -59,8 +59,7 @@ _ALL = (
     Verb(
         "deploy",
         (
-            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--timeout S] [--env-var K=V] "
-            "[--config JSON]",
+            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--timeout S] [--env-var K=V] [--config JSON]",
             "%taskapi deploy FILE.yaml",
             "%taskapi deploy NAME --function FN",
         ),

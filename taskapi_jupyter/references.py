@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter.contract import TaskAPI
-from taskapi_jupyter.errors import JobNotFound
-from taskapi_jupyter.jobs import Job, JobList
-
-from .line import LineError, shorten
+from .contract import TaskAPI
+from .errors import JobNotFound
+from .jobs import Job, JobList
 
 _ID = re.compile(r"[0-9a-f]{16}$")
 _SUFFIX = re.compile(r"[0-9a-f]{4,15}$")
@@ -18,7 +16,11 @@ _PAGE = 500
 SEARCHED = 5000  # jobs, from the newest on, among which the last digits of an id are looked for
 
 
-class Unknown(LineError):
+class Unclear(ValueError):
+    """Words that can't be understood; ``str()`` is the sentence for who wrote them."""
+
+
+class Unknown(Unclear):
     """A word that is no job."""
 
 
@@ -34,13 +36,13 @@ class Resolver:
         """Return the one job that the words mean."""
         jobs = self.many(words)
         if len(jobs) != 1:
-            raise LineError(f"one job is asked for, not {len(jobs)}")
+            raise Unclear(f"one job is asked for, not {len(jobs)}")
         return jobs[0]
 
     def many(self, words: Sequence[Any], api: str | None = None) -> list[Job]:
         """Return the jobs that words mean, each once; without ``api`` the first may be the API's name."""
         if not words:
-            raise LineError("which job? A variable, last, an id, or its last digits")
+            raise Unclear("which job? A variable, last, an id, or its last digits")
         first, *rest = words
         try:
             jobs = [job for word in words for job in self._of(word, api)]
@@ -54,7 +56,7 @@ class Resolver:
         """Return the newest job that no other notebook submitted; the newest of all if there is none."""
         jobs = self.api.jobs(api, limit=100)
         if not jobs:
-            raise LineError("there is no job yet" + (f" of {api}" if api else ""))
+            raise Unclear("there is no job yet" + (f" of {api}" if api else ""))
         return next((job for job in jobs if job.notebook in (None, self.notebook)), jobs[0])
 
     def _means_job(self, word: str) -> bool:
@@ -73,7 +75,7 @@ class Resolver:
                     raise JobNotFound(job.id, api)
             return jobs
         if not isinstance(word, str):
-            raise LineError(f"a {type(word).__name__} is no job")
+            raise Unclear(f"a {type(word).__name__} is no job")
         if word == "last":
             return [self.last(api)]
         if _ID.match(word):
@@ -91,9 +93,7 @@ class Resolver:
     def _by_suffix(self, suffix: str, api: str | None) -> Job:
         found = [job for job in self._newest(api) if job.id.endswith(suffix)]
         if len(found) > 1:
-            raise LineError(
-                f"{suffix} may be any of {', '.join(job.id for job in found[:8])}; write more of it"
-            )
+            raise Unclear(f"{suffix} may be any of {', '.join(job.id for job in found[:8])}; write more of it")
         if not found:
             raise Unknown(f"no job's id ends in {suffix}" + (f" among those of {api}" if api else ""))
         return found[0]
@@ -106,3 +106,9 @@ class Resolver:
             seen, cursor = seen + len(page), page.next_cursor
             if not cursor:
                 return
+
+
+def shorten(value: object) -> str:
+    """Quote a value for a sentence, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
