@@ -15,6 +15,7 @@ import stat
 import sys
 import time
 from _thread import allocate_lock
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import machine
@@ -99,30 +100,44 @@ class Waker:
         self.home = home
         self._lock = allocate_lock()
         self._started: subprocess.Popen[bytes] | None = None
+        self._seeing = False
 
     def alive(self) -> bool:
         """Say whether a supervisor has its FIFO open."""
         return poke(self.home, b"")
 
     def wake(self) -> None:
-        """Have the store looked at: returns once it is certain that a supervisor will.
+        """Have the store looked at: by the supervisor that lives, or by one that is started.
 
-        One that this process started just now, and that has no FIFO yet, either looks at the store after it got the
-        lock or leaves to one that does; until it is seen which, no second one is started.
+        One that this process started before, and that has no FIFO yet, looks at the store after it got the lock, or
+        leaves to one that does; whether that was before what is to be seen was written, a thread makes sure of.
         """
-        for _ in range(1000):
-            if poke(self.home):
+        if poke(self.home):
+            return
+        with self._lock:
+            if self._start_one() or self._seeing:
                 return
-            with self._lock:
-                if self._started is None or self._started.poll() is not None:
-                    if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
-                        return  # in a task: one started here would be stopped with it; its watcher starts one
-                    self._started = start(self.home)
-                    import threading  # not above: it would make each fork of the supervisor twice as slow
+            self._seeing = True
+        _thread_of(self._see)
 
-                    threading.Thread(target=self._started.wait, daemon=True).start()
+    def _start_one(self) -> bool:
+        """Start a supervisor unless one that this process started lives; say whether nothing more is to be done."""
+        if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
+            return True  # in a task: one started here would be stopped with it; its watcher starts one
+        if self._started is not None and self._started.poll() is None:
+            return False
+        self._started = start(self.home)
+        _thread_of(self._started.wait)  # leaves no zombie
+        return True
+
+    def _see(self) -> None:
+        """Wait until the one that was started has its FIFO open, or start another where it is gone."""
+        while True:
+            with self._lock:
+                if poke(self.home) or self._start_one():
+                    self._seeing = False
                     return
-            time.sleep(0.005)
+            time.sleep(0.01)
 
     def replace_older(self) -> None:
         """Have a supervisor of an older package leave; its jobs run on and the next one adopts them."""
@@ -147,3 +162,9 @@ class Waker:
                     time.sleep(0.005)
         except (OSError, ValueError, KeyError, TypeError):
             return  # nobody there, or somebody who is just coming
+
+
+def _thread_of(function: Callable[[], object]) -> None:
+    import threading  # not above: it would make each fork of the supervisor twice as slow
+
+    threading.Thread(target=function, daemon=True).start()
