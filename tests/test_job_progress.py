@@ -258,5 +258,5 @@ def test_cortex_logger(tmp_path: Path) -> None:
 
 
 def test_what_a_task_imports_is_python_3_8() -> None:
-    for path in [PACKAGE / "job.py", PACKAGE / "source.py", *TASK_PATH.rglob("*.py")]:
+    for path in [PACKAGE / "job.py", PACKAGE / "spec" / "source.py", *TASK_PATH.rglob("*.py")]:
         ast.parse(path.read_text(), str(path), feature_version=(3, 8))
