@@ -1,0 +1,121 @@
+"""Kernels that a real server started: how they find it, and what is left when both are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import websocket
+from conftest import LiveServer, clean, start_server, until
+
+from taskapi_jupyter.service import Service
+
+CELL = """%%taskapi deploy waits
+import pathlib, time
+
+def run(config):
+    print("waiting", flush=True)
+    while not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+    return "done"
+"""
+
+
+class Kernel:
+    """A kernel of a Jupyter server, spoken to as JupyterLab does."""
+
+    def __init__(self, server: LiveServer) -> None:
+        headers = {"Authorization": f"token {server.token}"}
+        started = requests.post(f"{server.url}api/kernels", json={"name": "python3"}, headers=headers, timeout=60)
+        started.raise_for_status()
+        host, path = urlsplit(server.url).netloc, urlsplit(server.url).path
+        url = f"ws://{host}{path}api/kernels/{started.json()['id']}/channels"
+        self.socket = websocket.create_connection(url, header=headers, timeout=60)
+
+    def run(self, code: str) -> str:
+        """Execute code; return what it printed and showed, as text."""
+        message = uuid.uuid4().hex
+        header = {"msg_id": message, "msg_type": "execute_request", "session": "test", "username": "", "version": "5.3"}
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
+        request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
+        self.socket.send(json.dumps(request))
+        shown: list[str] = []
+        while True:
+            answer: dict[str, Any] = json.loads(self.socket.recv())
+            if answer["parent_header"].get("msg_id") != message:
+                continue
+            kind, content = answer["header"]["msg_type"], answer["content"]
+            if kind == "stream":
+                shown.append(content["text"])
+            elif kind in ("execute_result", "display_data", "update_display_data"):
+                shown.append(content["data"].get("text/plain", ""))
+            elif kind == "error":
+                shown += content["traceback"]
+            elif kind == "status" and content["execution_state"] == "idle":
+                return "\n".join(shown)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LiveServer]:
+    running = start_server(tmp_path)
+    yield running
+    running.process.kill()
+    running.process.wait()
+    clean(running.home)
+
+
+@pytest.fixture
+def kernel_of(request: pytest.FixtureRequest) -> Callable[[LiveServer], Kernel]:
+    """Return what starts a kernel on a server; its connection is closed at the end."""
+
+    def start(server: LiveServer) -> Kernel:
+        kernel = Kernel(server)
+        request.addfinalizer(kernel.socket.close)
+        return kernel
+
+    return start
+
+
+def test_a_kernel_goes_through_the_server_that_started_it(server: LiveServer, kernel_of: Any) -> None:
+    kernel = kernel_of(server)
+    assert "Client" in kernel.run("import taskapi_jupyter; print(type(taskapi_jupyter.connect()).__name__)")
+    kernel.run("%load_ext taskapi_jupyter")
+    assert "created waits" in kernel.run(CELL)
+    assert "/taskapi/local/tasks/waits" in kernel.run("%taskapi status waits")
+
+
+def test_jobs_outlive_the_kernel_and_the_server(server: LiveServer, kernel_of: Any, tmp_path: Path) -> None:
+    kernel, go = kernel_of(server), tmp_path / "go"
+    kernel.run("%load_ext taskapi_jupyter")
+    kernel.run(CELL)
+    pid = int(kernel.run(f"job = %taskapi submit waits path={go}\nimport os; print(os.getpid())"))
+    job = kernel.run("print(job.id)").strip()
+    service = Service(server.home)
+    until(lambda: service.log_chunk(job).data == b"waiting\n", "the job to run")
+    os.kill(pid, signal.SIGKILL)
+    server.process.kill()
+    server.process.wait()
+    assert service.job_response(job).job_status.status == "running"
+
+    again = start_server(tmp_path)
+    try:
+        kernel = kernel_of(again)
+        kernel.run("%load_ext taskapi_jupyter")
+        assert job in kernel.run("%taskapi status waits")
+        assert "running" in kernel.run(f"%taskapi status {job}")
+        go.touch()
+        assert "succeeded" in kernel.run(f"%taskapi wait {job}")
+        assert "done" in kernel.run(f"%taskapi result {job}")
+        assert kernel.run(f"%taskapi logs {job}") == "waiting\n"
+    finally:
+        again.process.kill()
+        again.process.wait()
+        service.close()
