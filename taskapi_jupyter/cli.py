@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from . import environments
+from . import deployment, environments
 from ._version import __version__
 from .contract import TaskAPI
 from .display import api_text, apis_text, clean, deploy_text, environments_text, job_text, jobs_text
@@ -78,7 +78,8 @@ def _deploy(options: argparse.Namespace) -> int:
     if not path.exists():
         raise Unclear(f"there is no file {options.file!r}")
     results = _connect(options).deploy(path)
-    _show(options, lambda: (results, deploy_text(results)))
+    unmet = deployment.requirement_warnings(path if path.is_dir() else path.parent)
+    _show(options, lambda: (results, deploy_text(results, unmet)))
     return 1 if any(result.error for result in results) else 0
 
 

@@ -74,6 +74,13 @@ def test_a_job_from_end_to_end(home: Path, project: Path) -> None:
     assert answer("delete", "adder", "--force")["message"] == "deleted adder"
 
 
+def test_a_deploy_warns_of_requirements_that_are_not_met(home: Path, project: Path) -> None:
+    (project / "requirements.txt").write_text("no-such-package-anywhere>=3\n")
+    done = run("deploy", str(project / "cortex.yaml"))
+    assert done.returncode == 0
+    assert "no-such-package-anywhere" in done.stdout
+
+
 def test_stop_and_wait(home: Path, project: Path) -> None:
     assert run("deploy", str(project / "cortex.yaml")).returncode == 0
     job = answer("submit", "waits", "--timeout", "50")["job_status"]["job_id"]

@@ -20,9 +20,10 @@ from taskapi_jupyter.spec.fields import plain, wrong
 
 from . import callables, requirements
 
-__all__ = ["Source", "free_names", "kernel_environ", "prepare", "unmet_requirements"]
+__all__ = ["Source", "free_names", "kernel_environ", "prepare", "requirement_warnings", "unmet_requirements"]
 
 unmet_requirements = requirements.unmet
+requirement_warnings = requirements.warnings
 
 
 @dataclass(frozen=True)

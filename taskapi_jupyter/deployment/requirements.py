@@ -91,3 +91,9 @@ def _look(python: str) -> tuple[dict[str, str], dict[str, str]]:
         found, differences = interpreter.ask(python, "-c", _LOOK)
         environment.update(differences)
     return {canonicalize_name(name): version for name, version in found.items()}, environment
+
+
+def warnings(folder: str | Path) -> list[str]:
+    """Return what a person who deploys a folder is told of its ``requirements.txt``: a sentence, or nothing."""
+    missing = unmet(Path(folder).absolute(), sys.executable)
+    return [f"requirements.txt is not met by {sys.executable}: {', '.join(missing)}"] if missing else []

@@ -118,17 +118,17 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             if not callable(variables.get(function)):
                 raise LineError(f"{shorten(function)} is no function or class of this notebook", read.verb)
             results = self.api().deploy(variables[function], name=str(word), **options)
-            return Deployed(results, _requirement_warnings(Path()))
+            return Deployed(results, deployment.requirement_warnings(Path()))
         path = Path(word).expanduser() if isinstance(word, str) else None
         if path is not None and not path.exists():
             raise LineError(f"there is no file {shorten(word)}", read.verb)
         results = self.api().deploy(path or word, **options)
         folder = path or Path()
-        return Deployed(results, _requirement_warnings(folder.parent if folder.is_file() else folder))
+        return Deployed(results, deployment.requirement_warnings(folder.parent if folder.is_file() else folder))
 
     def _deploy_cell(self, name: str, cell: str, options: dict[str, Any]) -> Deployed:
         results = self.api().deploy(deployment.Source(cell), name=name, **options)
-        return Deployed(results, [*_name_warnings(cell), *_requirement_warnings(Path())])
+        return Deployed(results, [*_name_warnings(cell), *deployment.requirement_warnings(Path())])
 
     def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
         name = str(_single(read, "API", "; configuration is written key=value, without spaces"))
@@ -304,11 +304,6 @@ def _name_warnings(cell: str) -> list[str]:
         f"{', '.join(names)} {are} neither defined nor imported in this cell; a task runs in a process of "
         "its own, where the variables of the notebook don't exist"
     ]
-
-
-def _requirement_warnings(folder: Path) -> list[str]:
-    unmet = deployment.unmet_requirements(folder.absolute(), sys.executable)
-    return [f"requirements.txt is not met by {sys.executable}: {', '.join(unmet)}"] if unmet else []
 
 
 def _codes(text: str) -> list[str]:
