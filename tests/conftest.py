@@ -26,6 +26,9 @@ from taskapi_jupyter.service import Service
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
+# A shell that starts the tests in the background has this ignored, here and in whatever a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PATIENCE = 30.0  # seconds that anything here may take on a busy machine
 BASE_URL = "/some/base/"
 
