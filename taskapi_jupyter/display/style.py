@@ -7,7 +7,7 @@ from taskapi_jupyter.states import JobCode
 # Doubled class names outweigh the notebook's own table rules. Colours are the theme's where there is one.
 STYLE = """<style>
 .taskapi.taskapi{color:inherit;font-size:var(--jp-ui-font-size1,13px);line-height:1.45;max-width:100%;
-overflow-x:auto;padding:2px 0;text-align:left}
+overflow-x:auto;padding:2px 8px;text-align:left}
 .taskapi.taskapi table{border-collapse:collapse;border:0;margin:4px 0;font-size:inherit;table-layout:auto;
 width:auto;color:inherit;background:transparent}
 .taskapi.taskapi tr,.taskapi.taskapi tbody tr:nth-child(odd),.taskapi.taskapi tbody tr:nth-child(even)
