@@ -72,6 +72,7 @@ class Service(BaseTaskAPI):
     """
 
     provider = "local"
+    poll_ceiling = 0.05  # a look costs 50 µs here
 
     def __init__(
         self,

@@ -323,6 +323,16 @@ def test_the_environment_of_the_kernel(monkeypatch: pytest.MonkeyPatch, project:
     assert request.environ["PATH"] == os.environ["PATH"]
 
 
+def test_names_that_only_ipython_has() -> None:
+    code = (
+        "import builtins; builtins.display = builtins.get_ipython = print\n"
+        "from taskapi_jupyter.deployment import free_names\n"
+        "print(free_names('def train(config):\\n    display(get_ipython())\\n    print(1)'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "['display', 'get_ipython']\n"
+
+
 def test_free_names() -> None:
     text = """\
         import os

@@ -9,12 +9,12 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, request_for
+from conftest import PATIENCE, clean, request_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +22,16 @@ from taskapi_jupyter import harness
 from taskapi_jupyter.errors import NotFound
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.service import Service
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return one home for all of these tests, and so one supervisor."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("tasks")
+        patch.setenv("TASKAPI_HOME", str(path))
+        yield path
+        clean(path)
 
 
 @pytest.fixture

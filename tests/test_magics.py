@@ -19,12 +19,14 @@ from conftest import LiveServer, until
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from jupyter_client.manager import start_new_kernel
 from traitlets.config import Config
 
 from taskapi_jupyter.contract import API
 from taskapi_jupyter.errors import APINotDeployed, BadRequest, Forbidden, JobFailed, JobNotFound, JobNotInProgress
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.magics.verbs import ALIASES, VERBS
+from taskapi_jupyter.service import Service
 
 ECHO = """%%taskapi deploy echo
 def task(config):
@@ -628,3 +630,38 @@ def test_a_notebook(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert outputs[5][0].traceback == ["APINotDeployed: nothing is not deployed"]
     assert outputs[6][0].text.startswith("UsageError: there is no verb 'nothing'")
     assert outputs[7][0].data["text/plain"] == "'succeeded'"
+
+
+@pytest.mark.parametrize("waiting", ["%taskapi wait job", "job.wait()", "%taskapi logs job -f"])
+def test_interrupting_a_kernel_leaves_the_job_running(
+    waiting: str, home: Path, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("TASKAPI_URL", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        for cell in ("%load_ext taskapi_jupyter", WAITING, f"job = %taskapi submit waiting path={tmp_path / 'go-on'}"):
+            assert client.execute_interactive(cell, timeout=60)["content"]["status"] == "ok"
+        shown: list[Any] = []
+
+        def interrupt(message: Any) -> None:
+            first = not any(one["msg_type"] in ("display_data", "stream") for one in shown)
+            shown.append(message)
+            if first and message["msg_type"] in ("display_data", "stream"):
+                manager.interrupt_kernel()
+
+        reply = client.execute_interactive(waiting, timeout=60, output_hook=interrupt)["content"]
+        assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
+        if waiting.startswith("%"):
+            assert reply["traceback"] == ["KeyboardInterrupt: interrupted"]
+        (job,) = service.jobs()
+        assert not job.ended
+        if "wait" in waiting:
+            hints = [message["content"]["text"] for message in shown if message["msg_type"] == "stream"]
+            assert f"job {job.id} still runs" in "".join(hints)
+        (tmp_path / "go-on").touch()
+        assert job.wait(30).status == "succeeded"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

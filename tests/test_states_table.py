@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, processes, request_for, until
+from conftest import PATIENCE, clean, processes, request_for, until
 
 from taskapi_jupyter import machine
 from taskapi_jupyter.contract import DeployRequest
@@ -27,11 +27,17 @@ MIB = 1 << 20
 ON_LINUX = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
 
 
-@pytest.fixture
-def home(home: Path) -> Path:
-    """Return a home whose jobs get little time to end when stopped, with room for little output."""
-    (home / "config.yaml").write_text("stop_grace: 0.3\nlog_max_bytes: 64Ki\n")
-    return home
+CONFIG = "stop_grace: 0.3\nlog_max_bytes: 64Ki\n"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return one home for all of these tests; its jobs get little time to end when stopped, and room for little."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("states")
+        patch.setenv("TASKAPI_HOME", str(path))
+        yield path
+        clean(path)
 
 
 @pytest.fixture
@@ -63,18 +69,21 @@ def command(service: Service, name: str) -> Callable[..., Job]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(home: Path) -> Iterator[None]:
-    """See that no process of a job is left when the job has ended."""
+    """See that no process of a job is left when the job has ended; stop those that run on."""
+    (home / "config.yaml").write_text(CONFIG)
     yield
-    if (home / "taskapi.db").exists():
-        service = Service(home)
-        ended = {job.id for job in service.jobs(limit=1000) if job.ended}
-        service.close()
-        left = []
-        for one in processes(home):
-            with suppress(psutil.NoSuchProcess):  # one that runs on may end by itself
-                if one.environ().get("TASKAPI_JOB_ID") in ended:
-                    left.append(one)
-        assert left == []
+    service = Service(home)
+    ended = {job.id for job in service.jobs(limit=1000) if job.ended}
+    left = []
+    for one in processes(home):
+        with suppress(psutil.NoSuchProcess):  # one that runs on may end by itself
+            if one.environ().get("TASKAPI_JOB_ID") in ended:
+                left.append(one)
+    for job in service.jobs(status=["pending", "running"]):
+        with suppress(JobNotInProgress):
+            job.stop()
+    service.close()
+    assert left == []
 
 
 def ending(job: Job) -> tuple[str, str | None, int | None]:
@@ -251,7 +260,7 @@ def test_a_timeout_of_the_api(run: Any, service: Service) -> None:
 
 
 def test_timeout_while_it_is_pending(service: Service, name: str, home: Path) -> None:
-    (home / "config.yaml").write_text("stop_grace: 0.3\ncpus: 1\n")
+    (home / "config.yaml").write_text(CONFIG + "cpus: 1\n")
     service.deploy_request(request_for(name, f"import time\ndef task(config):\n    {WAITS.splitlines()[1]}\n"))
     first = service.submit(name)
     second = service.submit(name, timeout=1)
@@ -292,7 +301,7 @@ def test_stopped_at_once(service: Service, name: str, home: Path) -> None:
 
 
 def test_stopped_while_it_is_pending(service: Service, name: str, home: Path) -> None:
-    (home / "config.yaml").write_text("stop_grace: 0.3\ncpus: 1\n")
+    (home / "config.yaml").write_text(CONFIG + "cpus: 1\n")
     job = running(service, name)
     pending = service.submit(name)
     pending.stop()
@@ -302,7 +311,7 @@ def test_stopped_while_it_is_pending(service: Service, name: str, home: Path) ->
 
 
 def test_its_api_was_deleted(service: Service, name: str, home: Path) -> None:
-    (home / "config.yaml").write_text("stop_grace: 0.3\ncpus: 1\n")
+    (home / "config.yaml").write_text(CONFIG + "cpus: 1\n")
     job = running(service, name)
     pending = service.submit(name)
     service.delete(name)

@@ -128,7 +128,12 @@ def free_names(text: str) -> list[str]:
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []  # the deploy says what is wrong with it
-    found = [one for one in checker.Checker(tree).messages if isinstance(one, messages.UndefinedName)]
+
+    class Checker(checker.Checker):  # type: ignore[misc]
+        # What IPython adds to this process's builtins is not there in a task's.
+        builtIns = checker.Checker.builtIns - {"display", "get_ipython"}  # noqa: N815
+
+    found = [one for one in Checker(tree).messages if isinstance(one, messages.UndefinedName)]
     found.sort(key=lambda one: (one.lineno, one.col))
     return list(dict.fromkeys(str(one.message_args[0]) for one in found))
 
