@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import os
 import site
@@ -117,7 +118,6 @@ def kernel_environ(environ: Mapping[str, str] | None = None, extra: Iterable[str
 
 def free_names(text: str) -> list[str]:
     """Return the names that a source uses and neither defines nor imports, in order of their first use."""
-    import ast
     import warnings
 
     from pyflakes import checker, messages
@@ -128,14 +128,27 @@ def free_names(text: str) -> list[str]:
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []  # the deploy says what is wrong with it
+    found = [
+        (one.lineno, one.col, str(one.message_args[0]))
+        for one in checker.Checker(tree).messages
+        if isinstance(one, messages.UndefinedName)
+    ]
+    found += _only_in_ipython(tree)
+    return list(dict.fromkeys(name for _, _, name in sorted(found)))
 
-    class Checker(checker.Checker):  # type: ignore[misc]
-        # What IPython adds to this process's builtins is not there in a task's.
-        builtIns = checker.Checker.builtIns - {"display", "get_ipython"}  # noqa: N815
 
-    found = [one for one in Checker(tree).messages if isinstance(one, messages.UndefinedName)]
-    found.sort(key=lambda one: (one.lineno, one.col))
-    return list(dict.fromkeys(str(one.message_args[0]) for one in found))
+def _only_in_ipython(tree: ast.AST) -> list[tuple[int, int, str]]:
+    """Return the uses of what IPython adds to this process's builtins, which a task's process has not."""
+    nodes = list(ast.walk(tree))
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    bound |= {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    return [
+        (node.lineno, node.col_offset, node.id)
+        for node in nodes
+        if isinstance(node, ast.Name) and node.id in {"display", "get_ipython"} - bound
+    ]
 
 
 def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str]:
