@@ -169,11 +169,12 @@ def _env(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> int:
     """Become a plain Jupyter server with this extension alone."""
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--ServerApp.ip={options.ip}"]
-    command.append("--ServerApp.jpserver_extensions={'taskapi_jupyter': True, 'jupyterlab': False, 'notebook': False}")
+    command.append("--ServerApp.jpserver_extensions=taskapi_jupyter=True")
     if options.port is not None:
         command.append(f"--ServerApp.port={options.port}")
     sys.stdout.flush()
-    os.execv(command[0], command + options.more)  # noqa: S606
+    # Without this, the extensions that are enabled in this installation come along.
+    os.execve(command[0], command + options.more, {**os.environ, "JUPYTER_NO_CONFIG": "1"})  # noqa: S606
 
 
 # Words

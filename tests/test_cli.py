@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import free_port, until
 
 YAML = """
 - name: adder
@@ -156,3 +157,24 @@ def test_nothing_heavy_is_imported(home: Path) -> None:
     code = "import sys, taskapi_jupyter.cli as c; c.main(['get']); print([m for m in ('IPython', 'jupyter_server') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_serve_is_a_server_with_this_extension_alone(home: Path, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "server.log"
+    url = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "-m", "taskapi_jupyter.cli", "serve", "--port", str(port), "--", "--allow-root"]
+    with log.open("wb") as file:
+        server = subprocess.Popen(
+            command, env={**os.environ, "JUPYTER_TOKEN": "secret"}, cwd=tmp_path, stdout=file, stderr=file
+        )
+    there = {"TASKAPI_URL": url, "TASKAPI_TOKEN": "secret"}
+    try:
+        until(lambda: server.poll() is not None or run("env", **there).returncode == 0, "the server to answer")
+        assert server.poll() is None, log.read_text()
+        assert answer("env", "list", **there)["default_environment"] == "local"
+        loaded = [line for line in log.read_text().splitlines() if "successfully loaded" in line]
+        assert len(loaded) == 1
+        assert "taskapi_jupyter" in loaded[0]
+    finally:
+        server.terminate()
+        server.wait()
