@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,7 +43,8 @@ from .errors import (
     Unavailable,
 )
 from .jobs import BaseTaskAPI, Job, JobList
-from .rows import metadata_of, rfc3339, spec_of, status_of
+from .outputs import files_in, load_pickle, path_within
+from .rows import metadata_of, spec_of, status_of
 from .states import IN_PROGRESS, JobCode
 from .store import Row, Store
 from .waking import Waker
@@ -433,18 +432,12 @@ class Service(BaseTaskAPI):
             raise NotFound(f"{row['id']} ({row['api_name']} api) has no result")
         if path.suffix == ".json":
             return json.loads(path.read_bytes())
-        folder = str(self.home / "apis" / row["api_id"])
-        sys.path.append(folder)  # classes of a cell's module are found there
         try:
-            import cloudpickle
-
-            return cloudpickle.loads(path.read_bytes())
-        except Exception as error:
+            return load_pickle(path, self.home / "apis" / row["api_id"])
+        except Exception as error:  # whatever a pickle raises
             raise TaskAPIError(
                 f"the result of {row['id']} can't be unpickled here: {type(error).__name__}: {error}"
             ) from None
-        finally:
-            sys.path.remove(folder)
 
     def output_dir(self, job: Job | str) -> Path:
         """Return the folder that the task finds as ``TASKAPI_OUTPUT_DIR``."""
@@ -452,38 +445,11 @@ class Service(BaseTaskAPI):
 
     def files(self, job: Job | str) -> list[FileEntry]:
         """List what the task left in its output folder, links aside."""
-        root = self.output_dir(job)
-        found = []
-        for folder, _, names in os.walk(root):
-            for name in sorted(names):
-                path = Path(folder, name)
-                try:
-                    about = path.lstat()
-                except FileNotFoundError:  # the task took it away just now
-                    continue
-                if stat.S_ISREG(about.st_mode):
-                    found.append(
-                        FileEntry(
-                            path=path.relative_to(root).as_posix().encode("utf-8", "replace").decode(),
-                            size=about.st_size,
-                            modified=rfc3339(int(about.st_mtime * 1e6)),
-                        )
-                    )
-        return sorted(found, key=lambda entry: entry.path)
+        return files_in(self.output_dir(job))
 
     def file_path(self, job: Job | str, path: str) -> Path:
         """Return one of those files; a path that leads outside, by dots or by links, is not found."""
-        root = self.output_dir(job).resolve()
-        missing = NotFound(f"the job has no file {path!r}")
-        if not path or "\0" in path:
-            raise missing
-        try:
-            found = (root / path).resolve(strict=True)
-        except (OSError, RuntimeError):
-            raise missing from None
-        if not found.is_relative_to(root) or not found.is_file():
-            raise missing
-        return found
+        return path_within(self.output_dir(job), path)
 
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Return one of those files."""

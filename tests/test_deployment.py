@@ -17,7 +17,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from taskapi_jupyter import watcher
+from taskapi_jupyter import launching
 from taskapi_jupyter.contract import DeployRequest, decode, encode
 from taskapi_jupyter.deployment import Source, free_names, kernel_environ, prepare, unmet_requirements
 from taskapi_jupyter.errors import BadRequest
@@ -67,8 +67,8 @@ def run(built: APISpec, config: dict[str, Any], home: Path) -> subprocess.Comple
         (apis / built.api_id / name).write_bytes(data)
     (folder / "job.json").write_text(json.dumps({"config": config}))
     job = {"id": "0" * 16, "api_name": built.name, "api_id": built.api_id, "gpus": None}
-    command = watcher.task_command(job, built.launch, str(apis))
-    env = watcher.task_environment(job, built.launch, str(home), False)
+    command = launching.task_command(job, built.launch, str(apis))
+    env = launching.task_environment(job, built.launch, str(home), False)
     return subprocess.run(
         command, env=env, cwd=built.launch["cwd"], capture_output=True, text=True, check=False, timeout=60
     )
