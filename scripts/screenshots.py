@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
@@ -85,8 +85,14 @@ def run_all(page: Page, url: str) -> None:
     page.wait_for_function("document.querySelector('#jupyterlab-splash') === null", timeout=60_000)
     page.keyboard.press("Control+B")  # the file browser leaves room for the notebook
     page.locator(".jp-Notebook .jp-Cell").first.click()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
+    for _ in range(5):  # a kernel that is still connecting lets a run go by
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        try:
+            page.get_by_text("created iris (TaskAPI)").first.wait_for(timeout=6_000)
+            break
+        except Error:
+            continue
     page.locator(".jp-Cell").last.locator(".taskapi table").first.wait_for(timeout=30_000)
 
 
