@@ -196,8 +196,14 @@ class FilesResponse(Body):
 
 
 class Environment(Body):
+    """A named place where APIs live; what lets us into it is no part of this."""
+
     name: str
     provider: str
+    operator_endpoint: str | UnsetType = UNSET
+    api_endpoint: str | UnsetType = UNSET
+    version: str | UnsetType = UNSET  # of a Cortex cluster
+    timeout: float | UnsetType = UNSET  # seconds for an answer to be complete
 
 
 class EnvironmentsResponse(Body):

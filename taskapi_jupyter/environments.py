@@ -9,41 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import msgspec
-import yaml
-
 from .client import Client
+from .cluster import CortexClient
 from .contract import Environment, EnvironmentsResponse, TaskAPI
+from .envfile import EnvironmentFile
 from .errors import BadRequest, NotFound, TaskAPIError
 from .service import Service
 from .service import home as default_home
 
-LOCAL = Environment(name="local", provider="local")
+
+def file(home: Path | None = None) -> EnvironmentFile:
+    """Return the file of a home's environments."""
+    return EnvironmentFile(home or default_home())
 
 
 def load(home: Path | None = None) -> EnvironmentsResponse:
     """Return the environments of ``environments.yaml`` in a home; without that file there is ``local`` alone."""
-    path = (home or default_home()) / "environments.yaml"
-    try:
-        found = msgspec.convert(yaml.safe_load(path.read_text("utf-8")) or {}, _File)
-    except FileNotFoundError:
-        found = _File()
-    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{path}: {error}") from None
-    environments = found.environments or [LOCAL]
-    for one in environments:
-        if one.provider != "local":
-            raise BadRequest(
-                f"{path}: environment {one.name!r} has provider {one.provider!r}; this version knows local only"
-            )
-    response = EnvironmentsResponse(found.default_environment, environments)
-    find(response, found.default_environment)
-    return response
-
-
-class _File(msgspec.Struct):
-    default_environment: str = "local"
-    environments: list[Environment] = []
+    return file(home).read().response()
 
 
 def find(environments: EnvironmentsResponse, name: str | None) -> Environment:
@@ -66,9 +48,15 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     if server is not None:
         url, token = server
         environment = find(Client(f"{url}taskapi/{env or 'local'}", token).environments(), env)
-        return Client(f"{url}taskapi/{environment.name}", token, environment=environment.name)
-    environment = find(load(), env)
-    return Service(environment=environment.name)
+        base = f"{url}taskapi/{environment.name}"
+        if environment.provider == "cortex":
+            return CortexClient(base, token, environment=environment)
+        return Client(base, token, environment=environment.name)
+    there = file().read()
+    entry = there.find(env)
+    if entry.provider == "cortex":
+        return CortexClient.direct(there.upstream(entry), entry.public())
+    return Service(environment=entry.name)
 
 
 def environments(environ: Mapping[str, str] = os.environ) -> EnvironmentsResponse:

@@ -114,6 +114,19 @@ class Unreachable(TaskAPIError):
     status = 502
 
 
+class UpstreamTimeout(Unreachable):
+    """An upstream was reached and did not answer in time."""
+
+    kind = "environment.timeout"
+    status = 504
+
+
+class NotKept(NotFound):
+    """What a cluster does not have to give, such as results: to be shown as such, not as a failure."""
+
+    kind = "environment.not_kept"
+
+
 class JobFailed(TaskAPIError):
     """``Job.result()`` or a waiting magic found a job that ended otherwise than ``succeeded``."""
 

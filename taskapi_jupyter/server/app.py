@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Unicode, default
 
-from taskapi_jupyter import environments, service
+from taskapi_jupyter import envfile, service
 from taskapi_jupyter.errors import TaskAPIError
 
 from .base import NAME
@@ -57,6 +57,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     def initialize_settings(self) -> None:
         """Make what handlers share: the service of this machine, and the threads for blocking work."""
         self.folder = Path(self.home).expanduser().absolute()
+        self.environment_file = envfile.EnvironmentFile(self.folder)
         self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
         self.quick = ThreadPoolExecutor(8, "taskapi")
         # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
@@ -88,12 +89,12 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     def environment(self, name: str) -> service.Service:
         """Return what answers for an environment; raise :class:`NotFound` for one that isn't served here."""
         if name != LOCAL:  # the usual one costs no look into the file
-            environments.find(self.environments(), name)
+            self.environment_file.read().find(name)
         return self.service
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments that this server knows."""
-        return environments.load(self.folder)
+        return self.environment_file.read().response()
 
     def endpoint(self, api: str) -> str | None:
         """Return the URL that an API's jobs are submitted to; it carries no token."""

@@ -1,0 +1,276 @@
+"""``environments.yaml``: the environments of a home, read again when the file changes, changed whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import UNSET, Meta
+
+from . import transport
+from .contract import Environment, EnvironmentsResponse
+from .errors import BadRequest, NotFound, Unavailable
+from .upstream import Upstream, Value
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+RESERVED = ("environments", "openapi.json")  # routes beside those of the environments
+LOCAL = "local"
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: What belongs to a connection or is set by whoever sends a request.
+_NOT_TO_SET = {
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+
+class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One environment as the file has it; only ``cortex`` has more than a name."""
+
+    name: str
+    provider: Literal["local", "cortex"]
+    operator_endpoint: str | None = None
+    api_endpoint: str | None = None  # of the load balancer, which clients of an API use
+    version: str | None = None
+    headers: dict[str, Value] = {}
+    verify: bool | str = True
+    timeout: Annotated[float, Meta(gt=0, le=86_400)] = 30.0
+
+    def check(self) -> None:
+        """Raise :class:`BadRequest` for what can't be used, naming the field and its value."""
+        try:
+            self._check()
+        except BadRequest as error:
+            raise BadRequest(f"environment {self.name[:64]!r}: {error}") from None
+
+    def _check(self) -> None:
+        if not NAME.fullmatch(self.name) or self.name in RESERVED:
+            raise BadRequest(
+                "its name must be letters, digits, '.', '_' and '-', up to 63, beginning with a letter or digit, and "
+                f"none of {', '.join(RESERVED)}"
+            )
+        if self.provider == "local":
+            return
+        if self.name == LOCAL:
+            raise BadRequest(f"{LOCAL!r} is this machine: give the cluster another name")
+        if self.operator_endpoint is None:
+            raise BadRequest("operator_endpoint is missing: the URL of the cluster's operator")
+        for what, url in (("operator_endpoint", self.operator_endpoint), ("api_endpoint", self.api_endpoint)):
+            if url is not None:
+                try:
+                    transport.checked(url)
+                except BadRequest as error:
+                    raise BadRequest(f"{what}: {error}") from None
+        if self.version is not None and not re.fullmatch(r"\d+\.\d+[\w.+-]{0,40}", self.version):
+            raise BadRequest(f"version must be one of Cortex's, such as 0.42.1, not {self.version[:40]!r}")
+        if isinstance(self.verify, str) and not Path(self.verify).expanduser().is_file():
+            raise BadRequest(f"verify: there is no file {self.verify!r} with certificates of authorities")
+        for name, value in self.headers.items():
+            if not _HEADER.fullmatch(name) or name.lower() in _NOT_TO_SET:
+                raise BadRequest(f"headers: {name[:64]!r} is no header that can be set")
+            if isinstance(value, dict) and list(value) not in (["env"], ["file"]):
+                raise BadRequest(f"headers: {name}: must be text, {{env: VARIABLE}} or {{file: PATH}}")
+
+    def public(self) -> Environment:
+        """Return what anybody may see who is let in: no header, where its value is from included."""
+        return Environment(
+            name=self.name,
+            provider=self.provider,
+            operator_endpoint=self.operator_endpoint or UNSET,
+            api_endpoint=self.api_endpoint or UNSET,
+            version=self.version or UNSET,
+            timeout=UNSET if self.provider == "local" else self.timeout,
+        )
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    default_environment: str | None = None
+    environments: list[dict[str, Any]] | None = None
+
+
+class Environments:
+    """All environments of a home, by name; ``local`` is always among them."""
+
+    def __init__(self, entries: list[Entry], default: str) -> None:
+        self.entries = {entry.name: entry for entry in entries}
+        self.default = default
+        self._upstreams: dict[str, Upstream] = {}
+
+    def find(self, name: str | None) -> Entry:
+        """Return one by name, the default one for None; raise :class:`NotFound` naming those there are."""
+        name = name or self.default
+        if name not in self.entries:
+            raise NotFound(f"there is no environment {name[:64]!r}; there are: {', '.join(self.entries)}")
+        return self.entries[name]
+
+    def upstream(self, entry: Entry) -> Upstream:
+        """Return the cluster of an entry; the same object as long as the file is the same."""
+        if entry.name not in self._upstreams:
+            assert entry.operator_endpoint is not None
+            verify = entry.verify
+            self._upstreams[entry.name] = Upstream(
+                entry.name,
+                entry.operator_endpoint,
+                version=entry.version,
+                headers=entry.headers,
+                verify=str(Path(verify).expanduser()) if isinstance(verify, str) else verify,
+                timeout=entry.timeout,
+            )
+        return self._upstreams[entry.name]
+
+    def response(self) -> EnvironmentsResponse:
+        """Return what the wire has of them."""
+        return EnvironmentsResponse(self.default, [entry.public() for entry in self.entries.values()])
+
+
+class EnvironmentFile:
+    """The file of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "environments.yaml"
+        self._seen: tuple[int, ...] | None = None
+        self._read: Environments | None = None
+
+    def read(self) -> Environments:
+        """Return the environments; :class:`BadRequest` says what is wrong with the file, and where."""
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            seen: tuple[int, ...] = ()
+        except OSError as error:
+            raise Unavailable(f"{self.path} can't be read: {error.strerror}") from None
+        else:
+            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._read is None or seen != self._seen:
+            self._read, self._seen = self._parse(), seen
+        return self._read
+
+    def configure(self, entry: Entry) -> bool:
+        """Add an environment or put it in the place of the one of its name; return whether it is new."""
+        entry.check()
+
+        def change(file: dict[str, Any]) -> bool:
+            there: list[Any] = file["environments"]
+            kept = [one for one in there if one.get("name") != entry.name]
+            position = next((n for n, one in enumerate(there) if one.get("name") == entry.name), len(kept))
+            kept.insert(position, msgspec.to_builtins(entry))
+            file["environments"] = kept
+            return len(kept) > len(there)
+
+        return bool(self._change(change))
+
+    def delete(self, name: str) -> None:
+        """Take an environment away; the default falls back to ``local`` where it was that one."""
+        if name == LOCAL:
+            raise BadRequest(f"{LOCAL!r} is this machine and can't be deleted")
+
+        def change(file: dict[str, Any]) -> None:
+            Environments([Entry(**one) for one in file["environments"]], "").find(name)
+            file["environments"] = [one for one in file["environments"] if one.get("name") != name]
+            if file["default_environment"] == name:
+                file["default_environment"] = LOCAL
+
+        self._change(change)
+
+    def set_default(self, name: str) -> None:
+        """Make an environment the one that is meant where none is named."""
+
+        def change(file: dict[str, Any]) -> None:
+            Environments([Entry(**one) for one in file["environments"]], "").find(name)
+            file["default_environment"] = name
+
+        self._change(change)
+
+    def _parse(self) -> Environments:
+        try:
+            text = self.path.read_text("utf-8")
+        except FileNotFoundError:
+            text = ""
+        except UnicodeDecodeError:
+            raise BadRequest(f"{self.path} is no UTF-8 text") from None
+        except OSError as error:
+            raise Unavailable(f"{self.path} can't be read: {error.strerror}") from None
+        try:
+            file = msgspec.convert(yaml.safe_load(text) or {}, _File)
+            entries = [self._entry(one) for one in file.environments or []]
+        except yaml.YAMLError as error:
+            raise BadRequest(f"{self.path} is no YAML: {' '.join(str(error).split())}") from None
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"{self.path}: {error}") from None
+        except BadRequest as error:
+            raise BadRequest(f"{self.path}: {error}") from None
+        names = [entry.name for entry in entries]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise BadRequest(f"{self.path}: there are two environments {twice!r}")
+        if LOCAL not in names:
+            entries.insert(0, Entry(name=LOCAL, provider="local"))
+        default = file.default_environment or LOCAL
+        environments = Environments(entries, default)
+        try:
+            environments.find(default)
+        except NotFound as error:
+            raise BadRequest(f"{self.path}: default_environment: {error}") from None
+        return environments
+
+    def _entry(self, raw: dict[str, Any]) -> Entry:
+        provider = raw.get("provider")
+        if isinstance(provider, str) and provider not in ("local", "cortex"):
+            raise BadRequest(
+                f"environment {str(raw.get('name'))[:64]!r} has provider {provider[:64]!r}; this version knows local "
+                "and cortex"
+            )
+        entry = msgspec.convert(raw, Entry)
+        entry.check()
+        return entry
+
+    def _change(self, change: Callable[[dict[str, Any]], Any]) -> Any:
+        """Read the file, change what it says and write it, while nobody else does; it has to be well-formed before."""
+        with self._locked():
+            now = self._parse()
+            file = {
+                "default_environment": now.default,
+                "environments": [msgspec.to_builtins(entry) for entry in now.entries.values()],
+            }
+            answer = change(file)
+            self._write(yaml.safe_dump(file, sort_keys=False))
+            return answer
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The folder's own lock: the file is replaced, and another file would be one more thing lying about.
+            fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Unavailable(f"{self.path} can't be written: {error.strerror}") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _write(self, text: str) -> None:
+        temporary = self.path.with_name(f".environments.{os.getpid()}.tmp")
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise Unavailable(f"{self.path} can't be written: {error.strerror}") from None
