@@ -18,7 +18,7 @@ from . import display, logs
 from .contract import API, DeployResult, FileEntry, JobStatus, Progress, TaskAPI
 from .display.bar import Bar
 from .display.words import created, why
-from .errors import BadRequest, JobFailed, JobNotFound, NotFound, TaskAPIError, Unreachable
+from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, TaskAPIError, Unreachable
 from .states import TERMINAL, JobCode
 
 if TYPE_CHECKING:
@@ -162,12 +162,17 @@ class Job:
             bar.show(self.record, last=True)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait, then return what the task returned; raise :class:`JobFailed` unless it succeeded."""
+        """Wait, then return what the task returned; raise :class:`JobFailed` unless it succeeded.
+
+        None where the environment keeps no results, which it then says on standard error.
+        """
         self.wait(timeout).check()
         try:
             return self.api.result(self)
         except JobNotFound:
             raise
+        except NotKept as note:
+            return _said(note, None)
         except NotFound:
             return None  # the task had nothing to return, as a command
 
@@ -186,7 +191,18 @@ class Job:
     def logs(self, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
     def logs(self, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
         """Return the log, or its last ``tail`` lines; or an iterator of lines until the job has ended."""
-        return self.api.logs(self, tail, follow=True) if follow else self.api.logs(self, tail)
+        if follow:
+            return self._followed(tail)
+        try:
+            return self.api.logs(self, tail)
+        except NotKept as note:
+            return _said(note, "")
+
+    def _followed(self, tail: int | None) -> Iterator[str]:
+        try:
+            yield from self.api.logs(self, tail, follow=True)
+        except NotKept as note:
+            _said(note, None)
 
     def stop(self) -> str:
         """Stop the job; nothing of it is left when this returns."""
@@ -205,7 +221,10 @@ class Job:
 
     def files(self) -> list[FileEntry]:
         """List what the task left in its output folder."""
-        return self.api.files(self)
+        try:
+            return self.api.files(self)
+        except NotKept as note:
+            return _said(note, [])
 
     def read_file(self, path: str) -> bytes:
         """Return one of those files."""
@@ -336,6 +355,12 @@ class _Clock:
                 f"job {job.id} of {job.api_name} is still {job.record.code.label} after {self.timeout:g} s"
             )
         return min(pause, self.timeout - waited)
+
+
+def _said(note: NotKept, instead: T) -> T:
+    """Say that something is not had here, which is no failure, and return what stands in for it."""
+    print(f"taskapi: {note}", file=sys.stderr)  # noqa: T201
+    return instead
 
 
 def _known(value: T | UnsetType) -> T | None:

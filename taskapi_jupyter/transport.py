@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
 import requests
@@ -30,7 +30,11 @@ from .errors import (
     TooLarge,
     Unavailable,
     Unreachable,
+    UpstreamTimeout,
 )
+
+if TYPE_CHECKING:
+    from websocket import WebSocket
 
 JSON = "application/json"
 STOP_TIMEOUT = 90.0  # seconds; a stop is answered once the job is gone, its grace period included
@@ -60,6 +64,7 @@ BY_STATUS: dict[int, type[TaskAPIError]] = {
         TooLarge,
         Unavailable,
         Unreachable,
+        UpstreamTimeout,
     )
 }
 
@@ -68,7 +73,8 @@ class Transport:
     """Sends requests below a base URL and raises the errors that answers stand for.
 
     ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
-    sent once more when the connection broke.
+    sent once more when the connection broke. ``sign`` returns what else is sent with a request for a path, which
+    begins with a slash; ``cluster`` is the environment's name where a Cortex operator is spoken to.
     """
 
     def __init__(
@@ -79,9 +85,13 @@ class Transport:
         *,
         verify: bool | str = True,
         timeout: float = 30.0,
+        sign: Callable[[str], Mapping[str, str]] | None = None,
+        cluster: str | None = None,
     ) -> None:
         self.base_url = checked(base_url)
         self.timeout = timeout
+        self._sign = sign or (lambda path: {})
+        self._cluster = cluster
         self._session = requests.Session()
         # The environment is read here, not by requests: a netrc entry for the host would replace the token.
         self._session.trust_env = False
@@ -105,13 +115,15 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         *,
         body: bytes | None = None,
+        content_type: str = JSON,
         accept: str = JSON,
         patient: bool = False,
     ) -> requests.Response:
         """Send a request and return the answer; raise the error that it stands for."""
-        if body is not None and len(body) > MAX_BODY:
+        if body is not None and len(body) > MAX_BODY and content_type == JSON:
             raise TooLarge(f"the body is larger than {MAX_BODY} bytes (10 MiB)")
-        headers = {"Accept": accept, **({"Content-Type": JSON} if body is not None else {})}
+        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
+        headers |= self._sign(f"/{path}")
         timeout = max(self.timeout, STOP_TIMEOUT) if patient else self.timeout
         for tries_left in (1, 0) if method == "GET" else (0,):
             try:
@@ -140,29 +152,79 @@ class Transport:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self.foreign(answer) from None
 
+    def websocket(self, path: str, query: Mapping[str, str]) -> WebSocket:
+        """Open a websocket; raise the error that a refusal stands for, or :class:`Unreachable`."""
+        import websocket
+
+        verify = self._session.verify
+        ssl: dict[str, Any] = {"ca_certs": verify} if isinstance(verify, str) else {}
+        if not verify:
+            ssl = {"cert_reqs": 0, "check_hostname": False}
+        headers = {
+            name: str(self._session.headers[name]) for name in ("Authorization",) if name in self._session.headers
+        }
+        headers |= self._sign(f"/{path}")
+        try:
+            return websocket.create_connection(
+                f"ws{self.base_url.removeprefix('http')}/{path}?{urlencode(query)}",
+                timeout=min(self.timeout, CONNECT_TIMEOUT),
+                header=[f"{name}: {value}" for name, value in headers.items()],
+                suppress_origin=True,  # it is for browsers, whom a server refuses from foreign pages
+                redirect_limit=0,  # what lets us in belongs to this address
+                sslopt=ssl,
+                http_no_proxy=["*"] if is_loopback(self.base_url) else None,
+                skip_utf8_validation=True,
+            )
+        except websocket.WebSocketBadStatusException as refusal:
+            headers = {name.lower(): value for name, value in (refusal.resp_headers or {}).items()}
+            kind = headers.get("content-type", "")
+            raise self.error(refusal.status_code, refusal.resp_body or b"", kind) from None
+        except websocket.WebSocketTimeoutException:
+            raise self._unreachable(f"did not answer within {min(self.timeout, CONNECT_TIMEOUT):g} s") from None
+        except (OSError, websocket.WebSocketException) as error:
+            raise self._unreachable(f"can't be reached ({cause(error)})") from None
+
     def _error(self, answer: requests.Response) -> TaskAPIError:
+        return self.error(answer.status_code, answer.content, answer.headers.get("Content-Type", ""))
+
+    def error(self, status_code: int, content: bytes, content_type: str) -> TaskAPIError:
         """Return the error that an answer stands for."""
         try:
-            body = msgspec.json.decode(answer.content, type=ErrorBody)
+            body = msgspec.json.decode(content, type=ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            if answer.status_code in (401, 403):
-                return Forbidden(f"{self.base_url} does not let this client in (HTTP {answer.status_code})")
-            return self.foreign(answer)
-        kind = BY_KIND.get(body.kind) or BY_STATUS.get(answer.status_code)
+            if status_code in (401, 403):
+                return Forbidden(f"{self._where()} does not let this client in (HTTP {status_code})")
+            return self._foreign(status_code, content_type)
+        kind = BY_KIND.get(body.kind) or BY_STATUS.get(status_code)
         # Without __init__, which would make the sentence anew from what it was made of.
         error = TaskAPIError.__new__(kind or TaskAPIError)
-        status = None if kind else answer.status_code
+        status = None if kind else status_code
         TaskAPIError.__init__(error, body.message, kind=body.kind, status=status)
         return error
 
+    def _where(self) -> str:
+        return f"environment {self._cluster} ({self.base_url})" if self._cluster else self.base_url
+
     def _unreachable(self, what: str) -> Unreachable:
-        return Unreachable(f"{self.base_url} {what}: see whether the Jupyter server there is running")
+        if self._cluster:
+            hint = "see whether the cluster's operator is up and operator_endpoint right"
+            return Unreachable(f"{self._where()} {what}: {hint}", kind="environment.unreachable")
+        return Unreachable(f"{self._where()} {what}: see whether the Jupyter server there is running")
 
     def foreign(self, answer: requests.Response) -> Unreachable:
+        """Return the error for an answer that is none of this contract."""
+        return self._foreign(answer.status_code, answer.headers.get("Content-Type", ""))
+
+    def _foreign(self, status_code: int, content_type: str) -> Unreachable:
+        kind = content_type.partition(";")[0].strip().lower() or "no content type"
+        hint = "its operator_endpoint is right"
+        if not self._cluster:
+            hint = (
+                "the server extension taskapi_jupyter is enabled there (`jupyter server extension list`) and whether "
+                "the URL is right"
+            )
         return Unreachable(
-            f"{self.base_url} did not answer as a TaskAPI (HTTP {answer.status_code}, "
-            f"{media_type(answer) or 'no content type'}): see whether the server extension taskapi_jupyter "
-            "is enabled there (`jupyter server extension list`) and whether the URL is right"
+            f"{self._where()} did not answer as a TaskAPI (HTTP {status_code}, {kind}): see whether {hint}"
         )
 
 

@@ -15,14 +15,29 @@ if TYPE_CHECKING:
     from taskapi_jupyter.contract import API, DeployResult, JobStatus, Progress
 
 
+#: States that a job reaches by running.
+STARTED = {
+    JobCode.RUNNING,
+    JobCode.SUCCEEDED,
+    JobCode.WORKER_ERROR,
+    JobCode.WORKER_OOM,
+    JobCode.COMPLETED_WITH_FAILURES,
+}
+
+
 def created(record: JobStatus) -> datetime | None:
     """Return when a job was submitted; Cortex's clusters call that ``start_time``."""
     return moment(record.created_time) or moment(record.start_time)
 
 
 def took(record: JobStatus, now: datetime | None = None) -> float | None:
-    """Return the seconds that a job ran, so far or in all; None where it did not start."""
+    """Return the seconds that a job ran, so far or in all; None where it did not start.
+
+    A cluster doesn't say when a job started: there it counts from its submission.
+    """
     start, end = moment(record.start_time), moment(record.end_time)
+    if start is None and record.code in STARTED:
+        start = created(record)
     if start is None or (end is None and record.code not in IN_PROGRESS):
         return None
     return max(((end or now or utc_now()) - start).total_seconds(), 0.0)

@@ -29,6 +29,7 @@ from taskapi_jupyter.errors import (
     JobNotFound,
     JobNotInProgress,
     NotFound,
+    NotKept,
     TaskAPIError,
     Unreachable,
 )
@@ -70,6 +71,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             verb = getattr(error, "verb", None)
             usage = f"\nusage: {verb.usage[0]}" if verb else ""
             raise UsageError(clean(error, 400) + usage) from None
+        except NotKept as note:
+            return say([clean(str(note))])  # not had here, which is no failure
         except (TaskAPIError, TimeoutError, KeyboardInterrupt) as error:
             if isinstance(error, Unreachable | Forbidden):
                 self.close()  # the server may come back elsewhere

@@ -13,6 +13,7 @@ from IPython.display import display
 from taskapi_jupyter.contract import API, DeployResult, EnvironmentsResponse, TaskAPI
 from taskapi_jupyter.display import deploy_html, deploy_text, environments_html, environments_text
 from taskapi_jupyter.display.formats import size
+from taskapi_jupyter.errors import NotKept
 from taskapi_jupyter.jobs import BaseTaskAPI, Job, JobList
 from taskapi_jupyter.states import IN_PROGRESS
 
@@ -66,7 +67,11 @@ def pieces(api: TaskAPI, job: Job, tail: int | None) -> Iterable[str]:
 
 def print_log(api: TaskAPI, job: Job) -> None:
     """Print a log, of a long one the newest part."""
-    chunk = api.log_chunk(job, -SHOWN_LOG, SHOWN_LOG)
+    try:
+        chunk = api.log_chunk(job, -SHOWN_LOG, SHOWN_LOG)
+    except NotKept:  # a cluster has no parts of logs, but what its job logged
+        sys.stdout.write(api.logs(job))
+        return
     if chunk.size == 0:
         say([f"({job.id} has written nothing)"])
     elif chunk.offset <= 0:

@@ -1,0 +1,172 @@
+"""What a Cortex cluster is sent to deploy: a configuration, and a project where tasks are files (before 0.36)."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import pathspec
+import yaml
+
+from taskapi_jupyter import spec
+from taskapi_jupyter.contract import DeployRequest
+from taskapi_jupyter.errors import BadRequest, TooLarge
+from taskapi_jupyter.spec import source
+
+MAX_PROJECT = 32 << 20  # bytes of the zip: what Cortex takes
+MAX_ARGUMENT = 120 << 10  # bytes; Linux takes 128 KiB
+#: What is no part of a project: Cortex's own list, and what only this machine knows.
+IGNORED = ("__pycache__/", "*.pyc", ".*", "!.env", "!.cortexignore", "*.ipynb", "cortex.yaml")
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_OURS = ("timeout", "python")  # keys that Cortex does not know
+_OURS_IN_DEFINITION = ("function", "python_version")
+
+
+def with_project(request: DeployRequest, folder: Path | None) -> tuple[dict[str, bytes], list[str]]:
+    """Return the parts of the form for a cluster before 0.36, and what is to be warned of.
+
+    ``folder`` is the project's, None for a cell: it takes nothing along but itself and ``requirements.txt``.
+    """
+    api, warnings = _without_ours(request)
+    definition = api.get("definition")
+    if not isinstance(definition, dict):
+        return {"config": _yaml(api)}, warnings
+    if request.pickle is not None:
+        raise BadRequest(_no_pickle(api))
+    files: dict[str, bytes] = {}
+    cwd = folder or Path(request.cwd or ".")
+    if folder is not None:
+        files |= {name: _read(folder / name) for name in project_files(folder)}
+    elif (cwd / "requirements.txt").is_file():
+        files["requirements.txt"] = _read(cwd / "requirements.txt")
+    path = definition.get("path")
+    if request.source is not None and isinstance(path, str):
+        if "function" in (request.spec.get("definition") or {}):
+            raise BadRequest(f"{api['name']}: definition.function is ours; on this cluster the task is called Task")
+        source.find_task(request.source, path)
+        files.setdefault(path, source.encode(request.source, path))
+        if "taskapi_jupyter" in request.source:
+            files.setdefault("taskapi_jupyter/__init__.py", b"")
+            files.setdefault("taskapi_jupyter/job.py", _read(_PACKAGE / "job.py"))
+    return {"config": _yaml(api), "project.zip": _zip(files)}, warnings
+
+
+def with_container(request: DeployRequest) -> tuple[dict[str, bytes], list[str]]:
+    """Return the parts of the form for a cluster of 0.36 or later, which runs containers and takes no files.
+
+    A cell's text goes along in the container's arguments, run by the image's own Python.
+    """
+    api, warnings = _without_ours(request)
+    definition = api.pop("definition", None)
+    if not isinstance(definition, dict):
+        return {"config": _yaml(api)}, warnings
+    if request.pickle is not None or request.source is None:
+        raise BadRequest(_no_pickle(api))
+    image = definition.get("image")
+    if image is None:
+        image = "python:{}.{}-slim".format(*sys.version_info)
+        warnings.append(f"definition.image names no image: the task runs in {image}, with the packages that it has")
+    given = {
+        "source": request.source,
+        "name": os.path.basename(str(definition.get("path") or "task.py")),
+        "attr": source.find_task(
+            request.source, str(definition.get("path")), (request.spec.get("definition") or {}).get("function")
+        ),
+        "config": definition.get("config") or {},
+        "job": _read(_PACKAGE / "job.py").decode(),
+    }
+    argument = base64.b64encode(zlib.compress(json.dumps(given).encode(), 9)).decode()
+    if len(argument) > MAX_ARGUMENT:
+        raise TooLarge(f"{api['name']}: its source is too long to travel in a container's arguments: build an image")
+    container: dict[str, Any] = {
+        "name": "task",
+        "image": image,
+        "command": ["python", "-u", "-c", _read(_PACKAGE / "container.py").decode()],
+        "args": [argument],
+    }
+    if definition.get("env"):
+        container["env"] = {name: str(value) for name, value in definition["env"].items()}
+    if api.get("compute"):
+        container["compute"] = api.pop("compute")
+    api["pod"] = {"containers": [container]}
+    return {"config": _yaml(api)}, warnings
+
+
+def project_files(folder: Path) -> list[str]:
+    """Return the files of a project, with forward slashes, but for what ``.cortexignore`` and we leave out."""
+    lines = list(IGNORED)
+    ignore = folder / ".cortexignore"
+    if ignore.is_file():
+        lines += _read(ignore).decode("utf-8", "replace").splitlines()
+    rules = pathspec.PathSpec.from_lines("gitwildmatch", lines)
+    found = sorted(_walk(folder, rules))
+    size = sum((folder / name).stat().st_size for name in found)
+    if size > 8 * MAX_PROJECT:
+        raise TooLarge(f"{folder} holds {size >> 20} MiB: name in .cortexignore what is no part of the project")
+    return found
+
+
+def _walk(folder: Path, rules: pathspec.PathSpec[Any]) -> Iterator[str]:
+    for where, folders, files in os.walk(folder):
+        base = Path(where).relative_to(folder)
+        folders[:] = [one for one in folders if not rules.match_file((base / one).as_posix() + "/")]
+        for one in files:
+            name = (base / one).as_posix()
+            if not rules.match_file(name) and (folder / name).is_file():
+                yield name
+
+
+def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
+    """Return the API without the keys that Cortex would refuse."""
+    api = copy.deepcopy(dict(request.spec))
+    spec.check_name(api.get("name"))
+    warnings = [
+        f"{key} is no setting of a Cortex API: "
+        + ("give it to the job" if key == "timeout" else "the image's Python runs the task")
+        for key in _OURS
+        if api.pop(key, None) is not None
+    ]
+    definition = api.get("definition")
+    if isinstance(definition, dict):
+        for key in _OURS_IN_DEFINITION:
+            definition.pop(key, None)
+    return api, warnings
+
+
+def _no_pickle(api: dict[str, Any]) -> str:
+    return f"{api['name']}: a callable can't be sent to a Cortex cluster: deploy the cell that defines it, or a file"
+
+
+def _yaml(api: dict[str, Any]) -> bytes:
+    return yaml.safe_dump([api], sort_keys=False, allow_unicode=True).encode()
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    target = BytesIO()
+    with ZipFile(target, "w", ZIP_DEFLATED) as archive:
+        for name, data in sorted(files.items()):
+            archive.writestr(ZipInfo(name), data, ZIP_DEFLATED)  # no times: the same project is the same API
+    data = target.getvalue()
+    if len(data) > MAX_PROJECT:
+        raise TooLarge(
+            f"the project is {len(data) >> 20} MiB as a zip, and {MAX_PROJECT >> 20} MiB are taken: name in "
+            ".cortexignore what is no part of it"
+        )
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"{path} can't be read: {error.strerror}") from None
