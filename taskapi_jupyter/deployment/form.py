@@ -53,7 +53,7 @@ def with_project(request: DeployRequest, folder: Path | None) -> tuple[dict[str,
     if request.source is not None and isinstance(path, str):
         if "function" in (request.spec.get("definition") or {}):
             raise BadRequest(f"{api['name']}: definition.function is ours; on this cluster the task is called Task")
-        source.find_task(request.source, path)
+        _find_task(api, request, path)
         files.setdefault(path, source.encode(request.source, path))
         if "taskapi_jupyter" in request.source:
             files.setdefault("taskapi_jupyter/__init__.py", b"")
@@ -79,9 +79,7 @@ def with_container(request: DeployRequest) -> tuple[dict[str, bytes], list[str]]
     given = {
         "source": request.source,
         "name": os.path.basename(str(definition.get("path") or "task.py")),
-        "attr": source.find_task(
-            request.source, str(definition.get("path")), (request.spec.get("definition") or {}).get("function")
-        ),
+        "attr": _find_task(api, request, str(definition.get("path") or "task.py")),
         "config": definition.get("config") or {},
         "job": _read(_PACKAGE / "job.py").decode(),
     }
@@ -108,7 +106,7 @@ def project_files(folder: Path) -> list[str]:
     ignore = folder / ".cortexignore"
     if ignore.is_file():
         lines += _read(ignore).decode("utf-8", "replace").splitlines()
-    rules = pathspec.PathSpec.from_lines("gitwildmatch", lines)
+    rules = pathspec.GitIgnoreSpec.from_lines(lines)
     found = sorted(_walk(folder, rules))
     size = sum((folder / name).stat().st_size for name in found)
     if size > 8 * MAX_PROJECT:
@@ -116,7 +114,7 @@ def project_files(folder: Path) -> list[str]:
     return found
 
 
-def _walk(folder: Path, rules: pathspec.PathSpec[Any]) -> Iterator[str]:
+def _walk(folder: Path, rules: pathspec.GitIgnoreSpec) -> Iterator[str]:
     for where, folders, files in os.walk(folder):
         base = Path(where).relative_to(folder)
         folders[:] = [one for one in folders if not rules.match_file((base / one).as_posix() + "/")]
@@ -141,6 +139,14 @@ def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
         for key in _OURS_IN_DEFINITION:
             definition.pop(key, None)
     return api, warnings
+
+
+def _find_task(api: dict[str, Any], request: DeployRequest, path: str) -> str:
+    function = (request.spec.get("definition") or {}).get("function")
+    try:
+        return source.find_task(request.source or "", path, function)
+    except source.SourceError as error:
+        raise BadRequest(f"{api['name']}: {error}") from None
 
 
 def _no_pickle(api: dict[str, Any]) -> str:

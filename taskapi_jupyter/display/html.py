@@ -14,6 +14,7 @@ from .style import COLOURS, GREEN, GREY, HOLLOW, RED, STYLE
 from .words import (
     api_facts,
     busy,
+    cluster,
     created,
     fraction,
     job_facts,
@@ -83,8 +84,9 @@ def environments_html(environments: Iterable[Environment], default: str) -> str:
     rows = []
     for env in environments:
         mark = '<span class="ta-dim">default</span>' if env.name == default else ""
-        rows.append((escape(clean(env.name, 80)), escape(clean(env.provider, 80)), mark))
-    return _page(_table(("Environment", "Provider", ""), rows) if rows else _dim("No environments."))
+        texts = (env.name, env.provider, *cluster(env))
+        rows.append((*(escape(clean(text, 120)) for text in texts), mark))
+    return _page(_table(("Environment", "Provider", "Version", "Endpoint", ""), rows) if rows else _dim("No environments."))
 
 
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:

@@ -12,6 +12,7 @@ from .formats import age, clean, cut, duration, local, short_json, table, termin
 from .words import (
     api_facts,
     busy,
+    cluster,
     created,
     fraction,
     job_facts,
@@ -99,8 +100,11 @@ def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -
 
 def environments_text(environments: Iterable[Environment], default: str) -> str:
     """Return a table of environments; ``*`` marks the default one."""
-    rows = [("*" if e.name == default else "", clean(e.name), clean(e.provider)) for e in environments]
-    return table(("", "environment", "provider"), rows) if rows else "no environments"
+    rows = [
+        ("*" if e.name == default else "", clean(e.name), clean(e.provider), *(clean(part) for part in cluster(e)))
+        for e in environments
+    ]
+    return table(("", "environment", "provider", "version", "endpoint"), rows) if rows else "no environments"
 
 
 def progress_text(record: JobStatus, now: datetime | None = None, width: int | None = None) -> str:

@@ -12,7 +12,7 @@ from taskapi_jupyter.states import IN_PROGRESS, JobCode
 from .formats import clean, duration, moment, number, short_json, utc_now
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.contract import API, DeployResult, JobStatus, Progress
+    from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus, Progress
 
 
 #: States that a job reaches by running.
@@ -134,6 +134,11 @@ def api_facts(api: API) -> list[tuple[str, str]]:
         ("timeout", duration(timeout) if isinstance(timeout, int | float) else ""),
         ("version", clean(api.api_id)),
     ]
+
+
+def cluster(environment: Environment) -> tuple[str, str]:
+    """Return a cluster's version and endpoint; nothing for this machine."""
+    return environment.version or "", environment.operator_endpoint or ""
 
 
 def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
