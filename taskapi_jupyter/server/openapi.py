@@ -68,8 +68,9 @@ class Operation:
     status: int = 200
 
 
-#: What every route may answer: who is not let in, a bad path, a home that can't be used.
-CONTRACT = (400, 403, 404)
+#: What every route may answer: who is not let in, a bad path, a home that can't be used; of a cluster, that it can't be
+#: reached or is slow.
+CONTRACT = (400, 403, 404, 502, 504)
 OWN = (400, 403, 404, 503)
 FORM = {
     "type": "object",
