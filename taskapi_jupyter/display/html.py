@@ -86,7 +86,9 @@ def environments_html(environments: Iterable[Environment], default: str) -> str:
         mark = '<span class="ta-dim">default</span>' if env.name == default else ""
         texts = (env.name, env.provider, *cluster(env))
         rows.append((*(escape(clean(text, 120)) for text in texts), mark))
-    return _page(_table(("Environment", "Provider", "Version", "Endpoint", ""), rows) if rows else _dim("No environments."))
+    return _page(
+        _table(("Environment", "Provider", "Version", "Endpoint", ""), rows) if rows else _dim("No environments.")
+    )
 
 
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,8 +20,10 @@ from taskapi_jupyter import envfile, service
 from taskapi_jupyter.errors import TaskAPIError
 
 from .base import NAME
+from .clusters import Clusters
 from .handlers import handlers
 from .openapi import document
+from .proxy import ClusterRouter
 
 if TYPE_CHECKING:
     from taskapi_jupyter.contract import EnvironmentsResponse
@@ -58,6 +61,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         """Make what handlers share: the service of this machine, and the threads for blocking work."""
         self.folder = Path(self.home).expanduser().absolute()
         self.environment_file = envfile.EnvironmentFile(self.folder)
+        self.clusters = Clusters(self.environment_file)
         self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
         self.quick = ThreadPoolExecutor(8, "taskapi")
         # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
@@ -69,7 +73,9 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self._watch: asyncio.Task[None] | None = None
 
     def initialize_handlers(self) -> None:
-        """Add the routes."""
+        """Add the routes; those of clusters come first, and leave what is not theirs to the handlers."""
+        pattern = re.escape(f"{self.serverapp.base_url}taskapi/") + ".*"
+        self.serverapp.web_app.add_handlers(".*$", [(pattern, ClusterRouter(self))])
         self.handlers.extend(handlers())
 
     async def _start_jupyter_server_extension(self, serverapp: object) -> None:
@@ -84,6 +90,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.slow.shutdown(wait=False, cancel_futures=True)  # a stop goes on in the supervisor
         for pool in (self.quick, self.follow):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self.clusters.close()
         self.service.close()
 
     def environment(self, name: str) -> service.Service:

@@ -47,27 +47,36 @@ class Lines:
         return text[:cut]
 
 
-class LogStream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
-    """``streamlogs/{api}?jobID=``."""
+class Stream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
+    """Base of the websockets: who is let in, and from which pages."""
 
     auth_resource = RESOURCE
     contract = True
-    _follower: asyncio.Task[None] | None = None
 
     @property
     def extension(self) -> TaskAPIApp:
         """Return the extension that this handler belongs to."""
         return cast("TaskAPIApp", self.settings[NAME])
 
-    @ws_authenticated  # type: ignore[untyped-decorator]
-    async def get(self, env: str, api: str) -> None:
-        """Refuse what can't be followed, else shake hands."""
+    async def admit(self) -> None:
+        """Refuse who may not follow."""
         if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "execute", RESOURCE)):
             raise web.HTTPError(403, f"User is not authorized to execute on resource: {RESOURCE}.")
         if not JupyterHandler.check_origin(self):
             raise web.HTTPError(403, "Cross origin websockets not allowed")
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise BadRequest("this is a websocket: the request must ask to upgrade to it")
+
+
+class LogStream(Stream):
+    """``streamlogs/{api}?jobID=``."""
+
+    _follower: asyncio.Task[None] | None = None
+
+    @ws_authenticated  # type: ignore[untyped-decorator]
+    async def get(self, env: str, api: str) -> None:
+        """Refuse what can't be followed, else shake hands."""
+        await self.admit()
         environment = self.extension.environment(env)
         job_id = self.get_query_argument("jobID", "")
         if not job_id:

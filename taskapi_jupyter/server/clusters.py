@@ -1,0 +1,113 @@
+"""The clusters that this server speaks to: each with a client and threads of its own, so that none delays another."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.netutil import Resolver
+from tornado.simple_httpclient import SimpleAsyncHTTPClient, _HTTPConnection
+
+from taskapi_jupyter.envfile import EnvironmentFile
+from taskapi_jupyter.upstream import Upstream
+
+T = TypeVar("T")
+
+AT_ONCE = 512  # requests to one cluster
+BUFFER = 1 << 20  # bytes of one answer that are held in memory
+NO_LIMIT = 1 << 62  # an answer is passed on as it comes, however long it is
+
+
+class Cluster:
+    """One cluster's operator."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self._pool = ThreadPoolExecutor(2, f"taskapi-{upstream.name}")  # for names, files and signatures
+        self.resolver = _Resolver()
+        self.resolver.pool = self._pool
+        self.client = _Client(
+            force_instance=True,
+            max_clients=AT_ONCE,
+            resolver=self.resolver,
+            max_buffer_size=BUFFER,
+            max_body_size=NO_LIMIT,
+        )
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run something that blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def close(self) -> None:
+        """Let the threads go; requests in progress end by themselves."""
+        self._pool.shutdown(wait=False)
+
+
+class Clusters:
+    """All clusters of a home, as its file has them now."""
+
+    def __init__(self, file: EnvironmentFile) -> None:
+        self._file = file
+        self._known: dict[str, Cluster] = {}
+
+    def find(self, name: str) -> Cluster | None:
+        """Return a cluster by its environment's name; None where that is no cluster."""
+        there = self._file.read()
+        entry = there.entries.get(name)
+        upstream = there.upstream(entry) if entry is not None and entry.provider == "cortex" else None
+        known = self._known.get(name)
+        if known is not None and known.upstream is not upstream:
+            self._known.pop(name).close()
+            known = None
+        if known is None and upstream is not None:
+            known = self._known[name] = Cluster(upstream)
+        return known
+
+    def close(self) -> None:
+        """Let all go."""
+        while self._known:
+            self._known.popitem()[1].close()
+
+
+class _Resolver(Resolver):
+    """Looks names up in the cluster's own threads: tornado's would share the loop's with everybody."""
+
+    pool: ThreadPoolExecutor
+
+    async def resolve(self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[Any]:
+        def look() -> list[Any]:
+            return [(one[0], one[4]) for one in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)]
+
+        return await asyncio.get_running_loop().run_in_executor(self.pool, look)
+
+
+class _Connection(_HTTPConnection):
+    """Hands an answer on as it comes, and reads on only when it was taken; ``sink`` is who takes it."""
+
+    def __init__(self, client: Any, request: Any, *args: Any) -> None:
+        request.sink.upstream = self
+        super().__init__(client, request, *args)
+
+    def _create_connection(self, stream: IOStream) -> HTTP1Connection:
+        if self.request.sink.gone:  # type: ignore[attr-defined]
+            raise StreamClosedError()
+        return super()._create_connection(stream)
+
+    async def headers_received(self, first_line: ResponseStartLine | RequestStartLine, headers: HTTPHeaders) -> None:
+        await super().headers_received(first_line, headers)
+        await self.request.sink.head_received(first_line, headers)  # type: ignore[attr-defined]
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        result: Awaitable[None] = self.request.sink.piece_received(chunk)  # type: ignore[attr-defined]
+        return result
+
+
+class _Client(SimpleAsyncHTTPClient):
+    def _connection_class(self) -> type:
+        return _Connection

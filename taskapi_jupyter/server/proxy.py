@@ -1,0 +1,325 @@
+"""Requests for a Cortex cluster: passed on to its operator as they came, and its answers passed back.
+
+Headers go by two lists of what is let through, so that nothing of Jupyter's (cookies, tokens, what its own proxies
+add) can reach a cluster, and nothing of a cluster's can act on Jupyter's origin in a browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from http.client import responses
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, unquote_plus
+
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
+from tornado import web
+from tornado.httpclient import HTTPRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
+from tornado.iostream import StreamClosedError
+from tornado.routing import Router
+from tornado.simple_httpclient import HTTPTimeoutError
+
+from taskapi_jupyter.contract import MAX_BODY
+from taskapi_jupyter.envfile import LOCAL
+from taskapi_jupyter.errors import BadRequest, TaskAPIError, Unreachable, UpstreamTimeout
+from taskapi_jupyter.transport import cause
+from taskapi_jupyter.upstream import VERSION_HEADER
+
+from .base import RESOURCE, BodyHandler
+from .clusters import Cluster
+from .deploy import FORM, FRAME
+from .project import MAX_PROJECT
+from .relay import RelayHandler
+
+if TYPE_CHECKING:
+    from .app import TaskAPIApp
+
+UP = (
+    *("Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Content-Encoding", "Range", "User-Agent"),
+    *("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"),
+    *("X-Request-Id", "Traceparent"),
+)
+DOWN = (
+    *("Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Content-Range", "Accept-Ranges"),
+    *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
+)
+JUPYTERS = ("token", "_xsrf")  # parameters of the query that let in here
+WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
+
+
+class ClusterRouter(Router):
+    """Takes the requests for environments that are clusters, and leaves the others to the next handlers."""
+
+    SUPPORTED_METHODS = ()  # Jupyter looks through handlers for methods that ask for no user
+
+    def __init__(self, app: TaskAPIApp) -> None:
+        self.app = app
+        self.prefix = f"{app.serverapp.base_url}taskapi/"
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """Return what answers a request, None where it is not for a cluster."""
+        raw, _, path = request.path.removeprefix(self.prefix).partition("/")
+        name = unquote(raw)
+        if name == LOCAL or not path or request.method == "OPTIONS":
+            return None
+        try:
+            cluster = self.app.clusters.find(name)
+        except TaskAPIError:
+            return None  # the handlers say what is wrong with the file
+        if cluster is None:
+            return None
+        stream = request.headers.get("Upgrade", "").lower() == "websocket"
+        given = {"cluster": cluster, "path": f"/{path}"}
+        handler = RelayHandler if stream else ProxyHandler
+        return self.app.serverapp.web_app.get_handler_delegate(request, handler, target_kwargs=given)
+
+
+def checked(path: str) -> str:
+    """Return a path as it came, or refuse one that a server may take for another."""
+    plain = unquote(unquote(path))
+    if not path.isascii() or not path.isprintable() or " " in path or "\\" in plain or "#" in path:
+        raise BadRequest("the path holds characters that a URL can't have")
+    if {".", ".."} & set(plain.split("/")):
+        raise BadRequest("the path must not hold '.' or '..'")
+    return path
+
+
+def without_jupyters(query: str) -> str:
+    """Return a query as it came, but for the parameters that let in here, however their names are written."""
+    return "&".join(one for one in query.split("&") if unquote_plus(one.partition("=")[0]) not in JUPYTERS)
+
+
+@web.stream_request_body
+class ProxyHandler(BodyHandler):
+    """One request."""
+
+    def initialize(self, cluster: Cluster, path: str) -> None:  # type: ignore[override]
+        """Begin with nothing sent."""
+        super().initialize()
+        self.cluster = cluster
+        self.path = path
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)
+        self.asked: asyncio.Task[None] | None = None
+        self.may_answer = asyncio.Event()
+        self.answering = False
+        self.upstream: Any = None  # the connection
+        self.timer: asyncio.TimerHandle | None = None
+        self.turned_down: Exception | None = None  # answered once the body has been read
+        self.too_slow = False
+        self.gone = False
+
+    @property
+    def max_body(self) -> int:
+        """Return the largest body that is passed on: a deploy's form holds a project."""
+        kind: str = self.request.headers.get("Content-Type", "")
+        return MAX_BODY + MAX_PROJECT + FRAME if kind.strip().lower().startswith(FORM) else MAX_BODY
+
+    async def prepare(self) -> None:
+        """Let in who may, before anything is sent; then begin, since the body is passed on as it comes."""
+        await super().prepare()
+        self._transforms: list[Any] = []  # what the cluster compressed, or not, comes down as it is
+        if self.refused is not None:
+            return
+        try:
+            await self._authorize()
+            self.url = self._url()
+            if self._has_body and int(self.request.headers.get("Content-Length", 0)) > self.max_body:
+                raise self.too_large()
+        except (web.HTTPError, TaskAPIError) as error:
+            self.turned_down = error
+            return
+        self.asked = asyncio.create_task(self._ask())
+        self.asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever waits is told
+
+    async def _authorize(self) -> None:
+        action = HTTP_METHOD_TO_AUTH_ACTION[self.request.method]
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
+            raise web.HTTPError(403, f"User is not authorized to {action} on resource: {RESOURCE}.")
+
+    @property
+    def _has_body(self) -> bool:
+        headers = self.request.headers
+        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
+
+    def _url(self) -> str:
+        path = checked(self.path)
+        uri: str = self.request.uri or ""
+        _, question, query = uri.partition("?")
+        kept = without_jupyters(query)
+        if query and not kept:
+            question = ""
+        url = f"{self.cluster.upstream.endpoint}{path}{question}{kept}"
+        if not url.isascii() or not url.isprintable() or " " in url:
+            raise BadRequest("the query holds characters that a URL can't have")
+        return url
+
+    # Up
+
+    async def data_received(self, chunk: bytes) -> None:  # type: ignore[override]
+        """Pass a piece of the body on, at the cluster's pace."""
+        self._received += len(chunk)
+        if self._received > self.max_body and self.turned_down is None:
+            self.turned_down = self.too_large()
+            self._abandon()
+        if self.asked is not None and self.turned_down is None:
+            await self._put(chunk)
+
+    async def _put(self, piece: bytes | None) -> None:
+        """Have a piece sent, unless the request has ended meanwhile."""
+        assert self.asked is not None
+        putting = asyncio.ensure_future(self.pieces.put(piece))
+        await asyncio.wait({putting, self.asked}, return_when=asyncio.FIRST_COMPLETED)
+        putting.cancel()
+
+    async def _produce(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        while (piece := await self.pieces.get()) is not None:
+            self._arm()
+            await write(piece)
+            self._disarm()
+        self._arm()
+
+    async def _up_headers(self) -> HTTPHeaders:
+        ours = await self.cluster.run(self.cluster.upstream.headers, self.path)
+        headers = HTTPHeaders()
+        for name in (*UP, VERSION_HEADER):
+            for value in self.request.headers.get_list(name):
+                headers.add(name, value)
+        for name, value in ours.items():
+            headers[name] = value  # in the place of what the request had
+        if "Content-Length" in self.request.headers:
+            headers["Content-Length"] = self.request.headers["Content-Length"]
+        elif self._has_body and self.request.method not in ("POST", "PUT", "PATCH"):
+            raise BadRequest(f"the body of a {self.request.method} must have a Content-Length")
+        return headers
+
+    async def _ask(self) -> None:
+        """Ask the cluster; a read whose connection failed is asked once more."""
+        headers = await self._up_headers()
+        upstream = self.cluster.upstream
+        may_repeat = self.request.method in ("GET", "HEAD") and not self._has_body
+        while True:
+            request = HTTPRequest(
+                self.url,
+                method=self.request.method or "GET",
+                headers=headers.copy(),
+                body_producer=cast("Any", self._produce) if self._has_body else None,
+                allow_nonstandard_methods=True,
+                follow_redirects=False,
+                connect_timeout=min(upstream.timeout, 10.0),
+                request_timeout=0,
+                decompress_response=False,
+                validate_cert=bool(upstream.verify),
+                ca_certs=upstream.verify if isinstance(upstream.verify, str) else None,
+            )
+            request.sink = self  # type: ignore[attr-defined]
+            if not self._has_body:
+                self._arm()
+            try:
+                await self.cluster.client.fetch(request, raise_error=False)
+                return
+            except (OSError, StreamClosedError, HTTPTimeoutError) as error:  # HTTPStreamClosedError among the first
+                failure: Exception = error
+            except Exception as error:  # an answer that is no HTTP
+                failure = error
+            finally:
+                self._disarm()
+            if not may_repeat or self.answering or self.too_slow or isinstance(failure, HTTPTimeoutError):
+                raise self._failed(failure) from None
+            may_repeat = False
+
+    def _failed(self, failure: BaseException) -> TaskAPIError:
+        upstream = self.cluster.upstream
+        where = f"environment {upstream.name} ({upstream.endpoint})"
+        if self.too_slow:
+            return UpstreamTimeout(f"{where} did not answer within {upstream.timeout:g} s")
+        if isinstance(failure, HTTPTimeoutError):
+            seconds = min(upstream.timeout, 10.0)
+            return UpstreamTimeout(f"{where} did not take the connection within {seconds:g} s")
+        why = "its name is not known" if isinstance(failure, socket.gaierror) else cause(failure)
+        return Unreachable(f"{where} can't be reached ({why})", kind="environment.unreachable")
+
+    def _arm(self) -> None:
+        self._disarm()
+        self.timer = asyncio.get_running_loop().call_later(self.cluster.upstream.timeout, self._give_up)
+
+    def _disarm(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _give_up(self) -> None:
+        self.too_slow = True
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End the request to the cluster; one that is still connecting is not sent."""
+        self.gone = True
+        stream = getattr(self.upstream, "stream", None)
+        if stream is not None:
+            stream.close()
+        elif self.asked is not None:
+            self.asked.cancel()
+
+    def on_connection_close(self) -> None:
+        """Ask no further: nobody waits for the answer."""
+        self._abandon()
+        super().on_connection_close()
+
+    # Down
+
+    async def head_received(self, line: ResponseStartLine, headers: HTTPHeaders) -> None:
+        """Begin the answer with the cluster's status and headers, once the request has been read."""
+        await self.may_answer.wait()
+        self.answering = True
+        self.set_status(line.code, responses.get(line.code, "Unknown"))
+        self.clear_header("Content-Type")
+        for name in DOWN:
+            for value in headers.get_list(name):
+                self.add_header(name, value)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        await self.flush()
+
+    async def piece_received(self, piece: bytes) -> None:
+        """Pass a piece of the answer on, at the client's pace."""
+        if self.request.method != "HEAD":
+            self.write(piece)
+            await self.flush()
+
+    @property
+    def content_security_policy(self) -> str:
+        """Confine what a browser shows: a cluster's pages have no say on this origin."""
+        return f"{super().content_security_policy}; sandbox"
+
+    async def _answer(self) -> None:
+        if (refusal := self.refused or self.turned_down) is not None:
+            raise refusal
+        assert self.asked is not None
+        self.may_answer.set()
+        if self._has_body:
+            await self._put(None)
+        try:
+            await self.asked
+        except (TaskAPIError, StreamClosedError, asyncio.CancelledError) as error:
+            if self.answering:
+                self._break_off()
+                return
+            raise (error if isinstance(error, TaskAPIError) else self._failed(error)) from None
+        if not self.answering:
+            raise self._failed(ConnectionError("no answer"))
+        web.RequestHandler.finish(self)
+
+    def _break_off(self) -> None:
+        """End the answer so that its reader sees that it is not whole."""
+        self.detach().close()
+
+    get = head = post = put = patch = delete = _answer
+
+    def on_finish(self) -> None:
+        """Leave nothing behind."""
+        self._disarm()
+        if self.asked is not None and not self.asked.done():
+            self._abandon()
+        super().on_finish()
