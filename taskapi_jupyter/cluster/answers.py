@@ -34,11 +34,9 @@ def api(raw: dict[str, Any]) -> API:
     """Read an API: 0.42 lists metadata alone, 0.28 specifications alone."""
     jobs = [status(one) for one in raw.get("task_job_statuses") or []]
     known = {name: raw[name] for name in ("spec", "endpoint", "api_versions") if raw.get(name) is not None}
-    about = raw.get("metadata") or {
-        key: value
-        for key in ("name", "kind", "id", "last_updated")
-        if (value := (raw.get("spec") or {}).get(key)) is not None
-    }
+    told = raw.get("metadata") or raw.get("spec") or {}
+    about = {key: told[key] for key in ("name", "kind", "last_updated") if told.get(key) is not None}
+    about["id"] = told.get("id") or told.get("api_id") or ""
     found = msgspec.convert({**known, "metadata": about}, API)
     found.task_job_statuses = jobs
     return found
