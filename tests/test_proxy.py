@@ -468,26 +468,9 @@ async def test_a_name_that_is_not_known(home: Path, call: Any) -> None:
 def certificate(tmp_path: Path) -> Path:
     """Return a certificate of 127.0.0.1 that nobody signed but itself, its key in the same file."""
     path = tmp_path / "cert.pem"
-    made = subprocess.run(
-        [
-            "openssl",
-            *[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=127.0.0.1",
-            ],
-        ]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.c"],
-        capture_output=True,
-    )
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.c"]
+    made = subprocess.run([*command.split(), *files], capture_output=True)
     assert made.returncode == 0, made.stderr.decode()
     path.write_bytes(path.read_bytes() + Path(f"{path}.c").read_bytes())
     return path
