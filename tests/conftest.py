@@ -19,6 +19,9 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
 
 from taskapi_jupyter.contract import DeployRequest, TaskAPI
 from taskapi_jupyter.errors import TaskAPIError
@@ -245,6 +248,61 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     server = start_server(tmp_path_factory.mktemp("server"))
     yield server
     stop_server(server)
+
+
+# A notebook's shell
+
+
+@dataclass
+class Ran:
+    """What a cell did."""
+
+    result: Any
+    error: BaseException | None
+    out: str
+    err: str
+    displayed: str
+
+    def value(self) -> Any:
+        """Return the cell's value; raise where it failed."""
+        if self.error:
+            raise self.error
+        return self.result
+
+
+@pytest.fixture
+def shell(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """Return a shell with the magics, in a folder of its own, not below a server."""
+    for variable in ("TASKAPI_URL", "JPY_PARENT_PID", "JPY_SESSION_NAME", "JUPYTERHUB_SERVICE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.hist_file = ":memory:"
+    shell = InteractiveShell.instance(config=config)
+    shell.run_line_magic("load_ext", "taskapi_jupyter")
+    yield shell
+    shell.run_line_magic("unload_ext", "taskapi_jupyter")
+    shell.history_manager.end_session()
+    shell.history_manager.save_thread.stop() if shell.history_manager.save_thread else None
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def run(shell: InteractiveShell) -> Callable[[str], Ran]:
+    """Return what runs a cell."""
+
+    def run(cell: str) -> Ran:
+        with capture_output() as captured:
+            done = shell.run_cell(cell)
+        displayed = "\n".join(output.data["text/plain"] for output in captured.outputs)
+        error = done.error_in_exec or done.error_before_exec
+        return Ran(done.result, error, captured.stdout, captured.stderr, displayed)
+
+    return run
 
 
 # What to run

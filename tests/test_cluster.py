@@ -353,7 +353,7 @@ def test_a_cluster_that_is_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("TASKAPI_URL", raising=False)
     with Operator("0.42.1") as operator:
         configure(home, operator, version="0.42.1")
-    with pytest.raises(Unreachable, match="environment prod .*operator is up"):
+    with pytest.raises(Unreachable, match=r"environment prod .*operator is up"):
         connect("prod").get()
 
 

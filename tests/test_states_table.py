@@ -381,16 +381,48 @@ def test_its_interpreter_is_missing(service: Service, name: str, interpreter: Pa
     assert job.reason == f"could not be started: {interpreter}: No such file or directory"
 
 
-def test_its_folder_is_missing(service: Service, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_its_place", ["nothing", "file"])
+def test_its_folder_is_missing(service: Service, name: str, home: Path, tmp_path: Path, in_its_place: str) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    request = request_for(name, "import os\n\ndef task(config):\n    print('there')\n    return os.getcwd()\n")
+    request.cwd = str(folder)
+    service.deploy_request(request)
+    folder.rmdir()
+    if in_its_place == "file":
+        folder.touch()
+    job = service.submit(name)
+    files = home / "jobs" / job.id / "files"
+    assert job.result(PATIENCE) == str(files)
+    assert job.logs() == f"taskapi: the folder {folder} is gone; this task runs in {files}\nthere\n"
+
+
+def test_its_folder_is_missing_for_a_command(service: Service, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    spec = {"name": name, "kind": "TaskAPI", "pod": {"containers": [{"command": ["sh", "-c", "echo x > left.txt"]}]}}
+    service.deploy_request(DeployRequest(spec=spec, cwd=str(folder)))
+    folder.rmdir()
+    job = service.submit(name).wait(PATIENCE)
+    assert job.status == "succeeded", job.reason
+    assert [file.path for file in job.files()] == ["left.txt"]
+    assert "is gone; this task runs in" in job.logs()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")
+def test_its_folder_is_closed_to_it(service: Service, name: str, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     request = request_for(name, "def task(config):\n    return 1\n")
     request.cwd = str(folder)
     service.deploy_request(request)
-    folder.rmdir()
-    job = service.submit(name).wait(PATIENCE)
+    folder.chmod(0)
+    try:
+        job = service.submit(name).wait(PATIENCE)
+    finally:
+        folder.chmod(0o700)
     assert job.status == "unexpected_error"
-    assert job.reason == f"could not be started: {folder}: No such file or directory"
+    assert job.reason == f"could not be started: {folder}: Permission denied"
 
 
 def test_its_program_is_missing(command: Any) -> None:
