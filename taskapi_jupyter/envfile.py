@@ -145,16 +145,19 @@ class EnvironmentFile:
         self._seen: tuple[int, ...] | None = None
         self._read: Environments | None = None
 
-    def read(self) -> Environments:
-        """Return the environments; :class:`BadRequest` says what is wrong with the file, and where."""
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes when the file does."""
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            seen: tuple[int, ...] = ()
+            return ()
         except OSError as error:
             raise Unavailable(f"{self.path} can't be read: {error.strerror}") from None
-        else:
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def read(self) -> Environments:
+        """Return the environments; :class:`BadRequest` says what is wrong with the file, and where."""
+        seen = self.stamp()
         if self._read is None or seen != self._seen:
             self._read, self._seen = self._parse(), seen
         return self._read

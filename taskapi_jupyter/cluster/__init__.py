@@ -56,6 +56,7 @@ class CortexClient(Client):
     """Implements ``contract.TaskAPI`` for a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
 
     provider = "cortex"
+    poll_ceiling = 2.0  # seconds; a cluster looks at its jobs once a minute
 
     def __init__(self, base_url: str, token: str | None = None, *, environment: Environment) -> None:
         super().__init__(base_url, token, environment=environment.name, timeout=_patience(environment))

@@ -55,7 +55,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self._lock = threading.Lock()
-        self._connections: dict[tuple[str | None, ...], TaskAPI] = {}
+        self._connections: dict[tuple[object, ...], TaskAPI] = {}
         self._environment: str | None = None
 
     @no_var_expand  # type: ignore
@@ -80,7 +80,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
 
     def api(self) -> TaskAPI:
         """Return the connection to the environment that this kernel uses."""
-        key = (self._environment, *(os.environ.get(name) for name in PLACES))
+        where = tuple(os.environ.get(name) for name in PLACES)
+        key = (self._environment, where, environments.file().stamp())
         with self._lock:
             if key not in self._connections:
                 self._connections[key] = environments.connect(self._environment)
