@@ -166,13 +166,18 @@ class Job:
 
         None where the environment keeps no results, which it then says on standard error.
         """
+        try:
+            return self.kept_result(timeout)
+        except NotKept as note:
+            return _said(note, None)
+
+    def kept_result(self, timeout: float | None = None) -> Any:
+        """Do as :meth:`result`, but raise :class:`NotKept` where the environment keeps no results."""
         self.wait(timeout).check()
         try:
             return self.api.result(self)
-        except JobNotFound:
+        except (JobNotFound, NotKept):
             raise
-        except NotKept as note:
-            return _said(note, None)
         except NotFound:
             return None  # the task had nothing to return, as a command
 

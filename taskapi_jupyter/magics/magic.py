@@ -228,7 +228,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return jobs[0].check() if len(jobs) == 1 else JobList([job.check() for job in jobs])
 
     def _result(self, read: Line, variables: Variables, cell: str | None) -> Any:
-        return self._resolver(variables).one(read.words).result()
+        return self._resolver(variables).one(read.words).kept_result()
 
     def _rerun(self, read: Line, variables: Variables, cell: str | None) -> Job:
         job = self._resolver(variables).one(read.words).rerun()
