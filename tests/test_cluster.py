@@ -375,3 +375,51 @@ def test_environment_file_is_what_connect_reads(home: Path, operator: Operator, 
     assert EnvironmentFile(home).read().find("prod").operator_endpoint == operator.url
     assert (api.environment, api.provider) == ("prod", "cortex")
     assert operator.url in repr(api)
+
+
+def test_a_large_answer(api: CortexClient, operator: Operator) -> None:
+    operator.quirk("big")
+    assert [one.name for one in api.get()] == ["hello"]
+
+
+# Who we are
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process AWS credentials."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+def test_a_cluster_that_wants_proof(home: Path, aws: None) -> None:
+    with Operator("0.42.1", auth=True) as operator:
+        configure(home, operator)
+        client = connect("prod")
+        client.deploy(Source(CELL), name="hello")
+        assert [one.name for one in client.get()] == ["hello"]
+        job = client.submit("hello")
+        operator_saw = [one for one in operator.requests if one.path.startswith("/tasks/")]
+        assert job.wait(PATIENCE).status == "succeeded"
+        assert not [one for one in operator_saw if one.header("X-Cortex-Authorization")]  # not where none is asked for
+        operator.expired = True
+        with pytest.raises(TaskAPIError, match="expired"):
+            client.get()
+        operator.expired, operator.other_account = False, True
+        with pytest.raises(TaskAPIError) as raised:
+            client.get()
+        assert raised.value.kind == "endpoints.auth_other_account"
+
+
+def test_a_cluster_that_wants_proof_and_there_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    with Operator("0.42.1", auth=True) as operator:
+        configure(home, operator, version="0.42.1")
+        with pytest.raises(TaskAPIError, match="X-Cortex-Authorization"):
+            connect("prod").get()

@@ -84,11 +84,10 @@ def environments_html(environments: Iterable[Environment], default: str) -> str:
     rows = []
     for env in environments:
         mark = '<span class="ta-dim">default</span>' if env.name == default else ""
-        texts = (env.name, env.provider, *cluster(env))
-        rows.append((*(escape(clean(text, 120)) for text in texts), mark))
-    return _page(
-        _table(("Environment", "Provider", "Version", "Endpoint", ""), rows) if rows else _dim("No environments.")
-    )
+        name, *texts = (escape(clean(text, 120)) for text in (env.name, env.provider, *cluster(env)))
+        rows.append((name, mark, *texts))
+    heads = ("Environment", "", "Provider", "Version", "Endpoint")
+    return _page(_table(heads, rows) if rows else _dim("No environments."))
 
 
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:
