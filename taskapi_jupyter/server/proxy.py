@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
@@ -33,6 +33,7 @@ from .clusters import Cluster
 from .deploy import FORM, FRAME
 from .project import MAX_PROJECT
 from .relay import RelayHandler
+from .urls import upstream_url
 
 if TYPE_CHECKING:
     from .app import TaskAPIApp
@@ -46,7 +47,6 @@ DOWN = (
     *("Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Content-Range", "Accept-Ranges"),
     *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
 )
-JUPYTERS = ("token", "_xsrf")  # parameters of the query that let in here
 WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
 
 
@@ -75,21 +75,6 @@ class ClusterRouter(Router):
         given = {"cluster": cluster, "path": f"/{path}"}
         handler = RelayHandler if stream else ProxyHandler
         return self.app.serverapp.web_app.get_handler_delegate(request, handler, target_kwargs=given)
-
-
-def checked(path: str) -> str:
-    """Return a path as it came, or refuse one that a server may take for another."""
-    plain = unquote(unquote(path))
-    if not path.isascii() or not path.isprintable() or " " in path or "\\" in plain or "#" in path:
-        raise BadRequest("the path holds characters that a URL can't have")
-    if {".", ".."} & set(plain.split("/")):
-        raise BadRequest("the path must not hold '.' or '..'")
-    return path
-
-
-def without_jupyters(query: str) -> str:
-    """Return a query as it came, but for the parameters that let in here, however their names are written."""
-    return "&".join(one for one in query.split("&") if unquote_plus(one.partition("=")[0]) not in JUPYTERS)
 
 
 @web.stream_request_body
@@ -145,16 +130,8 @@ class ProxyHandler(BodyHandler):
         return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
 
     def _url(self) -> str:
-        path = checked(self.path)
-        uri: str = self.request.uri or ""
-        _, question, query = uri.partition("?")
-        kept = without_jupyters(query)
-        if query and not kept:
-            question = ""
-        url = f"{self.cluster.upstream.endpoint}{path}{question}{kept}"
-        if not url.isascii() or not url.isprintable() or " " in url:
-            raise BadRequest("the query holds characters that a URL can't have")
-        return url
+        _, question, query = (self.request.uri or "").partition("?")
+        return upstream_url(self.cluster.upstream.endpoint, self.path, query if question else None)
 
     # Up
 

@@ -15,6 +15,7 @@ from taskapi_jupyter.errors import BadRequest, TaskAPIError, Unreachable, Upstre
 from taskapi_jupyter.transport import cause
 
 from .streams import Stream
+from .urls import upstream_url
 
 if TYPE_CHECKING:
     from .clusters import Cluster
@@ -52,14 +53,11 @@ class RelayHandler(Stream):
         await super().get(*args, **kwargs)
 
     async def _connect(self) -> WebSocketClientConnection:
-        from .proxy import checked, without_jupyters
-
         upstream = self.cluster.upstream
-        path = checked(self.path)
-        query = without_jupyters(self.request.query)
+        url = upstream_url(upstream.endpoint, self.path, self.request.query or None)
         headers: dict[str, str] = await self.cluster.run(upstream.headers, self.path)
         request = HTTPRequest(
-            f"ws{upstream.endpoint.removeprefix('http')}{path}{'?' if query else ''}{query}",
+            f"ws{url.removeprefix('http')}",
             headers={"Origin": upstream.origin, **headers},
             follow_redirects=False,
             connect_timeout=min(upstream.timeout, HANDSHAKE),
