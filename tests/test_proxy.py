@@ -7,13 +7,13 @@ import contextlib
 import json
 import os
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from conftest import PATIENCE, free_port
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -480,21 +480,11 @@ async def test_a_name_that_is_not_known(home: Path, call: Any) -> None:
     assert (answer.status, "name is not known" in answer.json["message"]) == (502, True)
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Return a certificate of 127.0.0.1 that nobody signed but itself, its key in the same file."""
-    path = tmp_path / "cert.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.c"]
-    made = subprocess.run([*command.split(), *files], capture_output=True)
-    assert made.returncode == 0, made.stderr.decode()
-    path.write_bytes(path.read_bytes() + Path(f"{path}.c").read_bytes())
-    return path
-
-
-async def test_certificates_are_checked_unless_said_otherwise(home: Path, call: Any, certificate: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+async def test_certificates_are_checked_unless_said_otherwise(home: Path, call: Any, tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    certificate = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(certificate))
     upstream = await Upstream().start(ssl=context)
     url = upstream.url.replace("http:", "https:")
     configure(home, url)
