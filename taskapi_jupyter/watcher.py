@@ -195,7 +195,13 @@ class Watcher:
                 os.dup2(write_end, 1)
                 os.dup2(write_end, 2)
                 what = self.launch["cwd"]
-                os.chdir(what)
+                try:
+                    os.chdir(what)
+                except (FileNotFoundError, NotADirectoryError):  # Cortex's client deploys from a folder of moments
+                    files = environment["TASKAPI_OUTPUT_DIR"]
+                    os.chdir(files)
+                    note = f"taskapi: the folder {what} is gone; this task runs in {files}\n"
+                    os.write(1, note.encode("utf-8", "surrogateescape"))
                 what = command[0]
                 os.execvpe(what, command, environment)  # noqa: S606
             except (OSError, ValueError) as error:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_port, until
+from conftest import PATIENCE, free_port, request_for, until
+from cortex_double import Operator
 
+from taskapi_jupyter._version import __version__
+from taskapi_jupyter.display.formats import columns
+from taskapi_jupyter.service import Service
+
+PROGRAM = [sys.executable, "-m", "taskapi_jupyter.cli"]
 YAML = """
 - name: adder
   kind: TaskAPI
@@ -27,7 +40,7 @@ YAML = """
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "taskapi_jupyter.cli", *arguments],
+        [*PROGRAM, *arguments],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
@@ -98,9 +111,7 @@ def test_stop_and_wait(home: Path, project: Path) -> None:
 def test_interrupting_logs_leaves_the_job_running(home: Path, project: Path) -> None:
     assert run("deploy", str(project / "cortex.yaml")).returncode == 0
     job = answer("submit", "waits")["job_status"]["job_id"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "taskapi_jupyter.cli", "logs", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as following:
+    with subprocess.Popen([*PROGRAM, "logs", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
         assert following.stdout is not None
         assert following.stdout.readline() == b"up\n"
         following.send_signal(signal.SIGINT)
@@ -162,7 +173,7 @@ def test_nothing_heavy_is_imported(home: Path) -> None:
 def test_serve_is_a_server_with_this_extension_alone(home: Path, tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "server.log"
     url = f"http://127.0.0.1:{port}/"
-    command = [sys.executable, "-m", "taskapi_jupyter.cli", "serve", "--port", str(port), "--", "--allow-root"]
+    command = [*PROGRAM, "serve", "--port", str(port), "--", "--allow-root"]
     with log.open("wb") as file:
         server = subprocess.Popen(
             command, env={**os.environ, "JUPYTER_TOKEN": "secret"}, cwd=tmp_path, stdout=file, stderr=file
@@ -178,3 +189,174 @@ def test_serve_is_a_server_with_this_extension_alone(home: Path, tmp_path: Path)
     finally:
         server.terminate()
         server.wait()
+
+
+# Forms of answers
+
+
+def test_text_with_json_behind_it(home: Path, project: Path) -> None:
+    done = run("deploy", str(project / "cortex.yaml"), "--env", "local", "-o", "mixed", "-y", "--force")
+    assert done.returncode == 0, done.stderr
+    *words, last = done.stdout.splitlines()
+    assert "adder" in words[0]
+    empty, encoded, end = last.split("~~cortex~~")
+    assert (empty, end) == ("", "")
+    assert [one["api"]["spec"]["name"] for one in json.loads(base64.b64decode(encoded))] == ["adder", "waits"]
+
+
+def test_watching_prints_a_document_a_line(home: Path, project: Path) -> None:
+    assert run("deploy", str(project / "cortex.yaml")).returncode == 0
+    with subprocess.Popen(
+        [*PROGRAM, "get", "adder", "--watch", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout is not None
+        for _ in range(2):
+            (api,) = json.loads(watching.stdout.readline())
+            assert api["spec"]["name"] == "adder"
+        watching.send_signal(signal.SIGINT)
+        _, complaint = watching.communicate(timeout=30)
+        assert (watching.returncode, complaint.count(b"\n")) == (130, 1)
+
+
+def test_logs_and_versions_as_json(home: Path, project: Path) -> None:
+    assert run("deploy", str(project / "cortex.yaml")).returncode == 0
+    job = answer("submit", "adder", "--wait")["job_status"]["job_id"]
+    log = {"job_id": job, "log": "adding\n"}
+    assert answer("logs", "adder", job, "-y") == answer("logs", "last", "--no-follow") == log
+    assert answer("version") == {"cli_version": __version__}
+    assert run("version").stdout == f"cli version: {__version__}\n"
+    assert run("--version").stdout == f"{__version__}\n"
+
+
+def test_a_reader_that_leaves_ends_it_quietly(home: Path) -> None:
+    with subprocess.Popen([*PROGRAM, "get"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as left:
+        assert left.stdout is not None
+        assert left.stderr is not None
+        left.stdout.close()
+        assert left.stderr.read() == b""
+        assert left.wait(60) == 141
+
+
+def test_an_output_that_knows_few_characters(home: Path, project: Path) -> None:
+    assert run("deploy", str(project / "cortex.yaml")).returncode == 0
+    for arguments in (["submit", "adder", "a=1", "b=2", "c=π", "--wait"], ["get"]):
+        assert run(*arguments, PYTHONIOENCODING="ascii").returncode == 0
+    done = run("get", "adder", "-o", "json", PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)[0]["task_job_statuses"][0]["config"]["c"] == "π"
+
+
+# Terminals
+
+
+def on_terminal(width: int, *arguments: str, **environ: str) -> str:
+    """Return what a command prints on a terminal of that width."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    unset = ("COLUMNS", "NO_COLOR", "TERM")
+    variables = {name: value for name, value in os.environ.items() if name not in unset}
+    program = subprocess.Popen(
+        [*PROGRAM, *arguments], env={**variables, "TERM": "xterm", **environ}, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    data = b""
+    try:
+        while piece := os.read(ours, 65536):
+            data += piece
+    except OSError:  # as a terminal ends on Linux
+        pass
+    os.close(ours)
+    assert program.wait(60) == 0, data
+    return data.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def jobs(service: Service) -> dict[str, str]:
+    """Return the ids of jobs by how they ended; names, configurations and reasons are as bad as can be."""
+    source = "def task(config):\n    if config:\n        raise ValueError('\\x1b[31m\\u202e 東京' * 20)\n"
+    wide = request_for("api-with-a-long-name-" + "x" * 40, source)
+    service.deploy_request(wide)
+    service.deploy_request(request_for("hold", "import time\n\ndef task(config):\n    time.sleep(60)\n"))
+    good = service.submit(wide.spec["name"]).wait(PATIENCE)
+    bad = service.submit(wide.spec["name"], {"city": "東京\x1b]0;owned\x07" * 20}).wait(PATIENCE)
+    held = service.submit("hold")
+    until(lambda: held.refresh().status == "running", "it to run")
+    stopped = service.submit("hold", {"n": 1})
+    stopped.stop()
+    return {"succeeded": good.id, "worker error": bad.id, "running": held.id, "stopped": stopped.id}
+
+
+SGR = {"succeeded": "32", "worker error": "31", "running": "34", "stopped": "2"}
+
+
+def test_tables_on_a_terminal(jobs: dict[str, str]) -> None:
+    for width in (40, 80, 200):
+        shown = on_terminal(width, "get")
+        plain = re.sub(r"\x1b\[\d*m", "", shown)
+        assert not {"\x1b", "\x07", "\u202e"} & set(plain)
+        assert max(map(columns, plain.splitlines())) <= width
+        begins = set()
+        for status, job in jobs.items():
+            (line,) = [line for line in shown.splitlines() if line.startswith(job)]
+            before, coloured, after = line.partition(f"\x1b[{SGR[status]}m")
+            assert coloured
+            assert after.startswith((f"{status}\x1b[0m", f"{status[:9]}…\x1b[0m")[: 1 + (width == 40)])
+            begins.add(columns(before))
+        assert len(begins) == 1
+    for unwanted in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\x1b" not in on_terminal(80, "get", **unwanted)
+
+
+def test_one_thing_on_a_terminal(jobs: dict[str, str]) -> None:
+    assert "\x1b[31mworker error\x1b[0m" in on_terminal(80, "get", jobs["worker error"])
+    assert "\x1b[34mrunning\x1b[0m" in on_terminal(80, "get", "hold")
+    for arguments in (["get", "-o", "json"], ["get", "hold", "-o", "json"]):
+        assert json.loads(shown := on_terminal(80, *arguments))
+        assert "\x1b" not in shown
+    assert "\x1b" not in run("get").stdout
+
+
+# Clusters
+
+
+@pytest.fixture
+def cluster(home: Path, project: Path) -> Iterator[Operator]:
+    """Return a cluster that is the environment ``prod`` and has the API ``adder``."""
+    with Operator("0.42.1", manual=True) as operator:
+        done = run("env", "configure", "prod", "-o", operator.url, "--version", "0.42.1")
+        assert done.returncode == 0, done.stderr
+        (project / "cortex.yaml").write_text(YAML.partition("- name: waits")[0])
+        done = run("deploy", str(project / "cortex.yaml"), "--env", "prod")
+        assert done.returncode == 0, done.stderr
+        yield operator
+
+
+def test_a_cluster_has_the_same_verbs(cluster: Operator) -> None:
+    job = answer("submit", "adder", "a=2", "-e", "prod")["job_status"]["job_id"]
+    assert cluster.jobs[job].config == {"a": 2}
+    cluster.start(job)
+    assert answer("get", "adder", job, "--env", "prod")["job_status"]["status"] == "running"
+    assert job in run("get", "--env", "prod").stdout
+    assert "adder" in run("get", "adder", "--env", "prod").stdout
+    cluster.finish(job, "succeeded")
+    assert run("wait", "adder", job, "--env", "prod").returncode == 0
+    again = run("delete", "adder", job, "--env", "prod")
+    assert (again.returncode, "not in progress" in again.stderr) == (1, True)
+    assert run("version", "--env", "prod").stdout.splitlines()[1] == "cluster version: 0.42.1"
+    assert answer("delete", "adder", "--env", "prod")["message"] == "deleting adder"
+
+
+def test_what_a_cluster_does_not_keep_is_no_failure(cluster: Operator) -> None:
+    job = answer("submit", "adder", "--env", "prod")["job_status"]["job_id"]
+    cluster.start(job)
+    cluster.finish(job, "succeeded")
+    done = run("logs", "adder", job, "--env", "prod")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "", 1)
+    assert "while it runs" in done.stderr
+    assert answer("logs", "adder", job, "--env", "prod") is None
+
+
+def test_a_submission_is_answered_before_the_cluster_knows_it(cluster: Operator) -> None:
+    cluster.lag = 60
+    done = run("submit", "adder", "-e", "prod")
+    assert done.returncode == 0, done.stderr
+    assert "pending" in done.stdout

@@ -242,7 +242,7 @@ def test_an_api_of_either_version_is_shown() -> None:
     new = API(metadata=Metadata("train", last_updated=1_700_000_000), task_job_statuses=[record()])
     old = API(spec={"name": "train", "id": "ab", "definition": {"path": "t.py"}}, endpoint="http://x/train")
     assert "1 running" in display.apis_text([new])
-    assert repr(old).splitlines()[:2] == ["train", "  endpoint  http://x/train"]
+    assert repr(old).splitlines()[:2] == ["train", "  endpoint: http://x/train"]
     assert "t.py" in old._repr_html_()
     odd: Any = {"name": "odd", "definition": 3, "compute": [1], "timeout": "x"}
     assert "odd" in display.api_text(API(spec=odd))
@@ -352,6 +352,37 @@ def test_what_fits_is_not_cut(text: str, limit: int) -> None:
 
 def test_columns_that_nobody_filled_are_left_out() -> None:
     assert table(("a", "b", "c"), [("1", "", "3"), ("10", "", "")], 80) == "a   c\n1   3\n10"
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_table_keeps_ids_whole_and_its_width(width: int) -> None:
+    row = ("0123456789abcdef", "東京" * 20, "unexpected error", "e\u0301ก\u0e31\u1100\u1161" * 30, "x" * 300)
+    for text in (
+        table(("job", "api", "status", "note", "config"), [row], width, whole=("job",), least=2),
+        table(("job", "api", "status", "note", "config"), [row], width, whole=("job", "status")),
+    ):
+        head, line = text.splitlines()
+        assert max(columns(head), columns(line)) <= width
+        assert line.startswith("0123456789abcdef  東")
+        assert head.index("status") == columns(line[: line.index("unexpec")])
+
+
+def test_characters_that_are_drawn_onto_others_take_no_column() -> None:
+    assert columns("e\u0301") == columns("\u0e01\u0e31") == columns("❤\ufe0f") == 1
+    assert columns("\u1112\u1161\u11ab") == columns("한") == 2
+
+
+def test_colours_take_no_column() -> None:
+    jobs = [record("succeeded"), record("worker_error", reason="why"), record("pending"), record("unknown")]
+    for view in (display.jobs_text, lambda jobs, **how: display.job_text(jobs[1], **how)):
+        plain, coloured = view(jobs), view(jobs, colour=True)
+        assert "\x1b[31mworker error\x1b[0m" in coloured
+        assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+        assert "\x1b" not in plain
+    told = display.deploy_text([DeployResult(None, "", "no such thing")], ["careful"], colour=True)
+    assert told.splitlines() == ["\x1b[31merror:\x1b[0m no such thing", "  \x1b[33mwarning:\x1b[0m careful"]
+    api = API(metadata=Metadata("train"), task_job_statuses=[record("succeeded")])
+    assert "\x1b[32msucceeded\x1b[0m " in display.apis_text([api], colour=True)
 
 
 def test_only_the_standard_library_is_imported() -> None:

@@ -7,10 +7,11 @@ import math
 import re
 import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+_NARROW = 12  # columns that a table leaves to each of its columns as long as others can be left out
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$")
 
 
@@ -32,7 +33,14 @@ def columns(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(_width(c) for c in text)
+
+
+def _width(character: str) -> int:
+    # Vowels and finals of Hangul (U+1160 to U+11FF) are drawn into the syllable before them.
+    if unicodedata.category(character) in ("Mn", "Me") or "\u1160" <= character <= "\u11ff":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def cut(text: str, limit: int) -> str:
@@ -41,7 +49,7 @@ def cut(text: str, limit: int) -> str:
         return text
     room, kept = limit - 1, []
     for character in text:
-        room -= columns(character)
+        room -= _width(character)
         if room < 0:
             break
         kept.append(character)
@@ -149,24 +157,37 @@ def terminal_width() -> int:
     return max(shutil.get_terminal_size((120, 24)).columns, 40)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    *,
+    whole: Container[str] = (),
+    least: int = 1,
+    paint: Callable[[int, str, str], str] = lambda row, head, cell: cell,
+) -> str:
     """Align rows under their heads, without columns that nobody filled.
 
-    Where that is wider than ``width``, the widest columns are cut, and then the last ones left out.
+    Where that is wider than ``width``, the widest columns are cut; then the last ones are left out, and the first
+    ``least`` cut further. Columns with a head in ``whole`` stay as they are. ``paint`` is handed the number of a row,
+    a head and the cell as it is printed, and may put in what takes no columns.
     """
     width = terminal_width() if width is None else width
     kept = [i for i, head in enumerate(heads) if any(row[i] for row in rows)] or list(range(len(heads)))
-    lines = [[heads[i] for i in kept], *([row[i] for i in kept] for row in rows)]
-    widths = [max(columns(line[i]) for line in lines) for i in range(len(kept))]
-    while sum(widths) + 2 * (len(widths) - 1) > width:
-        if max(widths) > 12:
-            widths[widths.index(max(widths))] -= 1
-        elif len(widths) > 1:
-            widths.pop()
+    widths = {i: max(columns(line[i]) for line in (heads, *rows)) for i in kept}
+    yielding = [i for i in kept if heads[i] not in whole]
+    while yielding and sum(widths.values()) + 2 * (len(widths) - 1) > width:
+        widest = max(yielding, key=lambda i: widths[i])
+        if widths[widest] > _NARROW or (len(yielding) <= least and widths[widest] > 1):
+            widths[widest] -= 1
+        elif len(yielding) > least:
+            del widths[yielding.pop()]
         else:
             break
-    padded = [[_pad(cell, room) for cell, room in zip(line, widths, strict=False)] for line in lines]
-    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+    lines = ["  ".join(_pad(heads[i], room) for i, room in widths.items())]
+    for n, row in enumerate(rows):
+        lines.append("  ".join(paint(n, heads[i], _pad(row[i], room)) for i, room in widths.items()))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _pad(text: str, room: int) -> str:

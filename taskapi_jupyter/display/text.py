@@ -1,4 +1,4 @@
-"""Views for terminals: aligned, cut to the terminal's width, nothing in them that a terminal obeys."""
+"""Views for terminals: aligned, cut to the terminal's width, nothing in them that a terminal obeys but our colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from taskapi_jupyter.states import IN_PROGRESS
+from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .formats import age, clean, cut, duration, local, short_json, table, terminal_width, utc_now
 from .words import (
@@ -29,15 +29,26 @@ from .words import (
 if TYPE_CHECKING:
     from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus
 
+_GREEN, _RED, _YELLOW, _BLUE, _DIM = "32", "31", "33", "34", "2"
+_COLOURS = {
+    JobCode.PENDING: _YELLOW,
+    JobCode.ENQUEUING: _YELLOW,
+    JobCode.RUNNING: _BLUE,
+    JobCode.SUCCEEDED: _GREEN,
+    JobCode.STOPPED: _DIM,
+    JobCode.UNKNOWN: _DIM,
+}  # what is missing here went wrong
+_ID = 40  # columns; longer than any id
 
-def jobs_text(jobs: Iterable[JobStatus], more: bool = False) -> str:
+
+def jobs_text(jobs: Iterable[JobStatus], more: bool = False, *, colour: bool = False) -> str:
     """Return a table of jobs as wide as the terminal."""
-    now, rows = utc_now(), []
+    now, rows, jobs = utc_now(), [], list(jobs)
     for job in jobs:
         when = created(job)
         rows.append(
             (
-                clean(job.job_id),
+                clean(job.job_id, _ID),
                 clean(job.api_name, 40),
                 job.code.label,
                 local(when, now) if when else "",
@@ -48,15 +59,21 @@ def jobs_text(jobs: Iterable[JobStatus], more: bool = False) -> str:
         )
     if not rows:
         return "no jobs"
-    text = table(("job", "api", "status", "submitted", "took", "note", "config"), rows)
+    text = table(
+        ("job", "api", "status", "submitted", "took", "note", "config"),
+        rows,
+        whole=("job",),
+        least=2,
+        paint=lambda n, head, cell: _status(jobs[n].code, cell, colour and head == "status"),
+    )
     return text + "\n(there are older ones)" if more else text
 
 
-def job_text(record: JobStatus, endpoint: str | None = None) -> str:
+def job_text(record: JobStatus, endpoint: str | None = None, *, colour: bool = False) -> str:
     """Return one job, a line for each thing that is known."""
     now = utc_now()
     facts = [
-        ("status", record.code.label),
+        ("status", _status(record.code, record.code.label, colour)),
         ("progress", progress_words(record.progress or None, 80)),
         *((head, local(time, now)) for head, time in times(record)),
         ("took", duration(took(record, now))),
@@ -65,37 +82,45 @@ def job_text(record: JobStatus, endpoint: str | None = None) -> str:
     return _facts_text(f"job {clean(record.job_id)} of {clean(record.api_name)}", facts)
 
 
-def api_text(api: API) -> str:
+def api_text(api: API, *, colour: bool = False) -> str:
     """Return one API with its recent jobs."""
     text = _facts_text(clean(api.name), api_facts(api))
-    return f"{text}\n\n{jobs_text(api.task_job_statuses)}"
+    return f"{text}\n\n{jobs_text(api.task_job_statuses, colour=colour)}"
 
 
-def apis_text(apis: Iterable[API]) -> str:
+def apis_text(apis: Iterable[API], *, colour: bool = False) -> str:
     """Return a table of APIs."""
-    rows = []
+    rows, codes = [], []
     for api in apis:
         latest = latest_job(api)
+        codes.append(latest.code if latest else JobCode.UNKNOWN)
         rows.append(
             (
                 clean(api.name, 63),
                 busy(api),
-                f"{latest.code.label} {clean(latest.job_id)}" if latest else "",
+                f"{latest.code.label} {clean(latest.job_id, _ID)}" if latest else "",
                 age(updated(api)),
                 clean(api.endpoint or ""),
             )
         )
-    heads = ("api", "in progress", "latest job", "deployed", "endpoint")
-    return table(heads, rows) if rows else "no task APIs are deployed"
+    if not rows:
+        return "no task APIs are deployed"
+    return table(
+        ("api", "in progress", "latest job", "deployed", "endpoint"),
+        rows,
+        whole=("latest job",),
+        paint=lambda n, head, cell: _status(codes[n], cell, colour and head == "latest job"),
+    )
 
 
-def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -> str:
+def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = (), *, colour: bool = False) -> str:
     """Return what a deploy did, with warnings on lines of their own."""
+    error, warning = _painted("error:", _RED, colour), _painted("warning:", _YELLOW, colour)
     lines = []
     for result in results:
         message, its = result_lines(result)
-        lines += [f"error: {message}" if result.error else message, *(f"  warning: {text}" for text in its)]
-    return "\n".join([*lines, *(f"  warning: {clean(text)}" for text in warnings)])
+        lines += [f"{error} {message}" if result.error else message, *(f"  {warning} {text}" for text in its)]
+    return "\n".join([*lines, *(f"  {warning} {clean(text)}" for text in warnings)])
 
 
 def environments_text(environments: Iterable[Environment], default: str) -> str:
@@ -122,5 +147,15 @@ def progress_text(record: JobStatus, now: datetime | None = None, width: int | N
 
 
 def _facts_text(title: str, facts: Sequence[tuple[str, str]]) -> str:
-    width = max((len(head) for head, text in facts if text), default=0)
-    return "\n".join([title, *(f"  {head:<{width}}  {text}" for head, text in facts if text)])
+    width = max((len(head) for head, text in facts if text), default=0) + 1
+    return "\n".join([title, *(f"  {head + ':':<{width}} {text}" for head, text in facts if text)])
+
+
+def _status(code: JobCode, text: str, colour: bool) -> str:
+    """Colour the status that a text begins with."""
+    end = len(code.label) if text.startswith(code.label) else len(text.rstrip())
+    return _painted(text[:end], _COLOURS.get(code, _RED), colour) + text[end:]
+
+
+def _painted(text: str, code: str, colour: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and text else text

@@ -12,9 +12,11 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import Resolver
-from tornado.simple_httpclient import SimpleAsyncHTTPClient, _HTTPConnection
+from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient, _HTTPConnection
 
 from taskapi_jupyter.envfile import EnvironmentFile
+from taskapi_jupyter.errors import Unreachable, UpstreamTimeout
+from taskapi_jupyter.transport import CONNECT_TIMEOUT, cause
 from taskapi_jupyter.upstream import Upstream
 
 T = TypeVar("T")
@@ -44,8 +46,36 @@ class Cluster:
         """Run something that blocks."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
+    async def headers(self, path: str) -> dict[str, str]:
+        """Return what lets in there; to find it may take no longer than an answer."""
+        try:
+            return await asyncio.wait_for(self.run(self.upstream.headers, path), self.upstream.timeout)
+        except asyncio.TimeoutError:
+            raise self.too_slow() from None
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds that a connection may take."""
+        return min(self.upstream.timeout, CONNECT_TIMEOUT)
+
+    @property
+    def where(self) -> str:
+        """Return how sentences name this cluster."""
+        return f"environment {self.upstream.name} ({self.upstream.endpoint})"
+
+    def too_slow(self) -> UpstreamTimeout:
+        """Return the error for an answer that took too long."""
+        return UpstreamTimeout(f"{self.where} did not answer within {self.upstream.timeout:g} s")
+
+    def unreachable(self, failure: BaseException) -> Unreachable:
+        """Return the error that a failed request stands for."""
+        if isinstance(failure, HTTPTimeoutError):
+            return UpstreamTimeout(f"{self.where} did not take the connection within {self.patience:g} s")
+        why = "its name is not known" if isinstance(failure, socket.gaierror) else cause(failure)
+        return Unreachable(f"{self.where} can't be reached ({why})", kind="environment.unreachable")
+
     def close(self) -> None:
-        """Let the threads go; requests in progress end by themselves."""
+        """Let the threads go."""
         self._pool.shutdown(wait=False)
 
 
@@ -63,7 +93,7 @@ class Clusters:
         upstream = there.upstream(entry) if entry is not None and entry.provider == "cortex" else None
         known = self._known.get(name)
         if known is not None and known.upstream is not upstream:
-            self._known.pop(name).close()
+            del self._known[name]  # not closed: its requests go on, and its threads end with the last of them
             known = None
         if known is None and upstream is not None:
             known = self._known[name] = Cluster(upstream)
@@ -97,11 +127,22 @@ class _Connection(_HTTPConnection):
     def _create_connection(self, stream: IOStream) -> HTTP1Connection:
         if self.request.sink.gone:  # type: ignore[attr-defined]
             raise StreamClosedError()
-        return super()._create_connection(stream)
+        if self.request.untyped:  # type: ignore[attr-defined]
+            self.request.headers.pop("Content-Type", None)  # tornado gives every POST one
+        connection = super()._create_connection(stream)
+        send = connection.write_headers
+        target = "/" + self.request.url.split("/", 3)[3]  # with a lone '?', which tornado drops
+
+        def exactly(line: RequestStartLine, headers: HTTPHeaders) -> Awaitable[None]:
+            return send(line._replace(path=target), headers)
+
+        connection.write_headers = exactly  # type: ignore[assignment, method-assign]
+        return connection
 
     async def headers_received(self, first_line: ResponseStartLine | RequestStartLine, headers: HTTPHeaders) -> None:
         await super().headers_received(first_line, headers)
-        await self.request.sink.head_received(first_line, headers)  # type: ignore[attr-defined]
+        if isinstance(first_line, ResponseStartLine) and first_line.code >= 200:  # what comes before is no answer
+            await self.request.sink.head_received(first_line, headers)  # type: ignore[attr-defined]
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         result: Awaitable[None] = self.request.sink.piece_received(chunk)  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ add) can reach a cluster, and nothing of a cluster's can act on Jupyter's origin
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
@@ -17,18 +16,17 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from tornado import web
 from tornado.httpclient import HTTPRequest
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
+from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, ResponseStartLine
 from tornado.iostream import StreamClosedError
 from tornado.routing import Router
 from tornado.simple_httpclient import HTTPTimeoutError
 
 from taskapi_jupyter.contract import MAX_BODY
 from taskapi_jupyter.envfile import LOCAL
-from taskapi_jupyter.errors import BadRequest, TaskAPIError, Unreachable, UpstreamTimeout
-from taskapi_jupyter.transport import cause
+from taskapi_jupyter.errors import BadRequest, TaskAPIError
 from taskapi_jupyter.upstream import VERSION_HEADER
 
-from .base import RESOURCE, BodyHandler
+from .base import RESOURCE, BodyHandler, guarded
 from .clusters import Cluster
 from .deploy import FORM, FRAME
 from .project import MAX_PROJECT
@@ -67,14 +65,31 @@ class ClusterRouter(Router):
             return None
         try:
             cluster = self.app.clusters.find(name)
-        except TaskAPIError:
-            return None  # the handlers say what is wrong with the file
+        except TaskAPIError as error:
+            return self._delegate(request, BrokenHandler, error=error)
         if cluster is None:
             return None
         stream = request.headers.get("Upgrade", "").lower() == "websocket"
-        given = {"cluster": cluster, "path": f"/{path}"}
-        handler = RelayHandler if stream else ProxyHandler
+        return self._delegate(request, RelayHandler if stream else ProxyHandler, cluster=cluster, path=f"/{path}")
+
+    def _delegate(self, request: HTTPServerRequest, handler: type[web.RequestHandler], **given: Any) -> Any:
         return self.app.serverapp.web_app.get_handler_delegate(request, handler, target_kwargs=given)
+
+
+class BrokenHandler(BodyHandler):
+    """Whatever may be for a cluster while the file of environments can't be read."""
+
+    def initialize(self, error: TaskAPIError) -> None:  # type: ignore[override]
+        """Begin with what is wrong with the file."""
+        super().initialize()
+        self.error = error
+
+    @guarded
+    async def get(self) -> None:
+        """Say what is wrong with it."""
+        raise self.error
+
+    head = post = put = patch = delete = get
 
 
 @web.stream_request_body
@@ -111,7 +126,10 @@ class ProxyHandler(BodyHandler):
         try:
             await self._authorize()
             self.url = self._url()
-            if self._has_body and int(self.request.headers.get("Content-Length", 0)) > self.max_body:
+            length = self.request.headers.get("Content-Length", "0")
+            if not length.isdecimal():
+                raise BadRequest("Content-Length is no number")
+            if int(length) > self.max_body:
                 raise self.too_large()
         except (web.HTTPError, TaskAPIError) as error:
             self.turned_down = error
@@ -159,7 +177,7 @@ class ProxyHandler(BodyHandler):
         self._arm()
 
     async def _up_headers(self) -> HTTPHeaders:
-        ours = await self.cluster.run(self.cluster.upstream.headers, self.path)
+        ours = await self.cluster.headers(self.path)
         headers = HTTPHeaders()
         for name in (*UP, VERSION_HEADER):
             for value in self.request.headers.get_list(name):
@@ -175,48 +193,43 @@ class ProxyHandler(BodyHandler):
     async def _ask(self) -> None:
         """Ask the cluster; a read whose connection failed is asked once more."""
         headers = await self._up_headers()
+        tries_left = 1 if self.request.method in ("GET", "HEAD") and not self._has_body else 0
+        if not self._has_body:
+            self._arm()
+        try:
+            while True:
+                try:
+                    await self._fetch(headers.copy())
+                    return
+                except Exception as error:  # whatever the client makes of a connection that failed, or of no HTTP
+                    if not tries_left or self.answering or self.gone or isinstance(error, HTTPTimeoutError):
+                        raise self._failed(error) from None
+                    tries_left -= 1
+        finally:
+            self._disarm()
+
+    async def _fetch(self, headers: HTTPHeaders) -> None:
         upstream = self.cluster.upstream
-        may_repeat = self.request.method in ("GET", "HEAD") and not self._has_body
-        while True:
-            request = HTTPRequest(
-                self.url,
-                method=self.request.method or "GET",
-                headers=headers.copy(),
-                body_producer=cast("Any", self._produce) if self._has_body else None,
-                allow_nonstandard_methods=True,
-                follow_redirects=False,
-                connect_timeout=min(upstream.timeout, 10.0),
-                request_timeout=0,
-                decompress_response=False,
-                validate_cert=bool(upstream.verify),
-                ca_certs=upstream.verify if isinstance(upstream.verify, str) else None,
-            )
-            request.sink = self  # type: ignore[attr-defined]
-            if not self._has_body:
-                self._arm()
-            try:
-                await self.cluster.client.fetch(request, raise_error=False)
-                return
-            except (OSError, StreamClosedError, HTTPTimeoutError) as error:  # HTTPStreamClosedError among the first
-                failure: Exception = error
-            except Exception as error:  # an answer that is no HTTP
-                failure = error
-            finally:
-                self._disarm()
-            if not may_repeat or self.answering or self.too_slow or isinstance(failure, HTTPTimeoutError):
-                raise self._failed(failure) from None
-            may_repeat = False
+        request = HTTPRequest(
+            self.url,
+            method=self.request.method or "GET",
+            headers=headers,
+            body_producer=cast("Any", self._produce) if self._has_body else None,
+            allow_nonstandard_methods=True,
+            follow_redirects=False,
+            connect_timeout=self.cluster.patience,
+            request_timeout=0,  # ours begins when the body has been sent
+            decompress_response=False,
+            validate_cert=bool(upstream.verify),
+            ca_certs=upstream.verify if isinstance(upstream.verify, str) else None,
+        )
+        request.sink = self  # type: ignore[attr-defined]
+        request.untyped = "Content-Type" not in headers  # type: ignore[attr-defined]
+        self.upstream = None
+        await self.cluster.client.fetch(request, raise_error=False)
 
     def _failed(self, failure: BaseException) -> TaskAPIError:
-        upstream = self.cluster.upstream
-        where = f"environment {upstream.name} ({upstream.endpoint})"
-        if self.too_slow:
-            return UpstreamTimeout(f"{where} did not answer within {upstream.timeout:g} s")
-        if isinstance(failure, HTTPTimeoutError):
-            seconds = min(upstream.timeout, 10.0)
-            return UpstreamTimeout(f"{where} did not take the connection within {seconds:g} s")
-        why = "its name is not known" if isinstance(failure, socket.gaierror) else cause(failure)
-        return Unreachable(f"{where} can't be reached ({why})", kind="environment.unreachable")
+        return self.cluster.too_slow() if self.too_slow else self.cluster.unreachable(failure)
 
     def _arm(self) -> None:
         self._disarm()
@@ -249,6 +262,9 @@ class ProxyHandler(BodyHandler):
 
     async def head_received(self, line: ResponseStartLine, headers: HTTPHeaders) -> None:
         """Begin the answer with the cluster's status and headers, once the request has been read."""
+        length, *others = {one.strip() for one in headers.get("Content-Length", "0").split(",")}
+        if others or not length.isdecimal():
+            raise HTTPInputError("more than one length, or none that is a number")
         await self.may_answer.wait()
         self.answering = True
         self.set_status(line.code, responses.get(line.code, "Unknown"))
@@ -256,14 +272,22 @@ class ProxyHandler(BodyHandler):
         for name in DOWN:
             for value in headers.get_list(name):
                 self.add_header(name, value)
+        if "Content-Length" in headers:
+            self.set_header("Content-Length", length)  # once, even where it was said twice
         self.set_header("X-Content-Type-Options", "nosniff")
-        await self.flush()
+        await self._send()
 
     async def piece_received(self, piece: bytes) -> None:
         """Pass a piece of the answer on, at the client's pace."""
         if self.request.method != "HEAD":
             self.write(piece)
+            await self._send()
+
+    async def _send(self) -> None:
+        try:
             await self.flush()
+        except StreamClosedError:
+            self._abandon()
 
     @property
     def content_security_policy(self) -> str:
@@ -286,7 +310,8 @@ class ProxyHandler(BodyHandler):
             raise (error if isinstance(error, TaskAPIError) else self._failed(error)) from None
         if not self.answering:
             raise self._failed(ConnectionError("no answer"))
-        web.RequestHandler.finish(self)
+        self.update_api_activity()
+        web.RequestHandler.finish(self)  # Jupyter's would give it a content type
 
     def _break_off(self) -> None:
         """End the answer so that its reader sees that it is not whole."""

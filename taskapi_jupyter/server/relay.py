@@ -11,8 +11,7 @@ from tornado.iostream import StreamClosedError
 from tornado.simple_httpclient import HTTPTimeoutError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketError, websocket_connect
 
-from taskapi_jupyter.errors import BadRequest, TaskAPIError, Unreachable, UpstreamTimeout
-from taskapi_jupyter.transport import cause
+from taskapi_jupyter.errors import BadRequest
 
 from .streams import Stream
 from .urls import upstream_url
@@ -21,13 +20,15 @@ if TYPE_CHECKING:
     from .clusters import Cluster
 
 LARGEST = 16 << 20  # bytes of a frame
-HANDSHAKE = 10.0  # seconds
 #: Close codes that only ever describe what happened; they are never sent.
 NEVER_SENT = (None, 1004, 1005, 1006, 1015)
 
 
 class RelayHandler(Stream):
     """One websocket."""
+
+    contract = False  # what goes wrong on the way has its own status: it is not the operator's
+    max_message_size = LARGEST
 
     def initialize(self, cluster: Cluster, path: str) -> None:
         """Begin without the other side."""
@@ -44,48 +45,38 @@ class RelayHandler(Stream):
             self.upstream = await self._connect()
         except HTTPClientError as refusal:
             if refusal.response is None or refusal.code == 599:
-                raise self._unreachable(refusal) from None
+                raise self.cluster.unreachable(refusal) from None
             self.set_status(refusal.code)
             self.set_header("Content-Type", refusal.response.headers.get("Content-Type", "text/plain"))
             self.set_header("X-Content-Type-Options", "nosniff")
+            self.set_header("Cache-Control", "no-store")
             self.finish(refusal.response.body)
             return
         await super().get(*args, **kwargs)
 
+    @property
+    def content_security_policy(self) -> str:
+        """Confine what a browser shows: a cluster's pages have no say on this origin."""
+        return f"{super().content_security_policy}; sandbox"
+
     async def _connect(self) -> WebSocketClientConnection:
         upstream = self.cluster.upstream
         url = upstream_url(upstream.endpoint, self.path, self.request.query or None)
-        headers: dict[str, str] = await self.cluster.run(upstream.headers, self.path)
         request = HTTPRequest(
             f"ws{url.removeprefix('http')}",
-            headers={"Origin": upstream.origin, **headers},
+            headers={"Origin": upstream.origin, **await self.cluster.headers(self.path)},
             follow_redirects=False,
-            connect_timeout=min(upstream.timeout, HANDSHAKE),
-            request_timeout=min(upstream.timeout, HANDSHAKE),
+            connect_timeout=self.cluster.patience,
+            request_timeout=self.cluster.patience,
             validate_cert=bool(upstream.verify),
             ca_certs=upstream.verify if isinstance(upstream.verify, str) else None,
         )
         try:
             return await websocket_connect(request, max_message_size=LARGEST, resolver=self.cluster.resolver)
-        except HTTPTimeoutError:
-            seconds = min(upstream.timeout, HANDSHAKE)
-            raise UpstreamTimeout(f"{self._where()} did not answer within {seconds:g} s") from None
         except WebSocketError:
-            raise BadRequest(f"{self._where()} opens no websocket at this path") from None
-        except (OSError, StreamClosedError) as error:
-            raise self._unreachable(error) from None
-
-    def _where(self) -> str:
-        return f"environment {self.cluster.upstream.name} ({self.cluster.upstream.endpoint})"
-
-    def _unreachable(self, error: Exception) -> TaskAPIError:
-        return Unreachable(f"{self._where()} can't be reached ({cause(error)})", kind="environment.unreachable")
-
-    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Give errors of the way to the cluster their own status: they are not the operator's."""
-        error = kwargs.get("exc_info", (None, None))[1]
-        self.contract = not isinstance(error, Unreachable)
-        super().send_error(status_code, **kwargs)
+            raise BadRequest(f"{self.cluster.where} opens no websocket at this path") from None
+        except (OSError, StreamClosedError, HTTPTimeoutError) as error:
+            raise self.cluster.unreachable(error) from None
 
     def open(self, *args: Any, **kwargs: Any) -> None:
         """Begin to relay."""
