@@ -45,6 +45,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(RUN) bench/latency.py
+	@$(RUN) bench/proxy.py
 
 docs: $(VENV)/.docs
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build
