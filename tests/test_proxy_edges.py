@@ -338,7 +338,9 @@ async def test_nothing_is_sent_while_it_is_not_known_who_asks(
             return False
 
     one = await opened("POST {base}taskapi/prod/tasks/a HTTP/1.1", "Content-Length: 4", auth=False)
+    _, asking = await opened("OPTIONS {base}taskapi/prod/tasks/a HTTP/1.1", "Content-Length: 4", auth=False)
     await asyncio.sleep(0.3)
+    asking.close()
     assert cluster.asked == []
     monkeypatch.setitem(jp_serverapp.web_app.settings, "authorizer", Nobody(parent=jp_serverapp))
     two = await opened("POST {base}taskapi/prod/tasks/a HTTP/1.1", "Content-Length: 4")
