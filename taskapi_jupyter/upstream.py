@@ -27,6 +27,7 @@ SIGNATURE_HEADER = "X-Cortex-Authorization"
 OPEN = re.compile(r"/(?:tasks/|verifycortex(?:\?|$))")
 SIGNED_SINCE = (0, 30)
 VERSION_HOLDS = 300.0  # seconds that a version which was asked for is believed
+FAILURE_HOLDS = 5.0  # seconds until a cluster that did not say its version is asked again
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -88,11 +89,22 @@ class Upstream:
         if self.version is not None:
             return self.version
         with self._lock:
-            asked, version = self._found
-            if time.monotonic() - asked > VERSION_HOLDS:
-                version = self._ask_version() or version
-                self._found = (time.monotonic() if version else float("-inf"), version)
-            return version
+            if not self._knows_version():
+                self._found = (time.monotonic(), self._ask_version() or self._found[1])
+            return self._found[1]
+
+    def _knows_version(self) -> bool:
+        asked, version = self._found
+        return time.monotonic() - asked < (VERSION_HOLDS if version else FAILURE_HOLDS)
+
+    def at_hand(self, path: str) -> bool:
+        """Say whether :meth:`headers` has nothing to wait for."""
+        if any("file" in value for value in self._values.values() if isinstance(value, dict)):
+            return False
+        if OPEN.match(path):
+            return True
+        knows_who = before(self.version, SIGNED_SINCE) or time.monotonic() - self._signature[0] < sts.HOLDS
+        return knows_who and (self.version is not None or self._knows_version())
 
     def _ask_version(self) -> str | None:
         headers = self.configured()
@@ -122,7 +134,7 @@ class Upstream:
         if not (self.endpoint.startswith("https:") or is_loopback(self.endpoint)):
             return {}  # whoever reads it on the way could be us for a quarter of an hour
         signed, signature = self._signature
-        if time.monotonic() - signed > sts.HOLDS:
+        if time.monotonic() - signed >= sts.HOLDS:
             signature = sts.signature()
             self._signature = (time.monotonic(), signature)
         return {SIGNATURE_HEADER: signature} if signature else {}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -107,25 +108,23 @@ async def test_lengths_that_are_none(cluster: Upstream, raw: Any, length: str, c
 
 
 async def test_a_change_leaves_what_is_under_way_alone(
-    cluster: Upstream, call: Any, home: Path, monkeypatch: Any
+    home: Path, upstream: Upstream, call: Any, tmp_path: Path
 ) -> None:
-    import taskapi_jupyter.upstream as module
-
-    go = threading.Event()
-    headers = module.Upstream.headers
-
-    def slowly(self: Any, path: str) -> Any:
-        if path == "/first":
-            go.wait(PATIENCE)
-        return headers(self, path)
-
-    monkeypatch.setattr(module.Upstream, "headers", slowly)
-    first = [asyncio.create_task(call("GET", "prod/first")) for _ in range(4)]
-    await asyncio.sleep(0.2)
-    configure(home, f"http://localhost:{cluster.port}", timeout=7)
+    key = tmp_path / "key"
+    os.mkfifo(key)  # who reads it waits until somebody writes
+    configure(home, upstream.url, headers={"X-Key": {"file": str(key)}})
+    first = [asyncio.create_task(call("GET", "prod/first")) for _ in range(2)]
+    while len([one for one in threading.enumerate() if one.name.startswith("taskapi-prod")]) < 2:
+        await asyncio.sleep(0.01)
+    configure(home, upstream.url, timeout=7)
     assert (await call("GET", "prod/second")).status == 200
-    go.set()
-    assert [(await one).status for one in first] == [200] * 4
+    while not all(one.done() for one in first):
+        with contextlib.suppress(OSError):  # nobody reads now
+            fd = os.open(key, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(fd, b"k")
+            os.close(fd)
+        await asyncio.sleep(0.01)
+    assert [(await one).status for one in first] == [200] * 2
 
 
 async def test_who_leaves_in_the_middle_leaves_no_trace(

@@ -229,3 +229,27 @@ def test_the_users_own_version_header_wins() -> None:
 )
 def test_before(version: str | None, is_before: bool) -> None:
     assert before(version, (0, 30)) is is_before
+
+
+def test_what_is_at_hand(info: Any, aws: None, tmp_path: Path) -> None:
+    """What would wait for a disk, for AWS or for the cluster is not; what is known is."""
+    assert Upstream("prod", "https://x.example", version="0.28.0", headers={"X-Key": "k"}).at_hand("/get")
+    assert not Upstream("prod", "https://x.example", version="0.28.0", headers={"X-Key": {"file": "x"}}).at_hand("/get")
+    signed = Upstream("prod", "https://x.example", version="0.42.1")
+    assert signed.at_hand("/tasks/a")
+    assert not signed.at_hand("/get")
+    signed.headers("/get")
+    assert signed.at_hand("/get")
+    server = info(b'{"cluster_config": {"api_version": "0.35.2"}}')
+    asked = Upstream("prod", server.url)
+    assert not asked.at_hand("/get")
+    asked.headers("/get")
+    assert asked.at_hand("/get")
+
+
+def test_a_cluster_that_does_not_say_its_version_is_not_asked_each_time(info: Any) -> None:
+    server = info(b"no JSON")
+    upstream = Upstream("prod", server.url)
+    for _ in range(3):
+        assert VERSION_HEADER not in upstream.headers("/get")
+    assert len(server.seen) == 1

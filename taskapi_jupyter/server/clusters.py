@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from tornado.http1connection import HTTP1Connection
@@ -48,6 +50,8 @@ class Cluster:
 
     async def headers(self, path: str) -> dict[str, str]:
         """Return what lets in there; to find it may take no longer than an answer."""
+        if self.upstream.at_hand(path):
+            return self.upstream.headers(path)
         try:
             return await asyncio.wait_for(self.run(self.upstream.headers, path), self.upstream.timeout)
         except asyncio.TimeoutError:
@@ -111,6 +115,10 @@ class _Resolver(Resolver):
     pool: ThreadPoolExecutor
 
     async def resolve(self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[Any]:
+        with suppress(ValueError):  # an address: nothing to look up
+            version = ipaddress.ip_address(host).version
+            return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port))]
+
         def look() -> list[Any]:
             return [(one[0], one[4]) for one in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)]
 
