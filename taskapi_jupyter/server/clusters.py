@@ -14,7 +14,12 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import Resolver
-from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient, _HTTPConnection
+from tornado.simple_httpclient import (
+    HTTPStreamClosedError,
+    HTTPTimeoutError,
+    SimpleAsyncHTTPClient,
+    _HTTPConnection,
+)
 
 from taskapi_jupyter.envfile import EnvironmentFile
 from taskapi_jupyter.errors import Unreachable, UpstreamTimeout
@@ -146,6 +151,11 @@ class _Connection(_HTTPConnection):
 
         connection.write_headers = exactly  # type: ignore[assignment, method-assign]
         return connection
+
+    async def _write_body(self, start_read: bool) -> None:
+        await super()._write_body(start_read)
+        if start_read and self.final_callback is not None:  # tornado 6.5 says nothing of an answer that is no HTTP
+            self._handle_exception(HTTPStreamClosedError, HTTPStreamClosedError("no HTTP"), None)
 
     async def headers_received(self, first_line: ResponseStartLine | RequestStartLine, headers: HTTPHeaders) -> None:
         await super().headers_received(first_line, headers)

@@ -45,6 +45,7 @@ DOWN = (
     *("Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Content-Range", "Accept-Ranges"),
     *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
 )
+LINGER = 1.0  # seconds
 WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
 
 
@@ -250,8 +251,9 @@ class ProxyHandler(BodyHandler):
         stream = getattr(self.upstream, "stream", None)
         if stream is not None:
             stream.close()
-        elif self.asked is not None:
-            self.asked.cancel()
+        if self.asked is not None:
+            # Closing ends it; where it doesn't, as tornado may have forgotten whom to tell, nobody is to wait for ever.
+            asyncio.get_running_loop().call_later(0.0 if stream is None else LINGER, self.asked.cancel)
 
     def on_connection_close(self) -> None:
         """Ask no further: nobody waits for the answer."""
