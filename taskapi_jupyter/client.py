@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .contract import (
@@ -26,6 +26,9 @@ from .contract import (
 from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TaskAPIError
 from .jobs import BaseTaskAPI, Job, JobList
 from .transport import JSON, Transport, media_type
+
+if TYPE_CHECKING:
+    import requests
 
 PICKLE = "application/octet-stream"
 
@@ -79,13 +82,16 @@ class Client(BaseTaskAPI):
         notebook: str | None = None,
     ) -> Job:
         """Start a job; it is on the server's disk when this returns."""
-        given = {"config": config, "timeout": timeout, "notebook": notebook}
+        answer = self._post_job(api, {"config": config, "timeout": timeout, "notebook": notebook})
+        return self._submitted(self._http.read(answer, JobSpec))
+
+    def _post_job(self, api: str, given: Mapping[str, Any]) -> requests.Response:
+        """Send a submission; what is None is left out."""
         try:
             body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise BadRequest(f"config can't be written as JSON: {error}") from None
-        answer = self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode())
-        return self._submitted(self._http.read(answer, JobSpec))
+        return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode())
 
     def rerun(self, job: Job | str) -> Job:
         """Submit a job's config and timeout again, to the API as it is now."""

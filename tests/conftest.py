@@ -169,6 +169,27 @@ def call(jp_serverapp: Any, http_server_client: Any, jp_auth_header: Any, jp_bas
     return call
 
 
+@pytest.fixture
+def log_in(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: Any) -> Any:
+    """Return ``await log_in()``: the cookies of a browser's session by name, each as it is sent."""
+
+    async def log_in() -> dict[str, str]:
+        token = jp_auth_header["Authorization"].removeprefix("token ")
+        cookies: dict[str, str] = {}
+        for path in ("login", f"api?token={token}"):
+            page = await http_server_client.fetch(
+                f"{jp_base_url}{path}",
+                headers={"Cookie": "; ".join(cookies.values())},
+                follow_redirects=False,
+                raise_error=False,
+            )
+            for cookie in page.headers.get_list("Set-Cookie"):
+                cookies[cookie.partition("=")[0]] = cookie.partition(";")[0]
+        return cookies
+
+    return log_in
+
+
 # A real server, for all tests of a session
 
 

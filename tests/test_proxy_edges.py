@@ -291,20 +291,8 @@ class TestWhereEveryRouteMustAskForAUser:
 # Who is let in: a browser's session, and users who may do some things only
 
 
-async def test_a_browsers_session_needs_its_xsrf_token(
-    cluster: Upstream, call: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: Any
-) -> None:
-    token = jp_auth_header["Authorization"].removeprefix("token ")
-    cookies: dict[str, str] = {}
-    for path in ("login", f"api?token={token}"):
-        page = await http_server_client.fetch(
-            f"{jp_base_url}{path}",
-            headers={"Cookie": "; ".join(cookies.values())},
-            follow_redirects=False,
-            raise_error=False,
-        )
-        for cookie in page.headers.get_list("Set-Cookie"):
-            cookies[cookie.partition("=")[0]] = cookie.partition(";")[0]
+async def test_a_browsers_session_needs_its_xsrf_token(cluster: Upstream, call: Any, log_in: Any) -> None:
+    cookies = await log_in()
     session = {"Cookie": "; ".join(cookies.values())}
     for method, body in (("POST", "{}"), ("DELETE", None), ("PUT", "{}"), ("PATCH", "{}")):
         assert (await call(method, "prod/tasks/a", body, headers=session, auth=False)).status == 403

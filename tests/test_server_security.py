@@ -84,19 +84,9 @@ async def test_nothing_is_done_without_a_token(call: Call) -> None:
 # A browser's session: a cookie, and no token
 
 
-async def test_xsrf(call: Call, http_server_client: Any, jp_base_url: str, jp_auth_header: Any) -> None:
+async def test_xsrf(call: Call, log_in: Any) -> None:
     await deploy(call)
-    token = jp_auth_header["Authorization"].removeprefix("token ")
-    cookies: dict[str, str] = {}
-    for path in ("login", f"api?token={token}"):
-        page = await http_server_client.fetch(
-            f"{jp_base_url}{path}",
-            headers={"Cookie": "; ".join(cookies.values())},
-            follow_redirects=False,
-            raise_error=False,
-        )
-        for cookie in page.headers.get_list("Set-Cookie"):
-            cookies[cookie.partition("=")[0]] = cookie.partition(";")[0]
+    cookies = await log_in()
     session = {"Cookie": "; ".join(cookies.values())}
     assert (await call("GET", "local/get", headers=session, auth=False)).status == 200
     for method, path in (("POST", "local/tasks/hello"), ("DELETE", "local/delete/hello")):

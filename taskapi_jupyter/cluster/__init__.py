@@ -7,7 +7,6 @@ parts of a log; what it doesn't have is :class:`NotKept`, which views show as su
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,16 +146,8 @@ class CortexClient(Client):
         notebook: str | None = None,  # a cluster keeps no such thing
     ) -> Job:
         """Start a job."""
-        given: dict[str, Any] = {"workers": 1}
-        if config is not None:
-            given["config"] = dict(config)
-        if timeout is not None:
-            given["timeout"] = timeout
-        try:
-            body = json.dumps(given, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadRequest(f"config can't be written as JSON: {error}") from None
-        answer = self._http.send("POST", f"tasks/{api_segment(api)}", body=body)
+        given = None if config is None else dict(config)
+        answer = self._post_job(api, {"workers": 1, "config": given, "timeout": timeout})
         raw = self._json(answer, dict)
         record = self._converted(answer, answers.status, {**raw, "status": raw.get("status") or "pending"})
         self._submissions[record.job_id] = (time.monotonic(), record)

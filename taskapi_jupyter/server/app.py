@@ -17,6 +17,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Unicode, default
 
 from taskapi_jupyter import envfile, service
+from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import TaskAPIError
 
 from .base import NAME
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOCAL = "local"
 ACTIVITY_INTERVAL = 3.0  # seconds; cullers look once a minute at most
 
 
