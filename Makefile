@@ -1,23 +1,29 @@
 # Each target sets up what it needs: a fresh clone and Python >= 3.10 are enough.
 VENV := .venv
 RUN := $(VENV)/bin/python
+NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
+# What the JupyterLab extension is built from; where one of these changes, it is built and installed again.
+LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
+       $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test lint format bench docs clean
+.PHONY: help demo lab test lint format bench docs screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
-	@echo "make test    run the tests, notebooks included"
-	@echo "make lint    ruff, mypy --strict, import-linter"
+	@echo "make test    run the tests, notebooks and browser included"
+	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
 	@echo "make bench   measure against the floor of this machine"
 	@echo "make docs    build docs/_build"
+	@echo "make screenshots    take the pictures in docs/images again"
 
-$(VENV)/.demo: pyproject.toml scripts/setup.sh
+$(VENV)/.demo: pyproject.toml scripts/setup.sh $(LAB)
 	@scripts/setup.sh $(VENV) notebook
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml scripts/setup.sh
+$(VENV)/.dev: pyproject.toml scripts/setup.sh $(LAB)
 	@scripts/setup.sh $(VENV) notebook,dev
+	@[ -d labextension/node_modules ] || $(NPM) ci
 	@touch $(VENV)/.demo $@
 
 $(VENV)/.docs: pyproject.toml scripts/setup.sh
@@ -38,10 +44,12 @@ lint: $(VENV)/.dev
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
+	@$(NPM) run lint
 
 format: $(VENV)/.dev
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
+	@$(NPM) run format
 
 bench: $(VENV)/.dev
 	@$(RUN) bench/latency.py
@@ -50,5 +58,8 @@ bench: $(VENV)/.dev
 docs: $(VENV)/.docs
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build
 
+screenshots: $(VENV)/.dev
+	@$(RUN) scripts/screenshots.py
+
 clean:
-	rm -rf $(VENV) build dist docs/_build
+	rm -rf $(VENV) build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension

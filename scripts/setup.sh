@@ -20,5 +20,9 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "making $venv with $("$found" --version)"
   "$found" -m venv "$venv" || { rm -rf "$venv"; exit 1; }
 fi
+built=taskapi_jupyter/labextension/static/style.js
+if [ -n "$(find labextension -name node_modules -prune -o -name lib -prune -o -type f -newer "$built" -print 2>&1)" ]; then
+  rm -rf taskapi_jupyter/labextension labextension/tsconfig.tsbuildinfo  # an install builds what is not there
+fi
 echo "installing taskapi_jupyter[$extras]"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"

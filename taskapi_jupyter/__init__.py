@@ -35,3 +35,7 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from .server.app import TaskAPIApp
 
     return [{"module": "taskapi_jupyter", "app": TaskAPIApp}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "taskapi-jupyter"}]

@@ -1,0 +1,92 @@
+/**
+ * The contract's types, generated from the server's OpenAPI document (`npm run contract`).
+ */
+import type {
+  Api,
+  Environment,
+  EnvironmentsResponse,
+  ErrorBody,
+  FileEntry,
+  FilesResponse,
+  JobResponse,
+  JobSpec,
+  JobsPage,
+  JobStatus,
+  Message,
+  Progress,
+  Submission
+} from './contract.gen';
+
+export type {
+  Environment,
+  EnvironmentsResponse,
+  ErrorBody,
+  FileEntry,
+  FilesResponse,
+  JobResponse,
+  JobSpec,
+  JobsPage,
+  Message,
+  Progress,
+  Submission
+};
+
+/** A deployed task API. */
+export type API = Api;
+
+/** A job, as every reader sees it. */
+export type Job = JobStatus;
+
+/** The environment of the machine that the Jupyter server runs on. */
+export const LOCAL = 'local';
+
+/** Where job changes are announced. */
+export const JOB_EVENTS = 'https://events.jupyter.org/taskapi_jupyter/job/v1';
+
+/** Where it is announced that APIs were deployed or deleted. */
+export const API_EVENTS = 'https://events.jupyter.org/taskapi_jupyter/api/v1';
+
+/** The states of a job, in the order in which people care for them. */
+export const STATUSES = [
+  'running',
+  'pending',
+  'succeeded',
+  'worker_error',
+  'worker_oom',
+  'timed_out',
+  'stopped',
+  'unexpected_error'
+] as const;
+
+export type Status = (typeof STATUSES)[number];
+
+/** The states that a job leaves again. */
+export const IN_PROGRESS: readonly string[] = ['pending', 'running'];
+
+/** A cluster's own words for these states. */
+const OTHER_WORDS: { [word: string]: Status } = {
+  enqueuing: 'pending',
+  completed_with_failures: 'worker_error',
+  enqueue_failed: 'unexpected_error',
+  worker_error: 'worker_error'
+};
+
+/** Return a job's state in this project's words; what is not known stays as it is. */
+export function statusOf(job: Pick<Job, 'status'>): string {
+  const word = job.status.replace(/^status_/, '');
+  return OTHER_WORDS[word] ?? word;
+}
+
+/** Say whether a job has ended. */
+export function hasEnded(job: Pick<Job, 'status' | 'end_time'>): boolean {
+  const status = statusOf(job);
+  return (
+    !IN_PROGRESS.includes(status) &&
+    ((STATUSES as readonly string[]).includes(status) || !!job.end_time)
+  );
+}
+
+/** Return an API's name, from whichever part the server sent. */
+export function nameOf(api: API): string {
+  return api.metadata?.name ?? String(api.spec?.name ?? '');
+}

@@ -1,0 +1,26 @@
+import type {
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
+
+import { TaskAPIClient } from './client';
+import { TaskAPIModel } from './model';
+import { ITaskAPI, NAMESPACE } from './tokens';
+
+/** The model that every view shows. */
+const model: JupyterFrontEndPlugin<ITaskAPI> = {
+  id: `${NAMESPACE}:model`,
+  description:
+    'Knows the task APIs and jobs of this server and its environments.',
+  autoStart: true,
+  provides: ITaskAPI,
+  activate: (app: JupyterFrontEnd) => {
+    const { serviceManager } = app;
+    const client = new TaskAPIClient(serviceManager.serverSettings);
+    const taskAPI = new TaskAPIModel(client, serviceManager.events.stream);
+    void app.restored.then(() => taskAPI.start());
+    return taskAPI;
+  }
+};
+
+export default [model];

@@ -1,0 +1,286 @@
+import { IDisposable } from '@lumino/disposable';
+import { ISignal, Signal } from '@lumino/signaling';
+
+import type { IJobQuery, TaskAPIClient } from './client';
+import type { API, Job } from './contract';
+import { hasEnded, IN_PROGRESS, nameOf, statusOf } from './contract';
+import { APIError } from './request';
+
+/** Jobs that one request asks for. */
+export const PAGE = 250;
+
+/** Up to so many changed jobs are asked for one by one, more by reading the list again. */
+const FEW = 4;
+
+/** Milliseconds from one look that events asked for to the next, at least. */
+const BREATH = 150;
+
+/** What a list is narrowed down to by the server. */
+export type Filter = Pick<IJobQuery, 'api' | 'status'>;
+
+/** A job that changed; `before` is its status when it was last seen, undefined for a new one. */
+export interface IJobChange {
+  job: Job;
+  before: string | undefined;
+}
+
+/**
+ * The APIs and jobs of one environment, as this browser knows them.
+ *
+ * It asks when it is told to: `refresh` for everything, `touch` for what an event named, `glance` for what runs.
+ */
+export class Jobs implements IDisposable {
+  constructor(
+    readonly environment: string,
+    private readonly client: TaskAPIClient
+  ) {}
+
+  /** Something that is shown may have changed. */
+  readonly changed: ISignal<this, void> = new Signal<this, void>(this);
+
+  /** A job is new or has another status than when it was last seen. */
+  readonly moved: ISignal<this, IJobChange> = new Signal<this, IJobChange>(
+    this
+  );
+
+  /** The APIs by name. */
+  get apis(): readonly API[] {
+    return this._apis;
+  }
+
+  /** All jobs that are known, newest first. */
+  get all(): readonly Job[] {
+    return (this._sorted ??= [...this._jobs.values()].sort((a, b) =>
+      a.job_id < b.job_id ? -1 : 1
+    )); // ids descend with time
+  }
+
+  /** The jobs that are pending or running. */
+  get inProgress(): readonly Job[] {
+    return (this._inProgress ??= this.all.filter(job => !hasEnded(job)));
+  }
+
+  /** Why the last look failed; null when it did not. */
+  get error(): Error | null {
+    return this._error;
+  }
+
+  /** Whether a look has ever succeeded. */
+  get loaded(): boolean {
+    return this._loaded;
+  }
+
+  get(id: string): Job | undefined {
+    return this._jobs.get(id);
+  }
+
+  /** Whether the server has older jobs that pass a filter; undefined while nobody asked. */
+  hasOlder(filter: Filter = {}): boolean | undefined {
+    const cursor = this._cursors.get(keyOf(filter));
+    return cursor === undefined ? undefined : cursor !== null;
+  }
+
+  /** Read the APIs, the newest jobs and all that are in progress. */
+  refresh(): Promise<void> {
+    return this.attempt(async () => {
+      const [apis] = await Promise.all([
+        this.client.apis(this.environment),
+        this.readNewest()
+      ]);
+      this._apis = apis
+        .filter(api => (api.metadata?.kind ?? api.spec?.kind) === 'TaskAPI')
+        .sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
+    });
+  }
+
+  /** Read the APIs alone. */
+  refreshAPIs(): Promise<void> {
+    this._wholly = true;
+    return this.work();
+  }
+
+  /** Read again what an event named. */
+  touch(id: string): Promise<void> {
+    this._touched.add(id);
+    return this.work();
+  }
+
+  /** Drop a job that was deleted. */
+  drop(id: string): void {
+    if (this._jobs.delete(id)) {
+      this.emit();
+    }
+  }
+
+  /** Read the jobs that run, for their progress. */
+  glance(): Promise<void> {
+    return this.attempt(async () => {
+      const known = this.inProgress.map(job => job.job_id);
+      const page = await this.client.jobs(this.environment, {
+        status: IN_PROGRESS,
+        limit: 1000
+      });
+      this.take(page.jobs);
+      await this.readGone(known, page.jobs);
+    });
+  }
+
+  /** Read the next page of the jobs that pass a filter. */
+  older(filter: Filter = {}): Promise<void> {
+    return this.attempt(async () => {
+      const key = keyOf(filter);
+      const cursor = this._cursors.get(key);
+      if (cursor === null) {
+        return;
+      }
+      const page = await this.client.jobs(this.environment, {
+        ...filter,
+        limit: PAGE,
+        cursor
+      });
+      this.take(page.jobs);
+      this._cursors.set(key, page.next_cursor);
+    });
+  }
+
+  get isDisposed(): boolean {
+    return this._disposed;
+  }
+
+  dispose(): void {
+    this._disposed = true;
+    Signal.clearData(this);
+  }
+
+  /** Do what events asked for, one look at a time. */
+  private async work(): Promise<void> {
+    if (this._working) {
+      return this._working;
+    }
+    this._working = (async () => {
+      while ((this._touched.size || this._wholly) && !this._disposed) {
+        const ids = [...this._touched];
+        const wholly = this._wholly;
+        this._touched.clear();
+        this._wholly = false;
+        await (wholly || ids.length > FEW
+          ? this.refresh()
+          : this.attempt(async () => {
+              await Promise.all(ids.map(id => this.readOne(id)));
+            }));
+        await new Promise(resolve => setTimeout(resolve, BREATH));
+      }
+    })().finally(() => {
+      this._working = null;
+    });
+    return this._working;
+  }
+
+  private async readNewest(): Promise<void> {
+    const known = this.inProgress.map(job => job.job_id);
+    const page = await this.client.jobs(this.environment, { limit: PAGE });
+    const found = [...page.jobs];
+    const last = page.jobs[page.jobs.length - 1];
+    if (page.next_cursor !== null) {
+      const more = await this.client.jobs(this.environment, {
+        status: IN_PROGRESS,
+        limit: 1000
+      });
+      found.push(...more.jobs);
+    }
+    const ids = new Set(found.map(job => job.job_id));
+    for (const id of [...this._jobs.keys()]) {
+      // What the page would have held and doesn't was deleted.
+      if (!ids.has(id) && (page.next_cursor === null || id <= last.job_id)) {
+        this._jobs.delete(id);
+      }
+    }
+    this.take(found);
+    if (!this._cursors.has(keyOf({})) || page.next_cursor === null) {
+      this._cursors.set(keyOf({}), page.next_cursor);
+    }
+    await this.readGone(known, found);
+  }
+
+  /** Read, one by one, the jobs that were in progress and are not listed as such any more. */
+  private async readGone(
+    known: readonly string[],
+    listed: readonly Job[]
+  ): Promise<void> {
+    const ids = new Set(listed.map(job => job.job_id));
+    const gone = known.filter(id => !ids.has(id) && this._jobs.has(id));
+    await Promise.all(gone.slice(0, 50).map(id => this.readOne(id)));
+  }
+
+  private async readOne(id: string): Promise<void> {
+    try {
+      const api = this._jobs.get(id)?.api_name ?? '';
+      const { environment } = this;
+      const { job_status } = await this.client.job({ environment, api, id });
+      this.take([job_status]);
+    } catch (error) {
+      if (!(error instanceof APIError && error.status === 404)) {
+        throw error;
+      }
+      this._jobs.delete(id);
+      this.forgetSorted();
+    }
+  }
+
+  /** Keep jobs as they were just read; one that did not change stays the same object. */
+  private take(jobs: readonly Job[]): void {
+    for (const job of jobs) {
+      const known = this._jobs.get(job.job_id);
+      if (
+        known &&
+        (hasEnded(known) || JSON.stringify(known) === JSON.stringify(job))
+      ) {
+        continue; // an ended job never changes; an answer that was overtaken must not revive it
+      }
+      this._jobs.set(job.job_id, job);
+      this.forgetSorted();
+      const before = known && statusOf(known);
+      if (before !== statusOf(job)) {
+        (this.moved as Signal<this, IJobChange>).emit({ job, before });
+      }
+    }
+  }
+
+  private async attempt(look: () => Promise<void>): Promise<void> {
+    try {
+      await look();
+      this._error = null;
+      this._loaded = true;
+    } catch (error) {
+      this._error = error instanceof Error ? error : new Error(String(error));
+    }
+    this.emit();
+  }
+
+  private emit(): void {
+    this.forgetSorted();
+    if (!this._disposed) {
+      (this.changed as Signal<this, void>).emit();
+    }
+  }
+
+  private forgetSorted(): void {
+    this._sorted = this._inProgress = null;
+  }
+
+  private _apis: readonly API[] = [];
+  private _jobs = new Map<string, Job>();
+  private _sorted: readonly Job[] | null = null;
+  private _inProgress: readonly Job[] | null = null;
+  private _cursors = new Map<string, string | null>();
+  private _error: Error | null = null;
+  private _loaded = false;
+  private _touched = new Set<string>();
+  private _wholly = false;
+  private _working: Promise<void> | null = null;
+  private _disposed = false;
+}
+
+function keyOf({ api, status }: Filter): string {
+  return JSON.stringify([api ?? '', [...(status ?? [])].sort()]);
+}

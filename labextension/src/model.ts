@@ -1,0 +1,260 @@
+import type { Event } from '@jupyterlab/services';
+import type { IDisposable } from '@lumino/disposable';
+import { DisposableDelegate } from '@lumino/disposable';
+import { Poll } from '@lumino/polling';
+import { ISignal, IStream, Signal } from '@lumino/signaling';
+
+import type { IJobRef, TaskAPIClient } from './client';
+import type { Environment, Job } from './contract';
+import { API_EVENTS, JOB_EVENTS, LOCAL, statusOf } from './contract';
+import { IJobChange, Jobs } from './jobs';
+import { Unreachable } from './request';
+
+/** Milliseconds between two looks at what runs, while somebody looks: progress is no event. */
+const GLANCE = 700;
+
+/** Milliseconds between two looks where no event tells of changes, as on a cluster. */
+const FALLBACK = 3_000;
+
+/** Milliseconds between two looks where events do: for what was missed while they were away. */
+const SLOW = 60_000;
+
+/** A job that moved, with where it is. */
+export interface IMove extends IJobChange {
+  environment: string;
+}
+
+/**
+ * What all views of this extension show: environments, and the jobs of those that somebody looks at.
+ *
+ * Live by Jupyter's events. It polls for progress, for clusters, and where events don't come; never while hidden.
+ */
+export class TaskAPIModel implements IDisposable {
+  constructor(
+    readonly client: TaskAPIClient,
+    events: IStream<unknown, Event.Emission>
+  ) {
+    this.local = this.jobs(LOCAL);
+    events.connect(this.onEvent, this);
+    this._glances = new Poll({
+      auto: false,
+      factory: () => this.glance(),
+      frequency: { interval: GLANCE, backoff: false },
+      name: 'taskapi-jupyter:glance',
+      standby: () => document.hidden || !this._looking
+    });
+    this.local.moved.connect((_, { job }) => {
+      this._unannounced ||= !this._announced.has(job.job_id);
+    });
+    this._looks = new Poll({
+      auto: false,
+      factory: () => this.look(),
+      frequency: { interval: 1_000, backoff: false },
+      name: 'taskapi-jupyter:look',
+      standby: () => document.hidden
+    });
+  }
+
+  /** The environment, its jobs, the selection or the connection changed. */
+  readonly changed: ISignal<this, void> = new Signal<this, void>(this);
+
+  /** A job is new or has another status, in any environment that is looked at. */
+  readonly moved: ISignal<this, IMove> = new Signal<this, IMove>(this);
+
+  /** The jobs of this machine. */
+  readonly local: Jobs;
+
+  /** The jobs of the environment that is chosen. */
+  get current(): Jobs {
+    return this.jobs(this._environment);
+  }
+
+  /** The environments that the server knows; this machine's until it has said. */
+  get environments(): readonly Environment[] {
+    return this._environments;
+  }
+
+  /** The name of the environment that is chosen. */
+  get environment(): string {
+    return this._environment;
+  }
+  set environment(name: string) {
+    if (name !== this._environment) {
+      this._environment = name;
+      this._selected = null;
+      this.emit();
+      void this.jobs(name).refresh();
+    }
+  }
+
+  /** The job that is chosen, as last seen; null where none is, or it is gone. */
+  get selected(): Job | null {
+    return this._selected === null
+      ? null
+      : (this.current.get(this._selected) ?? null);
+  }
+
+  /** Choose a job of the current environment. */
+  select(id: string | null): void {
+    if (id !== this._selected) {
+      this._selected = id;
+      this.emit();
+    }
+  }
+
+  /** Whether the Jupyter server answered when it was last asked. */
+  get connected(): boolean {
+    return !(this.local.error instanceof Unreachable);
+  }
+
+  /** Begin to ask. */
+  start(): void {
+    void this._looks.start();
+    void this._glances.start();
+  }
+
+  /** Read everything again now. */
+  async refresh(): Promise<void> {
+    const shown = new Set([this.local, this.current]);
+    await Promise.all([
+      this.readEnvironments(),
+      ...[...shown].map(jobs => jobs.refresh())
+    ]);
+  }
+
+  /** Say that somebody looks at jobs, until the answer is disposed. */
+  watch(): IDisposable {
+    this._looking += 1;
+    void this.current.refresh();
+    return new DisposableDelegate(() => {
+      this._looking -= 1;
+    });
+  }
+
+  /** Return the jobs of an environment. */
+  jobs(environment: string): Jobs {
+    let jobs = this._jobs.get(environment);
+    if (!jobs) {
+      jobs = new Jobs(environment, this.client);
+      jobs.changed.connect(this.emit, this);
+      jobs.moved.connect((_, change) => {
+        (this.moved as Signal<this, IMove>).emit({ environment, ...change });
+      });
+      this._jobs.set(environment, jobs);
+    }
+    return jobs;
+  }
+
+  /** Return where a job of the current environment is. */
+  ref(job: Job): IJobRef {
+    return refOf(this._environment, job);
+  }
+
+  get isDisposed(): boolean {
+    return this._disposed;
+  }
+
+  dispose(): void {
+    if (!this._disposed) {
+      this._disposed = true;
+      this._glances.dispose();
+      this._looks.dispose();
+      this._jobs.forEach(jobs => jobs.dispose());
+      Signal.clearData(this);
+    }
+  }
+
+  private onEvent(_: unknown, event: Event.Emission): void {
+    const {
+      schema_id: schema,
+      job_id: id,
+      status
+    } = event as unknown as {
+      [key: string]: unknown;
+    };
+    if (schema === API_EVENTS) {
+      void this.local.refreshAPIs();
+    } else if (schema === JOB_EVENTS && typeof id === 'string') {
+      this._announced.add(id);
+      if (status === 'deleted') {
+        this.local.drop(id);
+      } else {
+        void this.local.touch(id);
+      }
+    }
+  }
+
+  private async glance(): Promise<void> {
+    const { current } = this;
+    if (current.inProgress.some(job => statusOf(job) === 'running')) {
+      await current.glance();
+    }
+  }
+
+  /** Look whether something changed that no event told of; where that happens, look more often. */
+  private async look(): Promise<void> {
+    const { current, local } = this;
+    const now = Date.now();
+    if (now - this._lookedAt >= this._pause) {
+      this._lookedAt = now;
+      const first = !local.loaded;
+      this._unannounced = false;
+      await Promise.all([this.readEnvironments(), local.refresh()]);
+      const missed = !this.connected || (this._unannounced && !first);
+      this._pause = missed
+        ? FALLBACK
+        : first
+          ? SLOW
+          : Math.min(this._pause * 2, SLOW);
+      this._announced.clear();
+    }
+    if (
+      current !== local &&
+      this._looking &&
+      now - this._clusterAt >= FALLBACK
+    ) {
+      await current.refresh();
+      this._clusterAt = Date.now(); // from its end on: a cluster may be slow
+    }
+  }
+
+  private async readEnvironments(): Promise<void> {
+    try {
+      const answer = await this.client.environments();
+      this._environments = answer.environments;
+    } catch {
+      return; // the jobs' own look says so
+    }
+    if (!this._environments.some(one => one.name === this._environment)) {
+      this.environment = LOCAL; // it was deleted
+    }
+    this.emit();
+  }
+
+  private emit(): void {
+    if (!this._disposed) {
+      (this.changed as Signal<this, void>).emit();
+    }
+  }
+
+  private _environments: readonly Environment[] = [
+    { name: LOCAL, provider: LOCAL }
+  ];
+  private _environment = LOCAL;
+  private _selected: string | null = null;
+  private _jobs = new Map<string, Jobs>();
+  private _looking = 0;
+  private _lookedAt = -Infinity;
+  private _clusterAt = -Infinity;
+  private _pause = 0;
+  private _announced = new Set<string>();
+  private _unannounced = false;
+  private _glances: Poll;
+  private _looks: Poll;
+  private _disposed = false;
+}
+
+/** Return where a job is. */
+export function refOf(environment: string, job: Job): IJobRef {
+  return { environment, api: job.api_name, id: job.job_id };
+}

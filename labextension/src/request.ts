@@ -1,0 +1,115 @@
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+/** An answer that says what was wrong, in the server's own sentence. */
+export class APIError extends Error {
+  constructor(
+    readonly status: number,
+    readonly kind: string,
+    message: string
+  ) {
+    super(message);
+    this.name = 'APIError';
+  }
+
+  /** Whether the environment does not have such a thing to give, which is no failure. */
+  get notKept(): boolean {
+    return this.kind === 'environment.not_kept';
+  }
+}
+
+/** The Jupyter server did not answer. */
+export class Unreachable extends Error {
+  constructor() {
+    super('The Jupyter server can’t be reached.');
+    this.name = 'Unreachable';
+  }
+}
+
+/** How an answer's body is read. */
+export type Reader<T> = (response: Response) => Promise<T>;
+
+/** Read a body as JSON. */
+export async function json<T>(response: Response): Promise<T> {
+  return (await response.json()) as T;
+}
+
+/**
+ * Ask one of the server's TaskAPI routes.
+ *
+ * @param path the segments below `taskapi/`, not yet encoded.
+ * @throws {APIError} with the server's sentence; {Unreachable} where there was no answer.
+ */
+export async function requestAPI<T>(
+  settings: ServerConnection.ISettings,
+  path: readonly string[],
+  options: {
+    init?: RequestInit;
+    query?: { [name: string]: string | number | undefined };
+    read?: Reader<T>;
+  } = {}
+): Promise<T> {
+  const { init = {}, query = {}, read = json<T> } = options;
+  const url = urlOf(settings, path, query);
+  let response: Response;
+  try {
+    response = await ServerConnection.makeRequest(url, init, settings);
+  } catch (error) {
+    if (init.signal?.aborted) {
+      throw error;
+    }
+    throw new Unreachable();
+  }
+  if (!response.ok) {
+    throw await errorOf(response);
+  }
+  try {
+    return await read(response);
+  } catch (error) {
+    if (init.signal?.aborted || error instanceof APIError) {
+      throw error;
+    }
+    throw new Unreachable(); // it went away in the middle of its answer
+  }
+}
+
+/** Return the URL of a route; it carries no token. */
+export function urlOf(
+  settings: ServerConnection.ISettings,
+  path: readonly string[],
+  query: { [name: string]: string | number | undefined } = {}
+): string {
+  const url = URLExt.join(
+    settings.baseUrl,
+    'taskapi',
+    ...path.map(encodeURIComponent)
+  );
+  const given = Object.entries(query).filter(
+    ([, value]) => value !== undefined
+  );
+  const text = new URLSearchParams(
+    given.map(([name, value]) => [name, String(value)])
+  ).toString();
+  return text ? `${url}?${text}` : url;
+}
+
+async function errorOf(response: Response): Promise<APIError> {
+  const text = await response.text().catch(() => '');
+  let kind = 'error';
+  let message = '';
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body === 'object' && body !== null) {
+      const { kind: k, message: m } = body as { [key: string]: unknown };
+      kind = typeof k === 'string' ? k : kind;
+      message = typeof m === 'string' ? m : '';
+    }
+  } catch {
+    // a proxy on the way answers in HTML
+  }
+  return new APIError(
+    response.status,
+    kind,
+    message || `The server answered ${response.status} ${response.statusText}.`
+  );
+}
