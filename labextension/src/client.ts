@@ -72,7 +72,7 @@ export class TaskAPIClient {
   submit(
     environment: string,
     api: string,
-    submission: Submission
+    submission: Partial<Submission>
   ): Promise<JobSpec> {
     return this.ask([environment, 'tasks', api], {
       init: { ...json_, method: 'POST', body: JSON.stringify(submission) }
@@ -180,5 +180,5 @@ export class TaskAPIClient {
 
 /** A cluster finds a job by its API; this machine knows it by its id, even when its API is gone. */
 function apiOf(environment: string, api: string): string | undefined {
-  return environment === LOCAL ? undefined : api;
+  return environment === LOCAL || !api ? undefined : api;
 }

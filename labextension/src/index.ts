@@ -5,6 +5,7 @@ import type {
 
 import { TaskAPIClient } from './client';
 import { TaskAPIModel } from './model';
+import { sidebar } from './sidebar/plugin';
 import { ITaskAPI, NAMESPACE } from './tokens';
 
 /** The model that every view shows. */
@@ -23,4 +24,4 @@ const model: JupyterFrontEndPlugin<ITaskAPI> = {
   }
 };
 
-export default [model];
+export default [model, sidebar];

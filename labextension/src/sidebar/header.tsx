@@ -1,0 +1,76 @@
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { Button, HTMLSelect, refreshIcon } from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
+import React from 'react';
+
+import type { TaskAPIModel } from '../model';
+import { CommandIDs } from '../tokens';
+import { IconButton, useSignal } from '../ui';
+
+export interface IHeaderProps {
+  model: TaskAPIModel;
+  commands: CommandRegistry;
+  trans: TranslationBundle;
+}
+
+/** Which environment is shown, and what keeps us from showing it. */
+export function Header({ model, commands, trans }: IHeaderProps): JSX.Element {
+  useSignal(model.changed);
+  const { environments, environment } = model;
+  return (
+    <div className="jp-TaskAPI-Header">
+      <div className="jp-TaskAPI-Header-row">
+        <HTMLSelect
+          aria-label={trans.__('Environment')}
+          title={trans.__('Environment')}
+          value={environment}
+          onChange={event => {
+            model.environment = event.currentTarget.value;
+          }}
+          options={environments.map(({ name, provider }) => ({
+            value: name,
+            label: name === provider ? name : `${name} (${provider})`
+          }))}
+        />
+        <IconButton
+          icon={refreshIcon}
+          label={trans.__('Look again')}
+          onClick={() => void commands.execute(CommandIDs.refresh)}
+        />
+      </div>
+      <div role="status">
+        <Trouble model={model} trans={trans} />
+      </div>
+    </div>
+  );
+}
+
+function Trouble({
+  model,
+  trans
+}: {
+  model: TaskAPIModel;
+  trans: TranslationBundle;
+}): JSX.Element {
+  const { error } = model.current;
+  if (!model.connected) {
+    return (
+      <p className="jp-TaskAPI-Banner">
+        {trans.__(
+          'The Jupyter server can’t be reached. Jobs go on; this looks again by itself.'
+        )}
+      </p>
+    );
+  }
+  if (!error) {
+    return <></>;
+  }
+  return (
+    <div className="jp-TaskAPI-Banner">
+      <span>{error.message}</span>
+      <Button small onClick={() => void model.refresh()}>
+        {trans.__('Try again')}
+      </Button>
+    </div>
+  );
+}

@@ -1,0 +1,152 @@
+import type { IEditorServices } from '@jupyterlab/codeeditor';
+import type { ITranslator, TranslationBundle } from '@jupyterlab/translation';
+import { ReactWidget, SidePanel } from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
+import type { IDisposable } from '@lumino/disposable';
+import type { Message } from '@lumino/messaging';
+import type { AccordionPanel } from '@lumino/widgets';
+import React from 'react';
+
+import type { IJobRef } from '../client';
+import type { TaskAPIModel } from '../model';
+import { WidgetIDs } from '../tokens';
+import { APIList } from './apis';
+import { Details } from './details';
+import { Header } from './header';
+import { taskAPIIcon } from './icon';
+import { JobList } from './joblist';
+import { ViewState } from './state';
+
+export interface ISidebarOptions {
+  model: TaskAPIModel;
+  commands: CommandRegistry;
+  editors: IEditorServices;
+  translator: ITranslator;
+  trans: TranslationBundle;
+}
+
+/** The sidebar: environments, their APIs, their jobs, and the job that is chosen. */
+export class Sidebar extends SidePanel {
+  constructor(options: ISidebarOptions) {
+    super({ translator: options.translator });
+    const { model, trans } = options;
+    const state = this.state;
+    this.model = model;
+    this.id = WidgetIDs.sidebar;
+    this.addClass('jp-TaskAPI');
+    this.title.icon = taskAPIIcon;
+    this.title.caption = trans.__('Task API jobs');
+    this.node.setAttribute('role', 'region');
+    this.node.setAttribute('aria-label', trans.__('Task API jobs'));
+    this.header.addWidget(ReactWidget.create(<Header {...options} />));
+    const sections: [string, JSX.Element][] = [
+      [trans.__('Task APIs'), <APIList {...options} state={state} />],
+      [trans.__('Jobs'), <JobList {...options} state={state} />],
+      [trans.__('Job'), <Details {...options} />]
+    ];
+    for (const [label, element] of sections) {
+      const widget = ReactWidget.create(element);
+      widget.addClass('jp-TaskAPI-Section');
+      widget.title.label = label;
+      this.addWidget(widget);
+    }
+    this.share();
+    this.accordion.collapse(DETAILS);
+    model.changed.connect(this.onModel, this);
+    state.changed.connect(this.onState, this);
+  }
+
+  /** What a person chose to see. */
+  readonly state = new ViewState();
+
+  /** Show a job's details. */
+  showJob({ environment, id }: IJobRef): void {
+    this.model.environment = environment;
+    void this.model.current.touch(id);
+    this.model.select(id);
+  }
+
+  /** Show an API's form. */
+  openSubmit(environment: string, api?: string): void {
+    this.model.environment = environment;
+    this.accordion.expand(0);
+    this.state.set({ openAPI: api ?? this.state.openAPI });
+  }
+
+  dispose(): void {
+    this._watching?.dispose();
+    super.dispose();
+  }
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.look();
+  }
+
+  protected onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    this.look();
+  }
+
+  protected onBeforeHide(message: Message): void {
+    this.look(false);
+    super.onBeforeHide(message);
+  }
+
+  protected onBeforeDetach(message: Message): void {
+    this.look(false);
+    super.onBeforeDetach(message);
+  }
+
+  private get accordion(): AccordionPanel {
+    return this.content as AccordionPanel;
+  }
+
+  /** Have the model look while somebody sees this. */
+  private look(seen = this.isVisible): void {
+    if (seen) {
+      this._watching ??= this.model.watch();
+    } else {
+      this._watching?.dispose();
+      this._watching = null;
+    }
+  }
+
+  /** Open the details when a job is chosen, close them when none is. */
+  private onModel(): void {
+    const id = this.model.selected?.job_id ?? null;
+    if (id !== this._shown) {
+      const opened = id !== null && this._shown === null;
+      this._shown = id;
+      if (id === null) {
+        this.accordion.collapse(DETAILS);
+      } else if (opened) {
+        this.accordion.expand(DETAILS);
+        this.share();
+      }
+    }
+  }
+
+  /** Give room to what was just opened. */
+  private onState(): void {
+    if (this.state.openAPI !== this._open) {
+      this._open = this.state.openAPI;
+      this.share();
+    }
+  }
+
+  private share(): void {
+    this.accordion.setRelativeSizes([
+      this._open ? 3 : 2,
+      this._shown ? 3 : 4,
+      this._shown ? 4 : 0
+    ]);
+  }
+
+  private model: TaskAPIModel;
+  private _watching: IDisposable | null = null;
+  private _shown: string | null = null;
+  private _open: string | null = null;
+}
+
+const DETAILS = 2;

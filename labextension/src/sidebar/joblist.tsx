@@ -1,0 +1,418 @@
+import {
+  Button,
+  cleaningIcon,
+  HTMLSelect,
+  InputGroup,
+  listIcon,
+  refreshIcon,
+  stopIcon
+} from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import React from 'react';
+
+import type { Job } from '../contract';
+import { hasEnded, LOCAL, nameOf, STATUSES, statusOf } from '../contract';
+import {
+  age,
+  created,
+  duration,
+  fraction,
+  note,
+  shortId,
+  took
+} from '../format';
+import type { TaskAPIModel } from '../model';
+import { refOf } from '../model';
+import { CommandIDs } from '../tokens';
+import { IconButton, statusLabel, StatusIcon, useNow, useSignal } from '../ui';
+import type { Sort, ViewState } from './state';
+import { SORTS } from './state';
+
+/** Pixels; every row has this height, so that only those in view are drawn. */
+const ROW = 46;
+
+/** Rows that are drawn above and below what is in view. */
+const MARGIN = 6;
+
+export interface IJobListProps {
+  model: TaskAPIModel;
+  state: ViewState;
+  commands: CommandRegistry;
+  trans: TranslationBundle;
+}
+
+/** The jobs of an environment: filters, and a list of which only what is in view is drawn. */
+export function JobList(props: IJobListProps): JSX.Element {
+  const { model, state, trans } = props;
+  useSignal(model.changed);
+  useSignal(state.changed);
+  const jobs = model.current;
+  const shown = state.pick(jobs.all);
+  const filter = {
+    api: state.api || undefined,
+    status: state.status ? [state.status] : undefined
+  };
+  const older = jobs.hasOlder(filter) ?? (jobs.hasOlder() ? true : false);
+
+  React.useEffect(() => {
+    // A narrowed list may hold jobs that are older than those that were read so far.
+    if (
+      older &&
+      (state.api || state.status) &&
+      jobs.hasOlder(filter) === undefined
+    ) {
+      void jobs.older(filter);
+    }
+  });
+
+  return (
+    <div className="jp-TaskAPI-Jobs">
+      <Filters {...props} shown={shown.length} />
+      {shown.length === 0 ? (
+        <Empty {...props} />
+      ) : (
+        <Rows {...props} jobs={shown} />
+      )}
+      {older && (
+        <Button
+          small
+          className="jp-TaskAPI-Older"
+          onClick={() => void jobs.older(filter)}
+        >
+          {state.search
+            ? trans.__('Search older jobs')
+            : trans.__('Show older jobs')}
+        </Button>
+      )}
+    </div>
+  );
+}
+
+function Filters({
+  model,
+  state,
+  commands,
+  trans,
+  shown
+}: IJobListProps & { shown: number }): JSX.Element {
+  const sorts: { [sort in Sort]: string } = {
+    newest: trans.__('Newest'),
+    oldest: trans.__('Oldest'),
+    api: trans.__('API'),
+    status: trans.__('Status'),
+    longest: trans.__('Longest')
+  };
+  const apis = new Set(model.current.apis.map(nameOf));
+  model.current.all.forEach(job => apis.add(job.api_name));
+  if (state.api) {
+    apis.add(state.api);
+  }
+  const total = model.current.all.length;
+  return (
+    <div
+      className="jp-TaskAPI-Filters"
+      role="search"
+      aria-label={trans.__('Jobs')}
+    >
+      <div className="jp-TaskAPI-Filters-row">
+        <InputGroup
+          type="search"
+          className="jp-TaskAPI-Search"
+          placeholder={trans.__('Search jobs')}
+          aria-label={trans.__(
+            'Search jobs by id, API, status, notebook, config or reason'
+          )}
+          value={state.search}
+          rightIcon="ui-components:search"
+          onChange={event => state.set({ search: event.currentTarget.value })}
+        />
+        {model.environment === LOCAL && (
+          <IconButton
+            icon={cleaningIcon}
+            label={trans.__('Delete finished jobs…')}
+            disabled={!model.current.all.some(hasEnded)}
+            onClick={() => void commands.execute(CommandIDs.purge)}
+          />
+        )}
+      </div>
+      <div className="jp-TaskAPI-Selects">
+        <HTMLSelect
+          aria-label={trans.__('Status')}
+          value={state.status}
+          onChange={event => state.set({ status: event.currentTarget.value })}
+          options={[
+            { value: '', label: trans.__('Any status') },
+            ...STATUSES.map(value => ({
+              value,
+              label: statusLabel(value, trans)
+            }))
+          ]}
+        />
+        <HTMLSelect
+          aria-label={trans.__('API')}
+          value={state.api}
+          onChange={event => state.set({ api: event.currentTarget.value })}
+          options={[
+            { value: '', label: trans.__('Any API') },
+            ...[...apis].sort().map(value => ({ value, label: value }))
+          ]}
+        />
+        <HTMLSelect
+          aria-label={trans.__('Order')}
+          title={trans.__('Order')}
+          value={state.sort}
+          onChange={event =>
+            state.set({ sort: event.currentTarget.value as Sort })
+          }
+          options={SORTS.map(value => ({ value, label: sorts[value] }))}
+        />
+      </div>
+      {state.narrowed && total > 0 && (
+        <div className="jp-TaskAPI-Count" role="status">
+          {trans.__('%1 of %2 jobs', shown, total)}
+          <Button
+            small
+            minimal
+            onClick={() => state.set({ search: '', api: '', status: '' })}
+          >
+            {trans.__('Clear')}
+          </Button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Empty({ model, state, trans }: IJobListProps): JSX.Element {
+  const { current } = model;
+  if (!current.loaded) {
+    return current.error ? (
+      <></>
+    ) : (
+      <p className="jp-TaskAPI-Empty">{trans.__('Looking…')}</p>
+    );
+  }
+  if (state.narrowed && current.all.length > 0) {
+    return <p className="jp-TaskAPI-Empty">{trans.__('No job matches.')}</p>;
+  }
+  return (
+    <p className="jp-TaskAPI-Empty">
+      {trans.__('No jobs yet. Submit one above, or from a notebook:')}
+      <code>%taskapi submit NAME</code>
+    </p>
+  );
+}
+
+function Rows({
+  jobs,
+  ...props
+}: IJobListProps & { jobs: readonly Job[] }): JSX.Element {
+  const { model, commands, trans } = props;
+  const scroller = React.useRef<HTMLDivElement>(null);
+  const [view, setView] = React.useState({ top: 0, height: 600 });
+  const now = useNow(jobs.some(job => !hasEnded(job)));
+  const [cursor, setCursor] = React.useState<string | null>(null);
+  const selected = model.selected?.job_id ?? null;
+
+  React.useEffect(() => {
+    const node = scroller.current!;
+    const measure = () =>
+      setView({ top: node.scrollTop, height: node.clientHeight || 600 });
+    const observer = new ResizeObserver(measure);
+    observer.observe(node);
+    measure();
+    return () => observer.disconnect();
+  }, []);
+
+  const first = Math.max(0, Math.floor(view.top / ROW) - MARGIN);
+  const last = Math.min(
+    jobs.length,
+    Math.ceil((view.top + view.height) / ROW) + MARGIN
+  );
+  const known = new Set(jobs.slice(first, last).map(job => job.job_id));
+  // One row at a time is reached by Tab; arrows go from row to row.
+  const reachable =
+    [cursor, selected].find(id => id !== null && known.has(id)) ??
+    jobs[first]?.job_id;
+
+  const goTo = (index: number) => {
+    const target = Math.max(0, Math.min(jobs.length - 1, index));
+    const node = scroller.current!;
+    const top = target * ROW;
+    if (top < node.scrollTop) {
+      node.scrollTop = top;
+    } else if (top + ROW > node.scrollTop + node.clientHeight) {
+      node.scrollTop = top + ROW - node.clientHeight;
+    }
+    setView({ top: node.scrollTop, height: node.clientHeight });
+    setCursor(jobs[target].job_id);
+    requestAnimationFrame(() =>
+      node
+        .querySelector<HTMLElement>(
+          `[data-job-id="${CSS.escape(jobs[target].job_id)}"] .jp-TaskAPI-Job-main`
+        )
+        ?.focus()
+    );
+  };
+
+  const onKeyDown = (event: React.KeyboardEvent) => {
+    const row = (event.target as HTMLElement).closest<HTMLElement>(
+      '[data-job-id]'
+    );
+    const at = jobs.findIndex(job => job.job_id === row?.dataset.jobId);
+    const page = Math.max(1, Math.floor(view.height / ROW) - 1);
+    const moves: { [key: string]: number } = {
+      ArrowDown: at + 1,
+      ArrowUp: at - 1,
+      PageDown: at + page,
+      PageUp: at - page,
+      Home: 0,
+      End: jobs.length - 1
+    };
+    if (at >= 0 && event.key in moves) {
+      event.preventDefault();
+      goTo(moves[event.key]);
+    } else if (at >= 0 && event.key === 'Delete') {
+      event.preventDefault();
+      void commands.execute(CommandIDs.deleteJob, {
+        ...refOf(model.environment, jobs[at])
+      });
+    }
+  };
+
+  return (
+    <div
+      className="jp-TaskAPI-Scroller"
+      ref={scroller}
+      onScroll={event =>
+        setView({
+          top: event.currentTarget.scrollTop,
+          height: event.currentTarget.clientHeight
+        })
+      }
+      onKeyDown={onKeyDown}
+    >
+      <ul
+        className="jp-TaskAPI-JobRows"
+        aria-label={trans.__('Jobs')}
+        style={{ height: jobs.length * ROW }}
+      >
+        {jobs.slice(first, last).map((job, index) => (
+          <Row
+            key={job.job_id}
+            job={job}
+            environment={model.environment}
+            index={first + index}
+            count={jobs.length}
+            selected={job.job_id === selected}
+            reachable={job.job_id === reachable}
+            now={now}
+            commands={commands}
+            trans={trans}
+            onSelect={() => {
+              setCursor(job.job_id);
+              model.select(job.job_id);
+            }}
+          />
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+interface IRowProps {
+  job: Job;
+  environment: string;
+  index: number;
+  count: number;
+  selected: boolean;
+  reachable: boolean;
+  now: Date;
+  commands: CommandRegistry;
+  trans: TranslationBundle;
+  onSelect: () => void;
+}
+
+function Row(props: IRowProps): JSX.Element {
+  const { job, environment, index, count, selected, reachable, now } = props;
+  const { commands, trans, onSelect } = props;
+  const ref = { ...refOf(environment, job) };
+  const status = statusOf(job);
+  const ended = hasEnded(job);
+  const done = status === 'running' ? fraction(job.progress) : null;
+  const tabIndex = reachable ? 0 : -1;
+  const name = `${job.api_name} ${shortId(job.job_id)}`;
+  return (
+    <li
+      className={`jp-TaskAPI-Job ${selected ? 'jp-mod-selected' : ''}`}
+      style={{ top: index * ROW }}
+      aria-posinset={index + 1}
+      aria-setsize={count}
+      data-job-id={job.job_id}
+      data-api={job.api_name}
+      data-environment={environment}
+    >
+      <button
+        type="button"
+        className="jp-TaskAPI-Job-main"
+        tabIndex={tabIndex}
+        aria-current={selected || undefined}
+        title={`${job.api_name} · ${job.job_id}${job.notebook ? `\n${job.notebook}` : ''}`}
+        onClick={onSelect}
+        onDoubleClick={() => void commands.execute(CommandIDs.openLog, ref)}
+      >
+        <StatusIcon status={status} />
+        <span className="jp-TaskAPI-Job-name">
+          <span className="jp-TaskAPI-ellipsis">{job.api_name}</span>
+          <span className="jp-TaskAPI-faint">{shortId(job.job_id)}</span>
+        </span>
+        <span className="jp-TaskAPI-Job-notebook jp-TaskAPI-ellipsis jp-TaskAPI-faint">
+          {job.notebook?.split('/').pop()}
+        </span>
+        <span className="jp-TaskAPI-Job-age jp-TaskAPI-faint">
+          {age(created(job), now)}
+        </span>
+        <span className="jp-TaskAPI-Job-state">
+          <span className="jp-TaskAPI-Job-word">
+            {statusLabel(status, trans)}
+          </span>
+          <span className="jp-TaskAPI-ellipsis jp-TaskAPI-faint">
+            {note(job)}
+          </span>
+        </span>
+        <span className="jp-TaskAPI-Job-took jp-TaskAPI-faint">
+          {duration(took(job, now))}
+        </span>
+      </button>
+      <span className="jp-TaskAPI-Job-actions">
+        {ended ? (
+          <IconButton
+            icon={refreshIcon}
+            label={trans.__('Run %1 again', name)}
+            tabIndex={tabIndex}
+            onClick={() => void commands.execute(CommandIDs.rerun, ref)}
+          />
+        ) : (
+          <IconButton
+            icon={stopIcon}
+            label={trans.__('Stop %1', name)}
+            tabIndex={tabIndex}
+            onClick={() => void commands.execute(CommandIDs.stop, ref)}
+          />
+        )}
+        <IconButton
+          icon={listIcon}
+          label={trans.__('Show the log of %1', name)}
+          tabIndex={tabIndex}
+          onClick={() => void commands.execute(CommandIDs.openLog, ref)}
+        />
+      </span>
+      {done !== null && (
+        <span className="jp-TaskAPI-Job-bar" aria-hidden="true">
+          <span style={{ width: `${100 * done}%` }} />
+        </span>
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,76 @@
+import type {
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
+import { ILayoutRestorer } from '@jupyterlab/application';
+import { IEditorServices } from '@jupyterlab/codeeditor';
+import { IStateDB } from '@jupyterlab/statedb';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+
+import { ITaskAPI, NAMESPACE, WidgetIDs } from '../tokens';
+import { Sidebar } from '.';
+
+/** The sidebar, and the commands that act on what it shows. */
+export const sidebar: JupyterFrontEndPlugin<void> = {
+  id: `${NAMESPACE}:plugin`,
+  description: 'Lists task APIs and jobs in the left sidebar.',
+  autoStart: true,
+  requires: [ITaskAPI, IEditorServices],
+  optional: [ITranslator, ILayoutRestorer, IStateDB],
+  activate: (
+    app: JupyterFrontEnd,
+    model: ITaskAPI,
+    editors: IEditorServices,
+    translator: ITranslator | null,
+    restorer: ILayoutRestorer | null,
+    stateDB: IStateDB | null
+  ) => {
+    translator ??= nullTranslator;
+    const trans = translator.load(NAMESPACE);
+    const { commands } = app;
+    const widget = new Sidebar({ model, commands, editors, translator, trans });
+    app.shell.add(widget, 'left', { rank: 600, type: 'Task API' });
+    restorer?.add(widget, WidgetIDs.sidebar);
+    if (stateDB) {
+      keep(widget, model, stateDB, app.restored);
+    }
+  }
+};
+
+const KEY = `${NAMESPACE}:sidebar`;
+
+/** Keep what was chosen over a reload. */
+function keep(
+  widget: Sidebar,
+  model: ITaskAPI,
+  stateDB: IStateDB,
+  restored: Promise<void>
+): void {
+  void Promise.all([stateDB.fetch(KEY), restored]).then(([kept]) => {
+    const { view, environment, selected } = (kept ?? {}) as {
+      [key: string]: unknown;
+    };
+    widget.state.restore(view);
+    if (typeof environment === 'string') {
+      model.environment = environment;
+    }
+    if (typeof selected === 'string') {
+      widget.showJob({ environment: model.environment, api: '', id: selected });
+    }
+    let last = '';
+    const save = () => {
+      const value = {
+        view: widget.state.toJSON(),
+        environment: model.environment,
+        selected: model.selected?.job_id ?? null
+      };
+      const text = JSON.stringify(value);
+      if (text !== last) {
+        last = text;
+        void stateDB.save(KEY, value);
+      }
+    };
+    widget.state.changed.connect(save);
+    model.changed.connect(save);
+  });
+}

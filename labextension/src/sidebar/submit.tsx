@@ -1,0 +1,239 @@
+import { CodeEditor, IEditorServices } from '@jupyterlab/codeeditor';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import React from 'react';
+
+import type { API } from '../contract';
+import { nameOf } from '../contract';
+import { duration, shortId } from '../format';
+import type { TaskAPIModel } from '../model';
+import { pretty } from '../ui';
+
+export interface ISubmitProps {
+  api: API;
+  model: TaskAPIModel;
+  editors: IEditorServices;
+  trans: TranslationBundle;
+  /** Told the config, as it is edited; null while it can't be used. */
+  onConfig: (config: Config | null) => void;
+}
+
+export type Config = { [key: string]: unknown };
+
+/** Return the config that an API's jobs have when a submission says nothing. */
+export function defaultsOf(api: API): Config {
+  const { definition } = (api.spec ?? {}) as {
+    definition?: { config?: Config | null } | null;
+  };
+  return definition?.config ?? {};
+}
+
+/** Read a config as somebody types it: an object, or a sentence that says why not. */
+export function readConfig(
+  text: string,
+  trans: TranslationBundle
+): { config: Config } | { error: string } {
+  if (!text.trim()) {
+    return { config: {} };
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return {
+      error: trans.__('Not valid JSON: %1', placeOf(error as Error, text))
+    };
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { error: trans.__('A config is an object: {"name": value}') };
+  }
+  return { config: value as Config };
+}
+
+/** Browsers name the place in an error differently: as an offset, as line and column, or not at all. */
+function placeOf(error: Error, text: string): string {
+  const message = error.message
+    .replace(/^JSON\.parse: /, '')
+    .replace(/ in JSON at position.*$/, '')
+    .replace(/, (\.\.\.)?".*$/s, '');
+  const at = /position (\d+)/.exec(error.message);
+  if (!at) {
+    return message;
+  }
+  const before = text.slice(0, Number(at[1])).split('\n');
+  return `${message} (line ${before.length}, column ${before[before.length - 1].length + 1})`;
+}
+
+/** A form that submits a job: config as JSON in Lab's own editor, timeout. */
+export function SubmitForm(props: ISubmitProps): JSX.Element {
+  const { api, model, editors, trans, onConfig } = props;
+  const name = nameOf(api);
+  const defaults = defaultsOf(api);
+  const [text, setText] = React.useState(() => pretty(defaults));
+  const [timeout, setTimeout_] = React.useState('');
+  const [said, setSaid] = React.useState<
+    { error: string } | { done: string } | null
+  >(null);
+  const [busy, setBusy] = React.useState(false);
+  const id = React.useId();
+  const read = React.useMemo(() => readConfig(text, trans), [text, trans]);
+  const wrong = 'error' in read ? read.error : '';
+  const seconds = timeout.trim() === '' ? null : Number(timeout);
+  const badTimeout =
+    seconds !== null &&
+    !(Number.isInteger(seconds) && seconds >= 1 && seconds <= 1e9);
+  const standing = (api.spec?.timeout ?? null) as number | null;
+
+  React.useEffect(() => {
+    onConfig('config' in read ? read.config : null);
+  }, [read, onConfig]);
+
+  const submit = async () => {
+    if (busy || badTimeout || !('config' in read)) {
+      return;
+    }
+    setBusy(true);
+    setSaid(null);
+    try {
+      const job = await model.client.submit(model.environment, name, {
+        config: read.config,
+        timeout: seconds
+      });
+      setSaid({ done: trans.__('Submitted %1.', shortId(job.job_id)) });
+      await model.current.touch(job.job_id);
+      model.select(job.job_id);
+    } catch (error) {
+      setSaid({ error: (error as Error).message });
+    } finally {
+      setBusy(false);
+    }
+  };
+
+  return (
+    <form
+      className="jp-TaskAPI-Submit"
+      aria-label={trans.__('Submit a job to %1', name)}
+      onSubmit={event => {
+        event.preventDefault();
+        void submit();
+      }}
+      onKeyDownCapture={event => {
+        if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+          event.preventDefault();
+          event.stopPropagation();
+          void submit();
+        }
+      }}
+    >
+      <div className="jp-TaskAPI-Label">{trans.__('Config (JSON)')}</div>
+      <JSONEditor
+        value={text}
+        label={trans.__('Config of the job, as JSON')}
+        invalid={!!wrong}
+        describedBy={`${id}-wrong`}
+        editors={editors}
+        onChange={value => {
+          setText(value);
+          setSaid(null);
+        }}
+      />
+      <div id={`${id}-wrong`} className="jp-TaskAPI-Error" role="status">
+        {wrong}
+      </div>
+      <div className="jp-TaskAPI-Submit-row">
+        <label htmlFor={`${id}-timeout`}>{trans.__('Timeout (s)')}</label>
+        <input
+          id={`${id}-timeout`}
+          className="jp-mod-styled"
+          inputMode="numeric"
+          value={timeout}
+          placeholder={standing ? String(standing) : trans.__('none')}
+          title={
+            standing
+              ? trans.__(
+                  'Seconds from submission; %1 unless you say otherwise',
+                  duration(standing)
+                )
+              : trans.__('Seconds from submission')
+          }
+          aria-invalid={badTimeout}
+          onChange={event => setTimeout_(event.currentTarget.value)}
+        />
+        <button
+          type="submit"
+          className="jp-Dialog-button jp-mod-accept jp-mod-styled"
+          disabled={busy || badTimeout || !!wrong}
+          title={trans.__('Ctrl+Enter in the editor')}
+        >
+          {busy ? trans.__('Submitting…') : trans.__('Submit')}
+        </button>
+      </div>
+      <div role="status">
+        {badTimeout && (
+          <span className="jp-TaskAPI-Error">
+            {trans.__('The timeout is a whole number of seconds, at least 1.')}
+          </span>
+        )}
+        {said && 'error' in said && (
+          <span className="jp-TaskAPI-Error">{said.error}</span>
+        )}
+        {said && 'done' in said && (
+          <span className="jp-TaskAPI-Note">{said.done}</span>
+        )}
+      </div>
+    </form>
+  );
+}
+
+/** Lab's own CodeMirror, for a few lines of JSON. */
+function JSONEditor({
+  value,
+  label,
+  invalid,
+  describedBy,
+  editors,
+  onChange
+}: {
+  value: string;
+  label: string;
+  invalid: boolean;
+  describedBy: string;
+  editors: IEditorServices;
+  onChange: (value: string) => void;
+}): JSX.Element {
+  const host = React.useRef<HTMLDivElement>(null);
+  const changed = React.useRef(onChange);
+  changed.current = onChange;
+
+  React.useEffect(() => {
+    const model = new CodeEditor.Model({ mimeType: 'application/json' });
+    model.sharedModel.setSource(value);
+    const editor = editors.factoryService.newInlineEditor({
+      host: host.current!,
+      model,
+      config: {
+        lineWrap: true,
+        lineNumbers: false,
+        codeFolding: false,
+        tabFocusable: true
+      }
+    });
+    model.sharedModel.changed.connect(() =>
+      changed.current(model.sharedModel.getSource())
+    );
+    const content = host.current!.querySelector('.cm-content');
+    content?.setAttribute('aria-label', label);
+    content?.setAttribute('aria-describedby', describedBy);
+    return () => {
+      editor.dispose();
+      model.dispose();
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- the editor holds the text from here on
+  }, [editors]);
+
+  return (
+    <div
+      ref={host}
+      className={`jp-TaskAPI-Editor ${invalid ? 'jp-mod-invalid' : ''}`}
+    />
+  );
+}

@@ -1,0 +1,140 @@
+import type { TranslationBundle } from '@jupyterlab/translation';
+import type { LabIcon } from '@jupyterlab/ui-components';
+import {
+  Button,
+  checkIcon,
+  circleEmptyIcon,
+  errorIcon,
+  historyIcon,
+  stopIcon
+} from '@jupyterlab/ui-components';
+import type { ISignal } from '@lumino/signaling';
+import React from 'react';
+
+/** Return a status in words; a colour never stands alone. */
+export function statusLabel(status: string, trans: TranslationBundle): string {
+  switch (status) {
+    case 'pending':
+      return trans.__('pending');
+    case 'running':
+      return trans.__('running');
+    case 'succeeded':
+      return trans.__('succeeded');
+    case 'worker_error':
+      return trans.__('worker error');
+    case 'worker_oom':
+      return trans.__('out of memory');
+    case 'timed_out':
+      return trans.__('timed out');
+    case 'stopped':
+      return trans.__('stopped');
+    case 'unexpected_error':
+      return trans.__('unexpected error');
+    default:
+      return status.replace(/_/g, ' ');
+  }
+}
+
+const ICONS: { [status: string]: LabIcon } = {
+  pending: circleEmptyIcon,
+  succeeded: checkIcon,
+  timed_out: historyIcon,
+  stopped: stopIcon
+};
+
+/** A status as an icon; whoever draws it writes the word beside. */
+export function StatusIcon({ status }: { status: string }): JSX.Element {
+  const className = `jp-TaskAPI-StatusIcon jp-mod-${status.replace(/_/g, '-')}`;
+  if (status === 'running') {
+    return (
+      <span aria-hidden="true" className={`${className} jp-TaskAPI-Spinner`} />
+    );
+  }
+  const icon = ICONS[status] ?? errorIcon;
+  return (
+    <span aria-hidden="true" className={className}>
+      <icon.react tag="span" width="14px" height="14px" />
+    </span>
+  );
+}
+
+/** A button that is an icon; its label is its tooltip, and what a screen reader says. */
+export function IconButton({
+  icon,
+  label,
+  className = '',
+  ...others
+}: {
+  icon: LabIcon;
+  label: string;
+} & React.ButtonHTMLAttributes<HTMLButtonElement>): JSX.Element {
+  return (
+    <Button
+      minimal
+      small
+      type="button"
+      title={label}
+      aria-label={label}
+      className={`jp-TaskAPI-IconButton ${className}`}
+      {...others}
+    >
+      <icon.react tag="span" width="16px" height="16px" aria-hidden="true" />
+    </Button>
+  );
+}
+
+/** Draw again when a signal is emitted, at most once a frame. */
+export function useSignal<S>(signal: ISignal<S, unknown>): void {
+  const [, draw] = React.useReducer((count: number) => count + 1, 0);
+  React.useEffect(() => {
+    let frame = 0;
+    const onEmit = () => {
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        draw();
+      });
+    };
+    signal.connect(onEmit);
+    draw(); // what was emitted between the first drawing and here
+    return () => {
+      signal.disconnect(onEmit);
+      cancelAnimationFrame(frame);
+    };
+  }, [signal]);
+}
+
+/** Return the time, again each second (while something runs) or each half minute. */
+export function useNow(lively: boolean): Date {
+  const [now, setNow] = React.useState(() => new Date());
+  React.useEffect(() => {
+    setNow(new Date());
+    const timer = setInterval(
+      () => {
+        if (!document.hidden) {
+          setNow(new Date());
+        }
+      },
+      lively ? 1_000 : 20_000
+    );
+    return () => clearInterval(timer);
+  }, [lively]);
+  return now;
+}
+
+/** Return what was just done, for a moment, and how to say it. */
+export function useFlash(): [string | null, (what: string) => void] {
+  const [what, setWhat] = React.useState<string | null>(null);
+  React.useEffect(() => {
+    if (what !== null) {
+      const timer = setTimeout(() => setWhat(null), 1_500);
+      return () => clearTimeout(timer);
+    }
+    return undefined;
+  }, [what]);
+  return [what, setWhat];
+}
+
+/** Return a JSON value as text to read. */
+export function pretty(value: unknown): string {
+  return JSON.stringify(value, null, 2) ?? '';
+}
