@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -27,7 +28,7 @@ from taskapi_jupyter.contract import DeployRequest, TaskAPI
 from taskapi_jupyter.errors import TaskAPIError
 from taskapi_jupyter.service import Service
 
-pytest_plugins = ["pytest_jupyter.jupyter_server"]
+pytest_plugins = ["pytest_jupyter.jupyter_server", "lab"]
 
 # A shell that starts the tests in the background has this ignored, here and in whatever a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -114,6 +115,18 @@ def service(home: Path) -> Iterator[Service]:
 def jp_server_config(home: Path) -> dict[str, Any]:
     """Enable the extension."""
     return {"ServerApp": {"jpserver_extensions": {"taskapi_jupyter": True}}}
+
+
+@pytest.fixture(autouse=True)
+def jp_asyncio_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop | None]:
+    """Return an event loop; none where a browser is driven, whose driver keeps one running in this thread."""
+    if "chromium" in request.fixturenames:
+        yield None
+        return
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    loop.close()
 
 
 @pytest.fixture(autouse=True)
@@ -225,20 +238,29 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start_server(folder: Path, *arguments: str) -> LiveServer:
+def start_server(
+    folder: Path,
+    *arguments: str,
+    module: str = "jupyter_server",
+    port: int | None = None,
+    token: str | None = None,
+    root: Path | None = None,
+    environ: dict[str, str] | None = None,
+) -> LiveServer:
     """Start a server whose configuration, data and home are below a folder, and wait until it answers."""
-    token, port, home = secrets.token_hex(16), free_port(), folder / "home"
+    token, port, home = token or secrets.token_hex(16), port or free_port(), folder / "home"
     home.mkdir(mode=0o700, exist_ok=True)
     (home / "config.yaml").write_text("stop_grace: 1\n")
     environ = {
         **os.environ,
+        **(environ or {}),
         "TASKAPI_HOME": str(home),
         "JUPYTER_NO_CONFIG": "1",
         **{f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
     }
-    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command = [sys.executable, "-m", module, "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--ServerApp.base_url={BASE_URL}"]
-    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root or folder}"]
     command += ["--ServerApp.jpserver_extensions=taskapi_jupyter=True", "--allow-root", *arguments]
     log = folder / "server.log"
     with log.open("wb") as file:

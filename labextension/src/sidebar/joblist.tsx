@@ -142,7 +142,7 @@ function Filters({
           value={state.status}
           onChange={event => state.set({ status: event.currentTarget.value })}
           options={[
-            { value: '', label: trans.__('Any status') },
+            { value: '', label: trans.__('Status') },
             ...STATUSES.map(value => ({
               value,
               label: statusLabel(value, trans)
@@ -154,7 +154,7 @@ function Filters({
           value={state.api}
           onChange={event => state.set({ api: event.currentTarget.value })}
           options={[
-            { value: '', label: trans.__('Any API') },
+            { value: '', label: trans.__('API') },
             ...[...apis].sort().map(value => ({ value, label: value }))
           ]}
         />
@@ -273,11 +273,6 @@ function Rows({
     if (at >= 0 && event.key in moves) {
       event.preventDefault();
       goTo(moves[event.key]);
-    } else if (at >= 0 && event.key === 'Delete') {
-      event.preventDefault();
-      void commands.execute(CommandIDs.deleteJob, {
-        ...refOf(model.environment, jobs[at])
-      });
     }
   };
 

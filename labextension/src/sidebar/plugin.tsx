@@ -3,10 +3,12 @@ import type {
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
 import { ILayoutRestorer } from '@jupyterlab/application';
+import { ICommandPalette } from '@jupyterlab/apputils';
 import { IEditorServices } from '@jupyterlab/codeeditor';
 import { IStateDB } from '@jupyterlab/statedb';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
+import { addCommands } from '../commands';
 import { ITaskAPI, NAMESPACE, WidgetIDs } from '../tokens';
 import { Sidebar } from '.';
 
@@ -16,12 +18,13 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
   description: 'Lists task APIs and jobs in the left sidebar.',
   autoStart: true,
   requires: [ITaskAPI, IEditorServices],
-  optional: [ITranslator, ILayoutRestorer, IStateDB],
+  optional: [ITranslator, ICommandPalette, ILayoutRestorer, IStateDB],
   activate: (
     app: JupyterFrontEnd,
     model: ITaskAPI,
     editors: IEditorServices,
     translator: ITranslator | null,
+    palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null,
     stateDB: IStateDB | null
   ) => {
@@ -30,6 +33,24 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
     const { commands } = app;
     const widget = new Sidebar({ model, commands, editors, translator, trans });
     app.shell.add(widget, 'left', { rank: 600, type: 'Task API' });
+    const show = () => app.shell.activateById(widget.id);
+    addCommands(
+      app,
+      model,
+      {
+        show,
+        showJob: ref => {
+          show();
+          widget.showJob(ref);
+        },
+        openSubmit: (environment, api) => {
+          show();
+          widget.openSubmit(environment, api);
+        }
+      },
+      trans,
+      palette
+    );
     restorer?.add(widget, WidgetIDs.sidebar);
     if (stateDB) {
       keep(widget, model, stateDB, app.restored);

@@ -1,0 +1,185 @@
+"""JupyterLab and Notebook as people see them: a real server, in Debian's Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import PATIENCE, LiveServer, clean, request_for, start_server
+
+from taskapi_jupyter.service import Service
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+ROW = ".jp-TaskAPI-Job"
+
+
+def chromium_path() -> str | None:
+    """Return where Chromium is, if it is anywhere."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    return found or (mac if Path(mac).exists() else None)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Return a browser; it lives as long as a file's tests, as others want an event loop of their own."""
+    path = chromium_path()
+    if path is None:
+        sentence = "no Chromium, so nothing was looked at: sudo apt-get install chromium, or name one: CHROMIUM=/path"
+        if os.environ.get("TASKAPI_REQUIRE_BROWSER"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Lab:
+    """A JupyterLab (or Notebook) that can be killed and started again where it was."""
+
+    folder: Path
+    module: str = "jupyterlab"
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    server: LiveServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        self.write_settings("@jupyterlab/apputils-extension/notification", quiet)
+        for name, values in self.settings.items():
+            self.write_settings(name, values)
+        self.notebooks.mkdir(exist_ok=True)
+        self.server = self.start()
+
+    @property
+    def notebooks(self) -> Path:
+        """Return the folder that is shown."""
+        return self.folder / "notebooks"
+
+    @property
+    def home(self) -> Path:
+        """Return TASKAPI_HOME."""
+        return self.server.home
+
+    def write_settings(self, name: str, values: dict[str, Any]) -> None:
+        """Set what a person sets in the settings editor."""
+        path = self.folder / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    def start(self, port: int | None = None, token: str | None = None) -> LiveServer:
+        """Start the server."""
+        return start_server(
+            self.folder,
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            "--LabApp.extension_manager=readonly",
+            module=self.module,
+            port=port,
+            token=token,
+            root=self.notebooks,
+            environ={
+                "JUPYTERLAB_SETTINGS_DIR": str(self.folder / "settings"),
+                "JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces"),
+                "IPYTHONDIR": str(self.folder / "ipython"),
+            },
+        )
+
+    def kill(self) -> None:
+        """Kill the server, its kernels too, as a machine that runs out of memory would."""
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def restart(self) -> None:
+        """Start it again, at the same address."""
+        self.server = self.start(urlsplit(self.server.url).port, self.server.token)
+
+    def close(self) -> None:
+        """End it, its jobs too."""
+        self.server.process.terminate()
+        self.server.process.wait(PATIENCE)
+        clean(self.home)
+
+    def deploy(self, name: str, source: str, **spec: Any) -> None:
+        """Deploy an API from this process, which is none of the server's."""
+        service = Service(self.home)
+        service.deploy_request(request_for(name, source, **spec))
+        service.close()
+
+    def open(self, page: Page, path: str = "lab?reset") -> None:
+        """Open a page of it."""
+        page.goto(f"{self.server.url}{path}{'&' if '?' in path else '?'}token={self.server.token}")
+        if path.startswith("lab"):
+            drawn(page)
+
+
+@pytest.fixture(scope="module")
+def lab(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Return a JupyterLab with the extension; it asks for the browser first, so that no server starts without."""
+    running = Lab(tmp_path_factory.mktemp("lab"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """Return a browser without a past."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE * 1000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """Return a page; a script of it that throws, or a dialog that a hostile text opens, fails the test."""
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    yield page
+    assert not wrong, wrong
+
+
+def drawn(page: Page) -> None:
+    """Wait until JupyterLab has drawn itself and put everything where it was."""
+    page.wait_for_selector("#jp-main-dock-panel", timeout=60_000)
+    page.wait_for_function("!document.querySelector('#jupyterlab-splash')", timeout=60_000)
+
+
+def show_sidebar(page: Page) -> Locator:
+    """Show the sidebar and return it."""
+    sidebar = page.locator("#taskapi-sidebar")
+    tab = page.get_by_role("tab", name="Task API jobs")
+    if tab.get_attribute("aria-selected") != "true":
+        tab.click()
+    sidebar.wait_for()
+    return sidebar
+
+
+def row(page: Page, job_id: str) -> Locator:
+    """Return a job's row in the sidebar."""
+    return page.locator(f"#taskapi-sidebar {ROW}[data-job-id='{job_id}']")

@@ -1,0 +1,150 @@
+"""The sidebar in a real JupyterLab: what a person sees and does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ECHO, PATIENCE
+from lab import Lab, drawn, row, show_sidebar
+from playwright.sync_api import BrowserContext, Page, expect
+
+from taskapi_jupyter.service import Service
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+STEPS = """
+import pathlib, time
+from taskapi_jupyter.job import progress
+
+def task(config):
+    folder, done = pathlib.Path(config["folder"]), 0
+    while done < 4:
+        if (folder / str(done + 1)).exists():
+            done += 1
+            print("step", done, flush=True)
+            progress(done, 4, f"step {done}")
+        time.sleep(0.01)
+    return {"steps": done}
+"""
+
+AXE = Path(__file__).parent.parent / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture
+def service(lab: Lab) -> Iterator[Service]:
+    """Return the Service of Lab's home, in this process: what another program does."""
+    service = Service(lab.home)
+    yield service
+    service.close()
+
+
+def test_a_job_of_another_process_is_seen_live(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    lab.deploy(name, STEPS)
+    expect(sidebar.get_by_role("button", name=name)).to_be_visible()
+    job = service.submit(name, {"folder": str(tmp_path)}, notebook="work/run.ipynb")
+    line = row(page, job.id)
+    expect(line).to_contain_text("running")
+    (tmp_path / "1").touch()
+    expect(line).to_contain_text("25 % · 1/4 · step 1")
+    line.get_by_role("button", name=name).first.click()
+    details = sidebar.get_by_role("region", name=f"Job {job.id}")
+    expect(details.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "25")
+    for step in (2, 3, 4):
+        (tmp_path / str(step)).touch()
+    expect(line).to_contain_text("succeeded")
+    expect(details).to_contain_text('"steps": 4')
+    expect(details).to_contain_text("work/run.ipynb")
+
+
+def test_submit_from_the_form(lab: Lab, page: Page, service: Service, name: str) -> None:
+    lab.deploy(name, ECHO, definition={"path": "task.py", "config": {"lr": 0.1}})
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name=name).click()
+    form = sidebar.get_by_role("form", name=f"Submit a job to {name}")
+    editor = form.get_by_role("textbox", name="Config of the job, as JSON")
+    expect(editor).to_contain_text('"lr": 0.1')
+    editor.fill('{"lr": 0.5,')
+    expect(form).to_contain_text("Not valid JSON")
+    expect(form.get_by_role("button", name="Submit")).to_be_disabled()
+    editor.fill('{"lr": 0.5}')
+    form.get_by_label("Timeout (s)").fill("0")
+    expect(form).to_contain_text("a whole number of seconds")
+    form.get_by_label("Timeout (s)").fill("60")
+    form.get_by_role("button", name="Submit").click()
+    expect(form).to_contain_text("Submitted")
+    job = service.jobs(name)[0]
+    assert (job.config, job.record.timeout) == ({"lr": 0.5}, 60)
+    expect(row(page, job.id)).to_contain_text("succeeded")
+    expect(sidebar.get_by_role("region", name=f"Job {job.id}")).to_contain_text('"lr": 0.5')
+
+
+def test_stop_rerun_and_delete(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+    lab.deploy(name, STEPS)
+    job = service.submit(name, {"folder": str(tmp_path)})
+    lab.open(page)
+    show_sidebar(page)
+    line = row(page, job.id)
+    expect(line).to_contain_text("running")
+    line.hover()
+    line.get_by_role("button", name=f"Stop {name}").click()
+    expect(line).to_contain_text("stopped")
+    assert service.get(name, job.id).status == "stopped"
+    line.get_by_role("button", name=f"Run {name}").click()
+    expect(page.locator(f"[data-api='{name}'][data-job-id]")).to_have_count(2)
+    again = next(one for one in service.jobs(name) if one.id != job.id)
+    assert again.config == job.config
+    service.stop(again)
+    line.get_by_role("button", name=name).first.click()
+    page.get_by_role("region", name=f"Job {job.id}").get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(line).to_have_count(0)
+    assert [one.id for one in service.jobs(name)] == [again.id]
+
+
+def test_find_and_sort(lab: Lab, page: Page, service: Service, name: str) -> None:
+    lab.deploy(name, ECHO)
+    lab.deploy(f"{name}-other", ECHO)
+    jobs = [service.submit(name, {"colour": colour}).wait() for colour in ("red", "green", "blue")]
+    other = service.submit(f"{name}-other", {}).wait()
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_label("API", exact=True).select_option(name)
+    rows = sidebar.locator(".jp-TaskAPI-Job")
+    expect(rows).to_have_count(3)
+    assert rows.first.get_attribute("data-job-id") == jobs[2].id
+    sidebar.get_by_label("Order").select_option("oldest")
+    expect(rows.first).to_have_attribute("data-job-id", jobs[0].id)
+    sidebar.get_by_role("searchbox").fill("GREEN")
+    expect(rows).to_have_count(1)
+    expect(rows).to_have_attribute("data-job-id", jobs[1].id)
+    with page.expect_response(lambda answer: "workspaces" in answer.url and answer.request.method == "PUT"):
+        sidebar.get_by_role("searchbox").fill("no such colour")
+    expect(sidebar).to_contain_text("No job matches.")
+    page.reload()
+    drawn(page)
+    sidebar = show_sidebar(page)
+    expect(sidebar.get_by_role("searchbox")).to_have_value("no such colour")
+    sidebar.get_by_role("button", name="Clear").click()
+    expect(row(page, other.id)).to_be_visible()
+
+
+def test_two_browsers_show_the_same(lab: Lab, context: BrowserContext, page: Page, service: Service, name: str) -> None:
+    lab.deploy(name, ECHO)
+    second = context.new_page()
+    for one in (page, second):
+        lab.open(one)
+        show_sidebar(one)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name=name).click()
+    sidebar.get_by_role("button", name="Submit", exact=True).click()
+    expect(second.locator(f"[data-api='{name}'][data-job-id]")).to_contain_text("succeeded")
+    job = service.jobs(name)[0]
+    service.forget(job)
+    for one in (page, second):
+        expect(row(one, job.id)).to_have_count(0)
