@@ -1,24 +1,31 @@
-"""The example notebooks, executed and compared by nbval, under a Jupyter server and without one."""
+"""The example notebooks, executed and compared by nbval: in a fresh home, then once more through a server on it."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
+import yaml
+from conftest import LiveServer, until
+from cortex_double import Operator
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
-def check(notebook: str, home: Path, **more: str) -> None:
+def check(home: Path, **more: str) -> None:
+    """Run all notebooks, with nothing in their environment that leads to another home or server."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JPY_"))}
-    nbval = ["-q", "-p", "no:cacheprovider", "--nbval", "--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg"]
+    nbval = ["--nbval", "--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg", "--nbval-cell-timeout", "60"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *nbval, "--rootdir", NOTEBOOKS, NOTEBOOKS / notebook],
-        env={**environment, "TASKAPI_HOME": str(home), **more},
+        [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider", *nbval, NOTEBOOKS],
+        env={**environment, "TASKAPI_HOME": str(home), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **more},
+        cwd=NOTEBOOKS,
         capture_output=True,
         text=True,
         timeout=110,
@@ -27,13 +34,50 @@ def check(notebook: str, home: Path, **more: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("notebook", ["quickstart.ipynb"])
-def test_without_a_server(notebook: str, home: Path) -> None:
-    check(notebook, home)
+def jupyters(home: Path) -> set[int]:
+    """Return the kernels and servers that were started with a home."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            command = " ".join(process.cmdline())
+            if process.environ().get("TASKAPI_HOME") == str(home) and (
+                "jupyter_server" in command or "ipykernel" in command
+            ):
+                found.add(process.pid)
+    return found
 
 
-@pytest.mark.parametrize("notebook", ["quickstart.ipynb"])
-def test_through_a_server(notebook: str, live_server: Any, tmp_path: Path) -> None:
-    unused = tmp_path / "unused"
-    check(notebook, unused, TASKAPI_URL=live_server.url, TASKAPI_TOKEN=live_server.token)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_cell_is_compared(path: Path) -> None:
+    """What was not run is not compared, so all cells ran, in order; what is left out waits, and so draws a bar."""
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        if "nbval-ignore-output" in cell["metadata"].get("tags", []):
+            assert "wait" in "".join(cell["source"])
+
+
+def test_without_a_server(live_server: LiveServer) -> None:
+    before = jupyters(live_server.home)
+    check(live_server.home)
+    until(
+        lambda: jupyters(live_server.home) <= before, "the notebooks' kernels, and the server that one starts, to end"
+    )
+
+
+def test_through_a_server(live_server: LiveServer, tmp_path: Path) -> None:
+    unused, environments = tmp_path / "unused", live_server.home / "environments.yaml"
+    with Operator("0.42.1") as operator:
+        cluster = {
+            "name": "cluster",
+            "provider": "cortex",
+            "operator_endpoint": operator.url,
+            "version": operator.version,
+        }
+        environments.write_text(yaml.safe_dump({"environments": [cluster]}))
+        try:
+            check(unused, TASKAPI_URL=live_server.url, TASKAPI_TOKEN=live_server.token)
+        finally:
+            environments.unlink()
+        assert [one for one in operator.requests if one.method == "POST"]
     assert not unused.exists()
