@@ -17,7 +17,7 @@ from conftest import PATIENCE, LiveServer, clean, request_for, start_server
 from taskapi_jupyter.service import Service
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Locator, Page
 
 FLAGS = [
     "--no-sandbox",
@@ -158,8 +158,19 @@ def page(context: BrowserContext) -> Iterator[Page]:
     """Return a page; a script of it that throws, or a dialog that a hostile text opens, fails the test."""
     page = context.new_page()
     wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def thrown(error: Error) -> None:
+        if "taskapi" in (error.stack or ""):  # Lab has errors of its own, as when its server is away
+            wrong.append(f"{error.message}\n{error.stack}")
+
+    page.on("pageerror", thrown)
+
+    def answer(dialog: Dialog) -> None:
+        if dialog.type != "beforeunload":  # which asks who leaves a notebook that was not saved
+            wrong.append(f"dialog: {dialog.message}")
+        dialog.accept()
+
+    page.on("dialog", answer)
     yield page
     assert not wrong, wrong
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ECHO, PATIENCE
-from lab import Lab, drawn, row, show_sidebar
+from lab import ROW, Lab, drawn, row, show_sidebar
 from playwright.sync_api import BrowserContext, Page, expect
 
 from taskapi_jupyter.service import Service
@@ -148,3 +149,78 @@ def test_two_browsers_show_the_same(lab: Lab, context: BrowserContext, page: Pag
     service.forget(job)
     for one in (page, second):
         expect(row(one, job.id)).to_have_count(0)
+
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>&lt;b&gt;"
+
+RAISES = f"""
+def task(config):
+    print({HOSTILE!r}, flush=True)
+    raise ValueError({HOSTILE!r})
+"""
+
+
+def test_hostile_text_stays_text(lab: Lab, page: Page, service: Service, name: str) -> None:
+    lab.deploy(name, RAISES, definition={"path": "task.py", "config": {HOSTILE: HOSTILE}})
+    lab.deploy(f"{name}-echo", ECHO)
+    failed = service.submit(name, {HOSTILE: HOSTILE}, notebook=f"{HOSTILE}.ipynb").wait()
+    echoed = service.submit(f"{name}-echo", {HOSTILE: [HOSTILE]}).wait()
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    expect(row(page, failed.id)).to_contain_text(HOSTILE)  # the reason
+    row(page, failed.id).get_by_role("button", name=name).first.click()
+    details = sidebar.get_by_role("region", name=f"Job {failed.id}")
+    expect(details).to_contain_text(f"{HOSTILE}.ipynb")
+    sidebar.get_by_role("button", name=name, exact=True).click()
+    expect(sidebar.get_by_role("textbox", name="Config of the job, as JSON")).to_contain_text(HOSTILE)
+    row(page, echoed.id).get_by_role("button", name=f"{name}-echo").first.click()
+    expect(sidebar.get_by_label("Result", exact=True)).to_contain_text(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
+def test_accessible(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path, theme: str) -> None:
+    lab.write_settings("@jupyterlab/apputils-extension/themes", {"theme": theme})
+    lab.deploy(name, STEPS, definition={"path": "task.py", "config": {"folder": ""}})
+    lab.deploy(f"{name}-echo", ECHO)
+    ended = service.submit(f"{name}-echo", {"a": 1}).wait()
+    running = service.submit(name, {"folder": str(tmp_path)})
+    (tmp_path / "1").touch()
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    page.add_script_tag(path=AXE)
+    expect(row(page, running.id)).to_contain_text("1/4")
+    sidebar.get_by_role("button", name=f"{name}-echo", exact=True).click()
+    for job in (ended, running):
+        row(page, job.id).get_by_role("button", name=job.api_name).first.click()
+        expect(sidebar.get_by_role("region", name=f"Job {job.id}")).to_be_visible()
+        found = page.evaluate("axe.run('#taskapi-sidebar', {resultTypes: ['violations']})")
+        assert "color-contrast" in [one["id"] for one in found["passes"]]  # it did look
+        problems = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+        assert problems == [], problems
+    service.stop(running)
+
+
+def test_a_thousand_jobs(lab: Lab, page: Page, service: Service, name: str) -> None:
+    lab.deploy(name, ECHO, compute={"cpu": "1"})
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name=name).wait_for()
+    ids = [service.submit(name, {"number": number}).id for number in range(1000)]
+    service.delete(name)  # stops what is left of them
+    sidebar.get_by_role("searchbox").fill(name)
+    expect(sidebar).to_contain_text(re.compile(r"\d+ of \d+ jobs"))
+    while sidebar.get_by_role("button", name="Search older jobs").is_visible():
+        sidebar.get_by_role("button", name="Search older jobs").click()
+    expect(sidebar).to_contain_text("1000 of ")
+    row(page, ids[-1]).get_by_role("button", name=name).first.focus()
+    page.keyboard.press("End")
+    expect(row(page, ids[0])).to_be_visible()
+    expect(row(page, ids[0]).get_by_role("button").first).to_be_focused()
+    assert sidebar.locator(ROW).count() < 60  # what is not in view is not drawn
+    page.keyboard.press("Home")
+    expect(row(page, ids[-1]).get_by_role("button").first).to_be_focused()
+    sidebar.get_by_role("button", name="Delete finished jobs").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(sidebar).to_contain_text("No jobs yet.")
+    assert service.jobs() == []

@@ -4,7 +4,11 @@ import type {
 } from '@jupyterlab/application';
 
 import { TaskAPIClient } from './client';
+import { log } from './log/plugin';
 import { TaskAPIModel } from './model';
+import { notifications } from './plugins/notifications';
+import { running } from './plugins/running';
+import { status } from './plugins/status';
 import { sidebar } from './sidebar/plugin';
 import { ITaskAPI, NAMESPACE } from './tokens';
 
@@ -24,4 +28,4 @@ const model: JupyterFrontEndPlugin<ITaskAPI> = {
   }
 };
 
-export default [model, sidebar];
+export default [model, sidebar, log, status, running, notifications];

@@ -355,7 +355,6 @@ function Row(props: IRowProps): JSX.Element {
         aria-current={selected || undefined}
         title={`${job.api_name} · ${job.job_id}${job.notebook ? `\n${job.notebook}` : ''}`}
         onClick={onSelect}
-        onDoubleClick={() => void commands.execute(CommandIDs.openLog, ref)}
       >
         <StatusIcon status={status} />
         <span className="jp-TaskAPI-Job-name">

@@ -1,0 +1,167 @@
+"""A notebook, the panel in it and the sidebar beside it, in a real JupyterLab, through everything that ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import PATIENCE
+from lab import Lab, drawn, row, show_sidebar
+from playwright.sync_api import Locator, Page, expect
+
+from taskapi_jupyter.service import Service
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+DEPLOY = """%%taskapi deploy steps --config {config}
+import pathlib, time
+from taskapi_jupyter.job import progress
+
+def run(config):
+    folder, done = pathlib.Path(config["folder"]), 0
+    print("\\x1b[31mred\\x1b[0m begins", flush=True)
+    while done < 3:
+        if (folder / str(done + 1)).exists():
+            done += 1
+            print("step", done, flush=True)
+            progress(done, 3, f"step {{done}}")
+        time.sleep(0.01)
+    return {{"steps": done}}
+"""
+
+BLOCK = """import pathlib, time
+print("blocked")
+while not pathlib.Path({path!r}).exists():
+    time.sleep(0.01)
+print("free")
+"""
+
+
+class Book:
+    """A notebook on a page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def cell(self, number: int) -> Locator:
+        """Return a cell."""
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+
+    def run(self, number: int, *, ends: bool = True) -> Locator:
+        """Run a cell, wait until it ran (or, where it does not end, runs), and return its output."""
+        prompt = self.cell(number).locator(".jp-InputPrompt")
+        before = prompt.inner_text()
+        for _ in range(10):
+            self.cell(number).locator(".cm-content").click()
+            self.page.keyboard.press("Control+Enter")
+            with suppress(AssertionError):  # a kernel that still connects lets a run go by
+                expect(prompt).not_to_have_text(before, timeout=3_000)
+                if ends:
+                    expect(prompt).to_have_text(re.compile(r"\[\d+\]"), timeout=10_000)
+                break
+        return self.cell(number).locator(".jp-OutputArea")
+
+    def restart_kernel(self) -> None:
+        """Restart the kernel as the menu does."""
+        self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        self.page.get_by_role("menuitem", name=re.compile("^Restart Kernel…")).click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Confirm Kernel Restart").click()
+        self.idle()
+
+    def idle(self) -> None:
+        """Wait until the kernel waits for a cell."""
+        self.page.wait_for_selector(
+            ".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=PATIENCE * 1000
+        )
+
+
+@pytest.fixture
+def service(lab: Lab) -> Iterator[Service]:
+    """Return the Service of Lab's home, in this process."""
+    service = Service(lab.home)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def book(lab: Lab, page: Page, tmp_path: Path) -> Callable[..., Book]:
+    """Return what opens a notebook of some cells."""
+
+    def open_(*cells: str) -> Book:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, lab.notebooks / "work.ipynb")
+        lab.open(page, "lab/tree/work.ipynb?reset")
+        opened = Book(page)
+        opened.idle()
+        return opened
+
+    return open_
+
+
+@pytest.mark.timeout(300)
+def test_jobs_outlive_everything(
+    lab: Lab, page: Page, service: Service, book: Callable[..., Book], tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    config = f"'{{\"folder\": \"{tmp_path}\"}}'"
+    notebook = book("%load_ext taskapi_jupyter", DEPLOY.format(config=config), "%taskapi panel steps", BLOCK.format(path=str(go)))
+    notebook.run(0)
+    expect(notebook.run(1)).to_contain_text("created steps (TaskAPI)")
+
+    # From the panel, beside the code
+    panel = notebook.run(2)
+    panel.get_by_role("button", name="Submit", exact=True).click()
+    sidebar = show_sidebar(page)
+    first = page.locator(".jp-TaskAPI-Job[data-api=steps]")
+    expect(first).to_contain_text("running")
+    expect(panel).to_contain_text("begins")
+    (tmp_path / "1").touch()
+    expect(first).to_contain_text("1/3 · step 1")
+    expect(panel).to_contain_text("1/3 · step 1")
+    one = service.jobs("steps")[0]
+    assert one.notebook == str(lab.notebooks / "work.ipynb")
+
+    # From the sidebar, while a cell blocks the kernel
+    expect(notebook.run(3, ends=False)).to_contain_text("blocked")
+    sidebar.get_by_role("button", name="steps", exact=False).first.click()
+    sidebar.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.locator(".jp-TaskAPI-Job[data-api=steps]")).to_have_count(2)
+    two = next(job for job in service.jobs("steps") if job.id != one.id)
+    expect(row(page, two.id)).to_contain_text(re.compile("running|pending"))
+    row(page, two.id).hover()
+    row(page, two.id).get_by_role("button", name="Stop steps").click()
+    expect(row(page, two.id)).to_contain_text("stopped")
+    expect(panel).to_contain_text("stopped")  # it shows what happens though no click reaches it
+    go.touch()
+    expect(notebook.cell(3)).to_contain_text("free")
+
+    # The kernel ends; running the panel's cell builds it again
+    notebook.restart_kernel()
+    notebook.run(0)
+    panel = notebook.run(2)
+    expect(panel).to_contain_text("1/3 · step 1")
+
+    # The page ends
+    page.reload()
+    drawn(page)
+    sidebar = show_sidebar(page)
+    expect(row(page, one.id)).to_contain_text("running")
+
+    # The server ends, and with it the kernel
+    lost = page.get_by_role("dialog").filter(has_text="Server Connection Error")  # Lab says so too, over everything
+    page.add_locator_handler(lost, lambda: page.keyboard.press("Escape"))
+    lab.kill()
+    expect(sidebar).to_contain_text("can’t be reached")
+    (tmp_path / "2").touch()
+    lab.restart()
+    expect(row(page, one.id)).to_contain_text("2/3 · step 2", timeout=60_000)
+    expect(sidebar).not_to_contain_text("can’t be reached")
+    (tmp_path / "3").touch()
+    expect(row(page, one.id)).to_contain_text("succeeded")
+    row(page, one.id).get_by_role("button", name="steps").first.click()
+    expect(sidebar.get_by_label("Result", exact=True)).to_contain_text('"steps": 3')
