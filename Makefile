@@ -6,7 +6,7 @@ NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
        $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test lint format bench docs screenshots clean
+.PHONY: help demo lab test lint format bench docs contract screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
 	@echo "make bench   measure against the floor of this machine"
 	@echo "make docs    build docs/_build"
+	@echo "make contract    write labextension/openapi.json, which the interface's types are made from"
 	@echo "make screenshots    take the pictures in docs/images again"
 
 $(VENV)/.demo: pyproject.toml scripts/setup.sh $(LAB)
@@ -54,9 +55,14 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(RUN) bench/latency.py
 	@$(RUN) bench/proxy.py
+	@$(RUN) bench/events.py
 
 docs: $(VENV)/.docs
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build
+
+contract: $(VENV)/.dev
+	@$(RUN) -c 'import json; from taskapi_jupyter.server.openapi import document; \
+	  print(json.dumps(json.loads(document("/")), indent=1))' > labextension/openapi.json
 
 screenshots: $(VENV)/.dev
 	@$(RUN) scripts/screenshots.py

@@ -1,120 +1,247 @@
 """Pictures of the real thing for README and docs: JupyterLab in Chromium, light and dark, wide and narrow.
 
-``python scripts/screenshots.py [FOLDER]`` (default ``docs/images``); needs Debian's chromium and PyPI's playwright.
+``python scripts/screenshots.py [NAME ...] [./FOLDER]`` (default: all, into ``docs/images``); needs Chromium, and what ``make test`` installs.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PICTURES = [
-    ("quickstart", "Light", 1280, 1180),
-    ("quickstart-dark", "Dark", 1280, 1180),
-    ("narrow", "Light", 700, 1000),
-]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from lab import FLAGS, Lab, chromium_path, drawn, row, show_sidebar  # noqa: E402
+from playwright.sync_api import Browser, Error, Page, sync_playwright  # noqa: E402
+
+from taskapi_jupyter.service import Service  # noqa: E402
+
+LIGHT, DARK, CONTRAST = "JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"
+
+TRAIN = '''
+import pathlib, time
+from taskapi_jupyter.job import progress
+
+def train(config):
+    """Ends when it is told to, so that a picture is of a moment that holds still."""
+    print("\\x1b[1mtraining\\x1b[0m with", config, flush=True)
+    if config.get("lr", 0.1) <= 0:
+        raise ValueError(f"lr must be positive, not {config['lr']}")
+    for epoch in range(1, 13):
+        colour = 32 if epoch % 4 else 33
+        print(f"epoch {epoch:2}  \\x1b[{colour}mloss {1 / (epoch + 1):.4f}\\x1b[0m  accuracy {1 - 0.5 / epoch:.3f}", flush=True)
+        progress(epoch, 20, f"loss {1 / (epoch + 1):.4f}")
+    while config.get("wait"):
+        time.sleep(0.05)
+    import os
+    pathlib.Path(os.environ["TASKAPI_OUTPUT_DIR"], "weights.json").write_text("[0.25, 0.5, 0.125]" * 100)
+    return {"loss": 0.0769, "accuracy": 0.958, "epochs": 12}
+'''
+
+FORGETFUL = "def evaluate(config):\n    return bytearray(10**9) and None\n"
+
+NOTEBOOK = "projects/vision/training.ipynb"
 
 
-def lab(folder: Path, theme: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a JupyterLab of its own on a copy of the quickstart; return it with its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": f"JupyterLab {theme}"}))
-    quiet = {"fetchNews": "false", "checkForUpdates": False}
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    notebooks = folder / "notebooks"
-    notebooks.mkdir()
-    shutil.copy(ROOT / "notebooks" / "iris.csv", notebooks)
+def fill(lab: Lab) -> dict[str, str]:
+    """Make jobs in all states; return the ids of some."""
+    lab.deploy("train", TRAIN, definition={"path": "task.py", "config": {"lr": 0.1, "layers": [64, 32]}}, timeout=3600)
+    lab.deploy("evaluate", FORGETFUL, compute={"mem": "200Mi"})
+    lab.deploy("nightly-report-of-all-experiments-for-the-whole-team", TRAIN)
+    service = Service(lab.home)
+    submit = lambda api, **config: service.submit(api, config, notebook=NOTEBOOK)  # noqa: E731
+    jobs = {
+        "oom": submit("evaluate"),
+        "done": submit("train", lr=0.01),
+        "failed": submit("train", lr=-0.1),
+        "long": submit("nightly-report-of-all-experiments-for-the-whole-team"),
+        "late": service.submit("train", {"wait": True}, 1, notebook=NOTEBOOK),
+    }
+    for job in jobs.values():
+        job.wait()
+    stopped = submit("train", wait=True)
+    jobs["running"] = submit("train", lr=0.05, wait=True)
+    service.stop(stopped)
+    jobs["second"] = submit("train", lr=0.2, wait=True)
+    jobs["pending"] = submit("train", lr=0.4, wait=True)
+    ids = {name: job.id for name, job in jobs.items()}
+    service.close()
+    return ids
+
+
+def choose(page: Page, job: str) -> None:
+    """Choose a job in the sidebar."""
+    row(page, job).get_by_role("button").first.click()
+    page.get_by_role("region", name=f"Job {job}").wait_for()
+
+
+def widen(page: Page, width: int) -> None:
+    """Drag the sidebar's edge."""
+    box = page.locator("#jp-main-split-panel > .lm-SplitPanel-handle").first.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 1, 500)
+    page.mouse.down()
+    page.mouse.move(width, 500, steps=4)
+    page.mouse.up()
+
+
+def sidebar(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """The sidebar, a running job's details, and its log."""
+    show_sidebar(page)
+    widen(page, 380)
+    row(page, ids["running"]).filter(has_text="12/20").wait_for()
+    choose(page, ids["running"])
+    page.get_by_role("button", name="Log", exact=True).click()
+    page.locator(".jp-TaskAPI-log").get_by_text("epoch 12").wait_for()
+
+
+def failure(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """A failed job's details, and its log."""
+    show_sidebar(page)
+    widen(page, 380)
+    choose(page, ids["failed"])
+    page.get_by_role("button", name="Log", exact=True).click()
+    page.locator(".jp-TaskAPI-log").get_by_text("ValueError").first.wait_for()
+
+
+def form(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """The form, with a mistake in it, at the sidebar's least width."""
+    bar = show_sidebar(page)
+    widen(page, 273)  # with the strip of icons beside it
+    bar.get_by_role("button", name="train", exact=False).filter(has_text="running").first.click()
+    bar.get_by_role("textbox", name="Config of the job, as JSON").fill('{\n  "lr": 0.1,\n}')
+    bar.get_by_text("Not valid JSON").wait_for()
+
+
+def wide(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """The sidebar as wide as it goes, with a result and files."""
+    show_sidebar(page)
+    widen(page, 700)
+    choose(page, ids["done"])
+    page.get_by_text("weights.json").wait_for()
+
+
+def empty(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """Nothing deployed, nothing submitted."""
+    show_sidebar(page).get_by_text("No task API is deployed here.").wait_for()
+
+
+def away(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """The server is gone."""
+    bar = show_sidebar(page)
+    row(page, ids["running"]).wait_for()
+    lab.kill()
+    bar.get_by_text("be reached").wait_for()
+    page.get_by_role("dialog").wait_for(timeout=60_000)
+    page.keyboard.press("Escape")
+
+
+def quickstart(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """The quickstart, run, with its jobs."""
     notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell("%taskapi status iris"))  # differs each time: not for nbval
-    nbformat.write(notebook, notebooks / "quickstart.ipynb")
-    tracker = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "notebook-extension"
-    tracker.mkdir(parents=True)
-    (tracker / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JUPYTER", "JPY_"))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-         f"--ServerApp.port={port}", f"--ServerApp.root_dir={notebooks}", "--LabApp.news_url=None",
-         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"],
-        env={**kept, "JUPYTER_TOKEN": "pictures", "TASKAPI_HOME": str(folder / "taskapi"),
-             "JUPYTERLAB_SETTINGS_DIR": str(folder / "config" / "lab" / "user-settings"),
-             "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_DATA_DIR": str(folder / "data"),
-             "JUPYTER_RUNTIME_DIR": str(folder / "runtime")},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{url}/api?token=pictures", timeout=2)
-            return process, url
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit("JupyterLab did not come up")
-
-
-def run_all(page: Page, url: str) -> None:
-    """Open the notebook, run it, and wait until its last cell has run."""
-    page.goto(f"{url}/lab/tree/quickstart.ipynb?token=pictures")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=60_000)
-    page.wait_for_function("document.querySelector('#jupyterlab-splash') === null", timeout=60_000)
-    page.keyboard.press("Control+B")  # the file browser leaves room for the notebook
-    page.locator(".jp-Notebook .jp-Cell").first.click()
-    for _ in range(5):  # a kernel that is still connecting lets a run go by
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        try:
-            page.get_by_text("created iris (TaskAPI)").first.wait_for(timeout=6_000)
-            break
-        except Error:
-            continue
+    run_all(page, lab, notebook, "created iris (TaskAPI)")
     page.locator(".jp-Cell").last.locator(".taskapi table").first.wait_for(timeout=30_000)
+    page.locator(".jp-Cell").last.scroll_into_view_if_needed()
+
+
+def panel(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """The panel in a notebook."""
+    cells = ["%load_ext taskapi_jupyter", "%taskapi panel train"]
+    run_all(page, lab, nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells))), "")
+    shown = page.locator(".taskapi-panel")
+    shown.get_by_text("12/20").first.wait_for()
+    shown.get_by_role("button", name=f"Show job {ids['running']}").click()
+    shown.get_by_text("epoch 12").first.wait_for()
+
+
+def run_all(page: Page, lab: Lab, notebook: nbformat.NotebookNode, sign: str) -> None:
+    """Open a notebook, run it, and wait for a sign that it ran."""
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, lab.notebooks / "picture.ipynb")
+    shutil.copy(ROOT / "notebooks" / "iris.csv", lab.notebooks)
+    lab.open(page, "lab/tree/picture.ipynb?reset")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=60_000)
+    page.keyboard.press("Control+B")  # the file browser leaves room for the notebook
+    for _ in range(5):  # a kernel that is still connecting lets a run go by
+        page.locator(".jp-Notebook .jp-Cell").first.click()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with suppress(Error):
+            found = page.get_by_text(sign) if sign else page.locator(".taskapi-panel")
+            found.first.wait_for(timeout=8_000)
+            return
+
+
+Show = Callable[[Page, Lab, dict[str, str]], None]
+
+#: name, theme, width and height in pixels, what is shown, whether there are jobs
+PICTURES: list[tuple[str, str, int, int, Show, bool]] = [
+    ("sidebar", LIGHT, 1280, 860, sidebar, True),
+    ("sidebar-dark", DARK, 1280, 860, sidebar, True),
+    ("sidebar-contrast", CONTRAST, 1280, 860, failure, True),
+    ("failure", LIGHT, 1280, 860, failure, True),
+    ("narrow-form", LIGHT, 700, 860, form, True),
+    ("wide", DARK, 1280, 860, wide, True),
+    ("empty", LIGHT, 700, 700, empty, False),
+    ("away", LIGHT, 1000, 700, away, True),
+    ("panel", LIGHT, 1280, 1180, panel, True),
+    ("panel-dark", DARK, 1280, 1180, panel, True),
+    ("panel-narrow", LIGHT, 640, 1180, panel, True),
+    ("quickstart", LIGHT, 1280, 1180, quickstart, False),
+    ("quickstart-dark", DARK, 1280, 1180, quickstart, False),
+]
+
+
+def take(
+    browser: Browser, target: Path, name: str, theme: str, width: int, height: int, show: Show, full: bool
+) -> None:
+    """Take one picture, of a Lab of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "@jupyterlab/apputils-extension/themes": {"theme": theme},
+            "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+            "taskapi-jupyter/plugin": {"notifications": False},
+        }
+        lab = Lab(Path(folder), settings=settings)
+        try:
+            ids = fill(lab) if full else {}
+            page = browser.new_page(viewport={"width": width, "height": height})
+            lab.open(page)
+            drawn(page)
+            show(page, lab, ids)
+            page.mouse.move(width - 5, height - 5)
+            page.wait_for_timeout(1000)  # fonts and the toolbar settle
+            page.screenshot(path=target / f"{name}.png")
+            print(target / f"{name}.png", flush=True)
+            page.close()
+        finally:
+            lab.close()
 
 
 def main() -> None:
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "images")
+    """Take them all, or those that are named."""
+    names = [word for word in sys.argv[1:] if not word.startswith(("/", "."))]
+    folders = [word for word in sys.argv[1:] if word.startswith(("/", "."))]
+    target = Path(folders[0] if folders else ROOT / "docs" / "images")
     target.mkdir(parents=True, exist_ok=True)
+    path = chromium_path()
+    if path is None:
+        raise SystemExit("no Chromium: sudo apt-get install chromium, or name one: CHROMIUM=/path")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for name, theme, width, height in PICTURES:
-            with tempfile.TemporaryDirectory() as folder:
-                process, url = lab(Path(folder), theme)
-                try:
-                    page = browser.new_page(viewport={"width": width, "height": height})
-                    run_all(page, url)
-                    page.locator(".jp-Cell").last.scroll_into_view_if_needed()
-                    page.wait_for_timeout(1000)  # fonts and the toolbar settle
-                    page.screenshot(path=target / f"{name}.png")
-                    print(target / f"{name}.png", flush=True)
-                    page.close()
-                finally:
-                    process.terminate()
-                    process.wait()
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        for picture in PICTURES:
+            if not names or picture[0] in names:
+                take(browser, target, *picture)
         browser.close()
 
 

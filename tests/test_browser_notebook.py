@@ -108,8 +108,10 @@ def test_jobs_outlive_everything(
     lab: Lab, page: Page, service: Service, book: Callable[..., Book], tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    config = f"'{{\"folder\": \"{tmp_path}\"}}'"
-    notebook = book("%load_ext taskapi_jupyter", DEPLOY.format(config=config), "%taskapi panel steps", BLOCK.format(path=str(go)))
+    config = f'\'{{"folder": "{tmp_path}"}}\''
+    notebook = book(
+        "%load_ext taskapi_jupyter", DEPLOY.format(config=config), "%taskapi panel steps", BLOCK.format(path=str(go))
+    )
     notebook.run(0)
     expect(notebook.run(1)).to_contain_text("created steps (TaskAPI)")
 
@@ -156,11 +158,11 @@ def test_jobs_outlive_everything(
     lost = page.get_by_role("dialog").filter(has_text="Server Connection Error")  # Lab says so too, over everything
     page.add_locator_handler(lost, lambda: page.keyboard.press("Escape"))
     lab.kill()
-    expect(sidebar).to_contain_text("can’t be reached")
+    expect(sidebar).to_contain_text(re.compile("can.t be reached"))
     (tmp_path / "2").touch()
     lab.restart()
     expect(row(page, one.id)).to_contain_text("2/3 · step 2", timeout=60_000)
-    expect(sidebar).not_to_contain_text("can’t be reached")
+    expect(sidebar).not_to_contain_text(re.compile("can.t be reached"))
     (tmp_path / "3").touch()
     expect(row(page, one.id)).to_contain_text("succeeded")
     row(page, one.id).get_by_role("button", name="steps").first.click()

@@ -114,6 +114,11 @@ export class Sidebar extends SidePanel {
 
   /** Open the details when a job is chosen, close them when none is. */
   private onModel(): void {
+    const count = this.model.current.apis.length;
+    if (count > 0 && this._count === 0) {
+      this.share();
+    }
+    this._count = count;
     const id = this.model.selected?.job_id ?? null;
     if (id !== this._shown) {
       const opened = id !== null && this._shown === null;
@@ -135,18 +140,25 @@ export class Sidebar extends SidePanel {
     }
   }
 
+  /** The APIs take what they need, the jobs and the one that is chosen the rest. */
   private share(): void {
-    this.accordion.setRelativeSizes([
-      this._open ? 3 : 2,
-      this._shown ? 3 : 4,
-      this._shown ? 4 : 0
-    ]);
+    const height = this.content.node.clientHeight || 700;
+    const count = this.model.current.apis.length;
+    const needed = count ? 28 * count + 12 : 120;
+    const apis = this._open
+      ? 0.4 * height
+      : Math.min(Math.max(needed, 60), 0.25 * height);
+    const rest = height - apis;
+    this.accordion.setRelativeSizes(
+      this._shown ? [apis, 0.45 * rest, 0.55 * rest] : [apis, rest, 0]
+    );
   }
 
   private model: TaskAPIModel;
   private _watching: IDisposable | null = null;
   private _shown: string | null = null;
   private _open: string | null = null;
+  private _count = 0;
 }
 
 const DETAILS = 2;

@@ -1,5 +1,7 @@
 import { CodeEditor, IEditorServices } from '@jupyterlab/codeeditor';
 import type { TranslationBundle } from '@jupyterlab/translation';
+import type { ParseError } from 'jsonc-parser';
+import { parse, printParseErrorCode } from 'jsonc-parser';
 import React from 'react';
 
 import type { API } from '../contract';
@@ -35,32 +37,28 @@ export function readConfig(
   if (!text.trim()) {
     return { config: {} };
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
+  const errors: ParseError[] = [];
+  parse(text, errors, { disallowComments: true }); // says where, which not every browser does
+  if (errors.length) {
     return {
-      error: trans.__('Not valid JSON: %1', placeOf(error as Error, text))
+      error: trans.__('Not valid JSON: %1', sentenceOf(errors[0], text))
     };
   }
+  const value: unknown = JSON.parse(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { error: trans.__('A config is an object: {"name": value}') };
   }
   return { config: value as Config };
 }
 
-/** Browsers name the place in an error differently: as an offset, as line and column, or not at all. */
-function placeOf(error: Error, text: string): string {
-  const message = error.message
-    .replace(/^JSON\.parse: /, '')
-    .replace(/ in JSON at position.*$/, '')
-    .replace(/, (\.\.\.)?".*$/s, '');
-  const at = /position (\d+)/.exec(error.message);
-  if (!at) {
-    return message;
-  }
-  const before = text.slice(0, Number(at[1])).split('\n');
-  return `${message} (line ${before.length}, column ${before[before.length - 1].length + 1})`;
+/** What is wrong, and where: browsers say it differently, and some without the place. */
+function sentenceOf({ error, offset }: ParseError, text: string): string {
+  const what = printParseErrorCode(error)
+    .replace(/(?!^)([A-Z])/g, ' $1')
+    .toLowerCase();
+  const before = text.slice(0, offset).split('\n');
+  const column = before[before.length - 1].length + 1;
+  return `${what} (line ${before.length}, column ${column})`;
 }
 
 /** A form that submits a job: config as JSON in Lab's own editor, timeout. */

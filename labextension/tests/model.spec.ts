@@ -1,0 +1,121 @@
+import { describe, expect, it } from 'vitest';
+
+import { APIError, Unreachable, urlOf } from '../src/request';
+import { Wire } from './plugins/wire';
+
+describe('Jobs', () => {
+  it('reads the newest first, and keeps what did not change', async () => {
+    const wire = new Wire();
+    const older = wire.add();
+    const newer = wire.add();
+    const { model } = wire.tab();
+    await model.local.refresh();
+    expect(model.local.all.map(job => job.job_id)).toEqual([
+      newer.job_id,
+      older.job_id
+    ]);
+    const [before] = model.local.all;
+    await model.local.refresh();
+    expect(model.local.all[0]).toBe(before);
+  });
+
+  it('takes an ended job for final, whatever answer comes late', async () => {
+    const wire = new Wire();
+    const job = wire.add();
+    const { model } = wire.tab();
+    await model.local.refresh();
+    wire.end(job, 5);
+    await model.local.refresh();
+    wire.jobs.local = [job]; // as it was read before it ended
+    await model.local.refresh();
+    expect(model.local.all[0].status).toBe('succeeded');
+  });
+
+  it('drops what was deleted, and tells who moved', async () => {
+    const wire = new Wire();
+    const [one, two] = [wire.add(), wire.add()];
+    const { model } = wire.tab();
+    const moves: [string, string | undefined, string][] = [];
+    model.moved.connect((_, { job, before }) =>
+      moves.push([job.job_id, before, job.status])
+    );
+    await model.local.refresh();
+    wire.end(one, 1);
+    wire.jobs.local = wire.jobs.local.filter(job => job !== two);
+    await model.local.refresh();
+    expect(model.local.all.map(job => job.job_id)).toEqual([one.job_id]);
+    expect(moves).toEqual([
+      [two.job_id, undefined, 'running'],
+      [one.job_id, undefined, 'running'],
+      [one.job_id, 'running', 'succeeded']
+    ]);
+  });
+
+  it('says why it could not look, and forgets it when it can', async () => {
+    const wire = new Wire();
+    const { model } = wire.tab();
+    wire.away = true;
+    await model.local.refresh();
+    expect(model.local.error).toBeInstanceOf(Unreachable);
+    expect(model.connected).toBe(false);
+    wire.away = false;
+    wire.refusals['GET local/get'] = [503, 'error', 'the disk is full'];
+    await model.local.refresh();
+    expect(model.local.error).toBeInstanceOf(APIError);
+    expect(model.local.error?.message).toBe('the disk is full');
+    expect(model.connected).toBe(true);
+    delete wire.refusals['GET local/get'];
+    await model.local.refresh();
+    expect(model.local.error).toBeNull();
+  });
+});
+
+describe('TaskAPIModel', () => {
+  it('looks again at what an event names', async () => {
+    const wire = new Wire();
+    const job = wire.add();
+    const { model, told } = wire.tab();
+    await model.local.refresh();
+    wire.end(job, 5);
+    const seen = new Promise(resolve => model.moved.connect(resolve));
+    told(job.job_id, 'succeeded');
+    await seen;
+    expect(model.local.get(job.job_id)?.status).toBe('succeeded');
+    told(job.job_id, 'deleted');
+    expect(model.local.get(job.job_id)).toBeUndefined();
+  });
+
+  it('reads the list once where an event names many', async () => {
+    const wire = new Wire();
+    const { model, told } = wire.tab();
+    await model.local.refresh();
+    const jobs = Array.from({ length: 100 }, () => wire.add());
+    const seen = new Promise<void>(resolve =>
+      model.local.changed.connect(
+        () => model.local.all.length === 100 && resolve()
+      )
+    );
+    jobs.forEach(job => told(job.job_id, 'running'));
+    await seen;
+  });
+
+  it('chooses a job of the environment that is shown, and none of another', async () => {
+    const wire = new Wire();
+    const job = wire.add();
+    const { model } = wire.tab();
+    await model.local.refresh();
+    model.select(job.job_id);
+    expect(model.selected).toEqual(job);
+    model.environment = 'prod';
+    expect(model.selected).toBeNull();
+  });
+});
+
+describe('urlOf', () => {
+  it('encodes whatever a name holds', () => {
+    const { model } = new Wire().tab();
+    const url = urlOf(model.client.settings, ['a/b', 'x?y#z'], { q: '&=' });
+    expect(new URL(url).pathname).toBe('/user/me/taskapi/a%2Fb/x%3Fy%23z');
+    expect(new URL(url).search).toBe('?q=%26%3D');
+  });
+});
