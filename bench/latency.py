@@ -63,7 +63,7 @@ class Server:
         self.connection.request(method, "/" + path, data, {"Authorization": f"token {self.token}"})
         answer = self.connection.getresponse()
         content = answer.read()
-        if answer.status != 200:
+        if answer.status not in (200, 204):
             raise SystemExit(f"{method} {path}: {answer.status} {content[:500]!r}")
         return content
 

@@ -8,6 +8,16 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .contract import TaskAPI
+    from .panel import Panel as Panel
+
+
+def __getattr__(name: str) -> Any:
+    """Import the panel, and ipywidgets with it, for who asks for it."""
+    if name == "Panel":
+        from .panel import Panel
+
+        return Panel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def connect(env: str | None = None) -> TaskAPI:

@@ -329,6 +329,9 @@ class TaskAPI(Protocol):
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, its log, result and files."""
 
+    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
+        """Delete all ended jobs, or those of one API or in some terminal states, with what they left."""
+
     def rerun(self, job: Job | str) -> Job:
         """Submit a job's config and timeout again, to the API as it is now."""
 

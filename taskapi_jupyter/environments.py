@@ -77,6 +77,12 @@ def server_of(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
     return None
 
 
+def own_server(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the base URL of the Jupyter server that this kernel belongs to, whose pages show it."""
+    own = _hub(environ) or _parent(environ)
+    return own[0] if own else None
+
+
 def _base(url: str) -> str:
     """Return a server's base URL; one that names an environment's route is taken too."""
     try:

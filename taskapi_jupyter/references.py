@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -107,6 +108,12 @@ class Resolver:
             seen, cursor = seen + len(page), page.next_cursor
             if not cursor:
                 return
+
+
+def notebook_of(variables: Mapping[str, Any]) -> str | None:
+    """Return the path of the notebook whose variables these are, as its frontend tells it."""
+    path = variables.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return path if isinstance(path, str) and len(path) <= 4096 else None
 
 
 def shorten(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from .contract import JobStatus, Metadata, Progress
 from .states import JobCode
 from .store import Row
 
+_EPOCH = datetime(1970, 1, 1)
+
 
 def rfc3339(us: int) -> str:
     """Return a time (microseconds since the epoch) as the wire has it."""
-    moment = datetime.fromtimestamp(us // 1_000_000, timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
+    return f"{(_EPOCH + timedelta(microseconds=us)).isoformat(timespec='microseconds')}Z"
 
 
 def spec_of(version: Row) -> dict[str, Any]:
@@ -37,8 +38,8 @@ def metadata_of(version: Row) -> Metadata:
     return Metadata(name=version["name"], id=version["api_id"], last_updated=updated // 1_000_000)
 
 
-def status_of(row: Row, folder: Path) -> JobStatus:
-    """Return a job as every reader sees it; ``folder`` is the job's, where a running task leaves its progress."""
+def status_of(row: Row, jobs: Path) -> JobStatus:
+    """Return a job as every reader sees it; in its folder below ``jobs`` a running task leaves its progress."""
     code = JobCode(row["status"])
     workers: dict[str, Any] | UnsetType = UNSET
     if code.in_progress:
@@ -58,7 +59,7 @@ def status_of(row: Row, folder: Path) -> JobStatus:
         notebook=_or_unset(row["notebook"]),
         reason=_or_unset(row["reason"]),
         exit_code=_or_unset(row["exit_code"]),
-        progress=_progress(row["progress"], code, folder),
+        progress=_progress(row, code, jobs),
     )
 
 
@@ -66,11 +67,12 @@ def _or_unset(value: Any) -> Any:
     return UNSET if value is None else value
 
 
-def _progress(text: str | bytes | None, code: JobCode, folder: Path) -> Progress | UnsetType:
+def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
     """Return what the task last said: of a running job from its folder, of an ended one from its row."""
+    text: str | bytes | None = row["progress"]
     if code is JobCode.RUNNING:
         try:
-            text = (folder / "progress.json").read_bytes()
+            text = (jobs / row["id"] / "progress.json").read_bytes()
         except OSError:
             return UNSET
     if not text:

@@ -45,12 +45,13 @@ from .errors import (
 from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, load_pickle, path_within
 from .rows import metadata_of, spec_of, status_of
-from .states import IN_PROGRESS, JobCode
+from .states import IN_PROGRESS, TERMINAL, JobCode
 from .store import Row, Store
 from .waking import Waker
 
 _JOB_ID = re.compile(r"[0-9a-f]{16}")
 _IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
+_AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
 _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 
 
@@ -84,9 +85,10 @@ class Service(BaseTaskAPI):
             raise Unavailable("taskapi_jupyter runs jobs on Linux and macOS only")
         self.environment = environment
         self.home = Path(home_).absolute() if home_ is not None else home()  # a supervisor runs in another folder
+        self._jobs = self.home / "jobs"
         self._endpoint = endpoint
         try:
-            for folder in (self.home, self.home / "jobs", self.home / "apis"):
+            for folder in (self.home, self._jobs, self.home / "apis"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.store = Store(self.home / "taskapi.db")
         except OSError as error:
@@ -307,10 +309,7 @@ class Service(BaseTaskAPI):
         cursor: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
-        wanted = [status] if isinstance(status, str) else list(status or ())
-        for one in wanted:
-            if one not in {code.value for code in JobCode}:
-                raise BadRequest(f"status {one!r} is none of {', '.join(code.value for code in JobCode)}")
+        wanted = _statuses(status, JobCode)
         if not 1 <= limit <= 1000:
             raise BadRequest(f"limit must be from 1 to 1000, not {limit}")
         before = None
@@ -376,10 +375,23 @@ class Service(BaseTaskAPI):
             raise Conflict(
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
-        shutil.rmtree(self.home / "jobs" / row["id"], ignore_errors=True)
+        shutil.rmtree(self._jobs / row["id"], ignore_errors=True)
         if self.store.api(row["api_name"]) is None:
             self._drop_unused_versions()
         return f"deleted job {row['id']}"
+
+    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
+        """Delete all jobs that have ended by now, or those of one API or in some states, with what they left."""
+        wanted = _statuses(status, TERMINAL) or [code.value for code in sorted(TERMINAL)]
+        until, count = self.store.last(), 0
+        for one in wanted:
+            while some := self.store.forget_some(api, one, until, _AT_ONCE):
+                count += len(some)
+                for job_id in some:
+                    shutil.rmtree(self._jobs / job_id, ignore_errors=True)
+        if count:
+            self._drop_unused_versions()
+        return f"deleted {count} job{'' if count == 1 else 's'}"
 
     def _patience(self) -> float:
         return float(self.store.settings().get("stop_grace", config.Config().stop_grace)) + 5.0
@@ -458,7 +470,7 @@ class Service(BaseTaskAPI):
     # Rows into Structs
 
     def _folder(self, job_id: str) -> Path:
-        return self.home / "jobs" / job_id
+        return self._jobs / job_id
 
     def _row(self, job: Job | str, api: str | None = None) -> Row:
         job_id = self.job_id(job)
@@ -476,7 +488,7 @@ class Service(BaseTaskAPI):
         return None if endpoint is None else f"{endpoint}?jobID={job_id}"
 
     def _status(self, row: Row) -> JobStatus:
-        return status_of(row, self._folder(row["id"]))
+        return status_of(row, self._jobs)
 
     # The supervisor and its limits
 
@@ -502,6 +514,16 @@ class Service(BaseTaskAPI):
         """Start a supervisor where jobs are in progress and none lives."""
         if self.store.any_in_progress() and not self.waker.alive():
             self.waker.wake()
+
+
+def _statuses(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> list[str]:
+    """Return the states that were named; raise :class:`BadRequest` for one that is not among those it may be."""
+    statuses = [given] if isinstance(given, str) else list(given or ())
+    known = [code.value for code in JobCode if code in among]
+    for one in statuses:
+        if one not in known:
+            raise BadRequest(f"status {one!r} is none of {', '.join(known)}")
+    return statuses
 
 
 def _json(value: Any) -> str:

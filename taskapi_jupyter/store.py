@@ -52,7 +52,8 @@ CREATE INDEX jobs_due ON jobs (deadline) WHERE status = 'pending' AND deadline I
 CREATE INDEX jobs_to_stop ON jobs (seq) WHERE stop = 1 AND status IN ('pending', 'running');
 CREATE TABLE forgotten (change INTEGER NOT NULL, id TEXT NOT NULL);
 CREATE INDEX forgotten_by_change ON forgotten (change);
-"""
+""",
+    1001: "ALTER TABLE forgotten ADD COLUMN api_name TEXT NOT NULL DEFAULT ''",
 }
 
 SCHEMA = max(MIGRATIONS)
@@ -79,8 +80,9 @@ class _Held:
 class Store:
     """The database of one home. One object serves all threads of a process; each gets its own connection."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, patience: float = 30.0) -> None:
         self.path = os.fspath(path)
+        self._patience = patience  # seconds to wait for others who write
         self._local = _local()
         self._all: WeakSet[_Held] = WeakSet()
         self._lock = allocate_lock()
@@ -93,7 +95,9 @@ class Store:
     def _connection(self) -> sqlite3.Connection:
         held: _Held | None = getattr(self._local, "held", None)
         if held is None:
-            held = _Held(sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False))
+            held = _Held(
+                sqlite3.connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
+            )
             held.connection.row_factory = sqlite3.Row
             held.connection.execute("PRAGMA journal_mode = WAL")
             held.connection.execute("PRAGMA synchronous = FULL")
@@ -159,9 +163,16 @@ class Store:
         """
         return self._rows(f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change", since)
 
-    def forgotten(self, since: int) -> list[str]:
-        """Return the ids of the jobs that were forgotten after the counter was at ``since``."""
-        return [row["id"] for row in self._rows("SELECT id FROM forgotten WHERE change > ?", since)]
+    def news(self, since: int) -> list[Row]:
+        """Return ``id``, ``api_name``, ``status`` and ``change`` of what changed after the counter was at ``since``.
+
+        Oldest change first; the status of a job that was forgotten is ``deleted``.
+        """
+        return self._rows(
+            "SELECT id, api_name, status, change FROM jobs WHERE change > ?1 UNION ALL "
+            "SELECT id, api_name, 'deleted', change FROM forgotten WHERE change > ?1 ORDER BY change",
+            since,
+        )
 
     # Settings: what the supervisor needs of config.yaml, which it doesn't read itself
 
@@ -244,6 +255,10 @@ class Store:
             "SELECT a.created, a.updated AS last_updated, v.updated, v.api_id, v.name, v.spec_id, v.spec "
             "FROM apis a JOIN versions v USING (api_id) ORDER BY a.name"
         )
+
+    def deployed(self) -> dict[str, int]:
+        """Return the names of the deployed APIs, each with the change that deployed it."""
+        return {row["name"]: row["change"] for row in self._rows("SELECT name, change FROM apis")}
 
     def launches(self) -> list[str]:
         """Return what starts each version that is kept, as JSON."""
@@ -367,15 +382,31 @@ class Store:
     def forget(self, job_id: str) -> bool:
         """Delete a job that has ended; False where it is in progress or not there."""
         with self.write() as transaction:
-            gone = transaction.execute(
-                "DELETE FROM jobs WHERE id = ? AND status NOT IN (?, ?, ?)", (job_id, *_PROGRESSING)
+            return bool(
+                _forget(
+                    transaction,
+                    transaction.execute(
+                        "SELECT id, api_name FROM jobs WHERE id = ? AND status NOT IN (?, ?, ?)",
+                        (job_id, *_PROGRESSING),
+                    ).fetchall(),
+                )
             )
-            if gone.rowcount != 1:
-                return False
-            change = _raise(transaction)
-            transaction.execute("INSERT INTO forgotten VALUES (?, ?)", (change, job_id))
-            transaction.execute("DELETE FROM forgotten WHERE change < ?", (change - 10_000,))
-            return True
+
+    def forget_some(self, api: str | None, status: str, until: int, limit: int) -> list[str]:
+        """Delete the oldest jobs in a terminal state, of those up to ``until`` (a ``seq``); return their ids."""
+        only, values = ("", ()) if api is None else (" AND api_name = ?", (api,))
+        with self.write() as transaction:
+            return _forget(
+                transaction,
+                transaction.execute(
+                    f"SELECT id, api_name FROM jobs WHERE status = ? AND seq <= ?{only} ORDER BY seq LIMIT ?",
+                    (status, until, *values, limit),
+                ).fetchall(),
+            )
+
+    def last(self) -> int:
+        """Return the ``seq`` of the newest job."""
+        return int(self._one("SELECT coalesce(max(seq), 0) FROM jobs")[0])
 
     def move(self, moves: Sequence[tuple[str, JobCode, JobCode, Mapping[str, Any]]]) -> list[bool]:
         """Move jobs from one state to another, all in one transaction: ``(id, from, to, other columns)``.
@@ -397,6 +428,19 @@ class Store:
                     == 1
                 )
             return done
+
+
+def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> list[str]:
+    """Delete jobs and note that they were; return their ids."""
+    if jobs:
+        change = _raise(transaction)
+        transaction.executemany("DELETE FROM jobs WHERE id = ?", [(job["id"],) for job in jobs])
+        transaction.executemany(
+            "INSERT INTO forgotten (change, id, api_name) VALUES (?, ?, ?)",
+            [(change, job["id"], job["api_name"]) for job in jobs],
+        )
+        transaction.execute("DELETE FROM forgotten WHERE change < ?", (change - 10_000,))
+    return [job["id"] for job in jobs]
 
 
 def _raise(transaction: sqlite3.Connection) -> int:

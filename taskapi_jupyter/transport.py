@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
 import requests
+from requests.adapters import HTTPAdapter
 
 from .contract import MAX_BODY, ErrorBody
 from .errors import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 STOP_TIMEOUT = 90.0  # seconds; a stop is answered once the job is gone, its grace period included
 CONNECT_TIMEOUT = 10.0  # seconds
+CONNECTIONS = 64  # that are kept for threads which ask at once; for more, urllib3 warns of each that it drops
 
 T = TypeVar("T")
 
@@ -95,6 +97,8 @@ class Transport:
         self._session = requests.Session()
         # The environment is read here, not by requests: a netrc entry for the host would replace the token.
         self._session.trust_env = False
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         self._session.verify = bundle or True if verify is True else verify
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # the token says who we are
@@ -137,8 +141,12 @@ class Transport:
                     allow_redirects=False,
                 )
                 break
+            except requests.ConnectTimeout:
+                raise self._too_slow(
+                    f"did not take the connection within {min(timeout, CONNECT_TIMEOUT):g} s"
+                ) from None
             except requests.Timeout:
-                raise self._unreachable(f"did not answer within {timeout:g} s") from None
+                raise self._too_slow(f"did not answer within {timeout:g} s") from None
             except requests.RequestException as error:
                 if not tries_left:
                     raise self._unreachable(f"can't be reached ({cause(error)})") from None
@@ -180,7 +188,7 @@ class Transport:
             kind = headers.get("content-type", "")
             raise self.error(refusal.status_code, refusal.resp_body or b"", kind) from None
         except websocket.WebSocketTimeoutException:
-            raise self._unreachable(f"did not answer within {min(self.timeout, CONNECT_TIMEOUT):g} s") from None
+            raise self._too_slow(f"did not answer within {min(self.timeout, CONNECT_TIMEOUT):g} s") from None
         except (OSError, websocket.WebSocketException) as error:
             raise self._unreachable(f"can't be reached ({cause(error)})") from None
 
@@ -204,6 +212,10 @@ class Transport:
 
     def _where(self) -> str:
         return f"environment {self._cluster} ({self.base_url})" if self._cluster else self.base_url
+
+    def _too_slow(self, what: str) -> Unreachable:
+        error = self._unreachable(what)
+        return UpstreamTimeout(error.message) if self._cluster else error
 
     def _unreachable(self, what: str) -> Unreachable:
         if self._cluster:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jupyter_core.utils
 import psutil
 import pytest
 import requests
@@ -125,6 +126,7 @@ def jp_asyncio_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.Abstract
         return
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    jupyter_core.utils._loop.set(loop)  # where pytest-jupyter finds the one that a test is to run in
     yield loop
     loop.close()
 

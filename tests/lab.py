@@ -123,6 +123,10 @@ class Lab:
         self.server.process.wait(PATIENCE)
         clean(self.home)
 
+    def kept(self, text: str) -> bool:
+        """Say whether the layout that a reload restores has a text in it."""
+        return any(text in one.read_text() for one in (self.folder / "workspaces").glob("*"))
+
     def deploy(self, name: str, source: str, **spec: Any) -> None:
         """Deploy an API from this process, which is none of the server's."""
         service = Service(self.home)

@@ -281,7 +281,7 @@ def test_results_and_files_are_no_failure(api: CortexClient, operator: Operator,
     assert job.result() is None
     assert job.files() == []
     assert "keeps no result" in capsys.readouterr().err
-    for call in (api.result, api.files, api.forget, api.log_chunk):
+    for call in (api.result, api.files, api.forget, api.log_chunk, api.purge):
         with pytest.raises(NotKept, match="prod is a Cortex cluster"):
             call(job)
     with pytest.raises(NotKept):

@@ -36,8 +36,9 @@ class Kernel:
         headers = {"Authorization": f"token {server.token}"}
         started = requests.post(f"{server.url}api/kernels", json={"name": "python3"}, headers=headers, timeout=60)
         started.raise_for_status()
+        self.id = started.json()["id"]
         host, path = urlsplit(server.url).netloc, urlsplit(server.url).path
-        url = f"ws://{host}{path}api/kernels/{started.json()['id']}/channels"
+        url = f"ws://{host}{path}api/kernels/{self.id}/channels"
         self.socket = websocket.create_connection(url, header=headers, timeout=60)
 
     def run(self, code: str) -> str:

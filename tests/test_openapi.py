@@ -148,4 +148,17 @@ def test_answers_about_what_is_there(live_server: LiveServer, tmp_path: Path, na
     jobs = [job.id, other.id, "7fffffffffffffff"]
     values = {"env": ["local"], "api": [name, pickled], "jobID": jobs, "job_id": jobs, "path": ["file"]}
     only(document, {**values, "api_id": [job.record.api_id]})
-    schemathesis(live_server, document, tmp_path, "delete-env-delete-api", "delete-env-jobs-job_id")
+    deleting = ("delete-env-delete-api", "delete-env-jobs", "delete-env-jobs-job_id")
+    schemathesis(live_server, document, tmp_path, *deleting)
+
+
+def test_answers_to_who_deletes_ended_jobs(live_server: LiveServer, tmp_path: Path, name: str) -> None:
+    client = Client(live_server.taskapi, live_server.token)
+    client.deploy_request(request_for(name, SOURCE))
+    client.submit(name).wait(30)
+    document = live_server.fetch("GET", "../openapi.json").json()
+    path = "/taskapi/{env}/jobs"
+    document["paths"] = {path: document["paths"][path]}
+    only(document, {"env": ["local"]})
+    schemathesis(live_server, document, tmp_path, "get-env-jobs")
+    assert client.jobs() == []

@@ -363,7 +363,7 @@ async def test_unknown_paths(call: Call, method: str, path: str) -> None:
         ("GET", "local/deploy"),
         ("GET", "local/delete/hello"),
         ("POST", "local/verifycortex"),
-        ("DELETE", "local/jobs"),
+        ("PUT", "local/jobs"),
         ("PATCH", "local/jobs/x"),
         ("GET", "local/jobs/x/rerun"),
         ("POST", "environments"),

@@ -123,6 +123,36 @@ async def test_forget(call: Call, home: Path, tmp_path: Path) -> None:
     assert not (home / "jobs" / job_id).exists()
 
 
+async def test_purge(call: Call, home: Path, tmp_path: Path) -> None:
+    running = await waiting(call, tmp_path)
+    await deploy(call)
+    jobs = [await submit(call) for _ in range(3)]
+    for job_id in jobs:
+        await ended(call, job_id)
+    for query in ("status=running", "status=succeeded,pending", "status=done", "status=", "api="):
+        is_error(await call("DELETE", f"local/jobs?{query}"), "error")
+    assert (await call("DELETE", "local/jobs?api=hello&status=stopped&status=timed_out")).json[
+        "message"
+    ] == "deleted 0 jobs"
+    answer = await call("DELETE", "local/jobs?status=succeeded,stopped")
+    assert (answer.status, answer.json) == (200, {"message": "deleted 3 jobs"})
+    assert [job["job_id"] for job in (await call("GET", "local/jobs")).json["jobs"]] == [running]
+    assert [folder.name for folder in (home / "jobs").iterdir()] == [running]
+    assert (await call("GET", f"local/jobs/{running}/log")).body == b"waiting\n"
+    (tmp_path / "go").touch()
+    await ended(call, running)
+    assert (await call("DELETE", "local/jobs")).json == {"message": "deleted 1 job"}
+
+
+async def test_an_api_in_the_query_is_for_clusters(call: Call) -> None:
+    await deploy(call)
+    job_id = await submit(call)
+    await ended(call, job_id)
+    await call("DELETE", "local/delete/hello")
+    for path in ("", "/log", "/result"):
+        assert (await call("GET", f"local/jobs/{job_id}{path}?api=hello")).status == 200
+
+
 @pytest.mark.parametrize("path", ["", "/log", "/result", "/files", "/files/x"])
 async def test_an_unknown_job(call: Call, path: str) -> None:
     answer = await call("GET", f"local/jobs/{ABSENT}{path}")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from taskapi_jupyter.errors import APINotDeployed, Unavailable
 from taskapi_jupyter.states import MOVES, TERMINAL, JobCode
-from taskapi_jupyter.store import SCHEMA, Store
+from taskapi_jupyter.store import MIGRATIONS, SCHEMA, Store
 
 FIRST = (1 << 63) - 1 - 1_700_000_000_000_000_000
 
@@ -84,6 +85,21 @@ def test_several_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
     code = "import sys; from taskapi_jupyter.store import Store; print(Store(sys.argv[1]).counter())"
     for attempt in range(3):
         assert children(code, 6, tmp_path / f"{attempt}.db") == ["0\n"] * 6
+
+
+def test_the_store_of_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr("taskapi_jupyter.store.MIGRATIONS", {1000: MIGRATIONS[1000]})
+        older.setattr("taskapi_jupyter.store.SCHEMA", 1000)
+        with closing(Store(tmp_path / "old.db")) as old, old.write() as transaction:
+            transaction.execute("INSERT INTO forgotten VALUES (1, 'before')")
+    with closing(Store(tmp_path / "old.db")) as store:
+        assert [(one["id"], one["api_name"]) for one in store.news(0)] == [("before", "")]
+        deploy(store)
+        (job_id,) = add(store)
+        end(store, job_id)
+        assert store.forget(job_id)
+        assert (store.news(1)[0]["id"], store.news(1)[0]["api_name"]) == (job_id, "a")
 
 
 def test_the_store_of_a_newer_major_version_is_refused(store: Store) -> None:
@@ -199,8 +215,24 @@ def test_an_ended_job_is_forgotten(store: Store) -> None:
     before = store.counter()
     assert [store.forget(one) for one in (pending, ended, ended)] == [False, True, False]
     assert store.job(ended) is None
-    assert store.forgotten(before) == [ended]
+    assert store.news(before) == [{"id": ended, "api_name": "a", "status": "deleted", "change": before + 1}]
     assert store.counter() == before + 1
+
+
+def test_ended_jobs_are_forgotten_by_state_oldest_first(store: Store) -> None:
+    jobs = add(store, 5)
+    for one in jobs[:4]:
+        end(store, one)
+    before, until = store.counter(), store.last()
+    (later,) = add(store, 1)
+    end(store, later)
+    assert store.forget_some("b", "succeeded", until, 10) == []
+    assert store.forget_some("a", "stopped", until, 10) == []
+    assert store.forget_some("a", "succeeded", until, 3) == jobs[:3]
+    assert store.forget_some(None, "succeeded", until, 3) == jobs[3:4]
+    assert store.forget_some(None, "succeeded", until, 3) == []
+    assert [store.job(one) is None for one in jobs] == [True] * 4 + [False]
+    assert [one["id"] for one in store.news(before) if one["status"] == "deleted"] == jobs[:4]
 
 
 # What changed

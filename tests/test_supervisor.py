@@ -320,7 +320,7 @@ def written(service: Service, name: str, boot: str, **columns: Any) -> Job:
         transaction.execute(
             f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values())
         )
-    return Job(service, status_of(service.store.job(row["id"]) or {}, service.home / "jobs" / row["id"]))
+    return Job(service, status_of(service.store.job(row["id"]) or {}, service.home / "jobs"))
 
 
 def queued(service: Service, name: str, count: int, **columns: Any) -> list[Job]:

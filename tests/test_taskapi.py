@@ -347,6 +347,33 @@ def test_forget(api: TaskAPI, waiting: Any) -> None:
     assert api.jobs(job.api_name) == []
 
 
+def test_purge(api: TaskAPI, echo: Any, waiting: Any, name: str) -> None:
+    running = waiting()
+    echo(api)
+    api.deploy_request(request_for(f"{name}-fails", "def task(config):\n    raise ValueError\n"))
+    done = [api.submit(name, {"n": n}).wait(30) for n in range(3)]
+    failed = [api.submit(f"{name}-fails").wait(30) for _ in range(2)]
+    assert {job.status for job in failed} == {"worker_error"}
+    with pytest.raises(BadRequest, match="running"):
+        api.purge(status=["succeeded", "running"])
+    assert api.purge(name, ["worker_error", "stopped"]) == "deleted 0 jobs"
+    assert api.purge(f"{name}-fails", "succeeded") == "deleted 0 jobs"
+    assert api.purge(name, "succeeded") == "deleted 3 jobs"
+    assert api.jobs(name) == [running]
+    for job in done:
+        with pytest.raises(JobNotFound):
+            api.logs(job)
+    assert api.jobs(f"{name}-fails") == failed[::-1]
+    api.forget(failed[0])
+    assert api.purge(f"{name}-fails") == "deleted 1 job"
+    api.submit(f"{name}-fails").wait(30)
+    assert re.fullmatch(r"deleted \d+ jobs?", api.purge())
+    left = api.jobs(limit=1000)
+    assert running in left
+    assert not [job for job in left if job.ended]
+    api.stop(running)
+
+
 def test_rerun(api: TaskAPI, echo: Any) -> None:
     job = api.submit(echo(api), {"n": 5}, timeout=60, notebook="a.ipynb").wait(30)
     again = api.rerun(job)

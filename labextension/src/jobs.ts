@@ -115,13 +115,16 @@ export class Jobs implements IDisposable {
   /** Read the jobs that run, for their progress. */
   glance(): Promise<void> {
     return this.attempt(async () => {
-      const known = this.inProgress.map(job => job.job_id);
+      const known = this.inProgress.filter(job => statusOf(job) === 'running');
       const page = await this.client.jobs(this.environment, {
-        status: IN_PROGRESS,
-        limit: 1000
+        status: ['running'],
+        limit: 200
       });
       this.take(page.jobs);
-      await this.readGone(known, page.jobs);
+      await this.readGone(
+        known.map(job => job.job_id),
+        page.jobs
+      );
     });
   }
 

@@ -8,5 +8,12 @@ class Nothing {
 Object.assign(globalThis, {
   DragEvent: class DragEvent extends MouseEvent {},
   ResizeObserver: Nothing,
-  IntersectionObserver: Nothing
+  IntersectionObserver: Nothing,
+  requestIdleCallback: (act: () => void) => setTimeout(act),
+  cancelIdleCallback: (id: number) => clearTimeout(id),
+  matchMedia: () => ({
+    matches: false,
+    addListener: () => {},
+    addEventListener: () => {}
+  })
 });

@@ -155,9 +155,9 @@ class CortexClient(Client):
         url = f"{self.base_url}/tasks/{api_segment(record.api_name)}?jobID={record.job_id}"
         return Job(self, record, url)
 
-    def rerun(self, job: Job | str) -> Job:
+    def rerun(self, job: Job | str, api: str | None = None) -> Job:
         """Submit a job's config and timeout again, where the cluster says what they were."""
-        answer = self._answer(self.job_id(job), self._name(job))
+        answer = self._answer(self.job_id(job), api or self._name(job))
         raw = self._json(answer, dict)["job_status"]
         if "config" not in raw:
             raise NotKept(
@@ -226,8 +226,8 @@ class CortexClient(Client):
 
     def _is_young(self, job_id: str) -> bool:
         """Say whether a job was submitted moments ago: by us, or as its id has it, which descends with the time."""
-        if job_id in self._submissions:
-            return time.monotonic() - self._submissions[job_id][0] < RACE
+        if ours := self._submissions.get(job_id):
+            return time.monotonic() - ours[0] < RACE
         try:
             submitted = ((1 << 63) - 1 - int(job_id, 16)) / 1e9
         except ValueError:
@@ -258,7 +258,7 @@ class CortexClient(Client):
             found |= {record.job_id: record for record in one.task_job_statuses}
         for job_id, (_, record) in list(self._submissions.items()):
             if not self._is_young(job_id):
-                del self._submissions[job_id]
+                self._submissions.pop(job_id, None)  # another thread may have
             elif api in (None, record.api_name):
                 found.setdefault(job_id, record)
         records = [found[job_id] for job_id in sorted(found)]  # ids descend: the newest is the least
@@ -318,23 +318,39 @@ class CortexClient(Client):
             f"{self.environment} is a Cortex cluster: it keeps the records of its jobs, and none can be deleted"
         )
 
+    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
+        """Say that a cluster keeps its records."""
+        return self.forget("")
+
     def result(self, job: Job | str) -> Any:
         """Say that a cluster has no results."""
-        raise self._not_kept("result")
+        raise self.not_kept("result")
 
     def files(self, job: Job | str) -> list[FileEntry]:
         """Say that a cluster has no files."""
-        raise self._not_kept("files")
+        raise self.not_kept("files")
 
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Say that a cluster has no files."""
-        raise self._not_kept("files")
+        raise self.not_kept("files")
 
     def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """Say that a cluster has no parts of logs: :meth:`logs` and :meth:`stream` have what there is."""
-        raise NotKept(f"{self.environment} is a Cortex cluster: its logs can be followed, but not read in parts")
+        raise self._no_parts()
 
-    def _not_kept(self, what: str) -> NotKept:
+    def no_log_chunk(self, job_id: str, api: str | None = None) -> NotKept:
+        """Return what says why there is no part of a job's log, and where there may be a log."""
+        try:
+            self._explain(job_id, api or self._find_api(job_id), None)
+        except NotKept as note:
+            return note
+        return self._no_parts()
+
+    def _no_parts(self) -> NotKept:
+        return NotKept(f"{self.environment} is a Cortex cluster: its logs can be followed, but not read in parts")
+
+    def not_kept(self, what: str) -> NotKept:
+        """Return what says that a cluster has no such thing of a job."""
         return NotKept(
             f"{self.environment} is a Cortex cluster, which keeps no {what} of a job: have the task write to storage "
             "that both can reach"
@@ -395,7 +411,7 @@ class CortexClient(Client):
                     raise  # the route is there, and said why not
         raise refusal
 
-    def _explain(self, job_id: str, api: str, refusal: TaskAPIError) -> None:
+    def _explain(self, job_id: str, api: str, refusal: TaskAPIError | None) -> None:
         """Return where a log may still come; raise what is to be known where it won't."""
         if not Job(self, self.job_response(job_id, api).job_status).ended:
             return

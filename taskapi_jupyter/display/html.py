@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
@@ -41,10 +41,17 @@ def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
 def job_html(record: JobStatus, endpoint: str | None = None) -> str:
     """Return one job as a small card."""
     now = utc_now()
+    return _page(headline_html(record, now), job_facts_html(record, now, endpoint))
+
+
+def job_facts_html(
+    record: JobStatus, now: datetime, endpoint: str | None = None, leave_out: Container[str] = ()
+) -> str:
+    """Return what there is to say about a job, a line each."""
     facts = [(head, _time(time, now)) for head, time in times(record)]
     facts.append(("took", escape(duration(took(record, now)))))
     facts += [(head, _fact(head, text)) for head, text in job_facts(record, endpoint)]
-    return _page(_headline(record, now), _facts_html(facts))
+    return _facts_html([(head, text) for head, text in facts if head not in leave_out])
 
 
 def api_html(api: API) -> str:
@@ -92,7 +99,7 @@ def environments_html(environments: Iterable[Environment], default: str) -> str:
 
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:
     """Return a waiting job on one line, with a bar."""
-    return _page(_headline(record, now or utc_now(), spans=True))
+    return _page(headline_html(record, now or utc_now(), spans=True))
 
 
 def status_html(record: JobStatus) -> str:
@@ -107,10 +114,10 @@ def _page(*parts: str) -> str:
     return f'{STYLE}<div class="taskapi">{"".join(parts)}</div>'
 
 
-def _headline(record: JobStatus, now: datetime, spans: bool = False) -> str:
+def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
     """Return status, name and id of a job, its bar while it runs, and how far it is."""
     done = fraction(record.progress or None)
-    words = [status_html(record), f"<b>{escape(clean(record.api_name, 80))}</b>", _job_id(record.job_id)]
+    words = [status_html(record), f"<b>{escape(clean(record.api_name, 80))}</b>", job_id_html(record.job_id)]
     if record.code in IN_PROGRESS and (spans or done is not None):
         value = "" if done is None else f' value="{done:.4f}"'
         words.append(f'<progress max="1"{value} aria-label="job {escape(clean(record.job_id))}"></progress>')
@@ -131,7 +138,7 @@ def _jobs_table(jobs: Sequence[JobStatus], more: bool = False, api_column: bool 
     for job in jobs[:MAX_ROWS]:
         when = created(job)
         row = [
-            _job_id(job.job_id),
+            job_id_html(job.job_id),
             _cell(job.api_name),
             status_html(job),
             _time(when, now) if when else "",
@@ -160,7 +167,7 @@ def _apis_table(apis: Sequence[API]) -> str:
             (
                 f"<b>{_cell(api.name)}</b>",
                 escape(busy(api)),
-                f"{status_html(latest)} {_job_id(latest.job_id)}" if latest else "",
+                f"{status_html(latest)} {job_id_html(latest.job_id)}" if latest else "",
                 _time(when) if when else "",
                 _cell(api.endpoint or "", code=True),
             )
@@ -201,7 +208,7 @@ def _cell(text: str, code: bool = False) -> str:
     return f'<{tag} class="ta-c" dir="auto"{title}>{safe}</{tag}>'
 
 
-def _job_id(job_id: str) -> str:
+def job_id_html(job_id: str) -> str:
     """Return an id whose last digits, which are all one needs to type, stand out."""
     text = clean(job_id, 64)
     return f'<code><span class="ta-id">{escape(text[:-6])}</span>{escape(text[-6:])}</code>'

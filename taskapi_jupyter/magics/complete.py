@@ -20,7 +20,7 @@ _BEGIN = re.compile(HOOK)
 PATIENCE = 0.7  # seconds for all that has to be asked for
 _FRESH = 2.0  # seconds for which an answer is good
 _TAKES_JOB = {"status", "stop", "delete", "logs", "wait", "result", "rerun"}
-_TAKES_API = {"status", "submit", "delete", "stop", "logs"}
+_TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
 Ask = Callable[[str], Iterable[str]]  # "apis", "jobs" or "environments" -> words
 

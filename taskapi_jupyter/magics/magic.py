@@ -11,7 +11,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
@@ -34,13 +34,16 @@ from taskapi_jupyter.errors import (
     Unreachable,
 )
 from taskapi_jupyter.jobs import Job, JobList
-from taskapi_jupyter.references import Resolver, Unclear, Unknown, shorten
+from taskapi_jupyter.references import Resolver, Unclear, Unknown, notebook_of, shorten
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .complete import HOOK, Completer
 from .line import Line, LineError, parse
 from .show import Deployed, EnvironmentList, pieces, print_log, say, watch
 from .verbs import ALIASES, VERBS, general_help, verb_help
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.panel import Panel
 
 API_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}$")
 Variables = Mapping[str, Any]
@@ -234,6 +237,12 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         job = self._resolver(variables).one(read.words).rerun()
         return job.wait().check() if read.options.get("wait") else job
 
+    def _panel(self, read: Line, variables: Variables, cell: str | None) -> Panel:
+        from taskapi_jupyter.panel import Panel
+
+        name = str(_single(read, "an API")) if read.words else None
+        return Panel(name=name, environment=self._environment)
+
     def _env(self, read: Line, variables: Variables, cell: str | None) -> EnvironmentList:
         there = environments.environments()
         if read.words:
@@ -253,9 +262,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return Resolver(self.api(), variables, self._notebook())
 
     def _notebook(self) -> str | None:
-        """Return the path of the notebook as its frontend tells it."""
-        path = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-        return path if isinstance(path, str) and len(path) <= 4096 else None
+        return notebook_of(self.shell.user_ns)
 
 
 def load(ipython: Any) -> None:

@@ -117,6 +117,7 @@ _ALL = (
     ),
     Verb("result", ("%taskapi result JOB",), "waits, then returns what the task returned"),
     Verb("rerun", ("%taskapi rerun JOB [--wait]",), "submits a job's configuration again", (WAIT,)),
+    Verb("panel", ("%taskapi panel [API]",), "shows jobs as they go, with a form to submit and buttons to stop"),
     Verb("env", ("%taskapi env [NAME]",), "lists environments, or sets the one that this kernel uses"),
     Verb("help", ("%taskapi help [VERB]",), "explains"),
 )

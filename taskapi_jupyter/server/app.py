@@ -22,6 +22,7 @@ from taskapi_jupyter.errors import TaskAPIError
 
 from .base import NAME
 from .clusters import Clusters
+from .events import Events
 from .handlers import handlers
 from .openapi import document
 from .proxy import ClusterRouter
@@ -68,6 +69,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.slow = ThreadPoolExecutor(32, "taskapi-slow")
         self.follow = ThreadPoolExecutor(4, "taskapi-follow")
         self.followers: set[asyncio.Task[None]] = set()
+        self.events = Events(self.folder / "taskapi.db", self.serverapp.event_logger, self.log)
         self.document = document(self.serverapp.base_url)
         self._in_progress = 0
         self._watch: asyncio.Task[None] | None = None
@@ -80,9 +82,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     async def _start_jupyter_server_extension(self, serverapp: object) -> None:
         self._watch = asyncio.create_task(self._watch_activity())
+        self.events.start()
 
     async def stop_extension(self) -> None:
         """End followers and threads; jobs go on."""
+        await self.events.stop()
         tasks = [*self.followers, *([self._watch] if self._watch else [])]
         for task in tasks:
             task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -15,7 +16,8 @@ from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
 from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge
 
 if TYPE_CHECKING:
-    from taskapi_jupyter import service
+    from taskapi_jupyter.cluster import CortexClient
+    from taskapi_jupyter.service import Service
 
     from .app import TaskAPIApp
 
@@ -95,7 +97,7 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         """Return the extension that this handler belongs to."""
         return cast("TaskAPIApp", self.settings[NAME])
 
-    def environment(self, name: str) -> service.Service:
+    def environment(self, name: str) -> Service:
         """Return what answers for the environment in the path."""
         return self.extension.environment(name)
 
@@ -136,6 +138,26 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
     async def slow(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that may take long."""
         return await self.extension.run(self.extension.slow, function, *args)
+
+    async def ask(
+        self,
+        env: str,
+        here: Callable[[Service], T],
+        there: Callable[[CortexClient], T],
+        pool: ThreadPoolExecutor | None = None,
+    ) -> T:
+        """Ask this machine, in a thread of a pool (the quick one), or a cluster, in one of the cluster's own."""
+        cluster = self.extension.clusters.find(env)
+        if cluster is not None:
+            return await cluster.ask(there)
+        return await self.extension.run(pool or self.extension.quick, here, self.environment(env))
+
+    def text(self, name: str) -> str | None:
+        """Return a query parameter, or None where it is not given."""
+        text: str | None = self.get_query_argument(name, None)
+        if text == "":
+            raise BadRequest(f"{name} is empty: leave it out, or give a value")
+        return text
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """Return a query parameter as a number within bounds."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from tornado.http1connection import HTTP1Connection
@@ -21,23 +23,28 @@ from tornado.simple_httpclient import (
     _HTTPConnection,
 )
 
-from taskapi_jupyter.envfile import EnvironmentFile
-from taskapi_jupyter.errors import Unreachable, UpstreamTimeout
+from taskapi_jupyter.cluster import RACE, CortexClient
+from taskapi_jupyter.contract import Environment
+from taskapi_jupyter.envfile import LOCAL, EnvironmentFile
+from taskapi_jupyter.errors import Forbidden, TaskAPIError, Unreachable, UpstreamTimeout
 from taskapi_jupyter.transport import CONNECT_TIMEOUT, cause
 from taskapi_jupyter.upstream import Upstream
 
 T = TypeVar("T")
 
 AT_ONCE = 512  # requests to one cluster
+ASKED_AT_ONCE = 8  # questions of ours to one cluster; each is a thread
 BUFFER = 1 << 20  # bytes of one answer that are held in memory
 NO_LIMIT = 1 << 62  # an answer is passed on as it comes, however long it is
 
 
 class Cluster:
-    """One cluster's operator."""
+    """One cluster's operator: what passes requests on to it, and the client that asks it itself."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, about: Environment) -> None:
         self.upstream = upstream
+        self.api = CortexClient.direct(upstream, about)
+        self._places = asyncio.Semaphore(ASKED_AT_ONCE)
         self._pool = ThreadPoolExecutor(2, f"taskapi-{upstream.name}")  # for names, files and signatures
         self.resolver = _Resolver()
         self.resolver.pool = self._pool
@@ -52,6 +59,31 @@ class Cluster:
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Run something that blocks."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    async def ask(self, function: Callable[[CortexClient], T]) -> T:
+        """Call a function with the client, in a thread; none waits longer than for the answer to one request.
+
+        A cluster that is silent holds its own few threads, and those no longer than the client's patience.
+        """
+        loop = asyncio.get_running_loop()
+
+        def leave(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._places.release)
+
+        try:
+            await asyncio.wait_for(self._places.acquire(), self.upstream.timeout)
+            work = in_daemon(partial(function, self.api))
+            work.add_done_callback(leave)
+            return await asyncio.wait_for(asyncio.wrap_future(work), self.upstream.timeout + RACE)
+        except asyncio.TimeoutError:
+            raise self.too_slow() from None
+        except Forbidden as refusal:  # it is us whom it keeps out, not who asked
+            raise Unreachable(refusal.message, kind="environment.credentials") from None
+        except TaskAPIError as error:
+            if type(error) is TaskAPIError:  # with whatever status the cluster gave it
+                error.status = 502
+            raise
 
     async def headers(self, path: str) -> dict[str, str]:
         """Return what lets in there; to find it may take no longer than an answer."""
@@ -86,6 +118,7 @@ class Cluster:
     def close(self) -> None:
         """Let the threads go."""
         self._pool.shutdown(wait=False)
+        self.api.close()
 
 
 class Clusters:
@@ -97,6 +130,8 @@ class Clusters:
 
     def find(self, name: str) -> Cluster | None:
         """Return a cluster by its environment's name; None where that is no cluster."""
+        if name == LOCAL:  # the usual one costs no look into the file
+            return None
         there = self._file.read()
         entry = there.entries.get(name)
         upstream = there.upstream(entry) if entry is not None and entry.provider == "cortex" else None
@@ -104,14 +139,31 @@ class Clusters:
         if known is not None and known.upstream is not upstream:
             del self._known[name]  # not closed: its requests go on, and its threads end with the last of them
             known = None
-        if known is None and upstream is not None:
-            known = self._known[name] = Cluster(upstream)
+        if known is None and entry is not None and upstream is not None:
+            known = self._known[name] = Cluster(upstream, entry.public())
         return known
 
     def close(self) -> None:
         """Let all go."""
         while self._known:
             self._known.popitem()[1].close()
+
+
+def in_daemon(function: Callable[[], T]) -> Future[T]:
+    """Run something that blocks in a thread that a process which ends does not wait for."""
+    work: Future[T] = Future()
+    work.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            work.set_exception(error)
+        else:
+            work.set_result(result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return work
 
 
 class _Resolver(Resolver):

@@ -1,19 +1,22 @@
-"""What a job left: its log, its result, its files."""
+"""What a job left: its log, its result, its files. A cluster keeps none of them, and says so."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from taskapi_jupyter.contract import ErrorBody, FilesResponse, encode
+from taskapi_jupyter.contract import ErrorBody, FilesResponse, LogChunk, TaskAPI, encode
 from taskapi_jupyter.errors import NotAcceptable, NotFound
 
 from .base import INT64, MAX_CHUNK, Handler, guarded
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.cluster import CortexClient
 
 BLOCK = 256 << 10  # bytes read at a time
 BINARY = "application/octet-stream"
@@ -25,10 +28,14 @@ class LogHandler(Handler):
     @guarded
     async def get(self, env: str, job_id: str) -> None:
         """Answer a piece of it, with headers that say where the piece begins and where to go on."""
-        environment = self.environment(env)
         offset = self.integer("offset", 0, -INT64, INT64)
         limit = self.integer("limit", 1 << 20, 1, MAX_CHUNK)
-        chunk = await self.quick(environment.log_chunk, job_id, offset, limit)
+        api = self.text("api")
+
+        def there(cluster: CortexClient) -> LogChunk:
+            raise cluster.no_log_chunk(job_id, api)
+
+        chunk = await self.ask(env, lambda service: service.log_chunk(job_id, offset, limit), there)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Log-Offset", str(chunk.offset))
         self.set_header("X-Log-Next", str(chunk.next))
@@ -99,8 +106,11 @@ class FileHandler(FileBase):
     @guarded
     async def get(self, env: str, job_id: str, path: str) -> None:  # type: ignore[override]
         """Answer it."""
-        environment = self.environment(env)
-        found = await self.quick(environment.file_path, job_id, path)
+
+        def there(cluster: CortexClient) -> Path:
+            raise cluster.not_kept("files")
+
+        found = await self.ask(env, lambda service: service.file_path(job_id, path), there)
         self.set_attachment_header(path.rpartition("/")[2])
         await self.serve(found)
 
@@ -113,8 +123,11 @@ class ResultHandler(FileBase):
     @guarded
     async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
         """Answer JSON; a pickle's bytes only to who takes them, since loading one runs code."""
-        environment = self.environment(env)
-        path = await self.quick(environment.result_path, job_id)
+
+        def there(cluster: CortexClient) -> Path | None:
+            raise cluster.not_kept("result")
+
+        path = await self.ask(env, lambda service: service.result_path(job_id), there)
         if path is None:
             raise NotFound(f"job {job_id} has no result")
         self.json = path.suffix == ".json"
@@ -137,8 +150,11 @@ class FilesHandler(Handler):
     @guarded
     async def get(self, env: str, job_id: str) -> None:
         """List them."""
-        environment = self.environment(env)
-        self.finish(await self.quick(lambda: encode(FilesResponse(environment.files(job_id)))))
+
+        def files(environment: TaskAPI) -> bytes:
+            return encode(FilesResponse(environment.files(job_id)))
+
+        self.finish(await self.ask(env, files, files))
 
 
 def accepts(header: str, media: str) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from tornado import web
 
-from taskapi_jupyter.contract import JobsPage, Message, Submission, decode, encode, submit_answer
+from taskapi_jupyter.contract import JobsPage, Message, Submission, TaskAPI, decode, encode, submit_answer
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
-from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.states import TERMINAL, JobCode
 
 from .base import MAX_PAGE, BodyHandler, Handler, guarded
 from .deploy import DeployHandler
@@ -120,28 +121,30 @@ class JobsHandler(Handler):
     @guarded
     async def get(self, env: str) -> None:
         """Answer one page."""
-        environment = self.environment(env)
         api, cursor = self.text("api"), self.text("cursor")
         limit = self.integer("limit", 50, 1, MAX_PAGE)
-        status = self.statuses()
+        status = self.statuses(JobCode)
 
-        def page() -> bytes:
+        def page(environment: TaskAPI) -> bytes:
             jobs = environment.jobs(api, status, limit, cursor)
             return encode(JobsPage([job.record for job in jobs], jobs.next_cursor))
 
-        self.finish(await self.quick(page))
+        self.finish(await self.ask(env, page, page))
 
-    def text(self, name: str) -> str | None:
-        """Return a query parameter, or None where it is not given."""
-        text: str | None = self.get_query_argument(name, None)
-        if text == "":
-            raise BadRequest(f"{name} is empty: leave it out, or give a value")
-        return text
+    @guarded
+    async def delete(self, env: str) -> None:
+        """Forget those that have ended."""
+        api, status = self.text("api"), self.statuses(TERMINAL)
 
-    def statuses(self) -> list[str] | None:
-        """Return the statuses asked for: repeated, or with commas between."""
+        def purge(environment: TaskAPI) -> bytes:
+            return encode(Message(environment.purge(api, status)))
+
+        self.finish(await self.ask(env, purge, purge, self.extension.slow))
+
+    def statuses(self, among: Iterable[JobCode]) -> list[str] | None:
+        """Return the statuses asked for, repeated or with commas between; only some may be."""
         given = [one for text in self.get_query_arguments("status") for one in text.split(",")]
-        known = [code.value for code in JobCode]
+        known = [code.value for code in JobCode if code in among]
         for one in given:
             if one not in known:
                 raise BadRequest(f"status must be one of {', '.join(known)}, not {one[:64]!r}")
@@ -154,14 +157,20 @@ class JobHandler(Handler):
     @guarded
     async def get(self, env: str, job_id: str) -> None:
         """Answer its status, as the contract's route does."""
-        environment = self.environment(env)
-        self.finish(encode(await self.quick(environment.job_response, job_id)))
+        api = self.text("api")
+        response = await self.ask(
+            env, lambda service: service.job_response(job_id), lambda cluster: cluster.job_response(job_id, api)
+        )
+        self.finish(encode(response))
 
     @guarded
     async def delete(self, env: str, job_id: str) -> None:
         """Forget it: its row, log, result and files."""
-        environment = self.environment(env)
-        self.finish(encode(Message(await self.slow(environment.forget, job_id))))
+
+        def forget(environment: TaskAPI) -> str:
+            return environment.forget(job_id)
+
+        self.finish(encode(Message(await self.ask(env, forget, forget, self.extension.slow))))
 
 
 class RerunHandler(BodyHandler):
@@ -170,9 +179,9 @@ class RerunHandler(BodyHandler):
     @guarded
     async def post(self, env: str, job_id: str) -> None:
         """Answer as to a submission; a body is read and ignored."""
-        environment = self.environment(env)
         self.body()
-        job = await self.quick(environment.rerun, job_id)
+        api = self.text("api")
+        job = await self.ask(env, lambda service: service.rerun(job_id), lambda cluster: cluster.rerun(job_id, api))
         self.extension.submitted()
         self.finish(encode(submit_answer(job.record)))
 

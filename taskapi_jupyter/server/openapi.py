@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from taskapi_jupyter.contract import (
     Submission,
     encode,
 )
-from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.states import TERMINAL, JobCode
 
 from .base import INT64, MAX_CHUNK, MAX_PAGE
 
@@ -43,7 +44,14 @@ def header(schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"schema": schema, "description": description}
 
 
+def _states(among: Iterable[JobCode]) -> dict[str, Any]:
+    states = [code.value for code in JobCode if code in among]
+    return query("status", {"type": "array", "items": {"enum": states}}, "Only jobs in one of these states.")
+
+
 JOB_ID = query("jobID", {"type": "string", "minLength": 1}, "The job.", required=True)
+OF = query("api", {"type": "string", "minLength": 1}, "The job's API, which spares a cluster a look for it.")
+ONLY = query("api", {"type": "string", "minLength": 1}, "Only jobs of this API.")
 FLAG = {"type": "boolean", "default": False}
 BYTES = {"type": "integer", "minimum": 0}
 OFFSETS = {
@@ -71,7 +79,7 @@ class Operation:
 #: What every route may answer: who is not let in, a bad path, a home that can't be used; of a cluster, that it can't be
 #: reached or is slow.
 CONTRACT = (400, 403, 404, 502, 504)
-OWN = (400, 403, 404, 503)
+OWN = (400, 403, 404, 502, 503, 504)
 FORM = {
     "type": "object",
     "required": ["config"],
@@ -124,18 +132,22 @@ OPERATIONS = (
         "Jobs, newest first",
         JobsPage,
         (
-            query("api", {"type": "string", "minLength": 1}, "Only jobs of this API."),
-            query(
-                "status",
-                {"type": "array", "items": {"enum": [code.value for code in JobCode]}},
-                "Only jobs in one of these states.",
-            ),
+            ONLY,
+            _states(JobCode),
             query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50}, "A page."),
             query("cursor", {"type": "string", "minLength": 1}, "The page before's `next_cursor`."),
         ),
         errors=OWN,
     ),
-    Operation("get", "/taskapi/{env}/jobs/{job_id}", "A job's status", JobResponse, errors=OWN),
+    Operation(
+        "delete",
+        "/taskapi/{env}/jobs",
+        "Forget all ended jobs, or those that match",
+        Message,
+        (ONLY, _states(TERMINAL)),
+        errors=OWN,
+    ),
+    Operation("get", "/taskapi/{env}/jobs/{job_id}", "A job's status", JobResponse, (OF,), errors=OWN),
     Operation("delete", "/taskapi/{env}/jobs/{job_id}", "Forget an ended job", Message, errors=(*OWN, 409)),
     Operation(
         "get",
@@ -153,6 +165,7 @@ OPERATIONS = (
                 {"type": "integer", "minimum": 1, "maximum": MAX_CHUNK, "default": 1 << 20},
                 "Bytes at most.",
             ),
+            OF,
         ),
         errors=OWN,
         headers=OFFSETS,
@@ -177,6 +190,7 @@ OPERATIONS = (
         "/taskapi/{env}/jobs/{job_id}/rerun",
         "Submit a job's config and timeout again",
         JobSpec,
+        (OF,),
         errors=(*OWN, 413),
     ),
     Operation("get", "/taskapi/environments", "The environments", EnvironmentsResponse, errors=(400, 403)),

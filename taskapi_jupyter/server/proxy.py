@@ -7,6 +7,7 @@ add) can reach a cluster, and nothing of a cluster's can act on Jupyter's origin
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +30,7 @@ from taskapi_jupyter.upstream import VERSION_HEADER
 from .base import RESOURCE, BodyHandler, guarded
 from .clusters import Cluster
 from .deploy import FORM, FRAME
+from .handlers import ROUTES, pattern
 from .project import MAX_PROJECT
 from .relay import RelayHandler
 from .urls import upstream_url
@@ -45,6 +47,8 @@ DOWN = (
     *("Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Content-Range", "Accept-Ranges"),
     *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
 )
+#: Routes of our own below an environment: their handlers ask a cluster themselves.
+OWN = [re.compile(pattern(path.partition("{env}/")[2])) for path, _ in ROUTES if "{env}/jobs" in path]
 LINGER = 1.0  # seconds
 WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
 
@@ -62,7 +66,7 @@ class ClusterRouter(Router):
         """Return what answers a request, None where it is not for a cluster."""
         raw, _, path = request.path.removeprefix(self.prefix).partition("/")
         name = unquote(raw)
-        if name == LOCAL or not path or request.method == "OPTIONS":
+        if name == LOCAL or not path or request.method == "OPTIONS" or any(own.fullmatch(path) for own in OWN):
             return None
         try:
             cluster = self.app.clusters.find(name)

@@ -1,0 +1,410 @@
+import type { JupyterFrontEnd } from '@jupyterlab/application';
+import type { ICommandPalette } from '@jupyterlab/apputils';
+import {
+  Clipboard,
+  Dialog,
+  Notification,
+  showDialog
+} from '@jupyterlab/apputils';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import type { LabIcon } from '@jupyterlab/ui-components';
+import {
+  addIcon,
+  clearIcon,
+  copyIcon,
+  deleteIcon,
+  refreshIcon,
+  stopIcon
+} from '@jupyterlab/ui-components';
+import type {
+  ReadonlyJSONObject,
+  ReadonlyPartialJSONObject
+} from '@lumino/coreutils';
+
+import type { IJobRef } from './client';
+import type { Job } from './contract';
+import { hasEnded, LOCAL } from './contract';
+import { clean, shortId } from './format';
+import type { TaskAPIModel } from './model';
+import { APIError } from './request';
+import { taskAPIIcon } from './sidebar/icon';
+import { CommandIDs } from './tokens';
+
+/** What commands ask of the sidebar. */
+export interface ISidebar {
+  /** Bring it to the front. */
+  show(): void;
+  /** Bring it to the front with a job's details. */
+  showJob(ref: IJobRef): void;
+  /** Bring it to the front with the form to submit a job; without an API, one is to be chosen. */
+  openSubmit(environment: string, api?: string): void;
+}
+
+/** Milliseconds that a message stays on the screen; Lab keeps it in its list of notifications. */
+const STAYS = 8_000;
+
+/** The arguments of a menu's entry that is about the row that the menu was opened on. */
+const POINTED = 'pointed';
+
+const REF = {
+  environment: { type: 'string', description: 'Name of an environment.' },
+  api: { type: 'string', description: 'Name of an API.' },
+  id: { type: 'string', description: 'A job’s id.' },
+  [POINTED]: {
+    type: 'boolean',
+    description: 'Take the row that the context menu was opened on.'
+  }
+};
+
+/** The row that the last context menu was opened on, as it was then: until one chooses, rows move. */
+let pointed: Partial<IJobRef> = {};
+
+/**
+ * Return the job that a command is about: that of its arguments, of the row under the pointer (where its arguments
+ * say so) or with the focus, else the one that is selected.
+ */
+export function jobOf(
+  args: ReadonlyPartialJSONObject,
+  model: TaskAPIModel
+): IJobRef | null {
+  let found = args[POINTED] ? pointed : textsOf(args);
+  if (!found.id && !args[POINTED]) {
+    found = rowAt(document.activeElement);
+  }
+  const { id, environment = model.environment } = found;
+  if (id) {
+    const api = found.api ?? model.jobs(environment).get(id)?.api_name ?? '';
+    return { environment, api, id };
+  }
+  return !args[POINTED] && model.selected ? model.ref(model.selected) : null;
+}
+
+/** Add the commands, except that which shows a log. */
+export function addCommands(
+  app: JupyterFrontEnd,
+  model: TaskAPIModel,
+  sidebar: ISidebar,
+  trans: TranslationBundle,
+  palette?: Pick<ICommandPalette, 'addItem'> | null
+): void {
+  const { commands } = app;
+  const category = trans.__('Task API');
+  /** What an answer is awaited for: nothing is asked of a job twice. */
+  const busy = new Set<string>();
+
+  document.addEventListener(
+    'contextmenu',
+    event => {
+      pointed = rowAt(event.target);
+    },
+    true // before the menu is opened, and whatever else listens
+  );
+
+  function known(ref: IJobRef): Job | undefined {
+    return model.jobs(ref.environment).get(ref.id);
+  }
+
+  /** Whether ended jobs are kept and can be deleted: a cluster forgets them by itself. */
+  function keeps(environment: string): boolean {
+    const found = model.environments.find(one => one.name === environment);
+    return found?.provider !== 'cortex';
+  }
+
+  function nameOf(ref: IJobRef): string {
+    return `${clean(ref.api, 60)} · ${shortId(ref.id)}`;
+  }
+
+  async function attempt(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      if (error instanceof APIError && error.notKept) {
+        Notification.info(message, { autoClose: STAYS });
+      } else {
+        Notification.error(message, { autoClose: STAYS });
+      }
+    }
+  }
+
+  /** Add a command about one job; it is on offer where `when` holds. */
+  function addJobCommand(
+    id: string,
+    label: string,
+    caption: string,
+    icon: LabIcon,
+    when: (ref: IJobRef, job: Job | undefined) => boolean,
+    act: (ref: IJobRef) => Promise<void>
+  ): void {
+    // A job that was stopped may be run again before the stop is answered.
+    const key = (ref: IJobRef) => `${id} ${ref.environment} ${ref.id}`;
+    const fits = (ref: IJobRef | null): boolean =>
+      !!ref && !busy.has(key(ref)) && when(ref, known(ref));
+    commands.addCommand(id, {
+      label,
+      caption,
+      icon: inContext(icon),
+      describedBy: argsOf('environment', 'api', 'id', POINTED),
+      isEnabled: args => fits(jobOf(args, model)),
+      // In the palette it stays in sight while no job is selected.
+      isVisible: args => {
+        const ref = jobOf(args, model);
+        return !ref || fits(ref);
+      },
+      execute: async args => {
+        const ref = jobOf(args, model);
+        if (!ref || busy.has(key(ref))) {
+          return;
+        }
+        busy.add(key(ref));
+        commands.notifyCommandChanged();
+        await attempt(() => act(ref));
+        busy.delete(key(ref));
+        commands.notifyCommandChanged();
+      }
+    });
+  }
+
+  function reveal(ref: IJobRef): void {
+    model.environment = ref.environment;
+    model.select(ref.id);
+    sidebar.showJob(ref);
+  }
+
+  /** Have the model look at what became of a job. */
+  async function look({ environment, id }: IJobRef): Promise<void> {
+    const jobs = model.jobs(environment);
+    await (environment === LOCAL ? jobs.touch(id) : jobs.refresh());
+  }
+
+  commands.addCommand(CommandIDs.show, {
+    label: args => (args.isMenu ? trans.__('Jobs') : trans.__('Show Jobs')),
+    caption: trans.__('Show task APIs and jobs'),
+    describedBy: argsOf(),
+    execute: () => sidebar.show()
+  });
+
+  commands.addCommand(CommandIDs.refresh, {
+    label: trans.__('Refresh Jobs'),
+    caption: trans.__('Read environments, APIs and jobs again'),
+    describedBy: argsOf(),
+    execute: () => model.refresh()
+  });
+
+  commands.addCommand(CommandIDs.submit, {
+    label: trans.__('Submit a Job…'),
+    caption: trans.__('Show the form to submit a job'),
+    icon: inContext(addIcon),
+    describedBy: argsOf('environment', 'api', POINTED),
+    execute: args => {
+      const { environment, api } = placeOf(args);
+      sidebar.openSubmit(environment, api);
+    }
+  });
+
+  addJobCommand(
+    CommandIDs.showJob,
+    trans.__('Show Job'),
+    trans.__('Show a job’s details'),
+    taskAPIIcon,
+    () => true,
+    async ref => {
+      if (!known(ref)) {
+        await look(ref);
+      }
+      reveal(ref);
+    }
+  );
+
+  addJobCommand(
+    CommandIDs.stop,
+    trans.__('Stop Job'),
+    trans.__('Stop a job with all its processes'),
+    stopIcon,
+    (_, job) => !job || !hasEnded(job),
+    async ref => {
+      try {
+        await model.client.stop(ref);
+      } finally {
+        await look(ref);
+      }
+    }
+  );
+
+  addJobCommand(
+    CommandIDs.rerun,
+    trans.__('Rerun Job'),
+    trans.__('Submit the same config once more'),
+    refreshIcon,
+    () => true,
+    async ref => {
+      const { api_name: api, job_id: id } = await model.client.rerun(ref);
+      const again = { environment: ref.environment, api, id };
+      await look(again);
+      reveal(again);
+    }
+  );
+
+  addJobCommand(
+    CommandIDs.deleteJob,
+    trans.__('Delete Job…'),
+    trans.__('Delete an ended job with its log, result and files'),
+    deleteIcon,
+    (ref, job) => keeps(ref.environment) && (!job || hasEnded(job)),
+    async ref => {
+      const sure = await ask(
+        trans.__('Delete job %1?', nameOf(ref)),
+        trans.__('Its log, result and files are deleted, too.')
+      );
+      if (sure) {
+        await model.client.forget(ref);
+        model.jobs(ref.environment).drop(ref.id);
+      }
+    }
+  );
+
+  addJobCommand(
+    CommandIDs.copyId,
+    trans.__('Copy Job ID'),
+    trans.__('Copy a job’s id to the clipboard'),
+    copyIcon,
+    () => true,
+    async ref => Clipboard.copyToSystem(ref.id)
+  );
+
+  commands.addCommand(CommandIDs.purge, {
+    label: args =>
+      args.api || args[POINTED]
+        ? trans.__('Delete Ended Jobs of This API…')
+        : trans.__('Delete All Ended Jobs…'),
+    caption: trans.__('Delete ended jobs with their logs, results and files'),
+    icon: inContext(clearIcon),
+    describedBy: argsOf('environment', 'api', POINTED),
+    isEnabled: args => keeps(placeOf(args).environment),
+    isVisible: args => keeps(placeOf(args).environment),
+    execute: async args => {
+      const { environment, api } = placeOf(args);
+      const sure = await ask(
+        api
+          ? trans.__('Delete all ended jobs of %1?', clean(api, 60))
+          : trans.__('Delete all ended jobs?'),
+        trans.__('Their logs, results and files are deleted, too.')
+      );
+      if (sure) {
+        await attempt(async () => {
+          await model.client.purge(environment, api);
+          await model.jobs(environment).refresh();
+        });
+      }
+    }
+  });
+
+  commands.addCommand(CommandIDs.deleteAPI, {
+    label: trans.__('Delete API…'),
+    caption: trans.__('Delete an API and stop its jobs'),
+    icon: inContext(deleteIcon),
+    describedBy: argsOf('environment', 'api', POINTED),
+    isEnabled: args => !!placeOf(args).api,
+    isVisible: args => !!placeOf(args).api,
+    execute: async args => {
+      const { environment, api } = placeOf(args);
+      const sure =
+        api &&
+        (await ask(
+          trans.__('Delete API %1?', clean(api, 60)),
+          trans.__('Its jobs in progress are stopped.')
+        ));
+      if (sure) {
+        await attempt(async () => {
+          await model.client.deleteAPI(environment, api);
+          await model.jobs(environment).refresh();
+        });
+      }
+    }
+  });
+
+  function placeOf(args: ReadonlyPartialJSONObject): {
+    environment: string;
+    api: string | undefined;
+  } {
+    const { environment = model.environment, api } = args[POINTED]
+      ? pointed
+      : textsOf(args);
+    return { environment, api };
+  }
+
+  async function ask(title: string, body: string): Promise<boolean> {
+    const { button } = await showDialog({
+      title,
+      body,
+      buttons: [
+        Dialog.cancelButton(),
+        Dialog.warnButton({ label: trans.__('Delete') })
+      ],
+      defaultButton: 0
+    });
+    return button.accept;
+  }
+
+  // Toolbars and menus ask again whether a command is on offer.
+  let offered = '';
+  model.changed.connect(() => {
+    const { environment, selected } = model;
+    const offer = JSON.stringify([
+      environment,
+      keeps(environment),
+      selected?.job_id,
+      selected?.status
+    ]);
+    if (offer !== offered) {
+      offered = offer;
+      commands.notifyCommandChanged();
+    }
+  });
+
+  for (const command of [
+    CommandIDs.show,
+    CommandIDs.refresh,
+    CommandIDs.submit,
+    CommandIDs.openLog,
+    CommandIDs.stop,
+    CommandIDs.rerun,
+    CommandIDs.deleteJob,
+    CommandIDs.copyId,
+    CommandIDs.purge
+  ]) {
+    palette?.addItem({ command, category });
+  }
+}
+
+/** Return what a row of ours says about itself. */
+function rowAt(target: EventTarget | null): Partial<IJobRef> {
+  const row =
+    target instanceof Element
+      ? target.closest<HTMLElement>('[data-job-id], [data-api]')
+      : null;
+  const { jobId: id, api, environment } = row?.dataset ?? {};
+  return { environment, api, id };
+}
+
+function textsOf(args: ReadonlyPartialJSONObject): Partial<IJobRef> {
+  const text = (value: unknown) =>
+    typeof value === 'string' && value ? value : undefined;
+  return {
+    environment: text(args.environment),
+    api: text(args.api),
+    id: text(args.id)
+  };
+}
+
+/** Context menus have icons; Lab's palette and its other menus have none. */
+function inContext(
+  icon: LabIcon
+): (args: ReadonlyPartialJSONObject) => LabIcon | undefined {
+  return args => (args[POINTED] ? icon : undefined);
+}
+
+function argsOf(...names: (keyof typeof REF)[]): { args: ReadonlyJSONObject } {
+  const properties = Object.fromEntries(names.map(name => [name, REF[name]]));
+  return { args: { type: 'object', properties } };
+}

@@ -1,0 +1,234 @@
+/** How times, sizes and a job's state are put into words, as in the package's own `display/`. No DOM. */
+import type { Job, Progress } from './contract';
+import { IN_PROGRESS, statusOf } from './contract';
+
+const TIME =
+  /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$/;
+
+/** States that a job reaches by running. */
+const STARTED = ['running', 'succeeded', 'worker_error', 'worker_oom'];
+
+/** Put a span of time into few words: `0.42 s`, `7.1 s`, `3 min 05 s`, `2 h 10 min`. */
+export function duration(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) {
+    return '';
+  }
+  const span = Math.max(seconds, 0);
+  if (span < 9.95) {
+    return `${span.toFixed(span < 0.995 ? 2 : 1)} s`;
+  }
+  const whole = round(span);
+  if (whole < 60) {
+    return `${whole} s`;
+  }
+  if (whole < 3600) {
+    return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  }
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 24 * 60) {
+    return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+  }
+  const hours = Math.floor(minutes / 60);
+  return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`;
+}
+
+/** Say how long ago something was, roughly: `just now`, `5 min ago`, `3 d ago`. */
+export function age(date: Date | null, now = new Date()): string {
+  if (date === null) {
+    return '';
+  }
+  const seconds = (now.getTime() - date.getTime()) / 1000;
+  if (seconds < 5) {
+    return 'just now';
+  }
+  for (const [size, unit] of [
+    [86400, 'd'],
+    [3600, 'h'],
+    [60, 'min']
+  ] as const) {
+    if (seconds >= size) {
+      return `${Math.floor(seconds / size)} ${unit} ago`;
+    }
+  }
+  return `${Math.floor(seconds)} s ago`;
+}
+
+/** Return a number of bytes in a unit that suits it. */
+export function size(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) {
+    return '';
+  }
+  let value = bytes;
+  let unit = 'B';
+  for (const larger of ['KiB', 'MiB', 'GiB', 'TiB']) {
+    if (Math.abs(value) < 1024) {
+      break;
+    }
+    value /= 1024;
+    unit = larger;
+  }
+  return value >= 100 || Number.isInteger(value)
+    ? `${round(value)} ${unit}`
+    : `${value.toFixed(1)} ${unit}`;
+}
+
+/** Return a count as people write it: `3`, `0.25`, `1200`. */
+export function number(value: number): string {
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) {
+    return String(value);
+  }
+  const [digits, power] = value.toExponential(3).split('e');
+  const exponent = Number(power);
+  if (exponent < -4 || exponent >= 4) {
+    const sign = exponent < 0 ? '-' : '+';
+    return `${Number(digits)}e${sign}${two(Math.abs(exponent))}`;
+  }
+  return String(Number(value.toPrecision(4)));
+}
+
+/** Return what people call a job by: the end of its id. */
+export function shortId(id: string): string {
+  return id.slice(-4);
+}
+
+/** Return text on one line, with what is not to be seen (escapes, direction marks) spelt out; `limit` cuts. */
+export function clean(text: string, limit = Infinity): string {
+  const line = text
+    .slice(0, 4 * limit + 64) // what is cut off anyway need not be looked at
+    .replace(/\p{White_Space}+/gu, ' ')
+    .trim()
+    .replace(/\p{C}/gu, escape);
+  return cut(line, limit);
+}
+
+/** Cut a text to a number of characters; what was cut ends in `…`. */
+export function cut(text: string, limit: number): string {
+  if (text.length <= limit) {
+    return text;
+  }
+  const characters = [...text];
+  return characters.length <= limit
+    ? text
+    : `${characters
+        .slice(0, limit - 1)
+        .join('')
+        .trimEnd()}…`;
+}
+
+/** Read a time of the contract; what is absent or can't be read is null. A time without a zone is UTC. */
+export function moment(text: string | null | undefined): Date | null {
+  const found = TIME.exec(text ?? '');
+  if (!found) {
+    return null;
+  }
+  const [, day, clock, part, zone = 'Z'] = found;
+  const fraction = (part ?? '.').slice(1, 4).padEnd(3, '0'); // a cluster sends nanoseconds
+  const offset = /^z$/i.test(zone)
+    ? 'Z'
+    : `${zone.slice(0, 3)}:${zone.slice(-2)}`;
+  const date = new Date(`${day}T${clock}.${fraction}${offset}`);
+  return Number.isNaN(date.getTime()) ? null : date;
+}
+
+/** Return when a job was submitted; a cluster calls that `start_time`. */
+export function created(job: Job): Date | null {
+  return moment(job.created_time) ?? moment(job.start_time);
+}
+
+/**
+ * Return the seconds that a job ran, so far or in all; null where it did not start.
+ *
+ * A cluster doesn't say when a job started: there it counts from its submission.
+ */
+export function took(job: Job, now = new Date()): number | null {
+  const status = statusOf(job);
+  const end = moment(job.end_time);
+  const start =
+    moment(job.start_time) ?? (STARTED.includes(status) ? created(job) : null);
+  if (!start || (!end && !IN_PROGRESS.includes(status))) {
+    return null;
+  }
+  return Math.max(((end ?? now).getTime() - start.getTime()) / 1000, 0);
+}
+
+/** Return how much is done, from 0 to 1; null where the task did not say of how much. */
+export function fraction(progress: Progress | null | undefined): number | null {
+  if (!progress?.total || progress.total <= 0) {
+    return null;
+  }
+  const share = progress.done / progress.total;
+  return Number.isFinite(share) ? Math.min(Math.max(share, 0), 1) : null;
+}
+
+/** Estimate how long a running job still takes, from its progress so far. */
+export function secondsLeft(job: Job, now = new Date()): number | null {
+  const done = fraction(job.progress);
+  const spent = took(job, now);
+  if (!done || spent === null || statusOf(job) !== 'running') {
+    return null;
+  }
+  return (spent * (1 - done)) / done;
+}
+
+/** Return progress as `42 % · 21/50 · message`. */
+export function progressWords(progress: Progress | null | undefined): string {
+  if (!progress) {
+    return '';
+  }
+  const { done, total, message } = progress;
+  const share = fraction(progress);
+  const parts: string[] = [];
+  if (share !== null) {
+    parts.push(`${round(share * 100)} %`);
+  }
+  if (total !== 1) {
+    // a share of one says no more than the percentage
+    parts.push(number(done) + (total ? `/${number(total)}` : ''));
+  }
+  if (message) {
+    parts.push(clean(message));
+  }
+  return parts.join(' · ');
+}
+
+/** Return the one thing to know about a job beside its status: why it ended, or how far it is. */
+export function note(job: Job): string {
+  return IN_PROGRESS.includes(statusOf(job))
+    ? progressWords(job.progress)
+    : why(job);
+}
+
+/** Return a job's reason, or its exit code where that is all there is to tell. */
+export function why(job: Job): string {
+  if (['succeeded', 'stopped'].includes(statusOf(job))) {
+    return '';
+  }
+  if (job.reason) {
+    return clean(job.reason);
+  }
+  const code = job.exit_code ?? 0;
+  if (code < 0) {
+    return `signal ${-code}`;
+  }
+  return code ? `exit code ${code}` : '';
+}
+
+/** Round as Python does, halves to the even side: both views show the same percentage. */
+function round(value: number): number {
+  const below = Math.floor(value);
+  return value - below === 0.5 && below % 2 === 0 ? below : Math.round(value);
+}
+
+function two(value: number): string {
+  return String(value).padStart(2, '0');
+}
+
+function escape(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  const hex = code.toString(16);
+  return code < 0x100
+    ? `\\x${hex.padStart(2, '0')}`
+    : code < 0x10000
+      ? `\\u${hex.padStart(4, '0')}`
+      : `\\U${hex.padStart(8, '0')}`;
+}

@@ -1,0 +1,258 @@
+import type { TranslationBundle } from '@jupyterlab/translation';
+import type { LabIcon } from '@jupyterlab/ui-components';
+import {
+  Button,
+  caretDownIcon,
+  caretUpIcon,
+  InputGroup,
+  ReactWidget
+} from '@jupyterlab/ui-components';
+import React from 'react';
+
+import { hasEnded, statusOf } from '../contract';
+import { clean, duration, note, shortId, size, took, why } from '../format';
+import { IconButton, StatusIcon, statusLabel, useSignal } from '../ui';
+import type { LogView } from './view';
+
+/** What the parts around the lines are handed. */
+export interface IPart {
+  view: LogView;
+  trans: TranslationBundle;
+}
+
+/** Return a part as a widget. */
+export function widgetOf(
+  Part: React.FunctionComponent<IPart>,
+  part: IPart,
+  className: string
+): ReactWidget {
+  const widget = ReactWidget.create(<Part {...part} />);
+  widget.addClass(className);
+  return widget;
+}
+
+/** A button of the toolbar. */
+export interface IToolbarButton {
+  icon: LabIcon;
+  label: string;
+  /** What it does, where its label does not say so. */
+  caption?: string;
+  /** Whether it is pressed, for one that stays so. */
+  pressed?: () => boolean;
+  enabled?: () => boolean;
+  /** Whether its label is written beside its icon. */
+  wordy?: boolean;
+  onClick: () => void;
+}
+
+/** Return a toolbar's button, which is drawn again with the view. */
+export function buttonOf(view: LogView, button: IToolbarButton): ReactWidget {
+  const ToolbarButton = (): JSX.Element => {
+    useSignal(view.changed);
+    const { icon, label, caption, pressed, enabled, wordy, onClick } = button;
+    return (
+      <Button
+        minimal
+        small
+        type="button"
+        className="jp-TaskAPI-log-button"
+        title={caption ?? label}
+        aria-label={label}
+        aria-pressed={pressed?.()}
+        disabled={enabled && !enabled()}
+        onClick={onClick}
+      >
+        <icon.react tag="span" width="16px" height="16px" aria-hidden="true" />
+        {wordy && <span>{label}</span>}
+      </Button>
+    );
+  };
+  return ReactWidget.create(<ToolbarButton />);
+}
+
+/** The job that the log is of, how it is, and the search. */
+export function Head({ view, trans }: IPart): JSX.Element {
+  useSignal(view.changed);
+  const { job } = view.source;
+  const { api, id } = view.ref;
+  const status = job && statusOf(job);
+  const said = job ? note(job) : '';
+  const words = job && hasEnded(job) ? '' : said;
+  const span = job && hasEnded(job) ? duration(took(job)) : '';
+  return (
+    <>
+      <div className="jp-TaskAPI-log-job">
+        {status && <StatusIcon status={status} />}
+        <span className="jp-TaskAPI-log-name" title={`${clean(api)} · ${id}`}>
+          {clean(api, 200)}
+        </span>
+        <span className="jp-TaskAPI-log-id" title={id}>
+          {shortId(id)}
+        </span>
+        {status && (
+          <span className="jp-TaskAPI-log-status" role="status">
+            {span
+              ? trans.__('%1 after %2', statusLabel(status, trans), span)
+              : statusLabel(status, trans)}
+          </span>
+        )}
+        {words && (
+          <span className="jp-TaskAPI-log-progress" title={words}>
+            {words}
+          </span>
+        )}
+      </div>
+      <Search view={view} trans={trans} />
+    </>
+  );
+}
+
+function Search({ view, trans }: IPart): JSX.Element {
+  const { search } = view;
+  const [query, setQuery] = React.useState('');
+  const ask = (text: string) => {
+    setQuery(text);
+    view.query = text;
+  };
+  const onKeyDown = (event: React.KeyboardEvent) => {
+    if (event.key === 'Enter') {
+      view.goToMatch(event.shiftKey ? -1 : 1);
+    } else if (event.key === 'Escape') {
+      ask('');
+      view.activate();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  };
+  const none = !search.count;
+  return (
+    <div
+      className="jp-TaskAPI-log-search"
+      role="search"
+      aria-label={trans.__('Search this log')}
+    >
+      <InputGroup
+        type="text"
+        placeholder={trans.__('Search')}
+        aria-label={trans.__('Search this log')}
+        spellCheck={false}
+        rightIcon={query ? undefined : 'ui-components:search'}
+        value={query}
+        onChange={(event: React.ChangeEvent<HTMLInputElement>) =>
+          ask(event.target.value)
+        }
+        onKeyDown={onKeyDown}
+      />
+      <span className="jp-TaskAPI-log-count" role="status">
+        {search.query && countOf(view, trans)}
+      </span>
+      <IconButton
+        icon={caretUpIcon}
+        label={trans.__('Previous match (Shift+Enter)')}
+        disabled={none}
+        onClick={() => view.goToMatch(-1)}
+      />
+      <IconButton
+        icon={caretDownIcon}
+        label={trans.__('Next match (Enter)')}
+        disabled={none}
+        onClick={() => view.goToMatch(1)}
+      />
+    </div>
+  );
+}
+
+function countOf({ search, match }: LogView, trans: TranslationBundle): string {
+  const count = `${search.count.toLocaleString()}${search.done ? '' : '…'}`;
+  if (!search.count) {
+    return search.done ? trans.__('No matches') : trans.__('Searching…');
+  }
+  return match === null
+    ? count
+    : trans.__('%1 of %2', (match + 1).toLocaleString(), count);
+}
+
+/** What there is to know about the log, why the job failed, and how much there is. */
+export function Foot({ view, trans }: IPart): JSX.Element {
+  useSignal(view.changed);
+  const { job, buffer, phase, message, isNote, share } = view.source;
+  const reason = job && hasEnded(job) ? why(job) : '';
+  return (
+    <>
+      {reason && (
+        <div className="jp-TaskAPI-log-strip jp-mod-error" role="status">
+          <StatusIcon status={statusOf(job!)} />
+          <span>{reason}</span>
+        </div>
+      )}
+      {message && buffer.rows > 0 && (
+        <div
+          className={`jp-TaskAPI-log-strip ${isNote ? 'jp-mod-note' : 'jp-mod-warn'}`}
+          role="status"
+        >
+          <span>{linked(sentence(view, trans))}</span>
+        </div>
+      )}
+      <div className="jp-TaskAPI-log-bar">
+        <span className="jp-TaskAPI-log-size">
+          {trans._n(
+            '%2 line',
+            '%2 lines',
+            buffer.lines,
+            buffer.lines.toLocaleString()
+          )}
+          {' · '}
+          {size(buffer.size)}
+        </span>
+        {phase === 'reading' && share < 1 && (
+          <span>{trans.__('Reading… %1 %', Math.floor(share * 100))}</span>
+        )}
+      </div>
+    </>
+  );
+}
+
+/** What is said in place of a log. */
+export function Blank({ view, trans }: IPart): JSX.Element | null {
+  useSignal(view.changed);
+  const { source } = view;
+  if (source.buffer.rows > 0) {
+    return null;
+  }
+  const isBad = !!source.message && !source.isNote;
+  return (
+    <p className={isBad ? 'jp-TaskAPI-Error' : undefined} role="status">
+      {linked(sentence(view, trans))}
+    </p>
+  );
+}
+
+function sentence({ source }: LogView, trans: TranslationBundle): string {
+  const { job, message, phase } = source;
+  if (message) {
+    return phase === 'away' ? trans.__('%1 Trying again…', message) : message;
+  }
+  if (phase === 'reading') {
+    return trans.__('Reading the log…');
+  }
+  if (job && hasEnded(job)) {
+    return trans.__('This job has written nothing.');
+  }
+  return job && statusOf(job) === 'pending'
+    ? trans.__('This job has not begun yet.')
+    : trans.__('This job has written nothing yet.');
+}
+
+/** Return a sentence with its web addresses as links. */
+function linked(text: string): React.ReactNode[] {
+  return text.split(/(https?:\/\/[^\s"'<>]+)/).map((part, at) =>
+    at % 2 ? (
+      <a key={at} href={part} target="_blank" rel="noopener noreferrer">
+        {part}
+      </a>
+    ) : (
+      part
+    )
+  );
+}

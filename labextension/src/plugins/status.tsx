@@ -1,0 +1,120 @@
+import type {
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
+import { IStatusBar } from '@jupyterlab/statusbar';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+import { ReactWidget } from '@jupyterlab/ui-components';
+import type { ISignal } from '@lumino/signaling';
+import { Signal } from '@lumino/signaling';
+import React from 'react';
+
+import { statusOf } from '../contract';
+import type { TaskAPIModel } from '../model';
+import { taskAPIIcon } from '../sidebar/icon';
+import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
+
+/** How many jobs of this machine are in progress; nothing to see where none is. */
+export class JobCount extends ReactWidget {
+  constructor(
+    private readonly model: TaskAPIModel,
+    private readonly trans: TranslationBundle,
+    private readonly open: () => void
+  ) {
+    super();
+    this.addClass('jp-TaskAPI-Status');
+    model.changed.connect(this.onChanged, this);
+    this.onChanged();
+  }
+
+  /** It has something to say now, or no more. */
+  readonly activeChanged: ISignal<this, void> = new Signal<this, void>(this);
+
+  /** Whether there is something to say. */
+  get active(): boolean {
+    return this._text !== '';
+  }
+
+  dispose(): void {
+    this.model.changed.disconnect(this.onChanged, this);
+    super.dispose();
+  }
+
+  protected render(): JSX.Element {
+    const title = this.trans.__('%1. Show jobs.', this._title);
+    return (
+      <button
+        type="button"
+        className="jp-TaskAPI-Status-button"
+        title={title}
+        aria-label={title}
+        onClick={this.open}
+      >
+        <taskAPIIcon.react
+          tag="span"
+          width="16px"
+          height="16px"
+          aria-hidden="true"
+        />
+        <span>{this._text}</span>
+      </button>
+    );
+  }
+
+  private onChanged(): void {
+    const { model, trans } = this;
+    const { inProgress } = model.local;
+    const running = inProgress.filter(job => statusOf(job) === 'running');
+    const counts = [
+      running.length && trans.__('%1 running', running.length),
+      inProgress.length > running.length &&
+        trans.__('%1 pending', inProgress.length - running.length)
+    ].filter(Boolean);
+    const away = !model.connected;
+    const text = away ? trans.__('server away') : counts.join(', ');
+    if (text !== this._text) {
+      this._text = text;
+      this._title = away
+        ? trans.__('The Jupyter server can’t be reached')
+        : trans.__('Jobs on this machine: %1', text);
+      this.update();
+      (this.activeChanged as Signal<this, void>).emit();
+    }
+  }
+
+  private _text = '';
+  private _title = '';
+}
+
+/** The number of jobs in progress, in the status bar. */
+export const status: JupyterFrontEndPlugin<void> = {
+  id: `${NAMESPACE}:status`,
+  description: 'Shows in the status bar how many jobs are in progress.',
+  autoStart: true,
+  requires: [ITaskAPI],
+  optional: [IStatusBar, ITranslator],
+  activate: (
+    app: JupyterFrontEnd,
+    model: ITaskAPI,
+    statusBar: IStatusBar | null,
+    translator: ITranslator | null
+  ) => {
+    if (!statusBar) {
+      return; // as in Notebook 7
+    }
+    const trans = (translator ?? nullTranslator).load(NAMESPACE);
+    const item = new JobCount(
+      model,
+      trans,
+      () => void app.commands.execute(CommandIDs.show)
+    );
+    statusBar.registerStatusItem(`${NAMESPACE}:status`, {
+      item,
+      align: 'left',
+      rank: 3, // after Lab's own sessions and kernel
+      isActive: () => item.active,
+      activeStateChanged: item.activeChanged
+    });
+  }
+};

@@ -1,0 +1,310 @@
+import type { JupyterFrontEnd } from '@jupyterlab/application';
+import { Notification } from '@jupyterlab/apputils';
+import { nullTranslator } from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import type { IJobRef } from '../../src/client';
+import type { Job } from '../../src/contract';
+import { addCommands, jobOf } from '../../src/commands';
+import type { TaskAPIModel } from '../../src/model';
+import { refOf } from '../../src/model';
+import { CommandIDs, NAMESPACE } from '../../src/tokens';
+import { Wire } from './wire';
+
+const HOSTILE = '<img src=x onerror=alert(1)>';
+
+let wire: Wire;
+let model: TaskAPIModel;
+let commands: CommandRegistry;
+let shown: unknown[];
+let palette: string[];
+
+beforeEach(() => {
+  wire = new Wire();
+  ({ model } = wire.tab());
+  commands = new CommandRegistry();
+  shown = [];
+  palette = [];
+  const sidebar = {
+    show: () => shown.push('sidebar'),
+    showJob: (ref: IJobRef) => shown.push(ref),
+    openSubmit: (environment: string, api?: string) =>
+      shown.push({ environment, api })
+  };
+  const trans = nullTranslator.load(NAMESPACE);
+  const app = { commands } as JupyterFrontEnd;
+  addCommands(app, model, sidebar, trans, {
+    addItem: ({ command }) => {
+      palette.push(command);
+      return { dispose: () => {}, isDisposed: false };
+    }
+  });
+});
+
+afterEach(() => {
+  document.body.replaceChildren();
+  Notification.dismiss();
+});
+
+/** Put rows on the page, as the sidebar does. */
+function draw(...jobs: Job[]): HTMLElement[] {
+  return jobs.map(job => {
+    const row = document.body.appendChild(document.createElement('li'));
+    const { environment, api, id } = refOf('local', job);
+    Object.assign(row.dataset, { environment, api, jobId: id });
+    row.append(document.createElement('button'));
+    return row;
+  });
+}
+
+function dialog(): Promise<HTMLElement> {
+  return vi.waitFor(() => {
+    const found = document.querySelector<HTMLElement>('.jp-Dialog-content');
+    expect(found?.querySelector('.jp-Dialog-header')?.textContent).toBeTruthy();
+    expect(found!.querySelectorAll('button')).toHaveLength(2);
+    return found!;
+  });
+}
+
+async function answer(button: string): Promise<string> {
+  const found = await dialog();
+  const text = found.textContent ?? '';
+  found.querySelector<HTMLElement>(`button.${button}`)!.click();
+  return text;
+}
+
+const messages = () =>
+  Notification.manager.notifications.map(({ type, message }) => [
+    type,
+    message
+  ]);
+
+describe('which job a command is about', () => {
+  it('is that of the arguments, else that with the focus, else the selected one', async () => {
+    const [first, second, third] = [wire.add(), wire.add(), wire.add()];
+    await model.refresh();
+    expect(jobOf({}, model)).toBeNull();
+    model.select(first.job_id);
+    expect(jobOf({}, model)).toEqual(refOf('local', first));
+    const [row] = draw(second);
+    row.querySelector('button')!.focus();
+    expect(jobOf({}, model)).toEqual(refOf('local', second));
+    expect(jobOf({ id: third.job_id }, model)).toEqual(refOf('local', third));
+    const elsewhere = { environment: 'prod', api: 'a', id: 'b' };
+    expect(jobOf(elsewhere, model)).toEqual(elsewhere);
+  });
+
+  it('is, in a context menu, the row that it was opened on, whatever the row shows later', async () => {
+    const [first, second] = [wire.add(), wire.add()];
+    await model.refresh();
+    model.select(first.job_id);
+    const [row] = draw(second);
+    expect(jobOf({ pointed: true }, model)).toBeNull();
+    row.firstChild!.dispatchEvent(new Event('contextmenu', { bubbles: true }));
+    row.dataset.jobId = first.job_id;
+    expect(jobOf({ pointed: true }, model)).toEqual(refOf('local', second));
+    expect(jobOf({}, model)).toEqual(refOf('local', first));
+    document.body.dispatchEvent(new Event('contextmenu', { bubbles: true }));
+    expect(jobOf({ pointed: true }, model)).toBeNull();
+  });
+});
+
+describe('what is on offer', () => {
+  const offered = (id: string, ref: object) => [
+    commands.isEnabled(id, { ...ref }),
+    commands.isVisible(id, { ...ref })
+  ];
+
+  it('depends on the job', async () => {
+    const [running, ended, pending] = [
+      wire.add(),
+      wire.add(),
+      wire.add({ status: 'pending' })
+    ];
+    wire.end(ended, 1);
+    const cluster = wire.add({ environment: 'prod' });
+    wire.end(cluster, 1);
+    await model.refresh();
+    await model.jobs('prod').refresh();
+    const here = (job: Job) => refOf('local', job);
+    expect(offered(CommandIDs.stop, here(running))).toEqual([true, true]);
+    expect(offered(CommandIDs.stop, here(pending))).toEqual([true, true]);
+    expect(offered(CommandIDs.stop, here(ended))).toEqual([false, false]);
+    expect(offered(CommandIDs.deleteJob, here(running))).toEqual([
+      false,
+      false
+    ]);
+    expect(offered(CommandIDs.deleteJob, here(ended))).toEqual([true, true]);
+    const there = refOf('prod', cluster);
+    expect(offered(CommandIDs.deleteJob, there)).toEqual([false, false]);
+    expect(offered(CommandIDs.rerun, there)).toEqual([true, true]);
+    expect(offered(CommandIDs.copyId, there)).toEqual([true, true]);
+    expect(offered(CommandIDs.purge, { environment: 'prod' })).toEqual([
+      false,
+      false
+    ]);
+    expect(offered(CommandIDs.purge, {})).toEqual([true, true]);
+  });
+
+  it('is in sight, but disabled, while no job is selected', () => {
+    expect(offered(CommandIDs.stop, {})).toEqual([false, true]);
+    expect(offered(CommandIDs.deleteAPI, {})).toEqual([false, false]);
+  });
+
+  it('is told to toolbars and menus when the selected job ends, not at every look', async () => {
+    const job = wire.add();
+    await model.refresh();
+    model.select(job.job_id);
+    const changes = vi.fn();
+    commands.commandChanged.connect(changes);
+    await model.refresh();
+    await model.refresh();
+    expect(changes).not.toHaveBeenCalled();
+    wire.end(job, 1);
+    await model.refresh();
+    expect(changes).toHaveBeenCalled();
+  });
+
+  it('is described, and offered by the palette', async () => {
+    const ids = Object.values(CommandIDs).filter(
+      id => id !== CommandIDs.openLog
+    );
+    for (const id of ids) {
+      expect(commands.label(id), id).not.toBe('');
+      expect(commands.caption(id), id).not.toBe('');
+      const { args } = await commands.describedBy(id);
+      expect(args, id).toMatchObject({ type: 'object' });
+    }
+    expect(new Set(palette).size).toBe(palette.length);
+    expect([CommandIDs.openLog, ...ids]).toEqual(
+      expect.arrayContaining(palette)
+    );
+  });
+});
+
+describe('commands', () => {
+  it('show the sidebar, a job and a form', async () => {
+    const job = wire.add({ environment: 'prod' });
+    await model.refresh();
+    await commands.execute(CommandIDs.show);
+    await commands.execute(CommandIDs.submit);
+    await commands.execute(CommandIDs.submit, { api: 'train' });
+    await commands.execute(CommandIDs.showJob, { ...refOf('prod', job) });
+    expect(shown).toEqual([
+      'sidebar',
+      { environment: 'local', api: undefined },
+      { environment: 'local', api: 'train' },
+      refOf('prod', job)
+    ]);
+    expect(model.environment).toBe('prod');
+    expect(model.selected?.job_id).toBe(job.job_id);
+  });
+
+  it('stop a job without a question, once however often one clicks', async () => {
+    const job = wire.add();
+    await model.refresh();
+    model.select(job.job_id);
+    let open = () => {};
+    wire.gate = new Promise(resolve => (open = resolve));
+    const first = commands.execute(CommandIDs.stop);
+    expect(commands.isEnabled(CommandIDs.stop)).toBe(false);
+    const second = commands.execute(CommandIDs.stop);
+    open();
+    await Promise.all([first, second]);
+    expect(wire.asked).toEqual([
+      `DELETE local/tasks/train?jobID=${job.job_id}`
+    ]);
+    expect(model.selected?.status).toBe('stopped');
+    expect(messages()).toEqual([]);
+  });
+
+  it('run a job again and show the new one', async () => {
+    const job = wire.add();
+    wire.end(job, 1);
+    await model.refresh();
+    await commands.execute(CommandIDs.rerun, { ...refOf('local', job) });
+    const [again] = wire.jobs.local;
+    expect(again.job_id).not.toBe(job.job_id);
+    expect(model.selected?.job_id).toBe(again.job_id);
+    expect(shown).toEqual([refOf('local', again)]);
+  });
+
+  it('run a cluster’s job again, which its list alone tells of', async () => {
+    const job = wire.add({ environment: 'prod' });
+    await model.refresh();
+    await model.jobs('prod').refresh();
+    await commands.execute(CommandIDs.rerun, { ...refOf('prod', job) });
+    expect(wire.asked[0]).toContain(`/rerun?api=train`);
+    expect(model.environment).toBe('prod');
+    expect(model.selected?.job_id).toBe(wire.jobs.prod[0].job_id);
+  });
+
+  it('delete a job after a question whose default is no', async () => {
+    const job = wire.add({ api_name: HOSTILE });
+    wire.end(job, 1);
+    await model.refresh();
+    const ref = { ...refOf('local', job) };
+    let done: Promise<unknown> = commands.execute(CommandIDs.deleteJob, ref);
+    const shown = await dialog();
+    expect(shown.textContent).toContain(HOSTILE);
+    expect(shown.querySelector('img')).toBeNull();
+    await vi.waitFor(() =>
+      expect(document.activeElement?.textContent).toBe('Cancel')
+    );
+    await answer('jp-mod-reject');
+    await done;
+    expect(wire.asked).toEqual([]);
+    expect(model.local.get(job.job_id)).toBeDefined();
+
+    done = commands.execute(CommandIDs.deleteJob, ref);
+    await answer('jp-mod-warn');
+    await done;
+    expect(wire.asked).toEqual([`DELETE local/jobs/${job.job_id}`]);
+    expect(model.local.get(job.job_id)).toBeUndefined();
+  });
+
+  it('delete all ended jobs, or those of an API, and an API', async () => {
+    const [running, ended] = [wire.add(), wire.add()];
+    wire.end(ended, 1);
+    await model.refresh();
+    let done: Promise<unknown> = commands.execute(CommandIDs.purge);
+    expect(await answer('jp-mod-warn')).toContain('Delete all ended jobs?');
+    await done;
+    expect(model.local.all.map(job => job.job_id)).toEqual([running.job_id]);
+    done = commands.execute(CommandIDs.purge, { api: 'train' });
+    expect(await answer('jp-mod-warn')).toContain('of train');
+    await done;
+    done = commands.execute(CommandIDs.deleteAPI, { api: 'train' });
+    expect(await answer('jp-mod-warn')).toContain('train');
+    await done;
+    expect(wire.asked).toEqual([
+      'DELETE local/jobs',
+      'DELETE local/jobs?api=train',
+      'DELETE local/delete/train'
+    ]);
+    expect(model.local.apis.map(api => api.metadata?.name)).toEqual(['other']);
+  });
+
+  it('say what was refused in the server’s sentence', async () => {
+    const job = wire.add();
+    await model.refresh();
+    const ref = { ...refOf('local', job) };
+    const sentence = `job ${HOSTILE} is gone`;
+    wire.refusals['DELETE local/tasks'] = [400, 'job.not_found', sentence];
+    wire.refusals['POST'] = [404, 'environment.not_kept', 'not kept here'];
+    await commands.execute(CommandIDs.stop, ref);
+    await commands.execute(CommandIDs.rerun, ref);
+    expect(messages()).toEqual([
+      ['info', 'not kept here'],
+      ['error', sentence]
+    ]);
+    wire.away = true;
+    await commands.execute(CommandIDs.stop, ref);
+    expect(messages()[0]).toEqual([
+      'error',
+      'The Jupyter server can’t be reached.'
+    ]);
+    expect(commands.isEnabled(CommandIDs.stop, ref)).toBe(true);
+  });
+});

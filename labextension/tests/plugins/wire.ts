@@ -1,0 +1,168 @@
+import type { Event } from '@jupyterlab/services';
+import { ServerConnection } from '@jupyterlab/services';
+import { Stream } from '@lumino/signaling';
+import { afterEach } from 'vitest';
+
+import { TaskAPIClient } from '../../src/client';
+import type { Job } from '../../src/contract';
+import { hasEnded, JOB_EVENTS } from '../../src/contract';
+import { TaskAPIModel } from '../../src/model';
+
+const PAGE = 'http://localhost:3000/user/me/';
+
+const models: TaskAPIModel[] = [];
+afterEach(() => models.splice(0).forEach(model => model.dispose()));
+
+/** What a server keeps, and answers at the wire. */
+export class Wire {
+  /** Jobs by environment. */
+  readonly jobs: { [environment: string]: Job[] } = { local: [] };
+  readonly apis = ['train', 'other'];
+  /** What was asked for beside GET, as `METHOD path?query`. */
+  readonly asked: string[] = [];
+  /** Answers instead of the usual ones, by the beginning of `METHOD path`. */
+  readonly refusals: { [request: string]: [number, string, string] } = {};
+  /** Whether the server is away. */
+  away = false;
+  /** What requests wait for. */
+  gate: Promise<void> = Promise.resolve();
+
+  /** Return a model of its own, as a tab has; `load()` is its first look. */
+  tab(): Tab {
+    const events = new Stream<unknown, Event.Emission>(this);
+    const settings = ServerConnection.makeSettings({
+      baseUrl: PAGE,
+      fetch: (request: RequestInfo | URL) => this.answer(request as Request)
+    });
+    const model = new TaskAPIModel(new TaskAPIClient(settings), events);
+    models.push(model);
+    const told = (id: string, status: string) =>
+      events.emit({
+        schema_id: JOB_EVENTS,
+        job_id: id,
+        status
+      } as unknown as Event.Emission);
+    return { model, told };
+  }
+
+  /** Add a job; ids descend with time, as the server's do. */
+  add(fields: Partial<Job> & { environment?: string } = {}): Job {
+    const { environment = 'local', ...rest } = fields;
+    const jobs = (this.jobs[environment] ??= []);
+    const id = (0xffff_ffff - this._count).toString(16).padStart(16, '0');
+    this._count += 1;
+    const job = {
+      job_id: id,
+      api_name: 'train',
+      kind: 'TaskAPI',
+      workers: 1,
+      config: {},
+      api_id: '1',
+      timeout: null,
+      status: 'running',
+      created_time: '2026-03-04T05:00:00Z',
+      start_time: '2026-03-04T05:00:00Z',
+      ...rest
+    } as Job;
+    jobs.unshift(job);
+    return job;
+  }
+
+  /** End a job, some seconds after five o'clock. */
+  end(job: Job, seconds: number, fields: Partial<Job> = {}): void {
+    const at = Date.parse('2026-03-04T05:00:00Z') + 1000 * seconds;
+    const jobs = Object.values(this.jobs).find(all => all.includes(job))!;
+    jobs[jobs.indexOf(job)] = {
+      ...job,
+      status: 'succeeded',
+      end_time: new Date(at).toISOString(),
+      ...fields
+    };
+  }
+
+  private async answer(request: Request): Promise<Response> {
+    await this.gate;
+    if (this.away) {
+      throw new TypeError('Failed to fetch');
+    }
+    const url = new URL(request.url);
+    const path = url.pathname.slice('/user/me/taskapi/'.length);
+    const search = url.search.replace(/[?&]\d+$/, ''); // Lab's, against caches
+    const said = `${request.method} ${path}${search}`;
+    if (request.method !== 'GET') {
+      this.asked.push(said);
+    }
+    const refusal = Object.entries(this.refusals).find(([beginning]) =>
+      said.startsWith(beginning)
+    );
+    if (refusal) {
+      const [status, kind, message] = refusal[1];
+      return Response.json({ kind, message }, { status });
+    }
+    const [body, status] = this.route(request.method, path, url.searchParams);
+    return Response.json(body, { status: status ?? 200 });
+  }
+
+  private route(
+    method: string,
+    path: string,
+    query: URLSearchParams
+  ): [unknown, number?] {
+    if (path === 'environments') {
+      const environments = Object.keys(this.jobs).map(name => ({
+        name,
+        provider: name === 'local' ? 'local' : 'cortex'
+      }));
+      return [{ default_environment: 'local', environments }];
+    }
+    const [environment, verb, name, more] = path.split('/');
+    const jobs = this.jobs[environment];
+    const job = jobs?.find(one => one.job_id === name);
+    const missing: [unknown, number] = [
+      { kind: 'job.not_found', message: `there is no job ${name}` },
+      404
+    ];
+    switch (`${method} ${verb}${more ? ` ${more}` : name ? ' one' : ''}`) {
+      case 'GET get':
+        return [
+          this.apis.map(api => ({ metadata: { name: api, kind: 'TaskAPI' } }))
+        ];
+      case 'GET jobs': {
+        const wanted = query.get('status')?.split(',');
+        const found = jobs.filter(
+          one => !wanted || wanted.includes(one.status)
+        );
+        return [{ jobs: found, next_cursor: null }];
+      }
+      case 'GET jobs one':
+        return job ? [{ job_status: job }] : missing;
+      case 'DELETE jobs one':
+        this.jobs[environment] = jobs.filter(one => one !== job);
+        return job ? [{ message: `deleted job ${name}` }] : missing;
+      case 'DELETE jobs':
+        this.jobs[environment] = jobs.filter(one => !hasEnded(one));
+        return [{ message: 'deleted some jobs' }];
+      case 'POST jobs rerun':
+        return [this.add({ environment, api_name: job!.api_name })];
+      case 'DELETE tasks one': {
+        const stopped = jobs.find(one => one.job_id === query.get('jobID'))!;
+        this.end(stopped, 99, { status: 'stopped' });
+        return [{ message: 'stopped job' }];
+      }
+      case 'DELETE delete one':
+        this.apis.splice(this.apis.indexOf(name), 1);
+        return [{ message: `deleting ${name}` }];
+      default:
+        throw new Error(`no answer to ${method} ${path}`);
+    }
+  }
+
+  private _count = 0;
+}
+
+/** A page that is open in a browser. */
+export interface Tab {
+  model: TaskAPIModel;
+  /** Have an event come. */
+  told: (id: string, status: string) => void;
+}

@@ -1,0 +1,110 @@
+"""Jupyter events: what became of jobs and APIs of this machine, whichever process did it.
+
+One thread looks at the store's change counter, on a connection of its own, and has the event loop tell what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskapi_jupyter.errors import TaskAPIError
+from taskapi_jupyter.store import Store
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from jupyter_events import EventLogger
+
+JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
+API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
+
+LOOK_EVERY = 0.1  # seconds
+TRY_AGAIN = 1.0  # seconds until a database that could not be read is tried again
+PATIENCE = 1.0  # seconds to wait for one that is locked
+SLICE = 10  # events that are told before others have their turn
+
+News = tuple[str, dict[str, str]]  # schema and data of one event
+
+
+class Events:
+    """Tells Jupyter's event logger what changes in one database, from when it was started on."""
+
+    def __init__(self, path: Path, logger: EventLogger, log: Logger) -> None:
+        self._path = path
+        self._logger = logger
+        self._log = log
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="taskapi-events", daemon=True)
+        self._seen: int | None = None  # the counter up to which all was told
+        self._apis: Mapping[str, int] = {}
+        for name in ("job", "api"):
+            logger.register_event_schema(Path(__file__).parent / "event_schemas" / f"{name}.yaml")
+
+    def start(self) -> None:
+        """Begin; what happened before is not told."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, 2 * PATIENCE)
+
+    def _run(self) -> None:
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                with closing(Store(self._path, patience=PATIENCE)) as store:
+                    self._look(store)
+                    said = ""
+                    while not self._stopping.wait(LOOK_EVERY):
+                        self._look(store)
+            except (sqlite3.Error, OSError, TaskAPIError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._log.warning("changes of jobs can't be seen: %s", said)
+                self._stopping.wait(TRY_AGAIN)
+            except RuntimeError:  # the event loop has ended, and with it whoever would be told
+                return
+
+    def _look(self, store: Store) -> None:
+        """Have told what is new."""
+        counter = store.counter()
+        if counter == self._seen:
+            return
+        if self._seen is None or counter < self._seen:  # at the beginning, or where another database took its place
+            self._seen, self._apis = counter, store.deployed()
+            return
+        rows, apis = store.news(self._seen), store.deployed()
+        news: list[News] = [(API, {"api_name": name, "status": "deleted"}) for name in self._apis.keys() - apis]
+        news += [
+            (API, {"api_name": name, "status": "deployed"})
+            for name, change in apis.items()
+            if self._apis.get(name) != change
+        ]
+        news += [(JOB, {"job_id": row["id"], "api_name": row["api_name"], "status": row["status"]}) for row in rows]
+        # Waiting for it paces this thread: what changes meanwhile is told as it is then.
+        asyncio.run_coroutine_threadsafe(self._tell(news), self._loop).result()
+        self._seen = max([counter, *(row["change"] for row in rows)])
+        self._apis = apis
+
+    async def _tell(self, news: list[News]) -> None:
+        for count, (schema, data) in enumerate(news, 1):
+            if self._stopping.is_set():
+                return
+            self._emit(schema, data)
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _emit(self, schema: str, data: dict[str, Any]) -> None:
+        try:
+            self._logger.emit(schema_id=schema, data=data)
+        except Exception:  # whatever somebody's handler or modifier raises
+            self._log.exception("an event could not be told")
