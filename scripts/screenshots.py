@@ -1,6 +1,7 @@
 """Pictures of the real thing for README and docs: JupyterLab in Chromium, light and dark, wide and narrow.
 
-``python scripts/screenshots.py [NAME ...] [./FOLDER]`` (default: all, into ``docs/images``); needs Chromium, and what ``make test`` installs.
+``python scripts/screenshots.py [NAME ...] [./FOLDER]`` (default: all, into ``docs/images``); needs Chromium, and what
+``make test`` installs.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def train(config):
     if config.get("lr", 0.1) <= 0:
         raise ValueError(f"lr must be positive, not {config['lr']}")
     for epoch in range(1, 13):
-        colour = 32 if epoch % 4 else 33
-        print(f"epoch {epoch:2}  \\x1b[{colour}mloss {1 / (epoch + 1):.4f}\\x1b[0m  accuracy {1 - 0.5 / epoch:.3f}", flush=True)
-        progress(epoch, 20, f"loss {1 / (epoch + 1):.4f}")
+        loss, colour = f"loss {1 / (epoch + 1):.4f}", 32 if epoch % 4 else 33
+        print(f"epoch {epoch:2}  \\x1b[{colour}m{loss}\\x1b[0m  accuracy {1 - 0.5 / epoch:.3f}", flush=True)
+        progress(epoch, 20, loss)
     while config.get("wait"):
         time.sleep(0.05)
     import os
@@ -185,7 +186,9 @@ def run_all(page: Page, lab: Lab, notebook: nbformat.NotebookNode, sign: str) ->
 Show = Callable[[Page, Lab, dict[str, str]], None]
 
 #: name, theme, width and height in pixels, what is shown, whether there are jobs
-PICTURES: list[tuple[str, str, int, int, Show, bool]] = [
+Picture = tuple[str, str, int, int, Show, bool]
+
+PICTURES: list[Picture] = [
     ("sidebar", LIGHT, 1280, 860, sidebar, True),
     ("sidebar-dark", DARK, 1280, 860, sidebar, True),
     ("sidebar-contrast", CONTRAST, 1280, 860, failure, True),
@@ -202,10 +205,9 @@ PICTURES: list[tuple[str, str, int, int, Show, bool]] = [
 ]
 
 
-def take(
-    browser: Browser, target: Path, name: str, theme: str, width: int, height: int, show: Show, full: bool
-) -> None:
+def take(browser: Browser, target: Path, picture: Picture) -> None:
     """Take one picture, of a Lab of its own."""
+    name, theme, width, height, show, full = picture
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "@jupyterlab/apputils-extension/themes": {"theme": theme},
@@ -241,7 +243,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for picture in PICTURES:
             if not names or picture[0] in names:
-                take(browser, target, *picture)
+                take(browser, target, picture)
         browser.close()
 
 

@@ -160,8 +160,10 @@ def test_menus_and_keys_act_on_their_row(lab: Lab, page: Page, service: Service,
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     row(page, ended.id).get_by_role("button").first.focus()
-    page.keyboard.press("r")
-    page.keyboard.press("r")
+    page.keyboard.press("l")
+    expect(page.get_by_role("tab", name=f"{name} {ended.id[-4:]}")).to_be_visible()
+    row(page, ended.id).click(button="right")
+    page.get_by_role("menuitem", name="Rerun Job").click()
     expect(page.locator(f"[data-api='{name}'][data-job-id]")).to_have_count(3)
     again = service.jobs(name)[0]
     expect(page.get_by_role("region", name=f"Job {again.id}")).to_be_visible()

@@ -124,6 +124,7 @@ def test_a_job_is_submitted_watched_and_read(api: TaskAPI, shown: Any, name: str
     panel = shown(api, name)
     until(lambda: panel.form.config.value == json.dumps({"path": str(go)}, indent=2), "the default config")
     until(lambda: panel.form.timeout.placeholder == "none", "no default timeout")
+    until(lambda: not panel.form.button.disabled, "the form")
     panel.form.timeout.value = "600"
     panel.form.button.click()
     shows(panel, "Submitted job")

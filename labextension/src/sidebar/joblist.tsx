@@ -210,26 +210,29 @@ function Rows({
 }: IJobListProps & { jobs: readonly Job[] }): JSX.Element {
   const { model, commands, trans } = props;
   const scroller = React.useRef<HTMLDivElement>(null);
-  const [view, setView] = React.useState({ top: 0, height: 600 });
+  const [view, setView] = React.useState({ first: 0, count: 20 });
   const now = useNow(jobs.some(job => !hasEnded(job)));
   const [cursor, setCursor] = React.useState<string | null>(null);
+  const [pointed, setPointed] = React.useState<string | null>(null);
   const selected = model.selected?.job_id ?? null;
 
+  const measure = React.useCallback(() => {
+    const { scrollTop, clientHeight } = scroller.current!;
+    const first = Math.floor(scrollTop / ROW);
+    const count = Math.ceil((clientHeight || 600) / ROW) + 1;
+    setView(last =>
+      last.first === first && last.count === count ? last : { first, count }
+    );
+  }, []);
   React.useEffect(() => {
-    const node = scroller.current!;
-    const measure = () =>
-      setView({ top: node.scrollTop, height: node.clientHeight || 600 });
     const observer = new ResizeObserver(measure);
-    observer.observe(node);
+    observer.observe(scroller.current!);
     measure();
     return () => observer.disconnect();
-  }, []);
+  }, [measure]);
 
-  const first = Math.max(0, Math.floor(view.top / ROW) - MARGIN);
-  const last = Math.min(
-    jobs.length,
-    Math.ceil((view.top + view.height) / ROW) + MARGIN
-  );
+  const first = Math.max(0, Math.min(view.first, jobs.length - 1) - MARGIN);
+  const last = Math.min(jobs.length, view.first + view.count + MARGIN);
   const known = new Set(jobs.slice(first, last).map(job => job.job_id));
   // One row at a time is reached by Tab; arrows go from row to row.
   const reachable =
@@ -245,7 +248,7 @@ function Rows({
     } else if (top + ROW > node.scrollTop + node.clientHeight) {
       node.scrollTop = top + ROW - node.clientHeight;
     }
-    setView({ top: node.scrollTop, height: node.clientHeight });
+    measure();
     setCursor(jobs[target].job_id);
     requestAnimationFrame(() =>
       node
@@ -256,12 +259,18 @@ function Rows({
     );
   };
 
+  const onSelect = React.useCallback(
+    (id: string) => {
+      setCursor(id);
+      model.select(id);
+    },
+    [model]
+  );
+
   const onKeyDown = (event: React.KeyboardEvent) => {
-    const row = (event.target as HTMLElement).closest<HTMLElement>(
-      '[data-job-id]'
-    );
-    const at = jobs.findIndex(job => job.job_id === row?.dataset.jobId);
-    const page = Math.max(1, Math.floor(view.height / ROW) - 1);
+    const id = idAt(event.target);
+    const at = jobs.findIndex(job => job.job_id === id);
+    const page = Math.max(1, view.count - 3);
     const moves: { [key: string]: number } = {
       ArrowDown: at + 1,
       ArrowUp: at - 1,
@@ -280,12 +289,10 @@ function Rows({
     <div
       className="jp-TaskAPI-Scroller"
       ref={scroller}
-      onScroll={event =>
-        setView({
-          top: event.currentTarget.scrollTop,
-          height: event.currentTarget.clientHeight
-        })
-      }
+      onScroll={measure}
+      onMouseOver={event => setPointed(idAt(event.target))}
+      onMouseLeave={() => setPointed(null)}
+      onFocus={event => setCursor(idAt(event.target))}
       onKeyDown={onKeyDown}
     >
       <ul
@@ -305,10 +312,8 @@ function Rows({
             now={now}
             commands={commands}
             trans={trans}
-            onSelect={() => {
-              setCursor(job.job_id);
-              model.select(job.job_id);
-            }}
+            acted={job.job_id === pointed || job.job_id === reachable}
+            onSelect={onSelect}
           />
         ))}
       </ul>
@@ -326,12 +331,20 @@ interface IRowProps {
   now: Date;
   commands: CommandRegistry;
   trans: TranslationBundle;
-  onSelect: () => void;
+  /** Whether its buttons are there: icons for rows that fly by would cost frames. */
+  acted: boolean;
+  onSelect: (id: string) => void;
 }
 
-function Row(props: IRowProps): JSX.Element {
+/** Return the id of the job whose row something is in. */
+function idAt(target: EventTarget): string | null {
+  const row = (target as Element).closest<HTMLElement>('[data-job-id]');
+  return row?.dataset.jobId ?? null;
+}
+
+const Row = React.memo(function Row(props: IRowProps): JSX.Element {
   const { job, environment, index, count, selected, reachable, now } = props;
-  const { commands, trans, onSelect } = props;
+  const { commands, trans, acted, onSelect } = props;
   const ref = { ...refOf(environment, job) };
   const status = statusOf(job);
   const ended = hasEnded(job);
@@ -354,7 +367,7 @@ function Row(props: IRowProps): JSX.Element {
         tabIndex={tabIndex}
         aria-current={selected || undefined}
         title={`${job.api_name} · ${job.job_id}${job.notebook ? `\n${job.notebook}` : ''}`}
-        onClick={onSelect}
+        onClick={() => onSelect(job.job_id)}
       >
         <StatusIcon status={status} />
         <span className="jp-TaskAPI-Job-name">
@@ -379,29 +392,31 @@ function Row(props: IRowProps): JSX.Element {
           {duration(took(job, now))}
         </span>
       </button>
-      <span className="jp-TaskAPI-Job-actions">
-        {ended ? (
+      {acted && (
+        <span className="jp-TaskAPI-Job-actions">
+          {ended ? (
+            <IconButton
+              icon={refreshIcon}
+              label={trans.__('Run %1 again', name)}
+              tabIndex={tabIndex}
+              onClick={() => void commands.execute(CommandIDs.rerun, ref)}
+            />
+          ) : (
+            <IconButton
+              icon={stopIcon}
+              label={trans.__('Stop %1', name)}
+              tabIndex={tabIndex}
+              onClick={() => void commands.execute(CommandIDs.stop, ref)}
+            />
+          )}
           <IconButton
-            icon={refreshIcon}
-            label={trans.__('Run %1 again', name)}
+            icon={listIcon}
+            label={trans.__('Show the log of %1', name)}
             tabIndex={tabIndex}
-            onClick={() => void commands.execute(CommandIDs.rerun, ref)}
+            onClick={() => void commands.execute(CommandIDs.openLog, ref)}
           />
-        ) : (
-          <IconButton
-            icon={stopIcon}
-            label={trans.__('Stop %1', name)}
-            tabIndex={tabIndex}
-            onClick={() => void commands.execute(CommandIDs.stop, ref)}
-          />
-        )}
-        <IconButton
-          icon={listIcon}
-          label={trans.__('Show the log of %1', name)}
-          tabIndex={tabIndex}
-          onClick={() => void commands.execute(CommandIDs.openLog, ref)}
-        />
-      </span>
+        </span>
+      )}
       {done !== null && (
         <span className="jp-TaskAPI-Job-bar" aria-hidden="true">
           <span style={{ width: `${100 * done}%` }} />
@@ -409,4 +424,4 @@ function Row(props: IRowProps): JSX.Element {
       )}
     </li>
   );
-}
+});

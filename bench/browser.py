@@ -1,0 +1,131 @@
+"""What a person sees of speed: frames at 1,000 jobs and at a million lines of log, and how soon a change shows.
+
+``python bench/browser.py``: needs Chromium and what ``make test`` installs. The floor is the same page, idle.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from lab import FLAGS, Lab, chromium_path, row, show_sidebar  # noqa: E402
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
+
+from taskapi_jupyter.service import Service  # noqa: E402
+
+LIMIT = 100.0  # milliseconds that a frame may take
+JOBS, LINES, ROUNDS = 1000, 1_000_000, 20
+
+TASK = """
+def task(config):
+    for number in range(config.get("lines", 0)):
+        print("line", number, "of a log that somebody may want to read")
+"""
+
+FRAMES = """() => {
+  const frames = []; let last = performance.now(); let on = true;
+  const tick = now => { frames.push(now - last); last = now; on && requestAnimationFrame(tick); };
+  requestAnimationFrame(tick);
+  window.endFrames = () => { on = false; return frames.slice(2); };
+}"""
+
+
+def frames(page: Page, what: str, act: object) -> float:
+    """Print how long frames took while something was done; return the longest in ms."""
+    page.evaluate(FRAMES)
+    act()  # type: ignore[operator]
+    times = page.evaluate("window.endFrames()")
+    p99 = statistics.quantiles(times, n=100)[98]
+    print(f"{what:<52} {len(times):4} frames, p99 {p99:5.1f} ms, longest {max(times):5.1f} ms", flush=True)
+    return max(times)
+
+
+def scroll(page: Page, selector: str, by: int) -> None:
+    """Turn the wheel over something, down and up."""
+    box = page.locator(selector).first.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for turn in range(60):
+        page.mouse.wheel(0, by if turn < 30 else -by)
+        page.wait_for_timeout(16)
+
+
+def measure(page: Page, lab: Lab) -> float:
+    """Measure all; return the longest frame of what is ours."""
+    service = Service(lab.home)
+    lab.deploy("bench", TASK)
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name="bench").wait_for()
+    frames(page, "an idle page (the floor)", lambda: page.wait_for_timeout(1500))
+
+    def flood() -> None:
+        for number in range(JOBS):
+            service.submit("bench", {"number": number})
+        service.delete("bench")
+        page.locator(".jp-TaskAPI-Job-word").get_by_text("stopped").first.wait_for()
+        page.wait_for_timeout(2000)
+
+    longest = [frames(page, f"{JOBS} jobs submitted, run or stopped", flood)]
+    lab.deploy("bench", TASK)
+    while sidebar.get_by_role("button", name="Show older jobs").is_visible():
+        sidebar.get_by_role("button", name="Show older jobs").click()
+        page.wait_for_timeout(300)
+    longest.append(frames(page, f"scrolling {JOBS} jobs", lambda: scroll(page, ".jp-TaskAPI-Scroller", 700)))
+
+    def search() -> None:
+        for letters in ("b", "be", "ben", "bench", "bench 77", ""):
+            sidebar.get_by_role("searchbox").fill(letters)
+            page.wait_for_timeout(100)
+
+    longest.append(frames(page, f"searching {JOBS} jobs, a letter at a time", search))
+
+    seen = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        job = service.submit("bench")
+        row(page, job.id).wait_for()
+        seen.append(time.perf_counter() - began)
+        job.wait()
+    print(f"{'a submit in another process until its row is drawn':<52} median {1000 * statistics.median(seen):.0f} ms")
+
+    job = service.submit("bench", {"lines": LINES}).wait()
+    row(page, job.id).wait_for()
+    row(page, job.id).hover()
+    began = time.perf_counter()
+    row(page, job.id).get_by_role("button", name="Show the log").click()
+    page.locator(".jp-TaskAPI-log").get_by_text(f"line {LINES - 1} ").wait_for()
+    print(f"{f'a log of {LINES} lines, to its last line':<52} {time.perf_counter() - began:.2f} s")
+    page.wait_for_timeout(3000)  # the rest is read behind the reader's back
+    longest.append(frames(page, f"scrolling {LINES} lines", lambda: scroll(page, ".jp-TaskAPI-log [role=log]", -3000)))
+    service.close()
+    return max(longest)
+
+
+def main() -> None:
+    """Measure, and fail where a frame took too long."""
+    path = chromium_path()
+    if path is None:
+        raise SystemExit("no Chromium: sudo apt-get install chromium, or name one: CHROMIUM=/path")
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        lab = Lab(Path(folder), settings={"taskapi-jupyter/plugin": {"notifications": False}})
+        try:
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(60_000)
+            longest = measure(page, lab)
+        finally:
+            lab.close()
+        browser.close()
+    if longest > LIMIT:
+        raise SystemExit(f"a frame took {longest:.0f} ms, more than {LIMIT:.0f}")
+
+
+if __name__ == "__main__":
+    main()
