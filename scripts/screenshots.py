@@ -201,7 +201,6 @@ PICTURES: list[Picture] = [
     ("panel-dark", DARK, 1280, 1180, panel, True),
     ("panel-narrow", LIGHT, 640, 1180, panel, True),
     ("quickstart", LIGHT, 1280, 1180, quickstart, False),
-    ("quickstart-dark", DARK, 1280, 1180, quickstart, False),
 ]
 
 

@@ -12,7 +12,7 @@ export const PAGE = 250;
 /** Up to so many changed jobs are asked for one by one, more by reading the list again. */
 const FEW = 4;
 
-/** Milliseconds from one look that events asked for to the next, at least. */
+/** Milliseconds from one look that events asked for to the next, at least; a third of the time may go into looks. */
 const BREATH = 150;
 
 /** What a list is narrowed down to by the server. */
@@ -162,6 +162,7 @@ export class Jobs implements IDisposable {
     }
     this._working = (async () => {
       while ((this._touched.size || this._wholly) && !this._disposed) {
+        const began = performance.now();
         const ids = [...this._touched];
         const wholly = this._wholly;
         this._touched.clear();
@@ -171,7 +172,8 @@ export class Jobs implements IDisposable {
           : this.attempt(async () => {
               await Promise.all(ids.map(id => this.readOne(id)));
             }));
-        await new Promise(resolve => setTimeout(resolve, BREATH));
+        const pause = Math.max(BREATH, 2 * (performance.now() - began));
+        await new Promise(resolve => setTimeout(resolve, pause));
       }
     })().finally(() => {
       this._working = null;
@@ -205,14 +207,22 @@ export class Jobs implements IDisposable {
     await this.readGone(known, found);
   }
 
-  /** Read, one by one, the jobs that were in progress and are not listed as such any more. */
+  /** Read the jobs that were in progress and are not listed as such any more. */
   private async readGone(
     known: readonly string[],
     listed: readonly Job[]
   ): Promise<void> {
     const ids = new Set(listed.map(job => job.job_id));
     const gone = known.filter(id => !ids.has(id) && this._jobs.has(id));
-    await Promise.all(gone.slice(0, 50).map(id => this.readOne(id)));
+    if (gone.length > FEW) {
+      const page = await this.client.jobs(this.environment, { limit: 1000 });
+      this.take(page.jobs);
+    }
+    const left = gone.filter(id => {
+      const job = this._jobs.get(id);
+      return job && !hasEnded(job);
+    });
+    await Promise.all(left.slice(0, FEW).map(id => this.readOne(id)));
   }
 
   private async readOne(id: string): Promise<void> {
