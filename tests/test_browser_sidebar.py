@@ -100,6 +100,7 @@ def test_stop_rerun_and_delete(lab: Lab, page: Page, service: Service, name: str
     line.get_by_role("button", name=f"Run {name}").click()
     expect(page.locator(f"[data-api='{name}'][data-job-id]")).to_have_count(2)
     again = next(one for one in service.jobs(name) if one.id != job.id)
+    expect(page.get_by_role("region", name=f"Job {again.id}")).to_be_visible()  # a rerun is shown
     assert again.config == job.config
     service.stop(again)
     line.get_by_role("button", name=name).first.click()

@@ -5,20 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import conftest
 import pytest
 import requests
 import yaml
-from conftest import ECHO, WAITING, LiveServer, Ran, request_for, start_server, until
+from conftest import ECHO, WAITING, LiveServer, Ran, request_for, until
 from cortex_double import Operator
 from ipywidgets import HTML, Button, Dropdown, Widget
 from ipywidgets.widgets.widget import _instances
@@ -257,7 +260,6 @@ def test_a_job_is_stopped_run_again_and_deleted(api: TaskAPI, shown: Any, name: 
     assert not details.stop.disabled
     details.stop.click()
     assert details.stop.disabled
-    assert details.rerun.disabled
     until(lambda: job.refresh().status == "stopped", "the job to be stopped")
     until(lambda: details.stop.disabled and not details.delete.disabled, "the buttons to follow")
     shows(panel, "stopped")
@@ -316,6 +318,8 @@ def test_a_stop_that_takes_long_holds_up_nothing(home: Path, shown: Any, name: s
     choose(panel, job)
     panel.details.stop.click()
     shows(panel, "Stopping")
+    assert panel.details.stop.disabled
+    assert panel.details.rerun.disabled
     other = service.submit(name, {"path": str(tmp_path)})
     choose(panel, other)  # it goes on looking
     assert "Stopping" not in words(panel)
@@ -586,29 +590,65 @@ def test_several_panels_share_a_kernel_and_leave_nothing(service: Service, echo:
     assert "closed" in repr(panels[0])
 
 
+class Relay:
+    """Passes connections on to a port until it is closed, as a server is that ends."""
+
+    def __init__(self, target: int) -> None:
+        self.target, self.port, self.sockets = target, 0, list[socket.socket]()
+
+    def open(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = listener.getsockname()[1]
+        self.sockets = [listener]
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def close(self) -> None:
+        for one in self.sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                ends = listener.accept()[0], socket.create_connection(("127.0.0.1", self.target))
+                self.sockets += ends
+                for one, other in (ends, ends[::-1]):
+                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
 def test_a_server_that_is_away_is_said_and_waited_for(
-    shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, echo: Any
+    live_server: LiveServer, shown: Any, monkeypatch: pytest.MonkeyPatch, echo: Any
 ) -> None:
-    server = start_server(tmp_path)
-    client = Client(server.taskapi, server.token)
-    job = client.submit(echo(client)).wait()
-    panel = shown(client)
-    choose(panel, job)
-    server.process.kill()
-    server.process.wait()
-    panel.jobs.search.value = job.id
-    shows(panel, "can't be reached")
-    port = int(server.url.split(":")[2].split("/")[0])
-    monkeypatch.setattr(conftest, "free_port", lambda: port)
-    monkeypatch.setattr(conftest.secrets, "token_hex", lambda size: server.token)
-    again = start_server(tmp_path)
+    monkeypatch.setattr(panel_module, "AWAY", 0.5)
+    monkeypatch.setattr(panel_module, "SLOW", 0.5)
+    url = urlsplit(live_server.taskapi)
+    relay = Relay(int(url.port or 0))
+    relay.open()
+    client = Client(f"http://127.0.0.1:{relay.port}{url.path}", live_server.token)
     try:
-        until(lambda: "can't be reached" not in words(panel), "the panel to recover")
+        name = echo(client)
+        job = client.submit(name).wait()
+        panel = shown(client, name)
+        choose(panel, job)
+        relay.close()
+        shows(panel, "can't be reached")
+        panel.details.rerun.click()
+        until(lambda: "can't be reached" in words(panel.details.answer), "the refusal beside the buttons")
+        relay.open()
+        until(lambda: "can't be reached" not in words(panel.banner), "the panel to recover")
         assert len(rows(panel)) == 1
+        panel.details.rerun.click()
+        until(lambda: len(rows(panel)) == 2, "the rerun")
     finally:
-        panel.close()
+        relay.close()
         client.close()
-        conftest.stop_server(again)
 
 
 def test_an_environment_that_is_not_there_is_said(shown: Any, home: Path) -> None:

@@ -47,7 +47,7 @@ class Details:
         self.yes = Button(description="Yes", button_style="danger", tooltip="Delete the job for good")
         self.no = Button(description="No", tooltip="Keep the job")
         self.question = HTML(said("Really delete?", "ta-ask"))
-        self.stop.on_click(lambda button: self._do("Stopping", lambda api, job: api.stop(job)))
+        self.stop.on_click(lambda button: self._do("Stopping", lambda api, job: job.stop()))
         self.rerun.on_click(lambda button: self._do("Submitting", lambda api, job: api.rerun(job)))
         self.delete.on_click(lambda button: self._ask(True))
         self.no.on_click(lambda button: self._ask(False))
@@ -103,7 +103,7 @@ class Details:
             return
         try:
             listed = next((one for one in page.jobs if one.job_id == job.id), None)
-            if listed is not None:
+            if listed is not None and not job.ended:  # what a stop has read since is newer
                 job.record = listed
             elif not job.ended:
                 job.refresh()

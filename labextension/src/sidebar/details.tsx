@@ -178,9 +178,20 @@ function JobDetails({
         trans={trans}
       />
       {status === 'succeeded' && (
-        <Result ref_={ref} client={model.client} trans={trans} />
+        <Result
+          ref_={ref}
+          client={model.client}
+          connected={model.connected}
+          trans={trans}
+        />
       )}
-      <Files ref_={ref} ended={ended} client={model.client} trans={trans} />
+      <Files
+        ref_={ref}
+        ended={ended}
+        client={model.client}
+        connected={model.connected}
+        trans={trans}
+      />
     </section>
   );
 }
@@ -343,10 +354,13 @@ function useAnswer<T>(
 function Result({
   ref_,
   client,
+  connected,
   trans
 }: {
   ref_: IJobRef;
   client: TaskAPIClient;
+  /** Asked again when the server is back. */
+  connected: boolean;
   trans: TranslationBundle;
 }): JSX.Element {
   const answer = useAnswer(
@@ -361,7 +375,7 @@ function Result({
         }
         throw error;
       }),
-    [ref_.environment, ref_.id]
+    [ref_.environment, ref_.id, connected]
   );
   if (answer === null) {
     return <></>;
@@ -395,16 +409,19 @@ function Files({
   ref_,
   ended,
   client,
+  connected,
   trans
 }: {
   ref_: IJobRef;
   ended: boolean;
   client: TaskAPIClient;
+  /** Asked again when the server is back. */
+  connected: boolean;
   trans: TranslationBundle;
 }): JSX.Element {
   const answer = useAnswer(
     () => client.files(ref_),
-    [ref_.environment, ref_.id, ended]
+    [ref_.environment, ref_.id, ended, connected]
   );
   const [failed, setFailed] = React.useState('');
   if (answer === null || ('value' in answer && answer.value.length === 0)) {

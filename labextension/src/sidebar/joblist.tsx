@@ -217,7 +217,10 @@ function Rows({
   const selected = model.selected?.job_id ?? null;
 
   const measure = React.useCallback(() => {
-    const { scrollTop, clientHeight } = scroller.current!;
+    if (!scroller.current) {
+      return; // the list went away while it was scrolled
+    }
+    const { scrollTop, clientHeight } = scroller.current;
     const first = Math.floor(scrollTop / ROW);
     const count = Math.ceil((clientHeight || 600) / ROW) + 1;
     setView(last =>
