@@ -155,7 +155,9 @@ def test_jobs_outlive_everything(
     expect(row(page, one.id)).to_contain_text("running")
 
     # The server ends, and with it the kernel
-    lost = page.get_by_role("dialog").filter(has_text="Server Connection Error")  # Lab says so too, over everything
+    lost = page.get_by_role("dialog").filter(
+        has_text=re.compile("Server Connection Error|Failed to fetch")
+    )  # Lab says so too, over everything
     page.add_locator_handler(lost, lambda: page.keyboard.press("Escape"))
     lab.kill()
     expect(sidebar).to_contain_text(re.compile("can.t be reached"))
