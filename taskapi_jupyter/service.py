@@ -45,7 +45,7 @@ from .errors import (
 from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, load_pickle, path_within
 from .rows import metadata_of, spec_of, status_of
-from .states import IN_PROGRESS, TERMINAL, JobCode
+from .states import IN_PROGRESS, TERMINAL, JobCode, values
 from .store import Row, Store
 from .waking import Waker
 
@@ -322,14 +322,6 @@ class Service(BaseTaskAPI):
         more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
         return JobList([self._job(row) for row in rows[:limit]], more)
 
-    def changes(self, since: int) -> tuple[int, list[JobStatus]]:
-        """Return the change counter and the jobs that changed after it was at ``since``, oldest change first."""
-        counter = self.store.counter()
-        if counter <= since:
-            return counter, []
-        rows = self.store.changed(since)
-        return max([counter, *(row["change"] for row in rows)]), [self._status(row) for row in rows]
-
     def in_progress(self) -> int:
         """Count the jobs that are pending or running."""
         self._look_after()
@@ -375,20 +367,20 @@ class Service(BaseTaskAPI):
             raise Conflict(
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
-        shutil.rmtree(self._jobs / row["id"], ignore_errors=True)
+        shutil.rmtree(self._folder(row["id"]), ignore_errors=True)
         if self.store.api(row["api_name"]) is None:
             self._drop_unused_versions()
         return f"deleted job {row['id']}"
 
     def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
         """Delete all jobs that have ended by now, or those of one API or in some states, with what they left."""
-        wanted = _statuses(status, TERMINAL) or [code.value for code in sorted(TERMINAL)]
+        wanted = _statuses(status, TERMINAL) or values(TERMINAL)
         until, count = self.store.last(), 0
         for one in wanted:
             while some := self.store.forget_some(api, one, until, _AT_ONCE):
                 count += len(some)
                 for job_id in some:
-                    shutil.rmtree(self._jobs / job_id, ignore_errors=True)
+                    shutil.rmtree(self._folder(job_id), ignore_errors=True)
         if count:
             self._drop_unused_versions()
         return f"deleted {count} job{'' if count == 1 else 's'}"
@@ -519,7 +511,7 @@ class Service(BaseTaskAPI):
 def _statuses(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> list[str]:
     """Return the states that were named; raise :class:`BadRequest` for one that is not among those it may be."""
     statuses = [given] if isinstance(given, str) else list(given or ())
-    known = [code.value for code in JobCode if code in among]
+    known = values(among)
     for one in statuses:
         if one not in known:
             raise BadRequest(f"status {one!r} is none of {', '.join(known)}")

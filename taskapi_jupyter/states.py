@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
 
@@ -42,6 +43,11 @@ class JobCode(str, Enum):
             return cls(text.removeprefix("status_"))  # 0.28 prefixes each code
         except ValueError:
             return cls.UNKNOWN
+
+
+def values(among: Iterable[JobCode]) -> list[str]:
+    """Return the words of some states, in one order everywhere."""
+    return [code.value for code in JobCode if code in among]
 
 
 IN_PROGRESS = frozenset({JobCode.PENDING, JobCode.ENQUEUING, JobCode.RUNNING})

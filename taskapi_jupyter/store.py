@@ -156,17 +156,11 @@ class Store:
         """Return the change counter; whoever saw this number has seen everything."""
         return int(self._one("SELECT n FROM counter")[0])
 
-    def changed(self, since: int) -> list[Row]:
-        """Return the jobs that changed after the counter was at ``since``, oldest change first.
-
-        All of them: one transaction may have moved any number under one value of the counter.
-        """
-        return self._rows(f"SELECT {LISTED} FROM jobs WHERE change > ? ORDER BY change", since)
-
     def news(self, since: int) -> list[Row]:
         """Return ``id``, ``api_name``, ``status`` and ``change`` of what changed after the counter was at ``since``.
 
-        Oldest change first; the status of a job that was forgotten is ``deleted``.
+        Oldest change first, and all of them: one transaction may have moved any number under one value of the counter.
+        The status of a job that was forgotten is ``deleted``.
         """
         return self._rows(
             "SELECT id, api_name, status, change FROM jobs WHERE change > ?1 UNION ALL "

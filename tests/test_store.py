@@ -243,7 +243,7 @@ def test_every_change_is_seen_once(store: Store) -> None:
 
     def changed() -> list[str]:
         nonlocal seen
-        rows = store.changed(seen)
+        rows = store.news(seen)
         assert all(one["change"] <= store.counter() for one in rows)
         seen = store.counter()
         return [one["id"] for one in rows]
@@ -270,7 +270,7 @@ def test_more_changes_than_a_thousand_at_once_are_all_seen(store: Store) -> None
         )
     before = store.counter()
     assert len(store.delete_api("a") or ()) == 1500
-    assert len(store.changed(before)) == 1500
+    assert len(store.news(before)) == 1500
 
 
 # Lists
@@ -307,7 +307,7 @@ def test_a_page_walks_an_index(store: Store) -> None:
     store.any_in_progress()
     store.next_pending()
     store.to_stop()
-    store.changed(5)
+    store.news(5)
     store.pending_deadlines("b")
     connection.set_trace_callback(None)
     assert len(walked) == 10

@@ -59,6 +59,12 @@ def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None
     return spent * (1 - done) / done
 
 
+def left_words(record: JobStatus, now: datetime | None = None) -> str:
+    """Return that estimate in words; nothing where there is none."""
+    left = seconds_left(record, now)
+    return f"about {duration(left)} left" if left else ""
+
+
 def note(record: JobStatus, limit: int | None = None) -> str:
     """Return the one thing to know about a job beside its status: why it ended, or how far it is."""
     if record.code not in IN_PROGRESS:
@@ -167,8 +173,7 @@ def spans_of(record: JobStatus, now: datetime | None) -> list[str]:
     since = took(record, now)
     if since is None and not ends and (when := created(record)):
         since = max(((now or utc_now()) - when).total_seconds(), 0.0)
-    left = seconds_left(record, now)
-    return [note(record, 80), duration(since), f"about {duration(left)} left" if left else ""]
+    return [note(record, 80), duration(since), left_words(record, now)]
 
 
 def times(record: JobStatus) -> list[tuple[str, datetime]]:

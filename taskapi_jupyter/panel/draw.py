@@ -14,7 +14,7 @@ from taskapi_jupyter.display.ansi import ansi_html
 from taskapi_jupyter.display.formats import age, clean, duration, size, utc
 from taskapi_jupyter.display.html import headline_html, job_facts_html, job_id_html, status_html
 from taskapi_jupyter.display.style import STYLE
-from taskapi_jupyter.display.words import created, fraction, note, progress_words, seconds_left, took
+from taskapi_jupyter.display.words import created, fraction, left_words, note, took
 from taskapi_jupyter.states import IN_PROGRESS
 
 MAX_SHOWN = 64 << 10  # characters of a config or a result
@@ -51,12 +51,7 @@ def row(job: JobStatus, now: datetime) -> str:
         bar = (
             f'<progress max="1" value="{done:.4f}" aria-label="progress of job {escape(clean(job.job_id))}"></progress>'
         )
-        left = seconds_left(job, now)
-        words = " · ".join(
-            part
-            for part in (progress_words(job.progress or None, 120), left and f"about {duration(left)} left")
-            if part
-        )
+        words = " · ".join(filter(None, (note(job, 120), left_words(job, now))))
     notebook = clean(job.notebook or "", 300)
     return (
         '<div class="taskapi"><div class="ta-row">'

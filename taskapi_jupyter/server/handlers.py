@@ -10,7 +10,7 @@ from tornado import web
 
 from taskapi_jupyter.contract import JobsPage, Message, Submission, TaskAPI, decode, encode, submit_answer
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
-from taskapi_jupyter.states import TERMINAL, JobCode
+from taskapi_jupyter.states import TERMINAL, JobCode, values
 
 from .base import MAX_PAGE, BodyHandler, Handler, guarded
 from .deploy import DeployHandler
@@ -144,7 +144,7 @@ class JobsHandler(Handler):
     def statuses(self, among: Iterable[JobCode]) -> list[str] | None:
         """Return the statuses asked for, repeated or with commas between; only some may be."""
         given = [one for text in self.get_query_arguments("status") for one in text.split(",")]
-        known = [code.value for code in JobCode if code in among]
+        known = values(among)
         for one in given:
             if one not in known:
                 raise BadRequest(f"status must be one of {', '.join(known)}, not {one[:64]!r}")

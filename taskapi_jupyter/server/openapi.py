@@ -25,7 +25,7 @@ from taskapi_jupyter.contract import (
     Submission,
     encode,
 )
-from taskapi_jupyter.states import TERMINAL, JobCode
+from taskapi_jupyter.states import TERMINAL, JobCode, values
 
 from .base import INT64, MAX_CHUNK, MAX_PAGE
 
@@ -45,8 +45,8 @@ def header(schema: dict[str, Any], description: str) -> dict[str, Any]:
 
 
 def _states(among: Iterable[JobCode]) -> dict[str, Any]:
-    states = [code.value for code in JobCode if code in among]
-    return query("status", {"type": "array", "items": {"enum": states}}, "Only jobs in one of these states.")
+    schema = {"type": "array", "items": {"enum": values(among)}}
+    return query("status", schema, "Only jobs in one of these states.")
 
 
 JOB_ID = query("jobID", {"type": "string", "minLength": 1}, "The job.", required=True)
