@@ -17,8 +17,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from lab import FLAGS, Lab, chromium_path, row, show_sidebar  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
-from taskapi_jupyter.service import Service  # noqa: E402
-
 LIMIT = 100.0  # milliseconds that a frame may take
 JOBS, LINES, ROUNDS = 1000, 1_000_000, 20
 
@@ -58,7 +56,7 @@ def scroll(page: Page, selector: str, by: int) -> None:
 
 def measure(page: Page, lab: Lab) -> float:
     """Measure all; return the longest frame of what is ours."""
-    service = Service(lab.home)
+    service = lab.service
     lab.deploy("bench", TASK)
     lab.open(page)
     sidebar = show_sidebar(page)
@@ -104,7 +102,6 @@ def measure(page: Page, lab: Lab) -> float:
     print(f"{f'a log of {LINES} lines, to its last line':<52} {time.perf_counter() - began:.2f} s")
     page.wait_for_timeout(3000)  # the rest is read behind the reader's back
     longest.append(frames(page, f"scrolling {LINES} lines", lambda: scroll(page, ".jp-TaskAPI-log [role=log]", -3000)))
-    service.close()
     return max(longest)
 
 

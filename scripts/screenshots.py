@@ -21,8 +21,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from lab import FLAGS, Lab, chromium_path, drawn, row, show_sidebar  # noqa: E402
 from playwright.sync_api import Browser, Error, Page, sync_playwright  # noqa: E402
 
-from taskapi_jupyter.service import Service  # noqa: E402
-
 LIGHT, DARK, CONTRAST = "JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"
 
 TRAIN = '''
@@ -55,7 +53,7 @@ def fill(lab: Lab) -> dict[str, str]:
     lab.deploy("train", TRAIN, definition={"path": "task.py", "config": {"lr": 0.1, "layers": [64, 32]}}, timeout=3600)
     lab.deploy("evaluate", FORGETFUL, compute={"mem": "200Mi"})
     lab.deploy("nightly-report-of-all-experiments-for-the-whole-team", TRAIN)
-    service = Service(lab.home)
+    service = lab.service
     submit = lambda api, **config: service.submit(api, config, notebook=NOTEBOOK)  # noqa: E731
     jobs = {
         "oom": submit("evaluate"),
@@ -71,9 +69,7 @@ def fill(lab: Lab) -> dict[str, str]:
     service.stop(stopped)
     jobs["second"] = submit("train", lr=0.2, wait=True)
     jobs["pending"] = submit("train", lr=0.4, wait=True)
-    ids = {name: job.id for name, job in jobs.items()}
-    service.close()
-    return ids
+    return {name: job.id for name, job in jobs.items()}
 
 
 def choose(page: Page, job: str) -> None:

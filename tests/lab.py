@@ -65,6 +65,7 @@ class Lab:
     module: str = "jupyterlab"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     server: LiveServer = field(init=False)
+    service: Service = field(init=False)  # of its home, in this process: what another program does
 
     def __post_init__(self) -> None:
         quiet = {"fetchNews": "false", "checkForUpdates": False}
@@ -73,6 +74,7 @@ class Lab:
             self.write_settings(name, values)
         self.notebooks.mkdir(exist_ok=True)
         self.server = self.start()
+        self.service = Service(self.home)
 
     @property
     def notebooks(self) -> Path:
@@ -119,6 +121,7 @@ class Lab:
 
     def close(self) -> None:
         """End it, its jobs too."""
+        self.service.close()
         self.server.process.terminate()
         self.server.process.wait(PATIENCE)
         clean(self.home)
@@ -129,9 +132,7 @@ class Lab:
 
     def deploy(self, name: str, source: str, **spec: Any) -> None:
         """Deploy an API from this process, which is none of the server's."""
-        service = Service(self.home)
-        service.deploy_request(request_for(name, source, **spec))
-        service.close()
+        self.service.deploy_request(request_for(name, source, **spec))
 
     def open(self, page: Page, path: str = "lab?reset") -> None:
         """Open a page of it."""

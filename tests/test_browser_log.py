@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from conftest import PATIENCE, until
 from lab import Lab, drawn, row, show_sidebar
 from playwright.sync_api import Locator, Page, expect
-
-from taskapi_jupyter.service import Service
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -33,14 +29,6 @@ def task(config):
 """
 
 
-@pytest.fixture
-def service(lab: Lab) -> Iterator[Service]:
-    """Return the Service of Lab's home, in this process."""
-    service = Service(lab.home)
-    yield service
-    service.close()
-
-
 def open_log(page: Page, job: str) -> Locator:
     """Open a job's log from the sidebar; return it."""
     show_sidebar(page)
@@ -51,9 +39,9 @@ def open_log(page: Page, job: str) -> Locator:
     return view
 
 
-def test_live_coloured_and_only_text(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+def test_live_coloured_and_only_text(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, WRITES)
-    job = service.submit(name, {"lines": 200, "path": str(tmp_path / "go")})
+    job = lab.service.submit(name, {"lines": 200, "path": str(tmp_path / "go")})
     lab.open(page)
     view = open_log(page, job.id)
     log = view.get_by_role("log")
@@ -81,10 +69,10 @@ def test_live_coloured_and_only_text(lab: Lab, page: Page, service: Service, nam
     expect(page.get_by_role("log")).to_contain_text("the end")
 
 
-def test_a_million_lines(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+def test_a_million_lines(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     lab.deploy(name, WRITES)
-    job = service.submit(name, {"lines": 1_000_000, "path": str(tmp_path / "go")})
+    job = lab.service.submit(name, {"lines": 1_000_000, "path": str(tmp_path / "go")})
     lab.open(page)
     view = open_log(page, job.id)
     log = view.get_by_role("log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +12,6 @@ import pytest
 from conftest import PATIENCE
 from lab import Lab, drawn, row, show_sidebar
 from playwright.sync_api import Locator, Page, expect
-
-from taskapi_jupyter.service import Service
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -80,14 +78,6 @@ class Book:
 
 
 @pytest.fixture
-def service(lab: Lab) -> Iterator[Service]:
-    """Return the Service of Lab's home, in this process."""
-    service = Service(lab.home)
-    yield service
-    service.close()
-
-
-@pytest.fixture
 def book(lab: Lab, page: Page, tmp_path: Path) -> Callable[..., Book]:
     """Return what opens a notebook of some cells."""
 
@@ -104,9 +94,7 @@ def book(lab: Lab, page: Page, tmp_path: Path) -> Callable[..., Book]:
 
 
 @pytest.mark.timeout(300)
-def test_jobs_outlive_everything(
-    lab: Lab, page: Page, service: Service, book: Callable[..., Book], tmp_path: Path
-) -> None:
+def test_jobs_outlive_everything(lab: Lab, page: Page, book: Callable[..., Book], tmp_path: Path) -> None:
     go = tmp_path / "go"
     config = f'\'{{"folder": "{tmp_path}"}}\''
     notebook = book(
@@ -125,7 +113,7 @@ def test_jobs_outlive_everything(
     (tmp_path / "1").touch()
     expect(first).to_contain_text("1/3 · step 1")
     expect(panel).to_contain_text("1/3 · step 1")
-    one = service.jobs("steps")[0]
+    one = lab.service.jobs("steps")[0]
     assert one.notebook == str(lab.notebooks / "work.ipynb")
 
     # From the sidebar, while a cell blocks the kernel
@@ -133,7 +121,7 @@ def test_jobs_outlive_everything(
     sidebar.get_by_role("button", name="steps", exact=False).first.click()
     sidebar.get_by_role("button", name="Submit", exact=True).click()
     expect(page.locator(".jp-TaskAPI-Job[data-api=steps]")).to_have_count(2)
-    two = next(job for job in service.jobs("steps") if job.id != one.id)
+    two = next(job for job in lab.service.jobs("steps") if job.id != one.id)
     expect(row(page, two.id)).to_contain_text(re.compile("running|pending"))
     row(page, two.id).hover()
     row(page, two.id).get_by_role("button", name="Stop steps").click()

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from conftest import ECHO, PATIENCE, WAITING
+from conftest import ECHO, PATIENCE, WAITING, until
 from lab import Lab, row, show_sidebar
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
 
 expect.set_options(timeout=PATIENCE * 1000)
 
-HOSTILE = "<img src=x onerror=alert(1)>"
+HOSTILE = "**bold** <img src=x onerror=alert(1)>"  # Lab's messages read Markdown, unless they are told not to
 
 RAISES = f"""
 def task(config):
     raise ValueError({HOSTILE!r})
 """
-
-
-@pytest.fixture
-def service(lab: Lab) -> Iterator[Service]:
-    """Return the Service of Lab's home, in this process: what another program does."""
-    service = Service(lab.home)
-    yield service
-    service.close()
 
 
 def message(page: Page, job: Job) -> Locator:
@@ -45,19 +34,21 @@ def status(page: Page) -> Locator:
 def focus(line: Locator) -> None:
     """Give a row the focus, and again where a menu or dialog that closes gives it back to another."""
     button = line.get_by_role("button").first
-    while True:
+
+    def stays() -> bool:
         button.focus()
         line.page.wait_for_timeout(100)
-        if button.evaluate("button => button === document.activeElement"):
-            return
+        return bool(button.evaluate("button => button === document.activeElement"))
+
+    until(stays, "the row to keep the focus")
 
 
 def test_a_job_that_ends_is_told_of_once(
-    lab: Lab, context: BrowserContext, page: Page, service: Service, name: str, tmp_path: Path
+    lab: Lab, context: BrowserContext, page: Page, name: str, tmp_path: Path
 ) -> None:
     lab.deploy(name, WAITING)
-    before = service.submit(name, {"path": str(tmp_path)}).wait()
-    job = service.submit(name, {"path": str(tmp_path / "go")})
+    before = lab.service.submit(name, {"path": str(tmp_path)}).wait()
+    job = lab.service.submit(name, {"path": str(tmp_path / "go")})
     tabs = [page, context.new_page()]
     for tab in tabs:
         lab.open(tab)
@@ -79,28 +70,28 @@ def test_a_job_that_ends_is_told_of_once(
     assert not message(page, before).count()
 
 
-def test_a_job_that_ends_while_no_page_is_open_is_told_of_later(
-    lab: Lab, page: Page, service: Service, name: str
-) -> None:
+def test_a_job_that_ends_while_no_page_is_open_is_told_of_later(lab: Lab, page: Page, name: str) -> None:
     lab.open(page)
     show_sidebar(page)
     lab.deploy(name, RAISES)
     expect(page.get_by_role("button", name=name)).to_be_visible()
     page.goto("about:blank")
-    job = service.submit(name, {}).wait()
+    job = lab.service.submit(name, {}).wait()
     lab.open(page)
     expect(message(page, job)).to_contain_text(
         re.compile(rf"worker error after [\d.]+ s: ValueError: {re.escape(HOSTILE)}")
     )
     message(page, job).get_by_role("button", name="Show Job").click()
     expect(page.get_by_role("region", name=f"Job {job.id}")).to_be_visible()
+    page.get_by_role("region", name=f"Job {job.id}").get_by_role("button", name="Log").click()
+    expect(page.get_by_role("log")).to_contain_text("ValueError")
 
 
-def test_many_are_told_of_together(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+def test_many_are_told_of_together(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, WAITING, compute={"cpu": "10m"})
     lab.open(page)
     for _ in range(8):
-        service.submit(name, {"path": str(tmp_path / "go")})
+        lab.service.submit(name, {"path": str(tmp_path / "go")})
     expect(status(page)).to_contain_text("8 running")
     (tmp_path / "go").touch()
     messages = page.locator(".Toastify__toast")
@@ -108,25 +99,29 @@ def test_many_are_told_of_together(lab: Lab, page: Page, service: Service, name:
     expect(messages).to_have_count(1)
 
 
-def test_messages_can_be_turned_off(lab: Lab, page: Page, service: Service, name: str) -> None:
+def test_messages_can_be_turned_off(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, ECHO)
     lab.write_settings("taskapi-jupyter/plugin", {"notifications": False})
     try:
         lab.open(page)
         show_sidebar(page)
-        job = service.submit(name, {}).wait()
+        job = lab.service.submit(name, {}).wait()
         expect(row(page, job.id)).to_contain_text("succeeded")
+        lab.deploy(f"{name}-later", ECHO)
+        expect(page.get_by_role("button", name=f"{name}-later")).to_be_visible()
         page.wait_for_timeout(1_000)
         assert not page.locator(".Toastify__toast").count()
     finally:
         lab.write_settings("taskapi-jupyter/plugin", {})
 
 
-def test_the_list_of_what_runs_stops_jobs(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+def test_the_list_of_what_runs_stops_jobs(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, WAITING, compute={"cpu": "100m"})
-    jobs = [service.submit(name, {"path": str(tmp_path / "never")}) for _ in range(3)]
+    jobs = [lab.service.submit(name, {"path": str(tmp_path / "never")}) for _ in range(3)]
     lab.open(page)
     expect(status(page)).to_contain_text("3 running")
+    status(page).click()
+    expect(row(page, jobs[0].id)).to_contain_text("running")
     page.get_by_role("tab", name="Running").click()
     items = page.locator(".jp-RunningSessions-item", has_text=name)
     expect(items).to_have_count(3)
@@ -135,19 +130,20 @@ def test_the_list_of_what_runs_stops_jobs(lab: Lab, page: Page, service: Service
     item.hover()
     item.get_by_title("Stop").click()
     expect(items).to_have_count(2)
-    assert service.get(name, jobs[0].id).status == "stopped"
+    assert lab.service.get(name, jobs[0].id).status == "stopped"
     page.get_by_role("button", name="Stop All").click()
     page.get_by_role("dialog").get_by_role("button", name="Stop All").click()
     expect(items).to_have_count(0)
-    assert {job.status for job in service.jobs(name)} == {"stopped"}
+    assert {job.status for job in lab.service.jobs(name)} == {"stopped"}
+    expect(status(page)).to_have_count(0)
     assert not page.locator(".Toastify__toast").count()  # whoever stopped them knows
 
 
-def test_menus_and_keys_act_on_their_row(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+def test_menus_and_keys_act_on_their_row(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, WAITING)
     (tmp_path / "go").touch()
-    ended = service.submit(name, {"path": str(tmp_path / "go")}).wait()
-    job = service.submit(name, {"path": str(tmp_path / "never")})
+    ended = lab.service.submit(name, {"path": str(tmp_path / "go")}).wait()
+    job = lab.service.submit(name, {"path": str(tmp_path / "never")})
     lab.open(page)
     page.keyboard.press("ControlOrMeta+Shift+Y")
     expect(page.locator("#taskapi-sidebar")).to_be_visible()
@@ -178,9 +174,24 @@ def test_menus_and_keys_act_on_their_row(lab: Lab, page: Page, service: Service,
     row(page, ended.id).click(button="right")
     page.get_by_role("menuitem", name="Rerun Job").click()
     expect(page.locator(f"[data-api='{name}'][data-job-id]")).to_have_count(3)
-    again = service.jobs(name)[0]
+    again = lab.service.jobs(name)[0]
     expect(page.get_by_role("region", name=f"Job {again.id}")).to_be_visible()
     page.locator("#taskapi-sidebar").get_by_role("searchbox").press_sequentially("rrl")
     page.keyboard.press("Delete")  # keys for rows are none where one writes
     assert not page.get_by_role("dialog").count()
-    assert len(service.jobs(name)) == 3
+    assert len(lab.service.jobs(name)) == 3
+
+
+def test_the_palette_acts_on_the_job_that_is_selected(lab: Lab, page: Page, name: str) -> None:
+    lab.deploy(name, ECHO)
+    job = lab.service.submit(name, {}).wait()
+    lab.open(page)
+    show_sidebar(page)
+    row(page, job.id).get_by_role("button").first.click()
+    page.keyboard.press("ControlOrMeta+Shift+C")
+    palette = page.locator("#command-palette, .jp-ModalCommandPalette").first
+    palette.locator("input").first.fill("delete job")
+    page.locator(".lm-CommandPalette-item").filter(has_text="Delete Job").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row(page, job.id)).to_have_count(0)
+    assert lab.service.jobs(name) == []

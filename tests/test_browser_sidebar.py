@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ECHO, PATIENCE, until
 from lab import ROW, Lab, drawn, row, show_sidebar
 from playwright.sync_api import BrowserContext, Page, expect
-
-from taskapi_jupyter.service import Service
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -33,22 +30,12 @@ def task(config):
 AXE = Path(__file__).parent.parent / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-@pytest.fixture
-def service(lab: Lab) -> Iterator[Service]:
-    """Return the Service of Lab's home, in this process: what another program does."""
-    service = Service(lab.home)
-    yield service
-    service.close()
-
-
-def test_a_job_of_another_process_is_seen_live(
-    lab: Lab, page: Page, service: Service, name: str, tmp_path: Path
-) -> None:
+def test_a_job_of_another_process_is_seen_live(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.open(page)
     sidebar = show_sidebar(page)
     lab.deploy(name, STEPS)
     expect(sidebar.get_by_role("button", name=name)).to_be_visible()
-    job = service.submit(name, {"folder": str(tmp_path)}, notebook="work/run.ipynb")
+    job = lab.service.submit(name, {"folder": str(tmp_path)}, notebook="work/run.ipynb")
     line = row(page, job.id)
     expect(line).to_contain_text("running")
     (tmp_path / "1").touch()
@@ -63,7 +50,7 @@ def test_a_job_of_another_process_is_seen_live(
     expect(details).to_contain_text("work/run.ipynb")
 
 
-def test_submit_from_the_form(lab: Lab, page: Page, service: Service, name: str) -> None:
+def test_submit_from_the_form(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, ECHO, definition={"path": "task.py", "config": {"lr": 0.1}})
     lab.open(page)
     sidebar = show_sidebar(page)
@@ -80,15 +67,15 @@ def test_submit_from_the_form(lab: Lab, page: Page, service: Service, name: str)
     form.get_by_label("Timeout (s)").fill("60")
     form.get_by_role("button", name="Submit").click()
     expect(form).to_contain_text("Submitted")
-    job = service.jobs(name)[0]
+    job = lab.service.jobs(name)[0]
     assert (job.config, job.record.timeout) == ({"lr": 0.5}, 60)
     expect(row(page, job.id)).to_contain_text("succeeded")
     expect(sidebar.get_by_role("region", name=f"Job {job.id}")).to_contain_text('"lr": 0.5')
 
 
-def test_stop_rerun_and_delete(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path) -> None:
+def test_stop_rerun_and_delete(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, STEPS)
-    job = service.submit(name, {"folder": str(tmp_path)})
+    job = lab.service.submit(name, {"folder": str(tmp_path)})
     lab.open(page)
     show_sidebar(page)
     line = row(page, job.id)
@@ -96,26 +83,26 @@ def test_stop_rerun_and_delete(lab: Lab, page: Page, service: Service, name: str
     line.hover()
     line.get_by_role("button", name=f"Stop {name}").click()
     expect(line).to_contain_text("stopped")
-    assert service.get(name, job.id).status == "stopped"
+    assert lab.service.get(name, job.id).status == "stopped"
     line.get_by_role("button", name=f"Run {name}").click()
     expect(page.locator(f"[data-api='{name}'][data-job-id]")).to_have_count(2)
-    again = next(one for one in service.jobs(name) if one.id != job.id)
+    again = next(one for one in lab.service.jobs(name) if one.id != job.id)
     expect(page.get_by_role("region", name=f"Job {again.id}")).to_be_visible()  # a rerun is shown
     assert again.config == job.config
-    service.stop(again)
+    lab.service.stop(again)
     line.get_by_role("button", name=name).first.click()
     page.get_by_role("region", name=f"Job {job.id}").get_by_role("button", name="Delete").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Delete").click()
     expect(line).to_have_count(0)
-    assert [one.id for one in service.jobs(name)] == [again.id]
+    assert [one.id for one in lab.service.jobs(name)] == [again.id]
 
 
-def test_find_and_sort(lab: Lab, page: Page, service: Service, name: str) -> None:
+def test_find_and_sort(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, ECHO)
     lab.deploy(f"{name}-other", ECHO)
-    jobs = [service.submit(name, {"colour": colour}).wait() for colour in ("red", "green", "blue")]
-    other = service.submit(f"{name}-other", {}).wait()
+    jobs = [lab.service.submit(name, {"colour": colour}).wait() for colour in ("red", "green", "blue")]
+    other = lab.service.submit(f"{name}-other", {}).wait()
     lab.open(page)
     sidebar = show_sidebar(page)
     sidebar.get_by_label("API", exact=True).select_option(name)
@@ -138,7 +125,7 @@ def test_find_and_sort(lab: Lab, page: Page, service: Service, name: str) -> Non
     expect(row(page, other.id)).to_be_visible()
 
 
-def test_two_browsers_show_the_same(lab: Lab, context: BrowserContext, page: Page, service: Service, name: str) -> None:
+def test_two_browsers_show_the_same(lab: Lab, context: BrowserContext, page: Page, name: str) -> None:
     lab.deploy(name, ECHO)
     second = context.new_page()
     for one in (page, second):
@@ -148,8 +135,8 @@ def test_two_browsers_show_the_same(lab: Lab, context: BrowserContext, page: Pag
     sidebar.get_by_role("button", name=name).click()
     sidebar.get_by_role("button", name="Submit", exact=True).click()
     expect(second.locator(f"[data-api='{name}'][data-job-id]")).to_contain_text("succeeded")
-    job = service.jobs(name)[0]
-    service.forget(job)
+    job = lab.service.jobs(name)[0]
+    lab.service.forget(job)
     for one in (page, second):
         expect(row(one, job.id)).to_have_count(0)
 
@@ -163,11 +150,11 @@ def task(config):
 """
 
 
-def test_hostile_text_stays_text(lab: Lab, page: Page, service: Service, name: str) -> None:
+def test_hostile_text_stays_text(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, RAISES, definition={"path": "task.py", "config": {HOSTILE: HOSTILE}})
     lab.deploy(f"{name}-echo", ECHO)
-    failed = service.submit(name, {HOSTILE: HOSTILE}, notebook=f"{HOSTILE}.ipynb").wait()
-    echoed = service.submit(f"{name}-echo", {HOSTILE: [HOSTILE]}).wait()
+    failed = lab.service.submit(name, {HOSTILE: HOSTILE}, notebook=f"{HOSTILE}.ipynb").wait()
+    echoed = lab.service.submit(f"{name}-echo", {HOSTILE: [HOSTILE]}).wait()
     lab.open(page)
     sidebar = show_sidebar(page)
     expect(row(page, failed.id)).to_contain_text(HOSTILE)  # the reason
@@ -182,12 +169,12 @@ def test_hostile_text_stays_text(lab: Lab, page: Page, service: Service, name: s
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
-def test_accessible(lab: Lab, page: Page, service: Service, name: str, tmp_path: Path, theme: str) -> None:
+def test_accessible(lab: Lab, page: Page, name: str, tmp_path: Path, theme: str) -> None:
     lab.write_settings("@jupyterlab/apputils-extension/themes", {"theme": theme})
     lab.deploy(name, STEPS, definition={"path": "task.py", "config": {"folder": ""}})
     lab.deploy(f"{name}-echo", ECHO)
-    ended = service.submit(f"{name}-echo", {"a": 1}).wait()
-    running = service.submit(name, {"folder": str(tmp_path)})
+    ended = lab.service.submit(f"{name}-echo", {"a": 1}).wait()
+    running = lab.service.submit(name, {"folder": str(tmp_path)})
     (tmp_path / "1").touch()
     lab.open(page)
     sidebar = show_sidebar(page)
@@ -201,16 +188,16 @@ def test_accessible(lab: Lab, page: Page, service: Service, name: str, tmp_path:
         assert "color-contrast" in [one["id"] for one in found["passes"]]  # it did look
         problems = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
         assert problems == [], problems
-    service.stop(running)
+    lab.service.stop(running)
 
 
-def test_a_thousand_jobs(lab: Lab, page: Page, service: Service, name: str) -> None:
+def test_a_thousand_jobs(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, ECHO, compute={"cpu": "1"})
     lab.open(page)
     sidebar = show_sidebar(page)
     sidebar.get_by_role("button", name=name).wait_for()
-    ids = [service.submit(name, {"number": number}).id for number in range(1000)]
-    service.delete(name)  # stops what is left of them
+    ids = [lab.service.submit(name, {"number": number}).id for number in range(1000)]
+    lab.service.delete(name)  # stops what is left of them
     sidebar.get_by_role("searchbox").fill(name)
     expect(sidebar).to_contain_text(re.compile(r"\d+ of \d+ jobs"))
     while sidebar.get_by_role("button", name="Search older jobs").is_visible():
@@ -226,4 +213,4 @@ def test_a_thousand_jobs(lab: Lab, page: Page, service: Service, name: str) -> N
     sidebar.get_by_role("button", name="Delete finished jobs").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(sidebar).to_contain_text("No jobs yet.")
-    assert service.jobs() == []
+    assert lab.service.jobs() == []

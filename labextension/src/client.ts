@@ -12,7 +12,8 @@ import type {
   Message,
   Submission
 } from './contract';
-import { json, Reader, requestAPI, urlOf } from './request';
+import type { IRequest } from './request';
+import { requestAPI, urlOf } from './request';
 
 /** Where a job is: the environment, the API it was submitted to, and its id. */
 export interface IJobRef {
@@ -39,7 +40,7 @@ export interface IJobQuery {
   cursor?: string;
 }
 
-const json_: RequestInit = {
+const JSON_BODY: RequestInit = {
   headers: { 'Content-Type': 'application/json' }
 };
 
@@ -75,14 +76,14 @@ export class TaskAPIClient {
     submission: Partial<Submission>
   ): Promise<JobSpec> {
     return this.ask([environment, 'tasks', api], {
-      init: { ...json_, method: 'POST', body: JSON.stringify(submission) }
+      init: { ...JSON_BODY, method: 'POST', body: JSON.stringify(submission) }
     });
   }
 
   rerun({ environment, api, id }: IJobRef): Promise<JobSpec> {
     return this.ask([environment, 'jobs', id, 'rerun'], {
       query: { api: apiOf(environment, api) },
-      init: { ...json_, method: 'POST', body: '{}' }
+      init: { ...JSON_BODY, method: 'POST', body: '{}' }
     });
   }
 
@@ -166,15 +167,8 @@ export class TaskAPIClient {
     ).href;
   }
 
-  private ask<T>(
-    path: readonly string[],
-    options: {
-      init?: RequestInit;
-      query?: { [name: string]: string | number | undefined };
-      read?: Reader<T>;
-    } = {}
-  ): Promise<T> {
-    return requestAPI<T>(this.settings, path, { read: json<T>, ...options });
+  private ask<T>(path: readonly string[], request?: IRequest<T>): Promise<T> {
+    return requestAPI(this.settings, path, request);
   }
 }
 

@@ -27,7 +27,7 @@ import { hasEnded, LOCAL } from './contract';
 import { clean, shortId } from './format';
 import type { TaskAPIModel } from './model';
 import { APIError } from './request';
-import { taskAPIIcon } from './sidebar/icon';
+import { taskAPIIcon } from './icon';
 import { CommandIDs } from './tokens';
 
 /** What commands ask of the sidebar. */
@@ -102,12 +102,6 @@ export function addCommands(
 
   function known(ref: IJobRef): Job | undefined {
     return model.jobs(ref.environment).get(ref.id);
-  }
-
-  /** Whether ended jobs are kept and can be deleted: a cluster forgets them by itself. */
-  function keeps(environment: string): boolean {
-    const found = model.environments.find(one => one.name === environment);
-    return found?.provider !== 'cortex';
   }
 
   function nameOf(ref: IJobRef): string {
@@ -250,7 +244,7 @@ export function addCommands(
     trans.__('Delete Job…'),
     trans.__('Delete an ended job with its log, result and files'),
     deleteIcon,
-    (ref, job) => keeps(ref.environment) && (!job || hasEnded(job)),
+    (ref, job) => model.keeps(ref.environment) && (!job || hasEnded(job)),
     async ref => {
       const sure = await ask(
         trans.__('Delete job %1?', nameOf(ref)),
@@ -280,8 +274,8 @@ export function addCommands(
     caption: trans.__('Delete ended jobs with their logs, results and files'),
     icon: inContext(clearIcon),
     describedBy: argsOf('environment', 'api', POINTED),
-    isEnabled: args => keeps(placeOf(args).environment),
-    isVisible: args => keeps(placeOf(args).environment),
+    isEnabled: args => model.keeps(placeOf(args).environment),
+    isVisible: args => model.keeps(placeOf(args).environment),
     execute: async args => {
       const { environment, api } = placeOf(args);
       const sure = await ask(
@@ -352,7 +346,7 @@ export function addCommands(
     const { environment, selected } = model;
     const offer = JSON.stringify([
       environment,
-      keeps(environment),
+      model.keeps(environment),
       selected?.job_id,
       selected?.status
     ]);

@@ -1,41 +1,22 @@
 /**
  * The contract's types, generated from the server's OpenAPI document (`npm run contract`).
  */
-import type {
-  Api,
+import type { Api as API, JobStatus as Job } from './contract.gen';
+
+export type {
+  Api as API,
   Environment,
   EnvironmentsResponse,
-  ErrorBody,
   FileEntry,
   FilesResponse,
   JobResponse,
   JobSpec,
   JobsPage,
-  JobStatus,
+  JobStatus as Job,
   Message,
   Progress,
   Submission
 } from './contract.gen';
-
-export type {
-  Environment,
-  EnvironmentsResponse,
-  ErrorBody,
-  FileEntry,
-  FilesResponse,
-  JobResponse,
-  JobSpec,
-  JobsPage,
-  Message,
-  Progress,
-  Submission
-};
-
-/** A deployed task API. */
-export type API = Api;
-
-/** A job, as every reader sees it. */
-export type Job = JobStatus;
 
 /** The environment of the machine that the Jupyter server runs on. */
 export const LOCAL = 'local';
@@ -67,8 +48,7 @@ export const IN_PROGRESS: readonly string[] = ['pending', 'running'];
 const OTHER_WORDS: { [word: string]: Status } = {
   enqueuing: 'pending',
   completed_with_failures: 'worker_error',
-  enqueue_failed: 'unexpected_error',
-  worker_error: 'worker_error'
+  enqueue_failed: 'unexpected_error'
 };
 
 /** Return a job's state in this project's words; what is not known stays as it is. */

@@ -82,20 +82,14 @@ export class Jobs implements IDisposable {
 
   /** Read the APIs, the newest jobs and all that are in progress. */
   refresh(): Promise<void> {
-    return this.attempt(async () => {
-      const [apis] = await Promise.all([
-        this.client.apis(this.environment),
-        this.readNewest()
-      ]);
-      this._apis = apis
-        .filter(api => (api.metadata?.kind ?? api.spec?.kind) === 'TaskAPI')
-        .sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
-    });
+    return this.attempt(() =>
+      Promise.all([this.readAPIs(), this.readNewest()])
+    );
   }
 
   /** Read the APIs alone. */
   refreshAPIs(): Promise<void> {
-    this._wholly = true;
+    this._apisChanged = true;
     return this.work();
   }
 
@@ -130,12 +124,13 @@ export class Jobs implements IDisposable {
 
   /** Read the next page of the jobs that pass a filter. */
   older(filter: Filter = {}): Promise<void> {
+    const key = keyOf(filter);
+    const cursor = this._cursors.get(key);
+    if (cursor === null || this._asked.has(key)) {
+      return Promise.resolve();
+    }
+    this._asked.add(key);
     return this.attempt(async () => {
-      const key = keyOf(filter);
-      const cursor = this._cursors.get(key);
-      if (cursor === null) {
-        return;
-      }
       const page = await this.client.jobs(this.environment, {
         ...filter,
         limit: PAGE,
@@ -143,7 +138,7 @@ export class Jobs implements IDisposable {
       });
       this.take(page.jobs);
       this._cursors.set(key, page.next_cursor);
-    });
+    }).finally(() => this._asked.delete(key));
   }
 
   get isDisposed(): boolean {
@@ -161,17 +156,20 @@ export class Jobs implements IDisposable {
       return this._working;
     }
     this._working = (async () => {
-      while ((this._touched.size || this._wholly) && !this._disposed) {
+      while ((this._touched.size || this._apisChanged) && !this._disposed) {
         const began = performance.now();
         const ids = [...this._touched];
-        const wholly = this._wholly;
+        const apis = this._apisChanged;
         this._touched.clear();
-        this._wholly = false;
-        await (wholly || ids.length > FEW
-          ? this.refresh()
-          : this.attempt(async () => {
-              await Promise.all(ids.map(id => this.readOne(id)));
-            }));
+        this._apisChanged = false;
+        await this.attempt(() =>
+          Promise.all([
+            ...(apis ? [this.readAPIs()] : []),
+            ...(ids.length > FEW
+              ? [this.readNewest()]
+              : ids.map(id => this.readOne(id)))
+          ])
+        );
         const pause = Math.max(BREATH, 2 * (performance.now() - began));
         await new Promise(resolve => setTimeout(resolve, pause));
       }
@@ -179,6 +177,13 @@ export class Jobs implements IDisposable {
       this._working = null;
     });
     return this._working;
+  }
+
+  private async readAPIs(): Promise<void> {
+    const apis = await this.client.apis(this.environment);
+    this._apis = apis
+      .filter(api => (api.metadata?.kind ?? api.spec?.kind) === 'TaskAPI')
+      .sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
   }
 
   private async readNewest(): Promise<void> {
@@ -259,7 +264,7 @@ export class Jobs implements IDisposable {
     }
   }
 
-  private async attempt(look: () => Promise<void>): Promise<void> {
+  private async attempt(look: () => Promise<unknown>): Promise<void> {
     try {
       await look();
       this._error = null;
@@ -289,7 +294,9 @@ export class Jobs implements IDisposable {
   private _error: Error | null = null;
   private _loaded = false;
   private _touched = new Set<string>();
-  private _wholly = false;
+  private _apisChanged = false;
+  /** The filters for which a page is awaited: a view may ask again each time it is drawn. */
+  private _asked = new Set<string>();
   private _working: Promise<void> | null = null;
   private _disposed = false;
 }

@@ -107,6 +107,12 @@ export class TaskAPIModel implements IDisposable {
     return !(this.local.error instanceof Unreachable);
   }
 
+  /** Whether an environment keeps ended jobs until somebody deletes them: a cluster forgets them by itself. */
+  keeps(environment: string): boolean {
+    const found = this._environments.find(one => one.name === environment);
+    return found?.provider !== 'cortex';
+  }
+
   /** Begin to ask. */
   start(): void {
     void this._looks.start();

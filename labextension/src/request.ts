@@ -26,11 +26,18 @@ export class Unreachable extends Error {
   }
 }
 
-/** How an answer's body is read. */
-export type Reader<T> = (response: Response) => Promise<T>;
+/** What a URL has behind its `?`; what is undefined is left out. */
+export type Query = { [name: string]: string | number | undefined };
 
-/** Read a body as JSON. */
-export async function json<T>(response: Response): Promise<T> {
+/** What is asked, beside the path. */
+export interface IRequest<T> {
+  init?: RequestInit;
+  query?: Query;
+  /** How the answer's body is read: as JSON, if nothing else is said. */
+  read?: (response: Response) => Promise<T>;
+}
+
+async function json<T>(response: Response): Promise<T> {
   return (await response.json()) as T;
 }
 
@@ -43,11 +50,7 @@ export async function json<T>(response: Response): Promise<T> {
 export async function requestAPI<T>(
   settings: ServerConnection.ISettings,
   path: readonly string[],
-  options: {
-    init?: RequestInit;
-    query?: { [name: string]: string | number | undefined };
-    read?: Reader<T>;
-  } = {}
+  options: IRequest<T> = {}
 ): Promise<T> {
   const { init = {}, query = {}, read = json<T> } = options;
   const url = urlOf(settings, path, query);
@@ -77,7 +80,7 @@ export async function requestAPI<T>(
 export function urlOf(
   settings: ServerConnection.ISettings,
   path: readonly string[],
-  query: { [name: string]: string | number | undefined } = {}
+  query: Query = {}
 ): string {
   const url = URLExt.join(
     settings.baseUrl,

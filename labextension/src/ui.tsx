@@ -134,6 +134,15 @@ export function useFlash(): [string | null, (what: string) => void] {
   return [what, setWhat];
 }
 
+/** Have the browser save something. */
+export function download(blob: Blob, name: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // once the browser has taken it
+}
+
 /** Return a JSON value as text to read. */
 export function pretty(value: unknown): string {
   return JSON.stringify(value, null, 2) ?? '';

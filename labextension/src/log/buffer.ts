@@ -329,16 +329,8 @@ export class LogBuffer {
 
   /** Return the row that a byte belongs to. */
   private rowAt(position: number): number {
-    let [low, high] = [0, this._complete];
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if (this._starts[middle] <= position) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    return low;
+    const begun = upperBound(this._starts, position, this._complete + 1);
+    return Math.max(begun - 1, 0);
   }
 
   /** Return where a row's text ends, before the newline. */
@@ -433,9 +425,13 @@ export class LogBuffer {
 
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** Return how many of a sorted list are no greater than a value. */
-function upperBound(list: readonly number[], value: number): number {
-  let [low, high] = [0, list.length];
+/** Return how many of a sorted list, or of its first `length`, are no greater than a value. */
+export function upperBound(
+  list: ArrayLike<number>,
+  value: number,
+  length = list.length
+): number {
+  let [low, high] = [0, length];
   while (low < high) {
     const middle = (low + high) >>> 1;
     if (list[middle] <= value) {

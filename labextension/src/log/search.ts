@@ -1,5 +1,6 @@
 import { plain, plainLines } from './ansi';
 import type { LogBuffer } from './buffer';
+import { upperBound } from './buffer';
 
 /** Bytes that are searched before somebody looks at the clock. */
 const PIECE = 1 << 17;
@@ -90,7 +91,7 @@ export class LogSearch {
     if (index >= this._found) {
       return { row: this.buffer.complete, nth: index - this._found };
     }
-    const at = after(this._totals, this._length, index);
+    const at = upperBound(this._totals, index, this._length);
     return {
       row: this._rows[at],
       nth: index - (at ? this._totals[at - 1] : 0)
@@ -99,7 +100,7 @@ export class LogSearch {
 
   /** Return the number of the first match in a row or after it; the count where there is none. */
   from(row: number): number {
-    const at = after(this._rows, this._length, row - 1);
+    const at = upperBound(this._rows, row - 1, this._length);
     return at < this._length
       ? at
         ? this._totals[at - 1]
@@ -208,18 +209,4 @@ function grown(list: Uint32Array): Uint32Array {
   const longer = new Uint32Array(2 * list.length);
   longer.set(list);
   return longer;
-}
-
-/** Return the first place of a sorted list whose number is greater than a value. */
-function after(list: Uint32Array, length: number, value: number): number {
-  let [low, high] = [0, length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (list[middle] <= value) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
 }

@@ -18,6 +18,7 @@ import type { IJobRef } from '../client';
 import { clean, shortId, size } from '../format';
 import type { TaskAPIModel } from '../model';
 import { CommandIDs } from '../tokens';
+import { download } from '../ui';
 import { LogLines } from './lines';
 import { Blank, buttonOf, Foot, Head, widgetOf } from './parts';
 import type { IToolbarButton } from './parts';
@@ -281,12 +282,8 @@ export class LogView extends Widget {
 
   private async download(): Promise<void> {
     try {
-      const url = URL.createObjectURL(await this.source.whole());
-      const link = document.createElement('a');
-      link.href = url;
-      link.download = `${this.ref.api}-${this.ref.id}.log`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000); // once the browser has taken it
+      const { api, id } = this.ref;
+      download(await this.source.whole(), `${api}-${id}.log`);
     } catch (error) {
       Notification.error(
         error instanceof Error ? error.message : String(error)

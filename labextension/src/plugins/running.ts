@@ -17,7 +17,7 @@ import { LOCAL, statusOf } from '../contract';
 import { clean, shortId } from '../format';
 import type { TaskAPIModel } from '../model';
 import { refOf } from '../model';
-import { taskAPIIcon } from '../sidebar/icon';
+import { taskAPIIcon } from '../icon';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 import { statusLabel } from '../ui';
 

@@ -12,7 +12,7 @@ import React from 'react';
 
 import { statusOf } from '../contract';
 import type { TaskAPIModel } from '../model';
-import { taskAPIIcon } from '../sidebar/icon';
+import { taskAPIIcon } from '../icon';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 
 /** How many jobs of this machine are in progress; nothing to see where none is. */

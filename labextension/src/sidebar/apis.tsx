@@ -1,6 +1,5 @@
 import { Clipboard } from '@jupyterlab/apputils';
 import type { IEditorServices } from '@jupyterlab/codeeditor';
-import type { TranslationBundle } from '@jupyterlab/translation';
 import {
   caretDownIcon,
   caretRightIcon,
@@ -10,25 +9,19 @@ import {
   deleteIcon,
   terminalIcon
 } from '@jupyterlab/ui-components';
-import type { CommandRegistry } from '@lumino/commands';
 import React from 'react';
 
 import type { API } from '../contract';
 import { nameOf, statusOf } from '../contract';
-import type { TaskAPIModel } from '../model';
 import { CommandIDs } from '../tokens';
 import { IconButton, useFlash, useSignal } from '../ui';
+import type { IListProps } from './props';
 import { curlOf, magicOf } from './snippets';
-import type { ViewState } from './state';
 import type { Config } from './submit';
 import { defaultsOf, SubmitForm } from './submit';
 
-export interface IAPIListProps {
-  model: TaskAPIModel;
-  state: ViewState;
-  commands: CommandRegistry;
+export interface IAPIListProps extends IListProps {
   editors: IEditorServices;
-  trans: TranslationBundle;
 }
 
 /** The APIs of an environment; one at a time is open, with its endpoint and a form to submit a job. */

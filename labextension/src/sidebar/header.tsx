@@ -1,20 +1,14 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Button, HTMLSelect, refreshIcon } from '@jupyterlab/ui-components';
-import type { CommandRegistry } from '@lumino/commands';
 import React from 'react';
 
 import type { TaskAPIModel } from '../model';
 import { CommandIDs } from '../tokens';
 import { IconButton, useSignal } from '../ui';
-
-export interface IHeaderProps {
-  model: TaskAPIModel;
-  commands: CommandRegistry;
-  trans: TranslationBundle;
-}
+import type { IPartProps } from './props';
 
 /** Which environment is shown, and what keeps us from showing it. */
-export function Header({ model, commands, trans }: IHeaderProps): JSX.Element {
+export function Header({ model, commands, trans }: IPartProps): JSX.Element {
   useSignal(model.changed);
   const { environments, environment } = model;
   return (

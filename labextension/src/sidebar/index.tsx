@@ -13,7 +13,7 @@ import { WidgetIDs } from '../tokens';
 import { APIList } from './apis';
 import { Details } from './details';
 import { Header } from './header';
-import { taskAPIIcon } from './icon';
+import { taskAPIIcon } from '../icon';
 import { JobList } from './joblist';
 import { ViewState } from './state';
 

@@ -1,0 +1,110 @@
+import {
+  Button,
+  cleaningIcon,
+  HTMLSelect,
+  InputGroup
+} from '@jupyterlab/ui-components';
+import React from 'react';
+
+import { hasEnded, nameOf, STATUSES } from '../contract';
+import { CommandIDs } from '../tokens';
+import { IconButton, statusLabel } from '../ui';
+import type { IListProps } from './props';
+import type { Sort } from './state';
+import { SORTS } from './state';
+
+/** What narrows the list of jobs down, and sorts it. */
+export function Filters({
+  model,
+  state,
+  commands,
+  trans,
+  shown
+}: IListProps & { shown: number }): JSX.Element {
+  const sorts: { [sort in Sort]: string } = {
+    newest: trans.__('Newest'),
+    oldest: trans.__('Oldest'),
+    api: trans.__('API'),
+    status: trans.__('Status'),
+    longest: trans.__('Longest')
+  };
+  const apis = new Set(model.current.apis.map(nameOf));
+  model.current.all.forEach(job => apis.add(job.api_name));
+  if (state.api) {
+    apis.add(state.api);
+  }
+  const total = model.current.all.length;
+  return (
+    <div
+      className="jp-TaskAPI-Filters"
+      role="search"
+      aria-label={trans.__('Jobs')}
+    >
+      <div className="jp-TaskAPI-Filters-row">
+        <InputGroup
+          type="search"
+          className="jp-TaskAPI-Search"
+          placeholder={trans.__('Search jobs')}
+          aria-label={trans.__(
+            'Search jobs by id, API, status, notebook, config or reason'
+          )}
+          value={state.search}
+          rightIcon="ui-components:search"
+          onChange={event => state.set({ search: event.currentTarget.value })}
+        />
+        {model.keeps(model.environment) && (
+          <IconButton
+            icon={cleaningIcon}
+            label={trans.__('Delete finished jobs…')}
+            disabled={!model.current.all.some(hasEnded)}
+            onClick={() => void commands.execute(CommandIDs.purge)}
+          />
+        )}
+      </div>
+      <div className="jp-TaskAPI-Selects">
+        <HTMLSelect
+          aria-label={trans.__('Status')}
+          value={state.status}
+          onChange={event => state.set({ status: event.currentTarget.value })}
+          options={[
+            { value: '', label: trans.__('Status') },
+            ...STATUSES.map(value => ({
+              value,
+              label: statusLabel(value, trans)
+            }))
+          ]}
+        />
+        <HTMLSelect
+          aria-label={trans.__('API')}
+          value={state.api}
+          onChange={event => state.set({ api: event.currentTarget.value })}
+          options={[
+            { value: '', label: trans.__('API') },
+            ...[...apis].sort().map(value => ({ value, label: value }))
+          ]}
+        />
+        <HTMLSelect
+          aria-label={trans.__('Order')}
+          title={trans.__('Order')}
+          value={state.sort}
+          onChange={event =>
+            state.set({ sort: event.currentTarget.value as Sort })
+          }
+          options={SORTS.map(value => ({ value, label: sorts[value] }))}
+        />
+      </div>
+      {state.narrowed && total > 0 && (
+        <div className="jp-TaskAPI-Count" role="status">
+          {trans.__('%1 of %2 jobs', shown, total)}
+          <Button
+            small
+            minimal
+            onClick={() => state.set({ search: '', api: '', status: '' })}
+          >
+            {trans.__('Clear')}
+          </Button>
+        </div>
+      )}
+    </div>
+  );
+}
