@@ -38,7 +38,7 @@ lab: $(VENV)/.demo
 	@$(RUN) scripts/demo.py --lab
 
 test: $(VENV)/.dev
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	@$(RUN) -m ruff check .

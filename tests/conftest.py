@@ -31,6 +31,8 @@ from taskapi_jupyter.service import Service
 
 pytest_plugins = ["pytest_jupyter.jupyter_server", "lab"]
 
+os.environ.pop("COLUMNS", None)  # tests that run in parallel are told of a window that there is not
+
 # A shell that starts the tests in the background has this ignored, here and in whatever a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
