@@ -56,6 +56,7 @@ bench: $(VENV)/.dev
 	@$(RUN) bench/latency.py
 	@$(RUN) bench/proxy.py
 	@$(RUN) bench/events.py
+	@$(RUN) bench/browser.py
 
 docs: $(VENV)/.docs
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build

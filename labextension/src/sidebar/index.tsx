@@ -114,11 +114,11 @@ export class Sidebar extends SidePanel {
 
   /** Open the details when a job is chosen, close them when none is. */
   private onModel(): void {
-    const count = this.model.current.apis.length;
-    if (count > 0 && this._count === 0) {
+    const { apis, loaded } = this.model.current;
+    if (loaded && (this._count === null || (!this._count && apis.length))) {
       this.share();
     }
-    this._count = count;
+    this._count = loaded ? apis.length : null;
     const id = this.model.selected?.job_id ?? null;
     if (id !== this._shown) {
       const opened = id !== null && this._shown === null;
@@ -144,10 +144,9 @@ export class Sidebar extends SidePanel {
   private share(): void {
     const height = this.content.node.clientHeight || 700;
     const count = this.model.current.apis.length;
-    const needed = count ? 28 * count + 12 : 120;
-    const apis = this._open
-      ? 0.4 * height
-      : Math.min(Math.max(needed, 60), 0.25 * height);
+    const most = (this._open || !count ? 0.4 : 0.25) * height;
+    const needed = count ? 28 * count + 12 : 140; // or the hint how to deploy one
+    const apis = this._open ? most : Math.min(Math.max(needed, 60), most);
     const rest = height - apis;
     this.accordion.setRelativeSizes(
       this._shown ? [apis, 0.45 * rest, 0.55 * rest] : [apis, rest, 0]
@@ -158,7 +157,7 @@ export class Sidebar extends SidePanel {
   private _watching: IDisposable | null = null;
   private _shown: string | null = null;
   private _open: string | null = null;
-  private _count = 0;
+  private _count: number | null = null; // APIs; null while nobody has looked
 }
 
 const DETAILS = 2;
