@@ -166,7 +166,7 @@ def run_all(page: Page, lab: Lab, notebook: nbformat.NotebookNode, sign: str) ->
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, lab.notebooks / "picture.ipynb")
     shutil.copy(ROOT / "notebooks" / "iris.csv", lab.notebooks)
-    lab.open(page, "lab/tree/picture.ipynb?reset")
+    lab.open(page, "tree/picture.ipynb")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=60_000)
     page.keyboard.press("Control+B")  # the file browser leaves room for the notebook
     for _ in range(5):  # a kernel that is still connecting lets a run go by

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -134,10 +135,15 @@ class Lab:
         """Deploy an API from this process, which is none of the server's."""
         self.service.deploy_request(request_for(name, source, **spec))
 
-    def open(self, page: Page, path: str = "lab?reset") -> None:
-        """Open a page of it."""
-        page.goto(f"{self.server.url}{path}{'&' if '?' in path else '?'}token={self.server.token}")
-        if path.startswith("lab"):
+    def open(self, page: Page, path: str = "") -> None:
+        """Open a page of it; Lab in a workspace of its own, so that nothing is where another page left it.
+
+        Not by ``?reset``: where a page is loaded again before Lab took that from its address, all is reset once more.
+        """
+        if self.module == "jupyterlab":
+            path = f"lab/workspaces/{token_hex(4)}/{path}"
+        page.goto(f"{self.server.url}{path}?token={self.server.token}")
+        if self.module == "jupyterlab":
             drawn(page)
 
 

@@ -85,7 +85,7 @@ def book(lab: Lab, page: Page, tmp_path: Path) -> Callable[..., Book]:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, lab.notebooks / "work.ipynb")
-        lab.open(page, "lab/tree/work.ipynb?reset")
+        lab.open(page, "tree/work.ipynb")
         opened = Book(page)
         opened.idle()
         return opened
