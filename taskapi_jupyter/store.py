@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from _thread import _local, allocate_lock  # `threading` makes each fork of the supervisor twice as slow
+from _thread import RLock, _local, allocate_lock  # `threading` makes each fork of the supervisor twice as slow
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -72,6 +72,13 @@ class _Held:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.in_use = RLock()  # SQLite ends the process where a connection is closed that another thread works with
+        self.open = True
+
+    def close(self) -> None:
+        self.open = False  # first, or a thread that asks again and again would never let us in
+        with self.in_use:
+            self.connection.close()
 
     def __del__(self) -> None:
         self.connection.close()
@@ -91,10 +98,9 @@ class Store:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._migrate()
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
+    def _held(self) -> _Held:
         held: _Held | None = getattr(self._local, "held", None)
-        if held is None:
+        if held is None or not held.open:
             held = _Held(
                 sqlite3.connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
             )
@@ -104,15 +110,25 @@ class Store:
             self._local.held = held
             with self._lock:
                 self._all.add(held)
-        return held.connection
+        return held
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend this thread's connection; nobody closes it meanwhile."""
+        while True:
+            held = self._held()
+            with held.in_use:
+                if held.open:
+                    yield held.connection
+                    return
 
     def close(self) -> None:
-        """Close the connections of all threads."""
+        """Close the connections of all threads, each after what it is doing; whoever asks later opens another."""
         with self._lock:
-            for held in self._all:
-                held.connection.close()
+            held = list(self._all)
             self._all.clear()
-        self._local = _local()
+        for one in held:
+            one.close()
 
     def _migrate(self) -> None:
         version = self._one("PRAGMA user_version")[0]
@@ -134,21 +150,23 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction that holds the writer's place from its first line on."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
 
     def _one(self, sql: str, *values: Any) -> Any:
-        return self._connection.execute(sql, values).fetchone()
+        with self._connection() as connection:
+            return connection.execute(sql, values).fetchone()
 
     def _rows(self, sql: str, *values: Any) -> list[Row]:
-        return [dict(row) for row in self._connection.execute(sql, values)]
+        with self._connection() as connection:
+            return [dict(row) for row in connection.execute(sql, values)]
 
     # What changed
 

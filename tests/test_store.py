@@ -87,6 +87,22 @@ def test_several_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
         assert children(code, 6, tmp_path / f"{attempt}.db") == ["0\n"] * 6
 
 
+def test_it_can_be_closed_while_threads_ask(tmp_path: Path) -> None:
+    code = (
+        "import sys, threading; from taskapi_jupyter.store import Store\n"
+        "store, closed, asked = Store(sys.argv[1]), threading.Event(), []\n"
+        "def ask():\n"
+        "    while not closed.is_set(): asked.append(store.jobs(None, [], 50))\n"
+        "threads = [threading.Thread(target=ask) for _ in range(2)]\n"
+        "for one in threads: one.start()\n"
+        "for _ in range(30): store.close()\n"
+        "closed.set()\n"
+        "for one in threads: one.join()\n"
+        "print(all(one == [] for one in asked))"
+    )
+    assert children(code, 1, tmp_path / "taskapi.db") == ["True\n"]
+
+
 def test_the_store_of_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
         older.setattr("taskapi_jupyter.store.MIGRATIONS", {1000: MIGRATIONS[1000]})
@@ -298,8 +314,8 @@ def test_pages_meet_and_do_not_overlap(store: Store) -> None:
 
 def test_a_page_walks_an_index(store: Store) -> None:
     walked = []
-    connection = store._connection
-    connection.set_trace_callback(walked.append)
+    with store._connection() as connection:
+        connection.set_trace_callback(walked.append)
     store.jobs("a", ["pending", "running"], 10)
     store.jobs("a", [], 10)
     store.jobs(None, ["succeeded"], 10)
@@ -309,7 +325,8 @@ def test_a_page_walks_an_index(store: Store) -> None:
     store.to_stop()
     store.news(5)
     store.pending_deadlines("b")
-    connection.set_trace_callback(None)
+    with store._connection() as connection:
+        connection.set_trace_callback(None)
     assert len(walked) == 10
     for sql in walked:
         plan = " ".join(one["detail"] for one in store._rows(f"EXPLAIN QUERY PLAN {sql}"))
