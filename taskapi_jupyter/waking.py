@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import subprocess
 
 
+#: What a supervisor keeps of the variables of whoever starts it.
+_KEPT = ("PATH", "HOME", "TZ", "LANG", "TASKAPI_FAULTS")
+
+
 def wake(home: str) -> None:
     """Tell the supervisor to look at the store, and start one where none lives."""
     if not poke(home):
@@ -63,7 +67,7 @@ def start(home: str) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             [sys.executable, *flags, "-c", code, package, home],
-            env={name: os.environ[name] for name in ("PATH", "HOME", "TZ", "LANG") if name in os.environ},
+            env={name: os.environ[name] for name in _KEPT if name in os.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

@@ -1,0 +1,41 @@
+"""Named points between two writes, at which a test can kill or hold a process. Standard library only.
+
+``TASKAPI_FAULTS`` names a folder. A file in it with a point's name says what happens to the process that gets there:
+``kill`` or ``pause``, and after how many others got there (``kill 2``). It happens once. A process that is held has
+left ``NAME.held`` with its pid, and goes on when that file is gone. Where the variable is not set, a point costs one
+comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+FOLDER = os.environ.get("TASKAPI_FAULTS")
+
+
+def point(name: str) -> None:
+    """Mark a moment at which dying must lose nothing."""
+    if FOLDER:
+        _reach(os.path.join(FOLDER, name))
+
+
+def _reach(path: str) -> None:
+    try:
+        with open(path) as file:
+            what, _, after = file.read().partition(" ")
+        with open(f"{path}.reached", "ab") as count:
+            count.write(b".")
+            if count.tell() <= int(after or 0):
+                return
+        os.rename(path, f"{path}.taken")  # one process takes it
+    except FileNotFoundError:
+        return
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    held = f"{path}.held"
+    with open(held, "w") as file:
+        file.write(str(os.getpid()))
+    while os.path.exists(held):
+        time.sleep(0.001)
