@@ -32,6 +32,8 @@ def _reach(path: str) -> None:
         os.rename(path, f"{path}.taken")  # one process takes it
     except FileNotFoundError:
         return
+    with open(f"{path}.taken", "w") as file:
+        file.write(str(os.getpid()))
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     held = f"{path}.held"

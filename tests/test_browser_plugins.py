@@ -191,7 +191,8 @@ def test_the_palette_acts_on_the_job_that_is_selected(lab: Lab, page: Page, name
     page.keyboard.press("ControlOrMeta+Shift+C")
     palette = page.locator("#command-palette, .jp-ModalCommandPalette").first
     palette.locator("input").first.fill("delete job")
-    page.locator(".lm-CommandPalette-item").filter(has_text="Delete Job").first.click()
+    expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_contain_text("Delete Job")
+    page.keyboard.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row(page, job.id)).to_have_count(0)
     assert lab.service.jobs(name) == []
