@@ -9,9 +9,18 @@ Must run on any Python 3.8 or newer, since a task's interpreter need not be the 
 import os
 import sys
 
+if "TASKAPI_FAULTS" in os.environ:  # a test's; this file's own folder is first on sys.path only now
+    point = __import__("faults").point
+    del sys.modules["faults"]
+else:
+
+    def point(name: str) -> None:
+        """Mark a moment at which dying must lose nothing."""
+
 
 def main() -> None:
     here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
+    point("task.executed")
     spec = os.environ["TASKAPI_JOB_SPEC"]
     sys.argv[:] = [os.path.join(folder, file)]
     sys.path[0:1] = [folder] + paths
@@ -33,7 +42,9 @@ def main() -> None:
                 task = loader.load(pickled)
         if isinstance(task, type):
             task = task()
+        point("task.loaded")
         result = task(config)
+        point("task.returned")
     except SystemExit as error:
         if error.code not in (None, 0):
             if os.getpid() == pid:
@@ -44,6 +55,7 @@ def main() -> None:
         failed(out if os.getpid() == pid else None, error)
     if os.getpid() == pid:  # not a child that the task forked and let return
         keep(out, result)
+        point("task.kept")
 
 
 def load(name: str, path: str, origin: str) -> object:
@@ -96,9 +108,11 @@ def report(out: str, word: str, text: str = "") -> None:
     """Tell the watcher how it went, where a result file or the exit code can't."""
     try:
         with open(os.open(out + "report", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            point("task.reporting")
             file.write(word + "\n" + text.encode("utf-8", "replace").decode("utf-8"))
     except OSError:
         pass
+    point("task.reported")
 
 
 def failed(out: "str | None", error: BaseException) -> None:
@@ -129,9 +143,7 @@ def keep(out: str, result: object) -> None:
     """Store what the task returned: as JSON where that gives the same back, else pickled."""
     try:
         if result is None:
-            fd = os.open(out + "result.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.write(fd, b"null")
-            return os.close(fd)
+            return write(out + "result.json", b"null", sync=False)
         import json
 
         try:
@@ -164,10 +176,14 @@ def plain_keys(value: object) -> bool:
     return True
 
 
-def write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes, sync: bool = True) -> None:
     """Write a file whole or not at all."""
-    with open(os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with open(os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", 0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        if sync:
+            os.fsync(file.fileno())
+    point("task.result_temporary")
     os.rename(path + ".tmp", path)
+    point("task.result_renamed")

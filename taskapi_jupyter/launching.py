@@ -48,6 +48,8 @@ def task_environment(
         TASKAPI_OUTPUT_DIR=os.path.join(folder, "files"),
         PYTHONUNBUFFERED="1",
     )
+    if "TASKAPI_FAULTS" in os.environ:  # only where a test looks into what dying at some moment does
+        environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
         environment["CUDA_VISIBLE_DEVICES"] = job["gpus"] or ""
     if launch["kind"] == "command":

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import machine
+from .faults import point
 from .launching import job_file, task_command, task_environment
 from .logfile import LogWriter
 from .states import JobCode, may_move
@@ -72,6 +73,7 @@ def write_atomically(path: str, data: bytes) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         write_whole(temporary, data)
+        point("watcher.outcome_temporary")
         os.rename(temporary, path)
     except OSError:
         try:
@@ -103,12 +105,15 @@ def claim(folder: str) -> int | None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         who = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "boot": machine.boot_id()}
         os.write(fd, json.dumps(who).encode())
+        point("watcher.claiming")
         os.link(path, os.path.join(folder, "claim"))
+        point("watcher.linked")
     except FileExistsError:
         os.close(fd)
         return None
     finally:
         os.unlink(path)
+    point("watcher.claimed")
     return fd
 
 
@@ -138,8 +143,11 @@ class Watcher:
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
         os.makedirs(os.path.join(self.folder, "files"), 0o700, exist_ok=True)
+        point("watcher.folder_made")
         write_whole(os.path.join(self.folder, "job.json"), job_file(self.job))
+        point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
+        point("watcher.log_made")
         if _prctl is not None:
             _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         wake_read, wake_write = _pipe()
@@ -148,6 +156,7 @@ class Watcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.oom_before = machine.oom_kills()
         self._spawn()
+        point("watcher.spawned")
         # Not before: a TERM must find the task, and one that meets the task before its exec must end it.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.poll = select.poll()
@@ -167,6 +176,7 @@ class Watcher:
             self.log.close()
         except OSError as error:
             self._lost_output(error)
+        point("watcher.ended")
         return self._outcome()
 
     def _spawn(self) -> None:
@@ -181,6 +191,7 @@ class Watcher:
         if self.main == 0:
             what = "the task's process"
             try:
+                point("task.forked")
                 if _prctl is not None:
                     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                     if os.getppid() != me:
@@ -203,6 +214,7 @@ class Watcher:
                     note = f"taskapi: the folder {what} is gone; this task runs in {files}\n"
                     os.write(1, note.encode("utf-8", "surrogateescape"))
                 what = command[0]
+                point("task.executing")
                 os.execvpe(what, command, environment)  # noqa: S606
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error)
@@ -224,8 +236,10 @@ class Watcher:
 
     def _terminate(self) -> None:
         """Ask the tree to leave, and see to it after the grace period that it did."""
+        point("watcher.terminating")
         self._signal_all(signal.SIGTERM)
         self.kill_at = time.monotonic() + self.limits["stop_grace"]
+        point("watcher.terminated")
 
     def _signal_all(self, number: int) -> None:
         for pid in self._tree():
@@ -264,6 +278,7 @@ class Watcher:
                     )
                     self.kill_at = time.monotonic()
         if self.kill_at is not None and time.monotonic() >= self.kill_at:
+            point("watcher.killing")
             self._signal_all(signal.SIGKILL)
 
     def _reap(self) -> bool:
@@ -400,7 +415,9 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     """Be a job's watcher, in a process just forked for it; return the exit code to leave with (an errno)."""
     folder = os.path.join(home, "jobs", job["id"])
     try:
+        point("watcher.forked")
         os.setsid()
+        point("watcher.session_made")
         os.makedirs(folder, 0o700, exist_ok=True)
         lock = claim(folder)
         if lock is None:
@@ -420,5 +437,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
             break
         except OSError:  # a full disk: how it ended is not thrown away, it waits for room
             time.sleep(1)
+    point("watcher.outcome_written")
     wake()
+    point("watcher.woken")
     return 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskapi_jupyter import machine
+from taskapi_jupyter.faults import point
 from taskapi_jupyter.watcher import read_outcome, vanished, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
@@ -63,6 +64,7 @@ class LocalEngine:
         watched = self.watched.get(job_id)
         if watched is None:
             return
+        point("engine.stopping")
         try:
             if watched.pidfd is not None and hasattr(signal, "pidfd_send_signal"):
                 signal.pidfd_send_signal(watched.pidfd, signal.SIGTERM)
@@ -96,6 +98,7 @@ class LocalEngine:
 
     def _fork(self, job: Mapping[str, Any], tries: int) -> None:
         limits = self.limits()
+        point("engine.forking")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
@@ -118,11 +121,13 @@ class LocalEngine:
             finally:
                 os._exit(code)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        point("engine.forked")
         self.watched[job["id"]] = _Watched(job, pid, child=True)
         self.watched[job["id"]].tries = tries
 
     def _adopt(self, job: Mapping[str, Any]) -> None:
         """Follow the watcher that holds a job's claim, or conclude where it is dead."""
+        point("engine.adopting")
         try:
             with open(os.path.join(self._folder(job["id"]), "claim"), "rb") as file:
                 pid = int(json.loads(file.read())["pid"])
@@ -187,12 +192,15 @@ class LocalEngine:
     def _conclude(self, watched: _Watched) -> Mapping[str, Any]:
         """Read how a job ended whose watcher is gone; sweep what it left where it couldn't."""
         job_id = watched.job["id"]
+        point("engine.concluding")
         del self.watched[job_id]
         if watched.pidfd is not None:
             os.close(watched.pidfd)
         outcome = read_outcome(self._folder(job_id))
         if outcome is None:
+            point("engine.sweeping")
             self._sweep(job_id, watched.pid or None)
+            point("engine.swept")
             outcome = vanished("its watcher was killed")
         return outcome
 
