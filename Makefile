@@ -6,12 +6,13 @@ NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
        $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test lint format bench docs contract screenshots clean
+.PHONY: help demo lab test faults lint format bench docs contract screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
 	@echo "make test    run the tests, notebooks and browser included"
+	@echo "make faults  kill what runs jobs, 300 times, and count what that cost (FAULTS_ARGS=\"--rounds 20 --seed 7\")"
 	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
 	@echo "make bench   measure against the floor of this machine"
 	@echo "make docs    build docs/_build"
@@ -39,6 +40,9 @@ lab: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+faults: $(VENV)/.dev
+	@cd tests && ../$(RUN) -m faults $(FAULTS_ARGS)
 
 lint: $(VENV)/.dev
 	@$(RUN) -m ruff check .

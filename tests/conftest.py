@@ -250,6 +250,7 @@ def start_server(
     token: str | None = None,
     root: Path | None = None,
     environ: dict[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> LiveServer:
     """Start a server whose configuration, data and home are below a folder, and wait until it answers."""
     token, port, home = token or secrets.token_hex(16), port or free_port(), folder / "home"
@@ -278,7 +279,7 @@ def start_server(
         except requests.ConnectionError:
             return False
 
-    until(answers, f"the server to answer; {log}")
+    until(answers, f"the server to answer; {log}", patience)
     return server
 
 

@@ -1,0 +1,415 @@
+"""A home, who uses it, what is killed in it, and what became of its jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from conftest import LiveServer, start_server, until
+
+from taskapi_jupyter import faults, machine
+from taskapi_jupyter.errors import JobNotInProgress, TaskAPIError
+from taskapi_jupyter.service import Service
+
+from .jobs import KINDS, TASK
+from .plan import WRONGS, Facts, Outcome, Round
+from .users import Gone, Kernel, Program, Refused
+from .verdict import untruths
+
+RECOVERY = 60.0  # seconds in which everything must have ended
+IN_PROGRESS = ["pending", "running"]
+
+
+class World:
+    """A home, and who uses it. The process that looks after it stays alive and dies at no point."""
+
+    def __init__(self, folder: Path) -> None:
+        assert not faults.FOLDER, "points would kill the harness itself"
+        self.folder = folder
+        self.home = folder / "home"
+        self.armed = folder / "faults"
+        self.evidence = folder / "evidence"
+        self.project = folder / "project"
+        for path in (self.home, self.armed, self.project):
+            path.mkdir(mode=0o700)
+        self.evidence.touch()
+        for name in ("TASKAPI_URL", "TASKAPI_TOKEN", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL"):
+            os.environ.pop(name, None)
+        os.environ.update(TASKAPI_FAULTS=str(self.armed), TASKAPI_HOME=str(self.home))
+        self.service = Service(self.home)
+        self.version = 0
+        self.server: LiveServer | None = None
+        self.users: dict[str, Program | Kernel] = {}
+        self.ended: list[str] = []  # jobs of earlier rounds
+        self.first_end: dict[str, str] = {}
+        self.write_apis()
+        for name in ("work", "small", "shell", "temp"):
+            self.service.deploy(str(self.project / f"{name}.yaml"))
+
+    # What is deployed
+
+    def write_apis(self) -> None:
+        self.version += 1
+        (self.project / "work.py").write_text(f"{TASK}\nversion = {self.version}\n")
+        shell = f'echo "begun $TASKAPI_JOB_ID 0" >> {self.evidence}; sleep 0.1; exit 3'
+        common = {"kind": "TaskAPI", "definition": {"path": "work.py"}, "compute": {"cpu": "500m"}}
+        specs: dict[str, dict[str, Any]] = {
+            "work": common,
+            "temp": common,
+            "small": {**common, "compute": {"cpu": "500m", "mem": "200Mi"}},
+            "shell": {
+                "kind": "TaskAPI",
+                "pod": {
+                    "containers": [{"name": "main", "image": "none", "command": ["sh", "-c", shell]}],
+                },
+            },
+        }
+        for name, spec in specs.items():
+            (self.project / f"{name}.yaml").write_text(json.dumps([{"name": name, **spec}]))
+
+    # Who uses it
+
+    def user(self, through: str) -> Program | Kernel:
+        """Return somebody who lives."""
+        if through == "server" and (self.server is None or self.server.process.poll() is not None):
+            self.server = start_server(self.folder, patience=180)
+            if "server" in self.users:
+                self.users.pop("server").close()
+        user = self.users.get(through)
+        if user is None or user.pid is None:
+            environ: dict[str, str] = {}
+            if through == "server":
+                assert self.server is not None
+                environ = {"TASKAPI_URL": self.server.url, "TASKAPI_TOKEN": self.server.token}
+            user = self.users[through] = (Kernel if through == "kernel" else Program)(self.folder, environ)
+        return user
+
+    def close(self) -> None:
+        for user in self.users.values():
+            user.close()
+        if self.server is not None:
+            self.server.process.kill()
+            self.server.process.wait()
+        self.service.close()
+
+    # A round
+
+    def run(self, round_: Round) -> Outcome:
+        chance = random.Random(round_.seed)
+        facts = Facts()
+        (self.home / "config.yaml").write_text(f"stop_grace: 0.5\ncpus: {chance.choice([1, 2, 4])}\n")
+        user = self.user(round_.through)
+        if round_.point:
+            after = f" {chance.choice([1, 2, 5])}" if chance.random() < 0.3 and not round_.thorough else ""
+            (self.armed / round_.point).write_text(f"{'pause' if round_.hold else 'kill'}{after}")
+        watching = threading.Event()
+        observer = threading.Thread(target=self.observe, args=(watching,), daemon=True)
+        observer.start()
+        work = threading.Thread(target=self.use, args=(user, round_, chance.random(), facts), daemon=True)
+        work.start()
+        if round_.point:
+            self.attack_at_point(round_, chance, facts, work, user)
+        else:
+            for _ in range(chance.choice([1, 1, 2])):
+                time.sleep(chance.uniform(0.0, 0.8))
+                self.kill(round_.targets, chance, facts, user)
+        work.join(RECOVERY)
+        for path in self.armed.glob("*"):
+            if path.suffix == ".taken":
+                facts.reached = True
+                self.whose(int(path.read_text() or 0), facts)
+            path.unlink(missing_ok=True)
+        outcome = Outcome(round_, facts.injected, len(facts.acknowledged), facts.reached or not round_.point)
+        if work.is_alive():
+            outcome.wrong.append(f"{round_.through} did not answer within {RECOVERY:g} s")
+            user.close()
+        self.recover(facts, outcome)
+        watching.set()
+        observer.join()
+        self.judge(round_, facts, outcome)
+        return outcome
+
+    def use(self, user: Program | Kernel, round_: Round, salt: float, facts: Facts) -> None:
+        """Do what people do, until who does it dies."""
+        chance = random.Random(f"{round_.seed} {salt}")
+
+        def ask(verb: str, *arguments: Any) -> Any:
+            try:
+                return user.ask(verb, *arguments)
+            except Refused as error:
+                facts.refused.append(f"{verb} {arguments[0]}: {error}")
+                return None
+
+        def submit(api: str, kind: str) -> str | None:
+            config = {
+                "kind": kind,
+                "round": round_.number,
+                "n": chance.randrange(1000),
+                "seconds": chance.choice([0, 0, 0.1, 0.4]),
+                "evidence": str(self.evidence),
+            }
+            job_id = ask("submit", api, config, 1 if kind == "late" else None)
+            if job_id:
+                facts.acknowledged[job_id] = kind
+            return job_id
+
+        def stop(job_id: str) -> None:
+            facts.stops.setdefault(job_id, False)
+            if ask("stop", job_id):
+                facts.stops[job_id] = True
+
+        try:
+            if chance.random() < 0.5:
+                self.write_apis()
+                ask("deploy", str(self.project / "work.yaml"))
+            kinds = list(KINDS) if round_.thorough else ["asleep", "returns"]
+            for _ in range(len(KINDS) if round_.thorough else chance.randint(3, 6)):
+                kind = kinds.pop() if kinds else chance.choice(list(KINDS))
+                job_id = submit(KINDS[kind][0], kind)
+                if job_id and chance.random() < (0.9 if kind == "asleep" else 0.1):
+                    time.sleep(chance.choice([0, 0, 0.05, 0.3]))
+                    stop(job_id)
+            if self.ended and chance.random() < 0.6:
+                job_id = self.ended.pop(chance.randrange(len(self.ended)))
+                facts.forgets[job_id] = False
+                if ask("forget", job_id):
+                    facts.forgets[job_id] = True
+            if chance.random() < 0.4:
+                ask("deploy", str(self.project / "temp.yaml"))
+                submit("temp", "asleep")
+                ask("delete", "temp")
+                if chance.random() < 0.5:
+                    ask("purge", "temp")
+        except Gone:
+            pass
+
+    # What is killed
+
+    def attack_at_point(
+        self, round_: Round, chance: random.Random, facts: Facts, work: threading.Thread, user: Program | Kernel
+    ) -> None:
+        assert round_.point is not None
+        path = self.armed / round_.point
+        taken, held = path.with_name(f"{path.name}.taken"), path.with_name(f"{path.name}.held")
+        began = time.monotonic()
+        provoked = not round_.thorough and chance.random() < 0.7
+        quiet = 0
+        while not taken.exists():
+            quiet = 0 if work.is_alive() or self.service.in_progress() else quiet + 1
+            if quiet > 10 or time.monotonic() > began + 20:
+                return  # nobody came by
+            time.sleep(0.05)
+            if not provoked and time.monotonic() > began + 0.3:
+                provoked = True
+                self.kill(chance.choice([["supervisor"], ["watcher"], ["supervisor", "watcher"]]), chance, facts, user)
+            if not work.is_alive():
+                for job in self.service.jobs(status=IN_PROGRESS):
+                    if (job.config or {}).get("kind") == "asleep":  # or nobody would come by ever again
+                        self.stop(job.id, facts)
+        facts.injected += 1
+        if not round_.hold:
+            return
+        until(lambda: held.exists() and held.read_text(), "the process to be held")
+        pid = int(held.read_text())
+        time.sleep(chance.uniform(0, 0.2))
+        self.kill(round_.targets, chance, facts, user)
+        time.sleep(chance.uniform(0, 0.3))
+        if chance.random() < 0.5:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            facts.injected += 1
+        else:
+            taken.unlink(missing_ok=True)  # nobody died there
+            facts.reached = True
+        held.unlink(missing_ok=True)
+
+    def kill(self, targets: list[str], chance: random.Random, facts: Facts, user: Program | Kernel) -> None:
+        """Kill all of them at once; a target that isn't there within a moment is left out."""
+        found = []
+        for target in targets:
+            with suppress(AssertionError):
+                found.append(until(lambda target=target: self.find(target, chance, user), target, 1.5))
+        for target, pid, job_id in found:
+            if target == "task":
+                facts.killed_tasks.add(job_id)
+            if target == "watcher":
+                facts.killed_watchers.add(job_id)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            facts.injected += 1
+
+    def find(self, target: str, chance: random.Random, user: Program | Kernel) -> tuple[str, int, str] | None:
+        """Return who is to be killed, as ``(target, pid, job id or '')``."""
+        if target == "supervisor":
+            pid = living(self.home / "supervisor.lock")
+            return (target, pid, "") if pid else None
+        if target in ("watcher", "task"):
+            running = self.service.store.running()
+            chance.shuffle(running)
+            for row in running:
+                pid = living(self.home / "jobs" / row["id"] / "claim")
+                if pid and target == "task":
+                    pid = next(iter(machine.descendants(pid)), 0)
+                if pid:
+                    return target, pid, row["id"]
+            return None
+        if target == "lock holder":
+            code = (
+                "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
+                "c.execute('BEGIN IMMEDIATE'); c.execute(\"UPDATE jobs SET reason = 'never written'\")\n"
+                "c.execute('UPDATE counter SET n = n + 1000'); print(flush=True); time.sleep(60)"
+            )
+            holder = subprocess.Popen(
+                [sys.executable, "-c", code, str(self.home / "taskapi.db")], stdout=subprocess.PIPE
+            )
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            time.sleep(chance.uniform(0, 0.5))
+            threading.Thread(target=holder.wait, daemon=True).start()
+            return target, holder.pid, ""
+        if target == "server":
+            pid = self.server.process.pid if self.server and self.server.process.poll() is None else None
+        else:
+            pid = user.pid
+        return (target, pid, "") if pid else None
+
+    def whose(self, pid: int, facts: Facts) -> None:
+        """Note whose job is concerned by a process that died at a point."""
+        for claim in (self.home / "jobs").glob("*/claim"):
+            with suppress(OSError, ValueError, KeyError):
+                if json.loads(claim.read_bytes())["pid"] == pid:
+                    facts.killed_watchers.add(claim.parent.name)
+                    return
+        for word, job_id, its in self.marks():
+            if word == "begun" and its == pid:
+                facts.killed_tasks.add(job_id)
+                return
+        facts.killed_unknown = True
+
+    # What became of it
+
+    def observe(self, over: threading.Event) -> None:
+        """Note in which terminal state each job is seen first."""
+        since = 0
+        while True:
+            last = over.is_set()
+            counter = self.service.store.counter()
+            for news in self.service.store.news(since):
+                if news["status"] not in (*IN_PROGRESS, "deleted"):
+                    self.first_end.setdefault(news["id"], news["status"])
+            since = counter
+            if last:
+                return
+            time.sleep(0.02)
+
+    def stop(self, job_id: str, facts: Facts) -> None:
+        facts.stops.setdefault(job_id, False)
+        try:
+            self.service.stop(job_id)
+            facts.stops[job_id] = True
+        except JobNotInProgress:
+            pass
+        except TaskAPIError as error:
+            facts.refused.append(f"stop {job_id}: {error}")
+
+    def recover(self, facts: Facts, outcome: Outcome) -> None:
+        """Look, as people do, until everything has ended."""
+        deadline = time.monotonic() + RECOVERY
+        while jobs := self.service.jobs(status=IN_PROGRESS, limit=1000):
+            if time.monotonic() > deadline:
+                outcome.lost += [f"{job.id} is {job.status} for ever" for job in jobs]
+                return
+            for job in jobs:
+                if (job.config or {}).get("kind") == "asleep":
+                    self.stop(job.id, facts)
+            time.sleep(0.02)
+
+    def marks(self) -> list[tuple[str, str, int]]:
+        lines = self.evidence.read_text().splitlines()
+        return [(word, job_id, int(pid)) for word, job_id, pid in map(str.split, lines)]
+
+    def judge(self, round_: Round, facts: Facts, outcome: Outcome) -> None:
+        jobs = {job.id: job for job in self.service.jobs(limit=1000)}
+        mine = {job_id: job for job_id, job in jobs.items() if (job.config or {}).get("round") == round_.number}
+        forgotten = {news["id"] for news in self.service.store.news(0) if news["status"] == "deleted"}
+        begun = Counter(job_id for word, job_id, _ in self.marks() if word == "begun")
+        ended = {job_id for word, job_id, _ in self.marks() if word == "ended"}
+        for job_id, kind in facts.acknowledged.items():
+            if job_id not in jobs and not (job_id in forgotten and kind == "asleep"):
+                outcome.lost.append(f"{job_id} ({kind}) was acknowledged and is not there")
+        for job_id, acknowledged in facts.forgets.items():
+            if acknowledged and job_id in jobs:
+                outcome.wrong.append(f"{job_id} was deleted and is there")
+        outcome.twice += [f"{job_id} was started {begun[job_id]} times" for job_id in mine if begun[job_id] > 1]
+        for job in mine.values():
+            told = list(untruths(job, facts, begun[job.id], job.id in ended, self.first_end.get(job.id, job.status)))
+            outcome.wrong += [f"{job.id} ({job.config['kind']}, {job.status}, {job.reason!r}): {one}" for one in told]
+        for refused in facts.refused:
+            by_design = "NotInProgress" in refused or (
+                "NotDeployed" in refused and not refused.startswith("stop")
+            )  # `temp` was deleted in an earlier round whose user died
+            away = round_.through == "server" and "Unreachable" in refused
+            if not by_design and not away:
+                outcome.wrong.append(f"refused: {refused}")
+        self.ended += [job_id for job_id in mine if job_id not in forgotten]
+        outcome.orphans += self.orphans(list(mine))
+
+    def orphans(self, ids: list[str]) -> list[str]:
+        """Return the processes that jobs left, once they had a moment to be gone."""
+        sessions = {}
+        for job_id in ids:
+            with suppress(OSError, ValueError, KeyError):
+                sessions[json.loads((self.home / "jobs" / job_id / "claim").read_bytes())["pid"]] = job_id
+
+        def left() -> list[str]:
+            found = []
+            for process in psutil.process_iter():
+                with suppress(psutil.Error, OSError):
+                    if process.status() == psutil.STATUS_ZOMBIE:
+                        continue
+                    of = process.environ().get("TASKAPI_JOB_ID")
+                    if of in ids or sessions.get(os.getsid(process.pid)):
+                        found.append(f"{of}: {process.pid} {' '.join(process.cmdline())[:80]}")
+            return found
+
+        with suppress(AssertionError):
+            until(lambda: not left(), "what jobs left", 2)
+        return left()
+
+
+def living(path: Path) -> int | None:
+    """Return the pid in a lock's record, if that process lives."""
+    try:
+        who = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return int(who["pid"]) if machine.start_time(who["pid"]) == who["start_time"] else None
+
+
+def run_world(rounds: list[Round]) -> tuple[list[Outcome], str]:
+    """Run rounds one after the other in one home; return what they came to, and the folder where it was kept."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    world = World(folder)
+    outcomes = []
+    try:
+        for round_ in rounds:
+            outcomes.append(world.run(round_))
+    finally:
+        world.close()
+    if any(getattr(one, name) for one in outcomes for name in WRONGS):
+        return outcomes, str(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcomes, ""
