@@ -30,7 +30,7 @@ def task(config):
         for done in range(2000):
             print("line", done)
             progress(done, 2000)
-    if kind == "daemon":
+    if kind in ("daemon", "asleep", "late"):
         subprocess.Popen(["sleep", "600"], start_new_session=True)
     if kind == "hungry":
         hoard = b"x" * (400 << 20)

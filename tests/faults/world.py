@@ -113,7 +113,7 @@ class World:
         (self.home / "config.yaml").write_text(f"stop_grace: 0.5\ncpus: {chance.choice([1, 2, 4])}\n")
         user = self.user(round_.through)
         if round_.point:
-            after = f" {chance.choice([1, 2, 5])}" if chance.random() < 0.3 and not round_.thorough else ""
+            after = f" {chance.choice([1, 2])}" if chance.random() < 0.3 and not round_.thorough else ""
             (self.armed / round_.point).write_text(f"{'pause' if round_.hold else 'kill'}{after}")
         watching = threading.Event()
         observer = threading.Thread(target=self.observe, args=(watching,), daemon=True)
