@@ -6,9 +6,12 @@ A process is known by its pid and its start time within one boot, never by a bar
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 LINUX = sys.platform.startswith("linux")
 
@@ -46,7 +49,7 @@ def now_us() -> int:
 # Processes
 
 
-def _stat(pid: int | str) -> list[str]:
+def stat(pid: int | str) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on (the name before them may hold anything)."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         return file.read(4096).decode("utf-8", "replace").rpartition(")")[2].split()
@@ -56,7 +59,7 @@ def start_time(pid: int) -> str | None:
     """Return when a process started, as text to compare with; None where there is no such process."""
     if LINUX:
         try:
-            return _stat(pid)[19]
+            return stat(pid)[19]
         except (OSError, IndexError):
             return None
     import psutil
@@ -67,40 +70,103 @@ def start_time(pid: int) -> str | None:
         return None
 
 
-def processes() -> dict[int, tuple[int, int]]:
-    """Return the living processes: ``{pid: (parent's pid, session)}``; zombies are left out."""
+def identity(pid: int) -> dict[str, Any]:
+    """Return what a process is known by, as it is written down: its number, its start, its boot."""
+    return {"pid": pid, "start_time": start_time(pid), "boot": boot_id()}
+
+
+def is_there(who: Mapping[str, Any]) -> bool:
+    """Say whether a process that was written down lives, and its number is not another's by now."""
+    pid, started = who.get("pid"), who.get("start_time")
+    if not isinstance(pid, int) or pid <= 1 or who.get("boot", boot_id()) != boot_id():
+        return False
+    return started is not None and start_time(pid) == started
+
+
+def is_stopped(pid: int, started: str | None) -> bool:
+    """Say whether a process is held by a stop signal (Linux)."""
+    try:
+        fields = stat(pid) if LINUX else []
+        return bool(fields) and fields[0] == "T" and fields[19] == started
+    except (OSError, IndexError):
+        return False
+
+
+def send(pid: int, started: str | None, number: int) -> bool:
+    """Signal a process that started at ``started``; False where it is gone, or not ours to signal.
+
+    Its number may be another's by now: a pidfd is one process for good, so that who it is can be asked first.
+    """
+    try:
+        if hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal"):
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return False
+            try:
+                if start_time(pid) != started:
+                    return False
+                signal.pidfd_send_signal(fd, number)
+                return True
+            finally:
+                os.close(fd)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # an old kernel, no descriptor to be had, or a sandbox that forbids it
+    if start_time(pid) != started:
+        return False
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+class Seen(NamedTuple):
+    """A process as the table of all has it."""
+
+    parent: int
+    session: int
+    start_time: str
+
+
+def processes() -> dict[int, Seen]:
+    """Return the living processes by pid; zombies are left out."""
     found = {}
     if LINUX:
         for name in os.listdir("/proc"):
             if name.isdigit():
                 try:
-                    fields = _stat(name)
-                    if fields[0] not in "ZX":
-                        found[int(name)] = (int(fields[1]), int(fields[3]))
+                    fields = stat(name)
+                    if not _has_ended(fields):
+                        found[int(name)] = Seen(int(fields[1]), int(fields[3]), fields[19])
                 except (OSError, IndexError):
                     continue
         return found
     import psutil
 
-    for process in psutil.process_iter(["pid", "ppid", "status"]):
+    for process in psutil.process_iter(["pid", "ppid", "status", "create_time"]):
         try:
             if process.info["status"] != psutil.STATUS_ZOMBIE:
-                found[process.pid] = (process.info["ppid"], os.getsid(process.pid))
+                found[process.pid] = Seen(
+                    process.info["ppid"], os.getsid(process.pid), repr(process.info["create_time"])
+                )
         except OSError:
             continue
     return found
 
 
+def _has_ended(fields: list[str]) -> bool:
+    """Say so of a zombie, unless only its first thread has left and others go on."""
+    return fields[0] in "ZX" and int(fields[17]) <= 1
+
+
 def descendants(root: int) -> list[int]:
     """Return the living processes below ``root``, parents first."""
-    if LINUX:
-        try:
-            return _children_files(root)
-        except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-            pass
     below: dict[int, list[int]] = {}
-    for pid, (parent, _) in processes().items():
-        below.setdefault(parent, []).append(pid)
+    for pid, seen in processes().items():
+        below.setdefault(seen.parent, []).append(pid)
     found: list[int] = []
     level = below.get(root, [])
     while level:
@@ -109,51 +175,44 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def _children_files(root: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """Return the children of a process, zombies too; raise FileNotFoundError where the kernel keeps no list of them.
+
+    One may be missing where another ends while the list is read: who must not miss any asks again.
+    """
     found: list[int] = []
-    queue = [root]
-    for parent in queue:
+    try:
+        threads = os.listdir(f"/proc/{parent}/task")
+    except OSError:
+        return found
+    for thread in threads:
         try:
-            threads = os.listdir(f"/proc/{parent}/task")
+            with open(f"/proc/{parent}/task/{thread}/children", "rb", buffering=0) as file:
+                found += map(int, file.read().split())
+        except FileNotFoundError:
+            if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                raise
         except OSError:
             continue
-        for thread in threads:
-            try:
-                with open(f"/proc/{parent}/task/{thread}/children", "rb", buffering=0) as file:
-                    children = [int(pid) for pid in file.read().split()]
-            except FileNotFoundError:
-                if parent == root and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-                    raise
-                continue
-            except OSError:
-                continue
-            queue += children
-            found += children
-    return [pid for pid in found if not _is_zombie(pid)]
+    return found
 
 
-def _is_zombie(pid: int) -> bool:
-    try:
-        return _stat(pid)[0] in "ZX"
-    except (OSError, IndexError):
-        return True
+def of_job(job_id: str, leader: int | None, started: str | None = None) -> dict[int, str]:
+    """Return the processes that a dead watcher left, by pid with their start: those of its session, and those that
+    carry the job's id.
 
-
-def of_job(job_id: str, session: int | None) -> list[int]:
-    """Return the processes that a dead watcher left: those of its session and those that carry the job's id.
-
-    A session's number is not used again while a member lives; where a process of that very number lives, the number
-    went to somebody else and its session is not the watcher's.
+    A session's number is not used again while a member lives; where another process than the one that started at
+    ``started`` has it, the session is not the watcher's.
     """
     everyone = processes()
-    if session in everyone:
-        session = None
+    there = everyone.get(leader) if leader is not None else None
+    session = None if there is not None and there.start_time != started else leader
     mark = f"TASKAPI_JOB_ID={job_id}".encode()
-    return [
-        pid
-        for pid, (_, its_session) in everyone.items()
-        if pid != os.getpid() and (its_session == session or mark in _environ(pid))
-    ]
+    return {
+        pid: seen.start_time
+        for pid, seen in everyone.items()
+        if pid != os.getpid() and (seen.session == session or mark in _environ(pid))
+    }
 
 
 def _environ(pid: int) -> list[bytes]:
@@ -166,57 +225,6 @@ def _environ(pid: int) -> list[bytes]:
         return [f"{key}={value}".encode() for key, value in psutil.Process(pid).environ().items()]
     except Exception:  # somebody else's process, or it has gone: psutil's errors are not OSErrors
         return []
-
-
-def memory_of(pids: list[int], limit: int) -> int:
-    """Return the bytes that processes hold together, shared pages counted once.
-
-    Resident sizes count shared pages in each process, and are cheap; only where they are over ``limit`` are the
-    proportional ones read, which are dear.
-    """
-    if not LINUX:
-        import psutil
-
-        total = 0
-        for pid in pids:
-            try:
-                total += psutil.Process(pid).memory_info().rss
-            except psutil.Error:
-                continue
-        return total
-    resident = 0
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
-                resident += int(file.read(256).split()[1]) * _PAGE
-        except (OSError, IndexError):
-            continue
-    if resident <= limit:
-        return resident
-    return sum(_proportional(pid) for pid in pids)
-
-
-def _proportional(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
-def oom_kills() -> int | None:
-    """Return how often the kernel has killed for want of memory since boot; None where it doesn't say."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return None
 
 
 # Capacity

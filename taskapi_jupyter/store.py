@@ -375,12 +375,19 @@ class Store:
             boot,
         )
 
-    def pending_of_other_boots(self, boot: str) -> list[Row]:
-        """Return pending jobs whose deadline counts by an earlier boot's clock; looks at all that are pending."""
-        return self._rows(
-            "SELECT id, created, timeout FROM jobs WHERE status = 'pending' AND deadline IS NOT NULL AND boot != ?",
-            boot,
-        )
+    def rebase_deadlines(self, boot: str, boottime: float, now: float) -> None:
+        """Have deadlines of earlier boots count by this one's clock; only the wall clock spans a restart.
+
+        It may be wrong by then: from here on a job has no more than its whole timeout.
+        """
+        old = "status = 'pending' AND deadline IS NOT NULL AND boot != ?1"
+        if self._one(f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {old})", boot)[0]:
+            with self.write() as transaction:
+                transaction.execute(
+                    "UPDATE jobs SET deadline = ?2 + min(timeout, created / 1e6 + timeout - ?3), boot = ?1 "
+                    f"WHERE {old}",
+                    (boot, boottime, now),
+                )
 
     def wish_stop(self, job_id: str) -> bool:
         """Note that a job is to be stopped; False where it was not in progress."""
@@ -434,12 +441,18 @@ class Store:
                 fields = {**columns, "status": new.value, "change": change}
                 done.append(
                     transaction.execute(
-                        f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in fields)} WHERE id = ? AND status = ?",
+                        f"UPDATE jobs SET {', '.join(f'{name} = {_value(name)}' for name in fields)} "
+                        "WHERE id = ? AND status = ?",
                         [*fields.values(), job_id, old.value],
                     ).rowcount
                     == 1
                 )
             return done
+
+
+def _value(column: str) -> str:
+    """Return what a column is set to: a wall clock that was set back makes no time end before it began."""
+    return {"started": "max(?, created)", "ended": "max(?, coalesce(started, created))"}.get(column, "?")
 
 
 def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> list[str]:

@@ -23,11 +23,12 @@ from . import engines, machine
 from .states import JobCode
 from .store import Row, Store
 from .waking import acquire, wake
-from .watcher import vanished
+from .watcher import collect_orphans, vanished
 
 IDLE = 3.0  # seconds without work after which it leaves
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ADMIT_AT_ONCE = 64
+_LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, a deadline's does not
 
 #: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
 DEFAULT_LIMITS: dict[str, Any] = {"gpus": 0, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
@@ -46,7 +47,7 @@ class Supervisor:
         self.engine = engines.load("local")(home, lambda: self.limits, lambda: wake(home))
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
-        self.of_other_boots = self.store.pending_of_other_boots(machine.boot_id())  # there will be no more of them
+        self.rebased = False  # whether the deadlines of earlier boots were
         self.leaving = False
 
     def run(self, lock: int) -> None:
@@ -74,7 +75,7 @@ class Supervisor:
             if self.using or self.unrecorded or wait is not None:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= IDLE:
-                os.close(fifo)
+                self._close_fifo(fifo)
                 if not self.store.any_in_progress():  # whoever comes now finds no FIFO and starts another
                     break
                 fifo = self._open_fifo()
@@ -90,7 +91,7 @@ class Supervisor:
             _drain(fifo)
             _drain(wakeups)
         else:
-            os.close(fifo)
+            self._close_fifo(fifo)
             self._try_step()
         self.store.close()
         os.close(lock)
@@ -121,7 +122,14 @@ class Supervisor:
         except FileNotFoundError:
             os.mkfifo(path, 0o600)
         # Opened for writing too, so that it does not end when a writer leaves.
-        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        collect_orphans()  # what a killed watcher leaves becomes our child, whatever it has shed
+        return fifo
+
+    @staticmethod
+    def _close_fifo(fifo: int) -> None:
+        collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
+        os.close(fifo)
 
     # One step
 
@@ -140,6 +148,9 @@ class Supervisor:
 
     def _step(self) -> float | None:
         """Record what happened and admit what fits, in one transaction; then start and stop."""
+        if not self.rebased:
+            self.store.rebase_deadlines(machine.boot_id(), machine.boottime(), time.time())
+            self.rebased = True
         self.unrecorded += self.engine.ended()
         self.limits = self._read_limits()
         moves: list[Move] = [
@@ -160,8 +171,6 @@ class Supervisor:
         if moves:
             done = self.store.move(moves)
             self.unrecorded.clear()
-            moved = {move[0] for move in moves}
-            self.of_other_boots = [row for row in self.of_other_boots if row["id"] not in moved]
             for job_id in gone:
                 self.using.pop(job_id, None)
             for (job_id, _, code, _), won in zip(moves, done, strict=True):
@@ -182,16 +191,14 @@ class Supervisor:
     def _due(self) -> tuple[list[Move], float | None]:
         """Return the moves of pending jobs that have waited too long, and when the next will have."""
         moves = []
-        boot = machine.boot_id()
         waits: list[float] = []
-        overdue = [(row, row["created"] / 1e6 + row["timeout"] - time.time()) for row in self.of_other_boots]
-        overdue += [(row, row["deadline"] - machine.boottime()) for row in self.store.pending_deadlines(boot)]
-        for row, left in overdue:
+        for row in self.store.pending_deadlines(machine.boot_id()):
+            left = row["deadline"] - machine.boottime()
             if left <= 0:
                 reason = f"not done {row['timeout']} s after its submission"
                 moves.append(_ends_pending(row["id"], JobCode.TIMED_OUT, reason))
             else:
-                waits.append(left)
+                waits.append(min(left, _LONGEST_WAIT))
         return moves, min(waits, default=None)
 
     def _admit(self, leaving: set[str]) -> list[Move]:

@@ -91,7 +91,7 @@ def acquire(home: str) -> int | None:
                 return None
             time.sleep(0.005)
             continue
-        me = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "version": __version__}
+        me = {**machine.identity(os.getpid()), "version": __version__}
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(me).encode(), 0)
         return fd
@@ -157,8 +157,8 @@ class Waker:
                     return
             except InvalidVersion:
                 return
-            if self.alive() and machine.start_time(holder["pid"]) == holder["start_time"]:
-                os.kill(holder["pid"], signal.SIGTERM)
+            if self.alive() and machine.is_there(holder):
+                machine.send(holder["pid"], holder["start_time"], signal.SIGTERM)
                 for _ in range(1000):  # while it has its FIFO, a wakeup would go to it
                     if not self.alive():
                         self.wake()

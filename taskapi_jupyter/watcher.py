@@ -6,6 +6,7 @@ runs the job; everybody else leaves. When the task has ended and nothing of it i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -15,15 +16,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import machine
+from . import machine, tree
 from .faults import point
 from .launching import job_file, task_command, task_environment
 from .logfile import LogWriter
+from .oom import OOMKills
 from .states import JobCode, may_move
 
-_MEMORY_CHECK = 0.1  # seconds between looks at a tree that has a limit
+_MEMORY_CHECK = 0.1  # seconds from one look to the next at a tree that has a limit
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
 _READ = 1 << 16
+_REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
 
 #: Signals that are handled or ignored here, by Python or by whoever started the supervisor; a task takes them afresh.
 _INHERITED = (
@@ -40,6 +43,12 @@ if machine.LINUX:
     import ctypes
 
     _prctl = ctypes.CDLL(None).prctl
+
+
+def collect_orphans(collects: bool = True) -> None:
+    """Become the parent of whatever descends from this process and is left without one, or no more (Linux)."""
+    if _prctl is not None:
+        _prctl(_PR_SET_CHILD_SUBREAPER, int(collects), 0, 0, 0)
 
 
 def read_outcome(folder: str) -> dict[str, Any] | None:
@@ -100,11 +109,16 @@ def claim(folder: str) -> int | None:
     Not synced: a claim counts within one boot only, and the row that says ``running`` was synced before the fork.
     """
     path = os.path.join(folder, f"claim.{os.getpid()}")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.unlink(path)  # a dead watcher of this number may have left it, and it may be the claim itself
+    except FileNotFoundError:
+        pass
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        who = {"pid": os.getpid(), "start_time": machine.start_time(os.getpid()), "boot": machine.boot_id()}
-        os.write(fd, json.dumps(who).encode())
+        who = json.dumps(machine.identity(os.getpid())).encode()
+        if os.write(fd, who) != len(who):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         point("watcher.claiming")
         os.link(path, os.path.join(folder, "claim"))
         point("watcher.linked")
@@ -129,16 +143,20 @@ class Watcher:
         self.folder = os.path.join(home, "jobs", job["id"])
         self.command = self.launch["kind"] == "command"
         self.ending: tuple[JobCode, str] | None = None  # why we ended it, where we did
+        self.stop_asked = False
         self.kill_at: float | None = None
+        self.main = 0
         self.exit: int | None = None  # wait status of the task's main process
         self.lost = ""  # what is to be said of output that could not be kept
+        self.memory = tree.MemoryLimit(job["mem"]) if job["mem"] is not None else None
+        self.look_at = 0.0  # when the tree's memory is to be looked at
+        self.oom = False  # whether the kernel killed the main process for want of memory
         self.deadline: float | None = None
         if job["deadline"] is not None:
             if job["boot"] == machine.boot_id():
                 self.deadline = job["deadline"]
-            else:  # submitted before a restart: only the wall clock spans it
-                left = job["created"] / 1e6 + job["timeout"] - time.time()
-                self.deadline = machine.boottime() + left
+            else:  # a supervisor of an older package let it begin
+                self.deadline = machine.boottime() + job["timeout"]
 
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
@@ -148,14 +166,13 @@ class Watcher:
         point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
         point("watcher.log_made")
-        if _prctl is not None:
-            _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        collect_orphans()
         wake_read, wake_write = _pipe()
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.oom_before = machine.oom_kills()
         self._spawn()
+        self.oom_kills = OOMKills(self.main)
         point("watcher.spawned")
         # Not before: a TERM must find the task, and one that meets the task before its exec must end it.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -169,6 +186,7 @@ class Watcher:
                     self._drain_wakeups(wake_read)
                 else:
                     self._read_output()
+            self._reap()  # what has ended by itself is not ended by us
             self._look_at_limits()
         while self.output_open and self._read_output():
             pass
@@ -227,8 +245,7 @@ class Watcher:
     # What may happen meanwhile
 
     def _on_term(self, *_: object) -> None:
-        if self.ending is None and self.exit is None:
-            self._end(JobCode.STOPPED, "")
+        self.stop_asked = True  # the loop sees to it: this may run in the middle of anything
 
     def _end(self, status: JobCode, reason: str) -> None:
         self.ending = (status, reason)
@@ -237,53 +254,74 @@ class Watcher:
     def _terminate(self) -> None:
         """Ask the tree to leave, and see to it after the grace period that it did."""
         point("watcher.terminating")
-        self._signal_all(signal.SIGTERM)
+        for process in self._tree():
+            tree.send(process, signal.SIGTERM)
+            tree.send(process, signal.SIGCONT)  # one that was stopped gets to see it, too
         self.kill_at = time.monotonic() + self.limits["stop_grace"]
         point("watcher.terminated")
 
-    def _signal_all(self, number: int) -> None:
-        for pid in self._tree():
-            try:
-                os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):
-                pass
+    def _tree(self) -> list[tree.Process]:
+        """Return all living processes of the job: what descends from us, and on macOS what carries our job's id."""
+        found = tree.below(os.getpid())
+        if not machine.LINUX:
+            known = {one.pid for one in found}
+            marked = machine.of_job(self.job["id"], None).items()
+            found += [tree.Process(pid, 0, start, "") for pid, start in marked if pid not in known]
+        return found
 
-    def _tree(self) -> list[int]:
-        """Return all living processes of the job: what descends from us, and on macOS what shares our session."""
+    def _kill(self) -> None:
+        """Kill the tree as it is now."""
+        point("watcher.killing")
         if machine.LINUX:
-            return machine.descendants(os.getpid())
-        return machine.of_job(self.job["id"], None) + machine.descendants(os.getpid())
+            tree.kill(os.getpid())
+        else:
+            for process in self._tree():
+                tree.send(process, signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Kill the tree until nothing of it is left."""
+        while self._reap() or (not machine.LINUX and self._tree()):
+            self._kill()
+            time.sleep(0.005)
 
     def _wait_ms(self) -> float:
         waits = [_LONGEST_WAIT]
         if self.deadline is not None and self.ending is None and self.exit is None:
             waits.append(self.deadline - machine.boottime())
         if self.kill_at is not None:
-            # Past the grace period whatever is left is killed again and again, as it may be forking.
-            waits.append(max(self.kill_at - time.monotonic(), 0.005))
-        if self.job["mem"] is not None and self.exit is None:
-            waits.append(_MEMORY_CHECK)
+            # Past the grace period whatever is left is killed again and again, as it may be forking; ever more rarely,
+            # as it may be what can't be killed.
+            left = self.kill_at - time.monotonic()
+            waits.append(left if left > 0 else min(max(-left / 50, 0.005), 0.5))
+        if self.memory is not None and (self.kill_at is None or self.kill_at > time.monotonic()):
+            waits.append(self.look_at - time.monotonic())
         return max(min(waits), 0) * 1000 + 1
 
     def _look_at_limits(self) -> None:
         if self.exit is None and self.ending is None:
-            if self.deadline is not None and machine.boottime() >= self.deadline:
+            if self.stop_asked:
+                self._end(JobCode.STOPPED, "")
+            elif self.deadline is not None and machine.boottime() >= self.deadline:
                 self._end(JobCode.TIMED_OUT, f"not done {self.job['timeout']} s after its submission")
-            elif self.job["mem"] is not None:
-                used = machine.memory_of(self._tree(), self.job["mem"])
-                if used > self.job["mem"]:
-                    self.ending = (
-                        JobCode.WORKER_OOM,
-                        f"used {used} bytes of memory, more than its limit of {self.job['mem']}",
-                    )
-                    self.kill_at = time.monotonic()
-        if self.kill_at is not None and time.monotonic() >= self.kill_at:
-            point("watcher.killing")
-            self._signal_all(signal.SIGKILL)
+            self.oom_kills.look()
+        killing = self.kill_at is not None and time.monotonic() >= self.kill_at
+        if self.memory is not None and not killing and time.monotonic() >= self.look_at:
+            self.look_at = time.monotonic() + _MEMORY_CHECK
+            used = self.memory.passed(os.getpid())
+            if used is not None:  # the tree stands still, and is killed at once, in a grace period too
+                if self.exit is None and self.ending is None:
+                    why = f"used {used} bytes of memory, more than its limit of {self.memory.limit}"
+                    self.ending = (JobCode.WORKER_OOM, why)
+                self.kill_at = time.monotonic()
+                killing = True
+        if killing:
+            self._kill()
 
     def _reap(self) -> bool:
         """Take the exit statuses of children that ended; return whether any child is left."""
-        while True:
+        if self.main and self.exit is None and machine.LINUX:
+            self._ask_who_killed()
+        for _ in range(_REAP_AT_ONCE):
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -292,6 +330,13 @@ class Watcher:
                 return True
             if pid == self.main:
                 self.exit = status
+        return True
+
+    def _ask_who_killed(self) -> None:
+        """See whether the main process was killed by the kernel, while its cgroup can still be asked for."""
+        how = os.waitid(os.P_PID, self.main, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if how is not None and how.si_code == os.CLD_KILLED and how.si_status == signal.SIGKILL:
+            self.oom = self.ending is None and self.oom_kills.one_was_ours()
 
     def _all_gone(self) -> bool:
         """Say whether the job is over; a job ends with its main process, and survivors are stopped."""
@@ -365,7 +410,7 @@ class Watcher:
             if self.command or word == "returned" or self._returned():
                 return JobCode.SUCCEEDED, told, code
             return JobCode.WORKER_ERROR, "its process left with exit code 0 before the task returned", code
-        if code == -signal.SIGKILL and self.oom_before is not None and self.oom_before != machine.oom_kills():
+        if code == -signal.SIGKILL and self.oom:
             return JobCode.WORKER_OOM, "killed by the kernel for want of memory", code
         if code < 0:
             return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)})", code
@@ -427,8 +472,8 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     watcher = Watcher(home, job, limits)
     try:
         outcome = watcher.run()
-    except OSError as error:
-        watcher._signal_all(signal.SIGKILL)
+    except (OSError, MemoryError) as error:
+        watcher.abandon()
         outcome = vanished(f"could not be watched: {error}")
     data = json.dumps(outcome).encode()
     while True:

@@ -355,8 +355,28 @@ def test_deadlines_of_this_boot_and_of_others(store: Store) -> None:
         for boot, deadline, timeout in (("b", 5.0, 5), ("old", 1.0, 5), ("b", None, None), ("b", 9.0, 9))
     )
     assert [one["id"] for one in store.pending_deadlines("b")] == [soon, later]
-    assert [one["id"] for one in store.pending_of_other_boots("b")] == [old]
+    store.rebase_deadlines("b", boottime=4.0, now=3 + 1e-6)  # 3 of its 5 seconds went by
+    assert [(one["id"], one["deadline"]) for one in store.pending_deadlines("b")] == [
+        (soon, 5.0),
+        (old, pytest.approx(6.0)),
+        (later, 9.0),
+    ]
     assert never not in [one["id"] for one in store.pending_deadlines("b")]
+
+
+def test_a_deadline_of_another_boot_where_the_clock_was_set_back(store: Store) -> None:
+    job = store.add_job(row(boot="old", deadline=1.0, timeout=5), FIRST)
+    store.rebase_deadlines("b", boottime=4.0, now=0)
+    assert [(one["id"], one["deadline"]) for one in store.pending_deadlines("b")] == [(job, 9.0)]
+
+
+def test_nothing_ends_before_it_began_where_the_clock_was_set_back(store: Store) -> None:
+    one, other = (store.add_job(row(created=1000), FIRST) for _ in range(2))
+    store.move([(one, JobCode.PENDING, JobCode.RUNNING, {"started": 1})])
+    store.move([(one, JobCode.RUNNING, JobCode.SUCCEEDED, {"ended": 2})])
+    store.move([(other, JobCode.PENDING, JobCode.STOPPED, {"ended": 2})])
+    for row_ in store.jobs(None, [], 2):
+        assert (row_["started"] or 1000) == row_["created"] == row_["ended"] == 1000
 
 
 def test_deadlines_of_another_boot_do_not_hide_those_of_this_one(store: Store) -> None:

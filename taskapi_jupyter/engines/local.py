@@ -14,22 +14,31 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter import machine
+from taskapi_jupyter import machine, tree
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.watcher import read_outcome, vanished, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
+_STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
+_PATIENCE = 2.0  # seconds to kill what a dead watcher left
+_LOOK = 1.0  # seconds between looks at watchers that are not our children, whose stopping nobody tells us of
 
 
 class _Watched:
     """A job that a watcher runs: our own child, or an adopted one known by its pidfd."""
 
-    def __init__(self, job: Mapping[str, Any], pid: int, *, child: bool, pidfd: int | None = None) -> None:
+    def __init__(
+        self, job: Mapping[str, Any], pid: int, start_time: str | None, *, child: bool, pidfd: int | None = None
+    ) -> None:
         self.job = job
         self.pid = pid
+        self.start_time = start_time
         self.child = child
         self.pidfd = pidfd
         self.tries = 1
+        self.stops = 0
+        self.stopped_at = 0.0
+        self.why = "its watcher was killed"
 
 
 class LocalEngine:
@@ -65,21 +74,20 @@ class LocalEngine:
         if watched is None:
             return
         point("engine.stopping")
-        try:
-            if watched.pidfd is not None and hasattr(signal, "pidfd_send_signal"):
-                signal.pidfd_send_signal(watched.pidfd, signal.SIGTERM)
-            elif watched.child or not self._claim_is_free(job_id):
-                os.kill(watched.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        machine.send(watched.pid, watched.start_time, signal.SIGTERM)
+        machine.send(watched.pid, watched.start_time, signal.SIGCONT)  # its task may have stopped it
 
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""
         over, self.over = self.over, []
         over += self._reap_children()
         for job_id, watched in list(self.watched.items()):
-            if not watched.child and self._claim_is_free(job_id):
+            if watched.child:
+                continue
+            if self._claim_is_free(job_id):
                 over.append((job_id, self._conclude(watched)))
+            elif machine.is_stopped(watched.pid, watched.start_time):
+                self._go_on(watched)
         return over
 
     def filenos(self) -> list[int]:
@@ -87,9 +95,13 @@ class LocalEngine:
         return [watched.pidfd for watched in self.watched.values() if watched.pidfd is not None]
 
     def interval(self) -> float | None:
-        """Return how often to look at adopted watchers where the system has no pidfds."""
-        blind = any(not one.child and one.pidfd is None for one in self.watched.values())
-        return 0.0 if self.over else 0.25 if blind else None
+        """Return how often to look at adopted watchers; often where the system has no pidfds."""
+        if self.over:
+            return 0.0
+        adopted = [one for one in self.watched.values() if not one.child]
+        if not adopted:
+            return None
+        return _LOOK if all(one.pidfd is not None for one in adopted) else 0.25
 
     # How
 
@@ -122,7 +134,7 @@ class LocalEngine:
                 os._exit(code)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         point("engine.forked")
-        self.watched[job["id"]] = _Watched(job, pid, child=True)
+        self.watched[job["id"]] = _Watched(job, pid, machine.start_time(pid), child=True)
         self.watched[job["id"]].tries = tries
 
     def _adopt(self, job: Mapping[str, Any]) -> None:
@@ -130,17 +142,20 @@ class LocalEngine:
         point("engine.adopting")
         try:
             with open(os.path.join(self._folder(job["id"]), "claim"), "rb") as file:
-                pid = int(json.loads(file.read())["pid"])
-        except (OSError, ValueError, KeyError):
-            pid = 0
+                who = json.loads(file.read())
+            pid, start_time = int(who["pid"]), str(who["start_time"])
+        except (OSError, ValueError, KeyError, TypeError):
+            who, pid, start_time = {}, 0, ""
         pidfd = None
-        if pid and hasattr(os, "pidfd_open"):
+        if machine.is_there(who) and hasattr(os, "pidfd_open"):
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError:
                 pidfd = None
-        # Asked after pidfd_open: while the lock is held, the pid is the watcher's and so is the pidfd.
-        watched = _Watched(job, pid, child=False, pidfd=pidfd)
+            if pidfd is not None and not machine.is_there(who):  # its number may be another's just now
+                os.close(pidfd)
+                pidfd = None
+        watched = _Watched(job, pid, start_time, child=False, pidfd=pidfd)
         self.watched[job["id"]] = watched
         if self._claim_is_free(job["id"]):
             self.over.append((job["id"], self._conclude(watched)))
@@ -166,13 +181,16 @@ class LocalEngine:
         over: list[tuple[str, Mapping[str, Any]]] = []
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return over
             if pid == 0:
                 return over
             watched = next((one for one in self.watched.values() if one.child and one.pid == pid), None)
             if watched is None:
+                continue
+            if os.WIFSTOPPED(status):
+                self._go_on(watched)
                 continue
             job_id = watched.job["id"]
             if not os.path.exists(os.path.join(self._folder(job_id), "claim")):
@@ -199,24 +217,51 @@ class LocalEngine:
         outcome = read_outcome(self._folder(job_id))
         if outcome is None:
             point("engine.sweeping")
-            self._sweep(job_id, watched.pid or None)
+            self._sweep(watched)
             point("engine.swept")
-            outcome = vanished("its watcher was killed")
+            outcome = vanished(watched.why)
         return outcome
 
-    def _sweep(self, job_id: str, session: int | None) -> None:
-        """Kill what a dead watcher left, until nothing is left or, after a second, it can't be killed."""
-        for _ in range(100):
-            left = machine.of_job(job_id, session)
+    def _go_on(self, watched: _Watched) -> None:
+        """Have a watcher that was stopped by a signal go on: its job has a deadline, and somebody may wish it stopped.
+
+        One that is stopped again and again is ended, and its job with it.
+        """
+        now = time.monotonic()
+        watched.stops = watched.stops + 1 if now - watched.stopped_at < 60 else 1
+        watched.stopped_at = now
+        if watched.stops <= _STOPS:
+            machine.send(watched.pid, watched.start_time, signal.SIGCONT)
+        else:
+            watched.why = "its watcher was stopped by signals again and again"
+            machine.send(watched.pid, watched.start_time, signal.SIGKILL)
+
+    def _sweep(self, watched: _Watched) -> None:
+        """Kill what a dead watcher left, until nothing is left or, after two seconds, it can't be killed."""
+        job_id = watched.job["id"]
+        until = time.monotonic() + _PATIENCE
+        pause = 0.0
+        while True:
+            strays = self._strays()
+            left = {stray.pid: stray.start_time for stray in strays}
+            if not strays:  # these are found at once; the rest takes a look at all processes there are
+                left = machine.of_job(job_id, watched.pid or None, watched.start_time)
             if not left:
                 return
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except (ProcessLookupError, PermissionError):
-                    continue
-            time.sleep(0.01)
-        print(f"{job_id}: processes that can't be killed: {left}", file=sys.stderr, flush=True)  # noqa: T201
+            if time.monotonic() >= until:
+                break
+            for pid, start_time in left.items():
+                machine.send(pid, start_time, signal.SIGKILL)
+            time.sleep(pause)
+            pause = min(pause + 0.001, 0.01)
+        print(f"{job_id}: processes that can't be killed: {sorted(left)}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _strays(self) -> list[tree.Process]:
+        """Return our descendants that no living watcher has below it: their watchers are dead."""
+        if not machine.LINUX:
+            return []
+        watchers = {one.pid for one in self.watched.values() if one.child}
+        return tree.below(os.getpid(), but=watchers)
 
 
 def _most_descriptors() -> int:

@@ -1,0 +1,83 @@
+"""Whether the kernel killed a task for want of memory: by its own counters, which anyone may read.
+
+Standard library only. The kernel tells nobody whom it killed; it counts, for the machine (``/proc/vmstat``) and for
+the cgroup of whom it killed. A SIGKILL is taken for the kernel's where a count went up lately: that of the task's
+cgroup where the task was in one cgroup all the time and that one counts, else the machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+_LATELY = 10.0  # seconds; a large process takes a while from being killed to being gone
+
+
+class _Counts(NamedTuple):
+    machine: int | None
+    cgroup: int | None
+    folder: str  # of the cgroup; '' where it can't be known whether the task stayed in it
+
+
+def of_machine() -> int | None:
+    """Return how often the kernel has killed for want of memory since boot; None where it doesn't say."""
+    return _count("/proc/vmstat")
+
+
+def _count(path: str) -> int | None:
+    try:
+        with open(path, "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), None)
+    except OSError:
+        return None
+
+
+def _cgroup(pid: int | str) -> tuple[str, str]:
+    """Return the folder of a process's memory cgroup, '' where it has none, and the file with its counters."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return "", ""
+    for number, controllers, path in lines:
+        if "memory" in controllers.split(","):  # version 1; a container sees its own cgroup in the root's place
+            own = f"/sys/fs/cgroup/memory{path}"
+            return own if os.path.exists(own) else "/sys/fs/cgroup/memory", "memory.oom_control"
+        if number == "0":
+            return f"/sys/fs/cgroup{path.rstrip('/')}", "memory.events"
+    return "", ""
+
+
+def _look(pid: int) -> _Counts:
+    folder, name = _cgroup(pid)
+    count = _count(f"{folder}/{name}") if folder else None
+    if name == "memory.oom_control" and os.access(f"{folder}/cgroup.procs", os.W_OK):
+        folder = ""  # who may write there may have moved, and what has died in version 1 is in no cgroup
+    return _Counts(of_machine(), count, folder)
+
+
+class OOMKills:
+    """What the kernel's counters were some seconds ago, for one process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.before = self.lately = _look(pid)
+        self.at = time.monotonic()
+
+    def look(self) -> None:
+        """Remember the counters; called now and then while the process lives."""
+        now = time.monotonic()
+        if now - self.at >= _LATELY:
+            self.before, self.lately, self.at = self.lately, _look(self.pid), now
+
+    def one_was_ours(self) -> bool:
+        """Say whether the kernel killed the process, which has died and is not reaped yet, as far as it can be told."""
+        before = self.before
+        if before.machine is not None and before.machine == of_machine():
+            return False
+        folder, name = _cgroup(self.pid)
+        if before.folder and before.cgroup is not None and (name == "memory.oom_control" or folder == before.folder):
+            name = name or "memory.events"
+            return before.cgroup != _count(f"{before.folder}/{name}")
+        return before.machine is not None
