@@ -60,6 +60,7 @@ bench: $(VENV)/.dev
 	@$(RUN) bench/latency.py
 	@$(RUN) bench/proxy.py
 	@$(RUN) bench/events.py
+	@$(RUN) bench/load.py
 	@$(RUN) bench/browser.py
 
 docs: $(VENV)/.docs

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "60"))
@@ -25,7 +26,7 @@ TRIVIAL = "def run(config):\n    pass\n"
 class Server:
     """A real Jupyter server with the extension, in a home of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Sequence[str] = ("bare",)) -> None:
         self.home = folder / "taskapi"
         self.home.mkdir(mode=0o700)
         (self.home / "config.yaml").write_text("cpus: 2\n")
@@ -39,9 +40,9 @@ class Server:
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "JUPYTER_TOKEN": self.token,
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
         }
-        extensions = {"taskapi_jupyter": True, "bare": True}
+        extensions = dict.fromkeys(("taskapi_jupyter", *more), True)
         self.process = subprocess.Popen(
             [PYTHON, "-m", "jupyter_server", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}", "--allow-root",
              f"--ServerApp.jpserver_extensions={extensions}", "--ServerApp.log_level=ERROR",

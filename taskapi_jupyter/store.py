@@ -93,6 +93,7 @@ class Store:
         self._local = _local()
         self._all: WeakSet[_Held] = WeakSet()
         self._lock = allocate_lock()
+        self._writing = allocate_lock()  # threads that wait in SQLite sleep, for longer and longer
         if not os.path.exists(self.path):
             # SQLite gives its -wal and -shm files the mode of the database.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -150,7 +151,7 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction that holds the writer's place from its first line on."""
-        with self._connection() as connection:
+        with self._writing, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

@@ -31,6 +31,11 @@ from taskapi_jupyter.service import Service
 
 pytest_plugins = ["pytest_jupyter.jupyter_server", "lab"]
 
+# What is slow to import and of no use to the tests is not there, here and in what a test starts.
+WITHOUT = str(Path(__file__).parent / "without")
+sys.path.insert(0, WITHOUT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
+
 os.environ.pop("COLUMNS", None)  # tests that run in parallel are told of a window that there is not
 
 # A shell that starts the tests in the background has this ignored, here and in whatever a test starts.

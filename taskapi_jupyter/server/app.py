@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,9 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.environment_file = envfile.EnvironmentFile(self.folder)
         self.clusters = Clusters(self.environment_file)
         self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
-        self.quick = ThreadPoolExecutor(8, "taskapi")
+        self.quick = ThreadPoolExecutor(4, "taskapi")  # each one more takes turns from the event loop
+        # Submissions wait for one another and for other processes that write: reading goes on meanwhile.
+        self.submits = ThreadPoolExecutor(2, "taskapi-submit")
         # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
         self.slow = ThreadPoolExecutor(32, "taskapi-slow")
         self.follow = ThreadPoolExecutor(4, "taskapi-follow")
@@ -83,16 +86,19 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     async def _start_jupyter_server_extension(self, serverapp: object) -> None:
         self._watch = asyncio.create_task(self._watch_activity())
         self.events.start()
+        # A full collection looks at all that Jupyter has loaded, and blocks the event loop for 0.2 s meanwhile.
+        gc.freeze()
 
     async def stop_extension(self) -> None:
         """End followers and threads; jobs go on."""
+        gc.unfreeze()
         await self.events.stop()
         tasks = [*self.followers, *([self._watch] if self._watch else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.slow.shutdown(wait=False, cancel_futures=True)  # a stop goes on in the supervisor
-        for pool in (self.quick, self.follow):
+        for pool in (self.quick, self.submits, self.follow):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         self.clusters.close()
         self.service.close()

@@ -27,7 +27,6 @@ API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 LOOK_EVERY = 0.1  # seconds
 TRY_AGAIN = 1.0  # seconds until a database that could not be read is tried again
 PATIENCE = 1.0  # seconds to wait for one that is locked
-SLICE = 10  # events that are told before others have their turn
 
 News = tuple[str, dict[str, str]]  # schema and data of one event
 
@@ -96,12 +95,11 @@ class Events:
         self._apis = apis
 
     async def _tell(self, news: list[News]) -> None:
-        for count, (schema, data) in enumerate(news, 1):
+        for schema, data in news:
             if self._stopping.is_set():
                 return
             self._emit(schema, data)
-            if count % SLICE == 0:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # each listener has a task of its own now: others have their turn between two events
 
     def _emit(self, schema: str, data: dict[str, Any]) -> None:
         try:

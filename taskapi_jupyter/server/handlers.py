@@ -57,7 +57,7 @@ class TasksHandler(BodyHandler):
             job = environment.submit(api, submission.config, submission.timeout, notebook=submission.notebook)
             return encode(submit_answer(job.record))
 
-        answer = await self.quick(submit)
+        answer = await self.extension.run(self.extension.submits, submit)
         self.extension.submitted()
         self.finish(answer)
 
@@ -181,7 +181,12 @@ class RerunHandler(BodyHandler):
         """Answer as to a submission; a body is read and ignored."""
         self.body()
         api = self.text("api")
-        job = await self.ask(env, lambda service: service.rerun(job_id), lambda cluster: cluster.rerun(job_id, api))
+        job = await self.ask(
+            env,
+            lambda service: service.rerun(job_id),
+            lambda cluster: cluster.rerun(job_id, api),
+            self.extension.submits,
+        )
         self.extension.submitted()
         self.finish(encode(submit_answer(job.record)))
 

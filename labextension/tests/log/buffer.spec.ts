@@ -226,6 +226,9 @@ describe('a million lines', () => {
       }
     };
     readAll(few)();
-    expect(best(readAll(many)) / best(readAll(few))).toBeLessThan(20);
+    const least = 1; // ms: what the clock can't tell from nothing
+    expect(
+      best(readAll(many)) / Math.max(best(readAll(few)), least)
+    ).toBeLessThan(20);
   });
 });

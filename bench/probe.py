@@ -1,0 +1,65 @@
+"""A Jupyter server extension that measures how long the event loop did nothing else: ``GET /probe`` reads and resets.
+
+A callback is due every 5 ms; what it is late by is how long the loop was blocked. Of that, the system knows how long
+the thread was ready and had no core (Linux): the rest is the server's own.
+"""
+
+import asyncio
+import json
+import os
+import threading
+import time
+
+import tornado.web
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+
+EVERY = 0.005  # seconds
+
+
+class Probe:
+    """Keeps the longest delays, in milliseconds."""
+
+    def __init__(self):
+        self.schedstat = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+        self.schedstat = os.open(self.schedstat, os.O_RDONLY) if os.path.exists(self.schedstat) else None
+        self.reset()
+
+    def reset(self):
+        self.late, self.own, self.computed = [], [], []
+
+    def waited(self):
+        """Return the seconds that this thread was ready and another had its core."""
+        if self.schedstat is None:
+            return 0.0
+        return int(os.pread(self.schedstat, 100, 0).split()[1]) / 1e9
+
+    async def run(self):
+        while True:
+            begin, waited, used = time.monotonic(), self.waited(), time.thread_time()
+            await asyncio.sleep(EVERY)
+            late = time.monotonic() - begin - EVERY
+            self.late.append(late * 1e3)
+            self.own.append(max(0.0, late - (self.waited() - waited)) * 1e3)
+            self.computed.append((time.thread_time() - used) * 1e3)
+
+    def read(self):
+        figures = {}
+        for name in ("late", "own", "computed"):
+            values = sorted(getattr(self, name))
+            figures[name] = {"longest": values[-1], "p99": values[int(len(values) * 0.99)]}
+        self.reset()
+        return figures
+
+
+class ProbeHandler(APIHandler):
+    @tornado.web.authenticated
+    async def get(self):
+        self.finish(json.dumps(self.settings["probe"].read()))
+
+
+def _load_jupyter_server_extension(serverapp):
+    web = serverapp.web_app
+    probe = web.settings["probe"] = Probe()
+    web.settings["probing"] = asyncio.get_event_loop().create_task(probe.run())
+    web.add_handlers(".*$", [(url_path_join(web.settings["base_url"], "probe"), ProbeHandler)])
