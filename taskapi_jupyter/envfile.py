@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta
 
-from . import transport
+from . import plainfile, transport
 from .contract import Environment, EnvironmentsResponse
 from .errors import BadRequest, NotFound, Unavailable
 from .upstream import Upstream, Value
@@ -255,7 +255,7 @@ class EnvironmentFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            plainfile.create_folder(self.path.parent)
             # The folder's own lock: the file is replaced, and another file would be one more thing lying about.
             fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -269,7 +269,7 @@ class EnvironmentFile:
     def _write(self, text: str) -> None:
         temporary = self.path.with_name(f".environments.{os.getpid()}.tmp")
         try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            with open(plainfile.create(temporary, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

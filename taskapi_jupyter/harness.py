@@ -107,7 +107,7 @@ def decode(text: str):  # type: ignore[no-untyped-def]
 def report(out: str, word: str, text: str = "") -> None:
     """Tell the watcher how it went, where a result file or the exit code can't."""
     try:
-        with open(os.open(out + "report", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with open(private(out + "report"), "w") as file:
             point("task.reporting")
             file.write(word + "\n" + text.encode("utf-8", "replace").decode("utf-8"))
     except OSError:
@@ -176,9 +176,16 @@ def plain_keys(value: object) -> bool:
     return True
 
 
+def private(path: str) -> int:
+    """Open a file for writing that its owner alone may read, whatever umask the task set."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
 def write(path: str, data: bytes, sync: bool = True) -> None:
     """Write a file whole or not at all."""
-    with open(os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", 0) as file:
+    with open(private(path + ".tmp"), "wb", 0) as file:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]

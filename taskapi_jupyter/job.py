@@ -82,6 +82,7 @@ def _write(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}.{id(text)}"
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever umask the task set
             file.write(text)
         os.replace(temporary, path)
     except OSError:

@@ -8,8 +8,11 @@ of what the task wrote, not of what was kept.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import TypeVar
+
+from . import plainfile
 
 T = TypeVar("T")
 
@@ -29,8 +32,7 @@ class LogWriter:
         self.gap = False  # whether output was skipped since the last part began
 
     def _open(self, name: str) -> int:
-        path = os.path.join(self.folder, name)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        return plainfile.create(os.path.join(self.folder, name), os.O_WRONLY | os.O_TRUNC)
 
     def write(self, data: bytes) -> None:
         """Append; raise OSError where the disk has no room, having kept what fitted."""
@@ -83,12 +85,14 @@ def _parts(folder: str) -> list[tuple[int, int, str]]:
     for name in os.listdir(folder):
         if name == "log":
             begin = 0
-        elif name.startswith("log.") and name[4:].isdigit():
+        elif name.startswith("log.") and name.isascii() and name[4:].isdigit():
             begin = int(name[4:])
         else:
             continue
         path = os.path.join(folder, name)
-        parts.append((begin, begin + os.stat(path).st_size, path))
+        about = os.lstat(path)
+        if stat.S_ISREG(about.st_mode):  # a task may have put a link here, or a FIFO, which would hold its reader
+            parts.append((begin, begin + about.st_size, path))
     return sorted(parts)
 
 
@@ -118,7 +122,7 @@ def read(folder: str, offset: int = 0, limit: int = 1 << 20) -> tuple[bytes, int
                 dropped_from = parts[index - 1][1] if index else 0
                 marker = f"[... {first - dropped_from} bytes of output were dropped here ...]\n".encode()
                 begin = first
-            with open(path, "rb") as file:
+            with open(plainfile.open_plain(path), "rb") as file:
                 file.seek(begin + len(data) - first)
                 data += file.read(limit - len(data))
             if len(data) >= limit:

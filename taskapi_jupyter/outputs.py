@@ -1,4 +1,4 @@
-"""What a job left: files in its output folder, a pickled result."""
+"""What a job left: files in its output folder, a pickled result. A task may have put anything there."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from . import plainfile
 from .contract import FileEntry
 from .errors import NotFound
 from .rows import rfc3339
 
 
 def files_in(root: Path) -> list[FileEntry]:
-    """List the regular files below a folder; links are left out."""
-    found = []
+    """List the regular files below a folder; links are left out, and a link in the place of the folder is empty."""
+    found: list[FileEntry] = []
+    if root.is_symlink() or root.parent.is_symlink():
+        return found
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
@@ -34,27 +37,32 @@ def files_in(root: Path) -> list[FileEntry]:
     return sorted(found, key=lambda entry: entry.path)
 
 
-def path_within(root: Path, path: str) -> Path:
-    """Return a file below a folder; raise :class:`NotFound` where dots or links lead outside."""
-    root = root.resolve()
+def open_within(root: Path, path: str) -> IO[bytes]:
+    """Open a file below a folder; raise :class:`NotFound` where dots or links lead outside, or it is no plain file.
+
+    What was found is what is opened: a link or a FIFO that takes its place meanwhile is not followed. ``root`` is a
+    folder in a job's folder, either of which the task may have replaced.
+    """
     missing = NotFound(f"the job has no file {path!r}")
     if not path or "\0" in path:
         raise missing
+    jobs = root.parent.parent.resolve()
+    own = jobs / root.parent.name / root.name
     try:
-        found = (root / path).resolve(strict=True)
-    except (OSError, RuntimeError):
+        found = (own / path).resolve(strict=True)
+        if not found.is_relative_to(own):
+            raise missing
+        return os.fdopen(plainfile.open_below(jobs, found.relative_to(jobs).parts), "rb")
+    except (OSError, RuntimeError, UnicodeError):
         raise missing from None
-    if not found.is_relative_to(root) or not found.is_file():
-        raise missing
-    return found
 
 
-def load_pickle(path: Path, modules: Path) -> Any:
+def load_pickle(data: bytes, modules: Path) -> Any:
     """Load a pickled result, with the classes of its cell's module; raises whatever a pickle may."""
     import cloudpickle
 
     sys.path.append(str(modules))
     try:
-        return cloudpickle.loads(path.read_bytes())
+        return cloudpickle.loads(data)
     finally:
         sys.path.remove(str(modules))

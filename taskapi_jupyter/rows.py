@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from . import plainfile
 from .contract import JobStatus, Metadata, Progress
 from .states import JobCode
 from .store import Row
 
 _EPOCH = datetime(1970, 1, 1)
+_PROGRESS = 1 << 16  # bytes; a task that writes more did not use our function
 
 
 def rfc3339(us: int) -> str:
@@ -72,7 +74,7 @@ def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
     text: str | bytes | None = row["progress"]
     if code is JobCode.RUNNING:
         try:
-            text = (jobs / row["id"] / "progress.json").read_bytes()
+            text = plainfile.read(jobs / row["id"] / "progress.json", _PROGRESS)
         except OSError:
             return UNSET
     if not text:

@@ -10,11 +10,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import config, logfile, machine, spec
+from . import config, logfile, machine, plainfile, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -43,7 +43,7 @@ from .errors import (
     Unavailable,
 )
 from .jobs import BaseTaskAPI, Job, JobList
-from .outputs import files_in, load_pickle, path_within
+from .outputs import files_in, load_pickle, open_within
 from .rows import metadata_of, spec_of, status_of
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
 from .store import Row, Store
@@ -89,7 +89,7 @@ class Service(BaseTaskAPI):
         self._endpoint = endpoint
         try:
             for folder in (self.home, self._jobs, self.home / "apis"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                plainfile.create_folder(folder)
             self.store = Store(self.home / "taskapi.db")
         except OSError as error:
             raise Unavailable(f"can't use {self.home} for jobs: {error.strerror}; set TASKAPI_HOME") from None
@@ -165,8 +165,9 @@ class Service(BaseTaskAPI):
             return
         temporary = Path(tempfile.mkdtemp(dir=self.home / "apis", prefix=".new-"))
         try:
+            temporary.chmod(0o700)
             for name, content in built.files.items():
-                with open(os.open(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                with open(plainfile.create(temporary / name, os.O_WRONLY | os.O_EXCL), "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -428,16 +429,29 @@ class Service(BaseTaskAPI):
         folder = self._folder(self._row(job)["id"])
         return next((path for path in (folder / "result.json", folder / "result.pkl") if path.exists()), None)
 
+    def open_result(self, job: Job | str) -> tuple[str, IO[bytes]] | None:
+        """Return the name of the file that holds a job's result, and the file; None where there is none."""
+        job_id = self._row(job)["id"]
+        for name in ("result.json", "result.pkl"):
+            try:
+                return name, os.fdopen(plainfile.open_below(self._jobs, (job_id, name)), "rb")
+            except OSError:
+                continue
+        return None
+
     def result(self, job: Job | str) -> Any:
         """Return what the task returned. A pickle is loaded: call this for jobs of your own only, never in a server."""
         row = self._row(job)
-        path = self.result_path(row["id"])
-        if path is None:
+        found = self.open_result(row["id"])
+        if found is None:
             raise NotFound(f"{row['id']} ({row['api_name']} api) has no result")
-        if path.suffix == ".json":
-            return json.loads(path.read_bytes())
+        name, file = found
+        with file:
+            data = file.read()
+        if name == "result.json":
+            return json.loads(data)
         try:
-            return load_pickle(path, self.home / "apis" / row["api_id"])
+            return load_pickle(data, self.home / "apis" / row["api_id"])
         except Exception as error:  # whatever a pickle raises
             raise TaskAPIError(
                 f"the result of {row['id']} can't be unpickled here: {type(error).__name__}: {error}"
@@ -451,13 +465,14 @@ class Service(BaseTaskAPI):
         """List what the task left in its output folder, links aside."""
         return files_in(self.output_dir(job))
 
-    def file_path(self, job: Job | str, path: str) -> Path:
-        """Return one of those files; a path that leads outside, by dots or by links, is not found."""
-        return path_within(self.output_dir(job), path)
+    def open_file(self, job: Job | str, path: str) -> IO[bytes]:
+        """Open one of those files; a path that leads outside, by dots or by links, is not found."""
+        return open_within(self.output_dir(job), path)
 
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Return one of those files."""
-        return self.file_path(job, path).read_bytes()
+        with self.open_file(job, path) as file:
+            return file.read()
 
     # Rows into Structs
 

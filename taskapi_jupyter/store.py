@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
+from . import plainfile
 from .errors import APINotDeployed, Unavailable
 from .states import IN_PROGRESS, JobCode, may_move
 
@@ -96,7 +97,7 @@ class Store:
         self._writing = allocate_lock()  # threads that wait in SQLite sleep, for longer and longer
         if not os.path.exists(self.path):
             # SQLite gives its -wal and -shm files the mode of the database.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(plainfile.create(self.path, os.O_RDWR))
         self._migrate()
 
     def _held(self) -> _Held:

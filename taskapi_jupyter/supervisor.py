@@ -118,9 +118,10 @@ class Supervisor:
         try:
             if not stat.S_ISFIFO(os.lstat(path).st_mode):
                 os.unlink(path)
-                os.mkfifo(path, 0o600)
+                raise FileNotFoundError
         except FileNotFoundError:
             os.mkfifo(path, 0o600)
+            os.chmod(path, 0o600)  # whatever the umask is
         # Opened for writing too, so that it does not end when a writer leaves.
         fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         collect_orphans()  # what a killed watcher leaves becomes our child, whatever it has shed
@@ -254,7 +255,7 @@ def _columns(outcome: Mapping[str, Any]) -> dict[str, Any]:
 def _is_json(text: str | None) -> bool:
     try:
         return isinstance(json.loads(text or ""), dict)
-    except ValueError:
+    except (ValueError, RecursionError):  # the task may have written anything
         return False
 
 

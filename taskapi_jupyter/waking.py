@@ -18,7 +18,7 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import machine
+from . import machine, plainfile
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def start(home: str) -> subprocess.Popen[bytes]:
     code = "import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.supervisor import main; main(sys.argv[2])"
     flags = ["-I", "-S"] if machine.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    log = os.open(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = plainfile.create(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
     try:
         return subprocess.Popen(
             [sys.executable, *flags, "-c", code, package, home],
@@ -80,7 +80,7 @@ def start(home: str) -> subprocess.Popen[bytes]:
 
 def acquire(home: str) -> int | None:
     """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store."""
-    fd = os.open(os.path.join(home, "supervisor.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = plainfile.create(os.path.join(home, "supervisor.lock"), os.O_RDWR)
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import machine, tree
+from . import machine, plainfile, tree
 from .faults import point
 from .launching import job_file, task_command, task_environment
 from .logfile import LogWriter
@@ -54,8 +54,7 @@ def collect_orphans(collects: bool = True) -> None:
 def read_outcome(folder: str) -> dict[str, Any] | None:
     """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
     try:
-        with open(os.path.join(folder, "outcome.json"), "rb") as file:
-            outcome = json.loads(file.read())
+        outcome = json.loads(plainfile.read(os.path.join(folder, "outcome.json"), 1 << 20))
         legal = may_move(JobCode.RUNNING, JobCode(outcome["status"])) and isinstance(outcome["ended"], int)
         return dict(outcome) if legal else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -94,7 +93,7 @@ def write_atomically(path: str, data: bytes) -> None:
 
 def write_whole(path: str, data: bytes) -> None:
     """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = plainfile.create(path, os.O_WRONLY | os.O_TRUNC)
     try:
         view = memoryview(data)
         while view:
@@ -113,7 +112,7 @@ def claim(folder: str) -> int | None:
         os.unlink(path)  # a dead watcher of this number may have left it, and it may be the claim itself
     except FileNotFoundError:
         pass
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd = plainfile.create(path, os.O_RDWR | os.O_EXCL)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         who = json.dumps(machine.identity(os.getpid())).encode()
@@ -160,7 +159,7 @@ class Watcher:
 
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
-        os.makedirs(os.path.join(self.folder, "files"), 0o700, exist_ok=True)
+        plainfile.create_folder(os.path.join(self.folder, "files"))
         point("watcher.folder_made")
         write_whole(os.path.join(self.folder, "job.json"), job_file(self.job))
         point("watcher.job_file_written")
@@ -436,8 +435,7 @@ class Watcher:
 
     def _read(self, name: str) -> str | None:
         try:
-            with open(os.path.join(self.folder, name), encoding="utf-8", errors="replace") as file:
-                return file.read(1 << 16)
+            return plainfile.read(os.path.join(self.folder, name), 1 << 16).decode("utf-8", "replace")
         except OSError:
             return None
 
@@ -463,7 +461,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
         point("watcher.forked")
         os.setsid()
         point("watcher.session_made")
-        os.makedirs(folder, 0o700, exist_ok=True)
+        plainfile.create_folder(folder)
         lock = claim(folder)
         if lock is None:
             return 0

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter import machine, tree
+from taskapi_jupyter import machine, plainfile, tree
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.watcher import read_outcome, vanished, watch
 
@@ -141,8 +141,7 @@ class LocalEngine:
         """Follow the watcher that holds a job's claim, or conclude where it is dead."""
         point("engine.adopting")
         try:
-            with open(os.path.join(self._folder(job["id"]), "claim"), "rb") as file:
-                who = json.loads(file.read())
+            who = json.loads(plainfile.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
             pid, start_time = int(who["pid"]), str(who["start_time"])
         except (OSError, ValueError, KeyError, TypeError):
             who, pid, start_time = {}, 0, ""

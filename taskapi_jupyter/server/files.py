@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from tornado import web
@@ -57,20 +56,31 @@ class FileBase(Handler, web.StaticFileHandler):
         """Confine what a browser shows all the same."""
         return f"{super().content_security_policy}; sandbox"
 
-    async def serve(self, path: Path) -> None:
-        """Answer a file that was found and checked."""
-        # As Jupyter's own files: no other site may embed them with the user's cookie.
-        self.check_xsrf_cookie()
-        if not await self.quick(path.is_file):
-            raise NotFound(f"{path.name!r} is not a file")
-        self.root = str(path.parent)
-        await web.StaticFileHandler.get(self, path.name, self.request.method != "HEAD")
-        if self.get_status() == 416:
-            self.set_header("Content-Type", "application/json")
-            self.finish(encode(ErrorBody("error", f"the file has {self.size} bytes: no such range")))
-        elif self.range is not None:
-            with await self.quick(lambda: path.open("rb")) as file:
+    async def serve(self, name: str, file: IO[bytes]) -> None:
+        """Answer a file that was opened: by its name another may be had by now."""
+        with file:
+            # As Jupyter's own files: no other site may embed them with the user's cookie.
+            self.check_xsrf_cookie()
+            self._stat_result = os.fstat(file.fileno())
+            await web.StaticFileHandler.get(self, name, self.request.method != "HEAD")
+            if self.get_status() == 416:
+                self.set_header("Content-Type", "application/json")
+                self.finish(encode(ErrorBody("error", f"the file has {self.size} bytes: no such range")))
+            elif self.range is not None:
                 await self.send(file, *self.range)
+
+    def parse_url_path(self, url_path: str) -> str:
+        """Keep the name: it is that of a file which was found."""
+        return url_path
+
+    @classmethod
+    def get_absolute_path(cls, root: str, path: str) -> str:
+        """Return the name, of which the media type is guessed."""
+        return path
+
+    def validate_absolute_path(self, root: str, absolute_path: str) -> str:
+        """Look for nothing: the file is open."""
+        return absolute_path
 
     async def send(self, file: IO[bytes], begin: int, end: int) -> None:
         """Send a range of a file, block by block; a thread reads, the client's pace decides."""
@@ -107,12 +117,13 @@ class FileHandler(FileBase):
     async def get(self, env: str, job_id: str, path: str) -> None:  # type: ignore[override]
         """Answer it."""
 
-        def there(cluster: CortexClient) -> Path:
+        def there(cluster: CortexClient) -> IO[bytes]:
             raise cluster.not_kept("files")
 
-        found = await self.ask(env, lambda service: service.file_path(job_id, path), there)
-        self.set_attachment_header(path.rpartition("/")[2])
-        await self.serve(found)
+        file = await self.ask(env, lambda service: service.open_file(job_id, path), there)
+        name = path.rpartition("/")[2]
+        self.set_attachment_header(name)
+        await self.serve(name, file)
 
     head = get  # type: ignore[assignment]
 
@@ -124,18 +135,20 @@ class ResultHandler(FileBase):
     async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
         """Answer JSON; a pickle's bytes only to who takes them, since loading one runs code."""
 
-        def there(cluster: CortexClient) -> Path | None:
+        def there(cluster: CortexClient) -> tuple[str, IO[bytes]] | None:
             raise cluster.not_kept("result")
 
-        path = await self.ask(env, lambda service: service.result_path(job_id), there)
-        if path is None:
+        found = await self.ask(env, lambda service: service.open_result(job_id), there)
+        if found is None:
             raise NotFound(f"job {job_id} has no result")
-        self.json = path.suffix == ".json"
+        name, file = found
+        self.json = name == "result.json"
         if not self.json and not accepts(self.request.headers.get("Accept", "*/*"), BINARY):
+            file.close()
             raise NotAcceptable(f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'")
         if not self.json:
-            self.set_attachment_header(path.name)
-        await self.serve(path)
+            self.set_attachment_header(name)
+        await self.serve(name, file)
 
     head = get  # type: ignore[assignment]
 

@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from taskapi_jupyter import plainfile
 from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable
 
 MAX_PROJECT = 32 << 20  # bytes of the zip
@@ -51,7 +52,7 @@ def _unpack(project: bytes, folder: Path) -> None:
             entries = [(entry, _checked(entry)) for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MAX_FILES:
                 raise TooLarge(f"project.zip holds more than {MAX_FILES} files")
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            plainfile.create_folder(folder)
             room = MAX_UNPACKED
             for entry, path in entries:
                 room -= _write(archive, entry, folder / path, room)
@@ -78,11 +79,11 @@ def _checked(entry: ZipInfo) -> PurePosixPath:
 
 def _write(archive: ZipFile, entry: ZipInfo, target: Path, room: int) -> int:
     """Write one file whole or not at all, since a running job may be reading it; return its size."""
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    plainfile.create_folder(target.parent)
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     size = 0
     try:
-        with archive.open(entry) as source, open(part, "wb") as file:
+        with archive.open(entry) as source, open(plainfile.create(part, os.O_WRONLY | os.O_EXCL), "wb") as file:
             while block := source.read(1 << 16):
                 size += len(block)
                 if size > room:

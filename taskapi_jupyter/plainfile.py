@@ -1,0 +1,75 @@
+"""Read only what is a plain file; create only what its owner alone may use. Standard library only.
+
+What a task leaves is not to be trusted: where a file is expected there may be a link that leads outside, a FIFO that
+would hold its reader for ever, or a device.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def open_plain(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
+    """Return a descriptor to read a file from; raise FileNotFoundError for what is no plain file."""
+    about = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    fd = None
+    if stat.S_ISREG(about.st_mode):  # asked first: to open a device may do something
+        try:
+            fd = os.open(path, _READ, dir_fd=dir_fd)
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # a link that took its place just now
+                raise
+    if fd is not None and stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    if fd is not None:
+        os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, "not a plain file", os.fspath(path))
+
+
+def open_below(folder: str | os.PathLike[str], parts: Sequence[str]) -> int:
+    """Open a plain file below a folder, through folders that are no links, whatever is swapped meanwhile."""
+    fd = os.open(folder, _FOLDER)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        return open_plain(parts[-1], fd)
+    finally:
+        os.close(fd)
+
+
+def read(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the beginning of a plain file; raise OSError where there is none."""
+    with open(open_plain(path), "rb") as file:
+        return file.read(limit)
+
+
+def create(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file for writing, made where it is missing, with mode 0600 whatever the umask is."""
+    fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
+def create_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it that are missing, with mode 0700 whatever the umask is."""
+    missing = []
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for one in reversed(missing):
+        try:
+            os.mkdir(one, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(one):
+                raise
+        else:
+            os.chmod(one, 0o700)
