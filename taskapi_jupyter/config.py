@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from .errors import BadRequest
-from .spec import parse_bytes, parse_cpu
+from .spec import load, parse_bytes, parse_cpu
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,13 +38,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(path: Path) -> Config:
     """Read the file; an absent one says nothing. Raise :class:`BadRequest` with the file and what is wrong in it."""
     try:
-        config = msgspec.convert(yaml.safe_load(path.read_text("utf-8")) or {}, Config)
+        config = msgspec.convert(load(path.read_text("utf-8"), "it") or {}, Config)
         for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
             if not 0 <= (getattr(config, name) or 0) < math.inf:
                 raise BadRequest(f"{name} must be a number that is not negative")
         config.limits()
     except FileNotFoundError:
         return Config()
-    except (yaml.YAMLError, msgspec.ValidationError, BadRequest, UnicodeDecodeError) as error:
+    except (msgspec.ValidationError, BadRequest, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: {error}") from None
     return config

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta
 from . import plainfile, transport
 from .contract import Environment, EnvironmentsResponse
 from .errors import BadRequest, NotFound, Unavailable
+from .spec import load
 from .upstream import Upstream, Value
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -208,10 +209,8 @@ class EnvironmentFile:
         except OSError as error:
             raise Unavailable(f"{self.path} can't be read: {error.strerror}") from None
         try:
-            file = msgspec.convert(yaml.safe_load(text) or {}, _File)
+            file = msgspec.convert(load(text, "it") or {}, _File)
             entries = [self._entry(one) for one in file.environments or []]
-        except yaml.YAMLError as error:
-            raise BadRequest(f"{self.path} is no YAML: {' '.join(str(error).split())}") from None
         except msgspec.ValidationError as error:
             raise BadRequest(f"{self.path}: {error}") from None
         except BadRequest as error:

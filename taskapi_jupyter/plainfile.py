@@ -16,9 +16,11 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_plain(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Return a descriptor to read a file from; raise FileNotFoundError for what is no plain file."""
+    """Return a descriptor to read a file from; raise OSError for what is no plain file."""
     about = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     fd = None
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if stat.S_ISREG(about.st_mode):  # asked first: to open a device may do something
         try:
             fd = os.open(path, _READ, dir_fd=dir_fd)

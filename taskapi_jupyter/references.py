@@ -118,5 +118,8 @@ def notebook_of(variables: Mapping[str, Any]) -> str | None:
 
 def shorten(value: object) -> str:
     """Quote a value for a sentence, on one line and not too long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # somebody's own __repr__, or a number that is too long to be written
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

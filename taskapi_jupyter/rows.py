@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from . import plainfile
+from . import plainfile, spec
 from .contract import JobStatus, Metadata, Progress
 from .states import JobCode
 from .store import Row
@@ -28,7 +28,7 @@ def spec_of(version: Row) -> dict[str, Any]:
     """Return a version's specification, with when it was deployed first and last (seconds since the epoch)."""
     updated = int(version.get("last_updated") or version["updated"])
     return {
-        **json.loads(version["spec"]),
+        **spec.hidden(json.loads(version["spec"])),
         "initial_deployment_time": int(version.get("created") or updated) // 1_000_000,
         "last_updated": updated // 1_000_000,
     }

@@ -139,7 +139,7 @@ class Service(BaseTaskAPI):
         warnings = list(built.warnings)
         return [
             DeployResult(
-                api=DeployedAPI(spec=built.spec, endpoint=self._endpoint(built.name)),
+                api=DeployedAPI(spec=spec.hidden(built.spec), endpoint=self._endpoint(built.name)),
                 message="\n".join([told, *(f"warning: {text}" for text in warnings)]),
                 warnings=warnings or UNSET,
             )

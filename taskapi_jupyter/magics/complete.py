@@ -15,7 +15,7 @@ from taskapi_jupyter.states import JobCode
 from .verbs import ALIASES, VERBS, Verb
 
 #: A line up to what follows the magic; also ``job = %taskapi …`` and, with automagic, no percent sign.
-HOOK = r"\s*(?:[\w.,\s\[\]]+=\s*)?%{0,2}taskapi\s"
+HOOK = r"\s*(?:[\w.,\[\]][\w.,\s\[\]]*=\s*)?%{0,2}taskapi\s"
 _BEGIN = re.compile(HOOK)
 PATIENCE = 0.7  # seconds for all that has to be asked for
 _FRESH = 2.0  # seconds for which an answer is good

@@ -17,6 +17,7 @@ from .verbs import ALIASES, VERBS, Option, Verb
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>\w+)\})$")
 _DECODER = json.JSONDecoder()
 MAX_DEPTH = 100
+MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 
 
 class LineError(Unclear):
@@ -198,19 +199,26 @@ def _set(line: Line, option: Option, value: Token | None, variables: Mapping[str
         pair = value.pair()
         if pair is None or not pair[0]:
             raise LineError(f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}")
-        line.options.setdefault(option.key, {})[pair[0]] = str(_word(pair[1], variables))
+        line.options.setdefault(option.key, {})[pair[0]] = _written(_word(pair[1], variables))
     elif option.kind == "name":
         line.options[option.key] = value.variable or value.text
     elif option.kind == "json":
         line.options[option.key] = _object(option, value, variables)
     else:
         word = _word(value, variables)
-        line.options[option.key] = _whole(option, word) if option.kind == "int" else str(word)
+        line.options[option.key] = _whole(option, word) if option.kind == "int" else _written(word)
+
+
+def _written(word: Any) -> str:
+    try:
+        return str(word)
+    except Exception:  # of a variable, whose class is somebody else's
+        raise LineError(f"{shorten(word)} can't be written as text") from None
 
 
 def _whole(option: Option, word: Any) -> int:
     try:
-        number = int(str(word))
+        number = int(_written(word))
     except ValueError:
         raise LineError(f"{option.name} is a whole number, not {shorten(word)}") from None
     if number < 0:
@@ -261,6 +269,8 @@ def plain_value(value: Any, where: str, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        if value.bit_length() > MAX_BITS:
+            raise LineError(f"{where} is a number of more than 4000 digits")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from taskapi_jupyter.contract import KIND, DeployRequest
 from taskapi_jupyter.errors import BadRequest
 
@@ -27,13 +25,16 @@ from . import interpreter, variables
 from .fields import Section, plain, shorten, wrong
 from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu
 from .shapes import COMPUTE, Draft, definition, pod, read_task
-from .variables import allowed_environ
+from .text import load
+from .variables import allowed_environ, hidden
 
 __all__ = [
     "APISpec",
     "allowed_environ",
     "build",
     "check_name",
+    "hidden",
+    "load",
     "merge",
     "parse",
     "parse_bytes",
@@ -42,7 +43,6 @@ __all__ = [
 ]
 
 DEFAULT_CPU = 1000  # millicores; Cortex's 200m would put five trainings on a core
-MAX_YAML = 1 << 20  # bytes
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _ENDPOINT = re.compile(r"[A-Za-z0-9_./-]{1,1000}", re.ASCII)
@@ -85,7 +85,7 @@ def build(request: DeployRequest, *, environ: Iterable[str] = ()) -> APISpec:
 
 def parse(text_or_obj: Any) -> list[dict[str, Any]]:
     """Return the APIs of a configuration: YAML text or what it stands for, a list or a single mapping."""
-    value = _load(text_or_obj) if isinstance(text_or_obj, str | bytes) else text_or_obj
+    value = load(text_or_obj) if isinstance(text_or_obj, str | bytes) else text_or_obj
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list | tuple) or not value:
@@ -122,19 +122,6 @@ def check_name(name: Any) -> str:
             "no - at the end, at most 63 in all"
         )
     return name
-
-
-def _load(text: str | bytes) -> Any:
-    if len(text) > MAX_YAML:
-        raise BadRequest(f"the configuration is larger than {MAX_YAML} bytes (1 MiB)")
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  (safe ones)
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise BadRequest(f"the configuration is not valid YAML: {where}{problem or error}") from None
-    except (RecursionError, ValueError) as error:  # a date such as 2020-13-40 is a ValueError
-        raise BadRequest(f"the configuration can't be read as YAML: {error}") from None
 
 
 def _build(name: str, raw: dict[str, Any], request: DeployRequest, extra: Iterable[str]) -> APISpec:

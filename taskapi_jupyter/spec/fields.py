@@ -6,18 +6,29 @@ import datetime
 import difflib
 import math
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskapi_jupyter.errors import BadRequest
 
 MAX_DEPTH = 100
 MAX_NODES = 100_000  # YAML aliases can make a small file large
+MAX_TEXT = 10 << 20  # characters of all texts
+MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 4
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 30
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 
 def shorten(value: Any, limit: int = 60) -> str:
     """Return ``repr(value)``, cut to a length that fits into a sentence."""
-    shown = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    try:  # of a list no more than is shown: YAML aliases can make it endless
+        shown = repr(value[: limit + 1]) if isinstance(value, str | bytes) else _REPR.repr(value)
+    except ValueError:  # a number that is too long to be written
+        shown = f"a {type(value).__name__}"
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
@@ -25,12 +36,12 @@ def wrong(path: str, wanted: str, value: Any) -> BadRequest:
     """Return the error that says what stands at ``path`` in place of what is wanted."""
     if value is None:
         return BadRequest(f"{path} must be {wanted}, and is empty")
-    return BadRequest(f"{path} must be {wanted}, not {_kind(value)} ({shorten(value)})")
+    return BadRequest(f"{path} must be {wanted}, not {kind(value)} ({shorten(value)})")
 
 
 def plain(value: Any, path: str = "") -> Any:
     """Copy a value into what JSON has; dates become text, NaN and what JSON has no form for are refused."""
-    return _plain(value, path, 0, iter(range(MAX_NODES)))
+    return _plain(value, path, 0, _Budget())
 
 
 def scalar_text(value: Any, path: str) -> str:
@@ -118,17 +129,34 @@ class Section:
         return BadRequest(f"unknown key {shorten(key)}{where}; {hint}")
 
 
-def _plain(value: Any, path: str, depth: int, budget: Iterator[int]) -> Any:
+class _Budget:
+    """How much a configuration may still hold."""
+
+    def __init__(self) -> None:
+        self.nodes, self.text = MAX_NODES, MAX_TEXT
+
+    def spend(self, text: str = "") -> None:
+        self.nodes -= 1
+        self.text -= len(text)
+        if self.nodes < 0:
+            raise BadRequest(f"the configuration is too large: it has more than {MAX_NODES} values")
+        if self.text < 0:
+            raise BadRequest(f"the configuration is too large: it has more than {MAX_TEXT} characters")
+
+
+def _plain(value: Any, path: str, depth: int, budget: _Budget) -> Any:
     if depth > MAX_DEPTH:
         raise BadRequest("the configuration is nested too deeply, or contains itself")
-    if next(budget, None) is None:
-        raise BadRequest(f"the configuration is too large: it has more than {MAX_NODES} values")
+    budget.spend(value if isinstance(value, str) else "")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return str(value)
     if isinstance(value, numbers.Integral):
-        return int(value)
+        number = int(value)
+        if number.bit_length() > MAX_BITS:
+            raise BadRequest(f"{path or 'the configuration'} is a number of more than 4000 digits")
+        return number
     if isinstance(value, numbers.Real):
         if not math.isfinite(value):
             raise BadRequest(f"{path or 'the configuration'} must be a finite number, not {float(value)}")
@@ -139,16 +167,18 @@ def _plain(value: Any, path: str, depth: int, budget: Iterator[int]) -> Any:
             if not isinstance(key, str):
                 where = f" in {path}" if path else ""
                 raise BadRequest(f"the key {shorten(key)}{where} is no text; put it in quotes")
+            budget.text -= len(key)
             result[str(key)] = _plain(one, f"{path}.{key[:60]}" if path else key[:60], depth + 1, budget)
         return result
     if isinstance(value, list | tuple):
         return [_plain(one, f"{path}[{index}]", depth + 1, budget) for index, one in enumerate(value)]
     if isinstance(value, datetime.date):
         return value.isoformat()
-    raise BadRequest(f"{path or 'the configuration'} has no form in JSON: {_kind(value)} ({shorten(value)})")
+    raise BadRequest(f"{path or 'the configuration'} has no form in JSON: {kind(value)} ({shorten(value)})")
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """Return what sort of value this is, in words."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, str):

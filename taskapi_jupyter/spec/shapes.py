@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter.contract import DeployRequest
+from taskapi_jupyter import plainfile
+from taskapi_jupyter.contract import MAX_BODY, DeployRequest
 from taskapi_jupyter.errors import BadRequest
 
 from . import interpreter, source, variables
@@ -111,9 +112,13 @@ def read_task(cwd: str | Path, path: str) -> bytes:
     """Read the file at ``definition.path``, or raise :class:`BadRequest` that names it."""
     file = Path(cwd, path)
     try:
-        return file.read_bytes()
-    except OSError as error:
-        raise BadRequest(f"definition.path: {file} can't be read: {error.strerror or error}") from None
+        data = plainfile.read(os.path.realpath(file), MAX_BODY + 1)  # no FIFO, no device: they would hold us
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadRequest(f"definition.path: {file} can't be read: {why}") from None
+    if len(data) > MAX_BODY:
+        raise BadRequest(f"definition.path: {file} is larger than {MAX_BODY} bytes (10 MiB)")
+    return data
 
 
 def _sys_path(shown: dict[str, Any], cwd: str) -> list[str]:
@@ -200,8 +205,9 @@ def _warn_of_command(draft: Draft) -> None:
         draft.warnings.append(f"the program {shorten(argv[0])} is not found at present")
     for word in argv:
         try:
-            reads = word.endswith(".py") and _CONTAINER_JOB_FILE in Path(draft.cwd, word).read_text("utf-8", "ignore")
-        except OSError:
+            script = os.path.realpath(os.path.join(draft.cwd, word))
+            reads = word.endswith(".py") and _CONTAINER_JOB_FILE.encode() in plainfile.read(script, 1 << 20)
+        except (OSError, ValueError):
             continue
         if reads:
             draft.warnings.append(

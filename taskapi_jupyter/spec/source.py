@@ -29,7 +29,7 @@ def decode(data: bytes, filename: str) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return data.decode(encoding)
-    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+    except (SyntaxError, UnicodeError, LookupError) as error:
         raise SourceError(f"{filename} is not text that Python can read: {error}") from None
 
 
@@ -38,7 +38,7 @@ def encode(text: str, filename: str) -> bytes:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(text.encode("utf-8")).readline)
         return text.encode(encoding)
-    except (SyntaxError, UnicodeEncodeError, LookupError) as error:
+    except (SyntaxError, UnicodeError, LookupError) as error:
         raise SourceError(f"{filename} can't be written as a Python file: {error}") from None
 
 

@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from taskapi_jupyter.errors import BadRequest
 
-from .fields import scalar_text, shorten
+from .fields import kind, scalar_text, shorten
 
 #: What a task gets of the deploying kernel's environment: exact names, or beginnings that end with ``*``.
 PASSED = (
@@ -56,6 +56,7 @@ _NEVER = ("JPY_*", "JUPYTER*", "MPLBACKEND", "IPYTHON*", "IPY_*")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 RESERVED = "TASKAPI_"
+HIDDEN = "***"  # stands for a value wherever a specification is shown
 
 
 def allowed_environ(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
@@ -86,8 +87,30 @@ def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
             )
         if name.startswith(RESERVED):
             raise BadRequest(f"{path}: {shorten(name)} is reserved, as every name that begins with {RESERVED}")
+        if not isinstance(value, str | int | float):
+            found = "and is empty" if value is None else f"not {kind(value)}"  # not shown: it may be a secret
+            raise BadRequest(f"{path}.{name} must be text, {found}")
+        if value == HIDDEN:
+            raise BadRequest(f"{path}.{name} is {HIDDEN}, which stands for a value that is not shown: give the value")
         result[name] = scalar_text(value, f"{path}.{name}")
     return result
+
+
+def hidden(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification as it is shown: the names of its variables, and not their values, which may be secrets."""
+
+    def without(section: Mapping[str, Any]) -> dict[str, Any]:
+        shown = dict(section)
+        if shown.get("env"):
+            shown["env"] = dict.fromkeys(shown["env"], HIDDEN)
+        return shown
+
+    shown = dict(spec)
+    if "definition" in shown:
+        shown["definition"] = without(shown["definition"])
+    if "pod" in shown:
+        shown["pod"] = {**shown["pod"], "containers": [without(one) for one in shown["pod"]["containers"]]}
+    return shown
 
 
 def dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
