@@ -815,34 +815,3 @@ def test_a_redeploy_leaves_running_jobs_as_they_were(service: Service, name: str
     assert (job.result(PATIENCE), later.result(PATIENCE)) == (1, 2)
     assert job.record.api_id != later.record.api_id
     assert service.get_version(name, job.record.api_id).api_id == job.record.api_id
-
-
-PERMISSIVE = f"""
-import os, sys
-os.umask(0)
-from taskapi_jupyter.service import Service
-sys.path.append({str(Path(__file__).parent)!r})
-from conftest import request_for
-service = Service(sys.argv[1])
-for name, source in (("a", "return {{1: 2}}"), ("b", "return 1"), ("c", "1 / 0")):
-    source = "from taskapi_jupyter.job import progress\\ndef task(config):\\n    progress(1)\\n    print(1)\\n    " + source
-    service.deploy_request(request_for(name, source))
-    service.submit(name).wait(30)
-"""
-
-
-def test_nobody_else_may_read_what_is_written(tmp_path: Path) -> None:
-    home = tmp_path / "new" / "home"
-    try:
-        subprocess.run([sys.executable, "-c", PERMISSIVE, str(home)], check=True, timeout=60)
-        found = {path.relative_to(home).as_posix(): stat.S_IMODE(path.lstat().st_mode) for path in home.rglob("*")}
-        assert {"taskapi.db", "supervisor.lock", "supervisor.log", "wake"} <= set(found)
-        assert {Path(name).name for name in found} >= {"result.json", "result.pkl", "outcome.json", "report", "claim"}
-        # What an interpreter compiles beside a task's file is not written by us; its folder keeps others out.
-        found = {name: mode for name, mode in found.items() if "__pycache__" not in name}
-        folders = {name for name in found if (home / name).is_dir()}
-        assert {name: oct(found[name]) for name in folders if found[name] != 0o700} == {}
-        assert {name: oct(found[name]) for name in set(found) - folders if found[name] != 0o600} == {}
-        assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    finally:
-        stop_supervisor(home)
