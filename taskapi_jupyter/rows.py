@@ -81,5 +81,5 @@ def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
         return UNSET
     try:
         return msgspec.json.decode(text, type=Progress)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a task may have written anything
         return UNSET

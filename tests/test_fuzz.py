@@ -28,6 +28,8 @@ from taskapi_jupyter.magics.verbs import ALIASES, VERBS
 
 TIMES = int(os.environ.get("TASKAPI_FUZZ", "1"))
 
+pytestmark = [pytest.mark.timeout(0)] if TIMES > 1 else []
+
 
 def fuzz(examples: int) -> Any:
     """Return the settings of a test that tries so many examples, or many more of them where asked to."""

@@ -21,6 +21,8 @@ from taskapi_jupyter.server.base import implemented
 
 TIMES = int(os.environ.get("TASKAPI_FUZZ", "1"))  # how many times as much is tried, and then other things each time
 
+pytestmark = [pytest.mark.timeout(0)] if TIMES > 1 else []
+
 #: Errors of the contract's routes are all 400, whatever was sent.
 CONFIG = """
 [checks.positive_data_acceptance]

@@ -310,6 +310,7 @@ def task(config):
     os.symlink("../../../taskapi.db", out / "database")
     os.symlink("loop", out / "loop")
     os.mkfifo(out / "fifo")
+    (out.parent / "progress.json").write_text('{"x": ' + "[" * 60000 + "]" * 5000)
     return "<script>alert(1)</script>"
 """
 
