@@ -36,12 +36,17 @@ PAUSE = float(os.environ.get("BENCH_PAUSE", "1"))  # seconds between two questio
 BLOCKED = 50.0  # ms
 GROWTH = 8.0  # MiB
 
-TRIVIAL = "def run(config):\n    pass\n"
+TRIVIAL = """
+import os, time
+def run(config):
+    while not os.path.exists(GO):  # the first hold up the others until all are in line
+        time.sleep(0.05)
+"""
 TALKS = """
-import random, time
+import os, random, time
 def run(config):
     end = time.monotonic() + random.uniform(5, 15)
-    while time.monotonic() < end:
+    while time.monotonic() < end or not os.path.exists(GO):
         print("x" * 80, flush=True)
         time.sleep(0.2)
 """
@@ -278,6 +283,7 @@ def here(folder: Path) -> None:
     service = Service(home)
     deploy(service, TRIVIAL, "1")
     submitted, errors = submit_in_parallel(submit_here, str(home))
+    go(service)
     pid = json.loads((home / "supervisor.lock").read_bytes())["pid"]
     rates, memory = [], [rss(pid)]
     left, moment = service.in_progress(), time.monotonic()
@@ -321,7 +327,13 @@ def deploy(service: Service, source: str, cpu: str) -> None:
         "definition": {"path": "work.py"},
         "compute": {"cpu": cpu},
     }
+    source = f"GO = {str(service.home / 'go')!r}\n{source}"
     service.deploy_request(DeployRequest(spec=spec, source=source, python=sys.executable, cwd="/"))
+
+
+def go(service: Service) -> None:
+    say("in line", str(service.in_progress()))
+    (service.home / "go").touch()
 
 
 def probe(server: Server, when: str) -> None:
@@ -358,6 +370,7 @@ def there(folder: Path) -> None:
         submitted, errors = submit_in_parallel(submit_there, server.port, server.token)
         probe(server, "8 submitting, 64 watching")
         memory["all submitted"] = rss(server.process.pid)
+        go(service)
         running = []
         for part in range(3):
             time.sleep(SECONDS / 3)
