@@ -335,6 +335,9 @@ class Service(BaseTaskAPI):
         row = self._row(job, api)
         job_id, name = row["id"], row["api_name"]
         if not self.store.wish_stop(job_id):
+            now = self.store.job(job_id)
+            if row["status"] in _IN_PROGRESS and now is not None and now["status"] == JobCode.STOPPED.value:
+                return f"stopped job {job_id}"  # by somebody who asked at the same time
             raise JobNotInProgress(job_id, name)
         self.waker.wake()
         patience = self._patience()

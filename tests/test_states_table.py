@@ -225,22 +225,6 @@ def test_it_passed_compute_mem(run: Any, where: str) -> None:
     assert job.exit_code == -signal.SIGKILL
 
 
-def test_memory_that_children_share_is_no_reason(run: Any) -> None:
-    body = f"""
-held = bytearray(os.urandom(4096) * (60 * 256))
-children = []
-for _ in range(4):
-    child = os.fork()
-    if child == 0:
-        time.sleep(0.7)
-        os._exit(0)
-    children.append(child)
-for child in children: os.waitpid(child, 0)
-return len(held) == 60 * {MIB}
-"""
-    assert ending(run(body, compute={"mem": "160Mi"})) == ("succeeded", None, 0)
-
-
 # Timed out
 
 WAITS = "print('here', flush=True)\nwhile True: time.sleep(0.01)"
