@@ -1,7 +1,8 @@
 """A Jupyter server extension that measures how long the event loop did nothing else: ``GET /probe`` reads and resets.
 
-A callback is due every 5 ms; what it is late by is how long the loop was blocked. Of that, the system knows how long
-the thread was ready and had no core (Linux): the rest is the server's own.
+A callback is due every 5 ms: what it is late by is how long the loop was busy, with one callback or with a queue of
+them. Of that, the system knows how long the thread was ready and had no core (Linux): the rest is the server's own.
+What each callback computed says whether one alone held up all others.
 """
 
 import asyncio
@@ -23,10 +24,21 @@ class Probe:
     def __init__(self):
         self.schedstat = f"/proc/self/task/{threading.get_native_id()}/schedstat"
         self.schedstat = os.open(self.schedstat, os.O_RDONLY) if os.path.exists(self.schedstat) else None
+        self.watch_callbacks()
         self.reset()
 
     def reset(self):
-        self.late, self.own, self.computed = [], [], []
+        self.late, self.own, self.callback = [], [], [0.0]
+
+    def watch_callbacks(self):
+        run = asyncio.events.Handle._run
+
+        def timed(handle):
+            begin = time.thread_time()
+            run(handle)
+            self.callback.append((time.thread_time() - begin) * 1e3)
+
+        asyncio.events.Handle._run = timed
 
     def waited(self):
         """Return the seconds that this thread was ready and another had its core."""
@@ -36,16 +48,15 @@ class Probe:
 
     async def run(self):
         while True:
-            begin, waited, used = time.monotonic(), self.waited(), time.thread_time()
+            begin, waited = time.monotonic(), self.waited()
             await asyncio.sleep(EVERY)
             late = time.monotonic() - begin - EVERY
             self.late.append(late * 1e3)
             self.own.append(max(0.0, late - (self.waited() - waited)) * 1e3)
-            self.computed.append((time.thread_time() - used) * 1e3)
 
     def read(self):
         figures = {}
-        for name in ("late", "own", "computed"):
+        for name in ("late", "own", "callback"):
             values = sorted(getattr(self, name))
             figures[name] = {"longest": values[-1], "p99": values[int(len(values) * 0.99)]}
         self.reset()
