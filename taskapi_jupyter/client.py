@@ -160,10 +160,12 @@ class Client(BaseTaskAPI):
         """Delete an ended job, its log, result and files."""
         return self._http.read(self._http.send("DELETE", self._path(job)), Message).message
 
-    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
-        """Delete all ended jobs, or those of one API or in some terminal states, with what they left."""
-        statuses = [status] if isinstance(status, str) else list(status or ())
-        answer = self._http.send("DELETE", "jobs", {"api": api, "status": statuses}, patient=True)
+    def purge(
+        self, api: str | None = None, status: str | Sequence[str] | None = None, older_than: float | None = None
+    ) -> str:
+        """Delete all ended jobs, or those of one API, in some terminal states, or that ended so many days ago."""
+        query = {"api": api, "status": [status] if isinstance(status, str) else list(status or ())}
+        answer = self._http.send("DELETE", "jobs", {**query, "older_than": older_than}, patient=True)
         return self._http.read(answer, Message).message
 
     def environments(self) -> EnvironmentsResponse:

@@ -20,8 +20,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: int | None = None
     stop_grace: float = 10.0  # seconds between TERM and KILL
     log_max_bytes: str | int = 64 << 20  # 0: no bound
-    keep_jobs: int | None = None
-    keep_days: float | None = None
+    keep_jobs: int | None = None  # ended jobs, the newest; None: all
+    keep_days: float | None = None  # days that ended jobs are kept; None: for ever
     environ: list[str] = []  # more variables that a task gets from the kernel that deploys
 
     def limits(self) -> dict[str, Any]:
@@ -32,6 +32,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "gpus": self.gpus,
             "stop_grace": self.stop_grace,
             "log_max_bytes": parse_bytes(self.log_max_bytes) if self.log_max_bytes else 0,
+            "keep_jobs": self.keep_jobs,
+            "keep_days": self.keep_days,
         }
 
 

@@ -329,8 +329,13 @@ class TaskAPI(Protocol):
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, its log, result and files."""
 
-    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
-        """Delete all ended jobs, or those of one API or in some terminal states, with what they left."""
+    def purge(
+        self, api: str | None = None, status: str | Sequence[str] | None = None, older_than: float | None = None
+    ) -> str:
+        """Delete all ended jobs, with what they left, or some: of one API, in some terminal states, of some age.
+
+        ``older_than`` is a number of days since they ended.
+        """
 
     def rerun(self, job: Job | str) -> Job:
         """Submit a job's config and timeout again, to the API as it is now."""

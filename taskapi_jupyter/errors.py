@@ -108,6 +108,10 @@ class Unavailable(TaskAPIError):
     status = 503
 
 
+class Damaged(Unavailable):
+    """The database was damaged and set aside, or another one took the place of the one that was open."""
+
+
 class Unreachable(TaskAPIError):
     """An upstream (a Jupyter server, a cluster) did not answer or not in this contract's words."""
 

@@ -107,7 +107,8 @@ def decode(text: str):  # type: ignore[no-untyped-def]
 def report(out: str, word: str, text: str = "") -> None:
     """Tell the watcher how it went, where a result file or the exit code can't."""
     try:
-        with open(private(out + "report"), "w") as file:
+        # Over what its watcher put there, which takes no room on a full disk.
+        with open(private(out + "report", 0), "w") as file:
             point("task.reporting")
             file.write(word + "\n" + text.encode("utf-8", "replace").decode("utf-8"))
     except OSError:
@@ -176,9 +177,9 @@ def plain_keys(value: object) -> bool:
     return True
 
 
-def private(path: str) -> int:
+def private(path: str, how: int = os.O_TRUNC) -> int:
     """Open a file for writing that its owner alone may read, whatever umask the task set."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
     os.fchmod(fd, 0o600)
     return fd
 
@@ -186,11 +187,15 @@ def private(path: str) -> int:
 def write(path: str, data: bytes, sync: bool = True) -> None:
     """Write a file whole or not at all."""
     with open(private(path + ".tmp"), "wb", 0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        if sync:
-            os.fsync(file.fileno())
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            if sync:
+                os.fsync(file.fileno())
+        except OSError:
+            os.unlink(path + ".tmp")
+            raise
     point("task.result_temporary")
     os.rename(path + ".tmp", path)
     point("task.result_renamed")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.005  # seconds
 REACH = 1 << 13  # bytes that are read first when looking for the last lines
+MAX_REACH = 1 << 25  # and at most: what holds no line ends would have to be read whole
 
 
 def pause(waited: float, ceiling: float) -> float:
@@ -40,7 +41,7 @@ def tail(fetch: Fetch, count: int) -> tuple[bytes, int]:
         data, start, after = read(fetch, -reach)
         lines = data.split(b"\n")  # not splitlines: a carriage return rewrites a line
         whole = len(lines) - (not lines[-1])
-        if start <= 0 or whole > count:  # the first one of too many may be half a line
+        if start <= 0 or whole > count or reach >= MAX_REACH:  # the first one of too many may be half a line
             skipped = sum(len(line) + 1 for line in lines[: max(whole - count, 0)])
             return data[skipped:], after
         reach *= 4

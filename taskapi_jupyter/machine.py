@@ -41,6 +41,23 @@ def boot_id() -> str:
         return asked.stdout.strip() or f"since-{int(time.time() - boottime())}"
 
 
+@lru_cache(maxsize=1)
+def namespace() -> str:
+    """Return what tells this machine's processes from those of a container; '' where there are no such namespaces."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def is_here(record: Mapping[str, Any]) -> bool:
+    """Say whether a record is of this boot and of processes whose numbers mean here what they meant there.
+
+    Never told by the host's name, which changes on laptops. What an older version recorded passes for this machine's.
+    """
+    return bool(record.get("boot", boot_id()) == boot_id() and record.get("namespace", namespace()) == namespace())
+
+
 def now_us() -> int:
     """Return the wall clock in microseconds since the epoch, as the store keeps times."""
     return time.time_ns() // 1000
@@ -72,13 +89,14 @@ def start_time(pid: int) -> str | None:
 
 def identity(pid: int) -> dict[str, Any]:
     """Return what a process is known by, as it is written down: its number, its start, its boot."""
-    return {"pid": pid, "start_time": start_time(pid), "boot": boot_id()}
+    where = {"boot": boot_id(), "namespace": namespace(), "host": os.uname().nodename}
+    return {"pid": pid, "start_time": start_time(pid), **where}
 
 
 def is_there(who: Mapping[str, Any]) -> bool:
     """Say whether a process that was written down lives, and its number is not another's by now."""
     pid, started = who.get("pid"), who.get("start_time")
-    if not isinstance(pid, int) or pid <= 1 or who.get("boot", boot_id()) != boot_id():
+    if not isinstance(pid, int) or pid <= 1 or not is_here(who):
         return False
     return started is not None and start_time(pid) == started
 
@@ -225,6 +243,41 @@ def _environ(pid: int) -> list[bytes]:
         return [f"{key}={value}".encode() for key, value in psutil.Process(pid).environ().items()]
     except Exception:  # somebody else's process, or it has gone: psutil's errors are not OSErrors
         return []
+
+
+# File systems
+
+#: Types of file systems that other machines may have mounted too. What macOS has mounted is not looked at.
+_SHARED = frozenset(
+    "nfs nfs4 cifs smb3 smbfs lustre gpfs beegfs ceph glusterfs ocfs2 gfs2 orangefs pvfs2 afs 9p coda virtiofs vboxsf "
+    "fuse.sshfs fuse.glusterfs fuse.cephfs fuse.s3fs fuse.rclone fuse.vmhgfs-fuse".split()
+)
+
+
+@lru_cache(maxsize=8)
+def network_filesystem(folder: str) -> str | None:
+    """Return the type of the network file system that a folder lies on, None where it lies on none."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounts = file.read()
+    except OSError:
+        return None
+    if not any(f" - {kind} " in mounts for kind in _SHARED):
+        return None
+    inside = os.path.join(os.path.realpath(folder), "")
+    longest, found = 0, ""
+    for line in mounts.splitlines():
+        fields, _, kind = line.partition(" - ")
+        point = os.path.join(_unescaped(fields.split(" ")[4]), "")
+        if inside.startswith(point) and len(point) >= longest:  # a later one hides an earlier one
+            longest, found = len(point), kind.split(" ")[0]
+    return found if found in _SHARED else None
+
+
+def _unescaped(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
 
 
 # Capacity

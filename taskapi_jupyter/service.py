@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import config, logfile, machine, plainfile, spec
+from . import config, logfile, machine, plainfile, retention, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -29,6 +31,7 @@ from .contract import (
     Submission,
     convert,
 )
+from .database import cannot_write
 from .errors import (
     APIIDNotFound,
     APINotDeployed,
@@ -42,6 +45,7 @@ from .errors import (
     TooLarge,
     Unavailable,
 )
+from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, load_pickle, open_within
 from .rows import metadata_of, spec_of, status_of
@@ -51,7 +55,6 @@ from .waking import Waker
 
 _JOB_ID = re.compile(r"[0-9a-f]{16}")
 _IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
-_AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
 _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 
 
@@ -90,13 +93,15 @@ class Service(BaseTaskAPI):
         try:
             for folder in (self.home, self._jobs, self.home / "apis"):
                 plainfile.create_folder(folder)
-            self.store = Store(self.home / "taskapi.db")
+            self.waker = Waker(str(self.home))
+            self.waker.check()
         except OSError as error:
             raise Unavailable(f"can't use {self.home} for jobs: {error.strerror}; set TASKAPI_HOME") from None
-        self.waker = Waker(str(self.home))
+        _tell_of_network(self.home)
+        self.store = Store(self.home / "taskapi.db")
         self.waker.replace_older()
         self._config = config.Config()
-        self._config_seen: float | None = -1.0
+        self._config_seen: object = None
         self._limits: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -112,10 +117,12 @@ class Service(BaseTaskAPI):
 
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here."""
+        self.waker.check()
         self._read_config()
         built = spec.build(request, environ=self._config.environ)
         self._check_fits(built)
         self._write_files(built)
+        point("deploy.written")
         now = machine.now_us()
         version = {
             "api_id": built.api_id,
@@ -131,6 +138,8 @@ class Service(BaseTaskAPI):
             "launch": json.dumps(built.launch),
         }
         what = self.store.put_api(version, now)
+        point("deploy.deployed")
+        self._write_files(built)  # where they were removed just now, as those of a version that nothing referred to
         told = {
             "created": f"created {built.name} (TaskAPI)",
             "updated": f"updated {built.name} (TaskAPI)",
@@ -163,19 +172,22 @@ class Service(BaseTaskAPI):
         folder = self.home / "apis" / built.api_id
         if folder.exists():
             return
-        temporary = Path(tempfile.mkdtemp(dir=self.home / "apis", prefix=".new-"))
+        temporary = None
         try:
+            temporary = Path(tempfile.mkdtemp(dir=self.home / "apis", prefix=retention.NEW))
             temporary.chmod(0o700)
             for name, content in built.files.items():
                 with open(plainfile.create(temporary / name, os.O_WRONLY | os.O_EXCL), "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
+            point("deploy.temporary")
             temporary.rename(folder)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
             if not folder.exists():  # else another process wrote the same
-                raise Unavailable(f"can't write {folder}: {error.strerror}") from None
+                raise cannot_write(str(folder), error) from None
 
     # Submitting
 
@@ -189,6 +201,7 @@ class Service(BaseTaskAPI):
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
         convert({"config": config, "timeout": timeout, "notebook": notebook}, Submission)
+        self.waker.check()
         version = self.store.api(api)
         if version is None:
             raise APINotDeployed(api)
@@ -217,6 +230,7 @@ class Service(BaseTaskAPI):
             "merged": merged,
         }
         job_id = self.store.add_job(row, (1 << 63) - 1 - now_ns)
+        point("submit.written")
         pending = {
             **row,
             "id": job_id,
@@ -334,11 +348,13 @@ class Service(BaseTaskAPI):
         """Stop a job; return when nothing of it is left."""
         row = self._row(job, api)
         job_id, name = row["id"], row["api_name"]
+        self.waker.check()
         if not self.store.wish_stop(job_id):
             now = self.store.job(job_id)
             if row["status"] in _IN_PROGRESS and now is not None and now["status"] == JobCode.STOPPED.value:
                 return f"stopped job {job_id}"  # by somebody who asked at the same time
             raise JobNotInProgress(job_id, name)
+        point("stop.wished")
         self.waker.wake()
         patience = self._patience()
         status = self._wait_until_ended([job_id], patience)[job_id]
@@ -350,16 +366,19 @@ class Service(BaseTaskAPI):
 
     def delete(self, api: str) -> str:
         """Delete an API and stop its jobs; ended ones stay readable."""
+        self.waker.check()
         jobs = self.store.delete_api(api)
         if jobs is None:
             raise APINotDeployed(api)
+        point("delete.written")
         if jobs:
             self.waker.wake()
             patience = self._patience()
             for job_id, status in self._wait_until_ended(jobs, patience).items():
                 if status is None:
                     raise StopTimeout(job_id, api, patience)
-        self._drop_unused_versions()
+        point("delete.stopped")
+        retention.drop_unused_versions(self.store, self.home)
         return f"deleted {api}"
 
     def forget(self, job: Job | str) -> str:
@@ -371,22 +390,31 @@ class Service(BaseTaskAPI):
             raise Conflict(
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
-        shutil.rmtree(self._folder(row["id"]), ignore_errors=True)
+        point("forget.forgotten")
+        retention.remove_jobs(self.home, [row["id"]])
         if self.store.api(row["api_name"]) is None:
-            self._drop_unused_versions()
+            retention.drop_unused_versions(self.store, self.home)
         return f"deleted job {row['id']}"
 
-    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
-        """Delete all jobs that have ended by now, or those of one API or in some states, with what they left."""
+    def purge(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        older_than: float | None = None,
+    ) -> str:
+        """Delete all jobs that have ended by now, or those of one API, in some states, or that ended long ago.
+
+        ``older_than`` is a number of days since they ended. What the jobs left goes with them.
+        """
         wanted = _statuses(status, TERMINAL) or values(TERMINAL)
-        until, count = self.store.last(), 0
-        for one in wanted:
-            while some := self.store.forget_some(api, one, until, _AT_ONCE):
-                count += len(some)
-                for job_id in some:
-                    shutil.rmtree(self._folder(job_id), ignore_errors=True)
+        before = None
+        if older_than is not None:
+            if not 0 <= older_than < math.inf:
+                raise BadRequest(f"older_than is a number of days that is not negative, not {older_than}")
+            before = int(machine.now_us() - older_than * 86_400_000_000)
+        count = retention.purge(self.store, self.home, api, wanted, before)
         if count:
-            self._drop_unused_versions()
+            retention.drop_unused_versions(self.store, self.home)
         return f"deleted {count} job{'' if count == 1 else 's'}"
 
     def _patience(self) -> float:
@@ -407,19 +435,6 @@ class Service(BaseTaskAPI):
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
             self._look_after()
-
-    def _drop_unused_versions(self) -> None:
-        """Remove what no API and no job refers to: versions, their files, project folders that came with a form."""
-        for api_id in self.store.unused_versions():
-            shutil.rmtree(self.home / "apis" / api_id, ignore_errors=True)
-        projects = self.home / "projects"
-        if projects.exists():
-            used = {json.loads(launch)["cwd"] for launch in self.store.launches()}
-            for folder in projects.iterdir():
-                # A young one may belong to a deploy that is still under way.
-                young = time.time() - folder.stat().st_ctime < 600
-                if not young and not any(Path(cwd).is_relative_to(folder) for cwd in used):
-                    shutil.rmtree(folder, ignore_errors=True)
 
     # What a job left
 
@@ -509,7 +524,8 @@ class Service(BaseTaskAPI):
             seen: float | None = path.stat().st_mtime_ns
         except FileNotFoundError:
             seen = None
-        if seen == self._config_seen:
+        is_as_seen = (seen, self.store.identity())  # another database has no limits yet
+        if is_as_seen == self._config_seen:
             return
         self._config = config.read(path)
         limits = self._config.limits()
@@ -518,12 +534,29 @@ class Service(BaseTaskAPI):
         if self.store.settings() != limits:
             self.store.set_settings(limits)
         self._limits = limits
-        self._config_seen = seen
+        self._config_seen = is_as_seen
 
     def _look_after(self) -> None:
         """Start a supervisor where jobs are in progress and none lives."""
         if self.store.any_in_progress() and not self.waker.alive():
+            self.waker.check()
             self.waker.wake()
+
+
+_told: set[Path] = set()  # homes of which it was said that they lie on a network file system
+
+
+def _tell_of_network(home_: Path) -> None:
+    """Warn, once, of what a network file system means."""
+    kind = machine.network_filesystem(str(home_))
+    if kind is not None and home_ not in _told:
+        _told.add(home_)
+        warnings.warn(
+            f"{home_} lies on a network file system ({kind}): SQLite's write-ahead log is not used there, which is "
+            "slower, and one host at a time may run jobs in it; set TASKAPI_HOME to a local folder where there is one",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _statuses(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> list[str]:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from _thread import RLock, _local, allocate_lock  # `threading` makes each fork of the supervisor twice as slow
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
-from . import plainfile
-from .errors import APINotDeployed, Unavailable
+from . import database, machine
+from .errors import APINotDeployed, Damaged, Unavailable
+from .faults import point
 from .states import IN_PROGRESS, JobCode, may_move
 
 Row = dict[str, Any]
@@ -59,6 +61,11 @@ CREATE INDEX forgotten_by_change ON forgotten (change);
 
 SCHEMA = max(MIGRATIONS)
 
+_WAL_KEPT = 4 << 20  # bytes that the log of writes keeps when all of it stands in the database
+_NOTED = 10_000  # changes for which it is noted that a job was deleted; until its folder is gone, however long that is
+_WORTH_VACUUM = 1 << 20  # bytes
+_VACUUM_PAGES = 256
+
 #: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 LISTED = (
     "seq, id, api_name, api_id, spec_id, status, change, created, timeout, started, ended, reason, exit_code, "
@@ -71,8 +78,9 @@ _PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
 class _Held:
     """A thread's connection, closed when the thread has ended."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, identity: database.Identity) -> None:
         self.connection = connection
+        self.identity = identity  # of the file that it has open
         self.in_use = RLock()  # SQLite ends the process where a connection is closed that another thread works with
         self.open = True
 
@@ -86,33 +94,80 @@ class _Held:
 
 
 class Store:
-    """The database of one home. One object serves all threads of a process; each gets its own connection."""
+    """The database of one home. One object serves all threads of a process; each gets its own connection.
 
-    def __init__(self, path: str | os.PathLike[str], *, patience: float = 30.0) -> None:
-        self.path = os.fspath(path)
+    Whatever SQLite can't do is raised as :class:`Unavailable`. A damaged database is set aside, which whoever notices
+    is told by :class:`Damaged`; the next call works on a new one, unless ``follow`` is false: then every call from
+    there on raises. ``wal`` says whether to write ahead; None: unless the file lies on a network file system.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, patience: float = 30.0, follow: bool = True, wal: bool | None = None
+    ) -> None:
+        self.path = os.path.abspath(os.fspath(path))
         self._patience = patience  # seconds to wait for others who write
+        self._wal = machine.network_filesystem(os.path.dirname(self.path)) is None if wal is None else wal
+        self._only: database.Identity | None = None
         self._local = _local()
         self._all: WeakSet[_Held] = WeakSet()
         self._lock = allocate_lock()
         self._writing = allocate_lock()  # threads that wait in SQLite sleep, for longer and longer
-        if not os.path.exists(self.path):
-            # SQLite gives its -wal and -shm files the mode of the database.
-            os.close(plainfile.create(self.path, os.O_RDWR))
         self._migrate()
+        if not follow:
+            self._only = self._held().identity
+
+    def identity(self) -> database.Identity | None:
+        """Return which file the database is now: another one where it was set aside."""
+        return database.look(self.path)
 
     def _held(self) -> _Held:
         held: _Held | None = getattr(self._local, "held", None)
-        if held is None or not held.open:
-            held = _Held(
-                sqlite3.connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
-            )
-            held.connection.row_factory = sqlite3.Row
-            held.connection.execute("PRAGMA journal_mode = WAL")
-            held.connection.execute("PRAGMA synchronous = FULL")
-            self._local.held = held
-            with self._lock:
-                self._all.add(held)
+        if held is not None and held.open:
+            if database.look(self.path) == held.identity:
+                return held
+            held.close()  # another file is there now, or none: what was written to this one would be seen by nobody
+        if self._only is not None and database.look(self.path) != self._only:
+            raise Damaged(f"{self.path} is no longer the database that this process had open")
+        held = self._open()
+        self._local.held = held
+        with self._lock:
+            self._all.add(held)
         return held
+
+    def _open(self) -> _Held:
+        while True:
+            if not os.path.exists(self.path):
+                self._make()
+            seen = os.stat(self.path)
+            identity = (seen.st_dev, seen.st_ino)
+            if database.was_emptied(self.path):
+                raise database.set_aside(self.path, identity, "it was emptied", self._patience)
+            try:
+                connection = sqlite3.connect(
+                    self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+                )
+                held = _Held(connection, identity)
+                connection.row_factory = sqlite3.Row
+                connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'TRUNCATE'}")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
+            except sqlite3.Error as error:
+                raise self._explained(error, identity) from error
+            if database.look(self.path) in (identity, None):  # else it was set aside while we opened it
+                return held
+            held.close()
+
+    def _make(self) -> None:
+        try:
+            database.make(self.path, _fill, wal=self._wal, patience=self._patience)
+        except sqlite3.Error as error:
+            raise (database.explain(error, self.path, self._patience) or error) from error
+
+    def _explained(self, error: sqlite3.Error, identity: database.Identity) -> Exception:
+        """Return what SQLite says as one of our errors, having set a damaged file aside; or the error itself: a bug."""
+        if database.is_damage(error):
+            return database.set_aside(self.path, identity, str(error), self._patience)
+        return database.explain(error, self.path, self._patience) or error
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -121,7 +176,10 @@ class Store:
             held = self._held()
             with held.in_use:
                 if held.open:
-                    yield held.connection
+                    try:
+                        yield held.connection
+                    except sqlite3.Error as error:
+                        raise self._explained(error, held.identity) from error
                     return
 
     def close(self) -> None:
@@ -139,15 +197,9 @@ class Store:
                 f"{self.path} was written by a newer taskapi_jupyter (schema {version}, this one reads up to "
                 f"{SCHEMA}): upgrade this one, or set TASKAPI_HOME to another folder"
             )
-        if version >= SCHEMA:
-            return
-        with self.write() as transaction:
-            version = transaction.execute("PRAGMA user_version").fetchone()[0]
-            for step in sorted(MIGRATIONS):
-                if step > version:
-                    for statement in MIGRATIONS[step].split(";"):
-                        transaction.execute(statement)
-                    transaction.execute(f"PRAGMA user_version = {step}")
+        if version < SCHEMA:
+            with self.write() as transaction:
+                _fill(transaction)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -156,11 +208,17 @@ class Store:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                point("store.written")
                 connection.execute("COMMIT")
+                point("store.committed")
             except BaseException:
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
                 raise
+        held: _Held = self._local.held
+        if database.look(self.path) != held.identity:  # set aside while we wrote: what we wrote is not there
+            raise Damaged(f"{self.path} was set aside while it was written to; try again")
 
     def _one(self, sql: str, *values: Any) -> Any:
         with self._connection() as connection:
@@ -199,6 +257,11 @@ class Store:
         """Keep the limits for the supervisor."""
         with self.write() as transaction:
             transaction.execute("INSERT OR REPLACE INTO settings VALUES ('limits', ?)", (json.dumps(dict(values)),))
+
+    def made(self) -> float:
+        """Return when this database was made, in seconds since the epoch; 0 where that was not noted."""
+        row = self._one("SELECT value FROM settings WHERE name = 'made'")
+        return float(row[0]) if row else 0.0
 
     # APIs
 
@@ -241,8 +304,11 @@ class Store:
             )
             return [row["id"] for row in jobs]
 
-    def unused_versions(self) -> list[str]:
-        """Take away versions that neither an API nor a job refers to; return their ids."""
+    def unused_versions(self, dropping: Callable[[str], None] = lambda api_id: None) -> list[str]:
+        """Take away versions that neither an API nor a job refers to; return their ids.
+
+        ``dropping`` is called with each while nobody can deploy it again.
+        """
         with self.write() as transaction:
             unused = [
                 row["api_id"]
@@ -251,7 +317,9 @@ class Store:
                     "AND NOT EXISTS (SELECT 1 FROM jobs WHERE api_name = v.name AND api_id = v.api_id)"
                 )
             ]
-            transaction.executemany("DELETE FROM versions WHERE api_id = ?", [(one,) for one in unused])
+            for one in unused:
+                dropping(one)
+                transaction.execute("DELETE FROM versions WHERE api_id = ?", (one,))
             return unused
 
     def api(self, name: str) -> Row | None:
@@ -413,9 +481,15 @@ class Store:
                 )
             )
 
-    def forget_some(self, api: str | None, status: str, until: int, limit: int) -> list[str]:
+    def forget_some(
+        self, api: str | None, status: str, until: int, limit: int, ended_before: int | None = None
+    ) -> list[str]:
         """Delete the oldest jobs in a terminal state, of those up to ``until`` (a ``seq``); return their ids."""
-        only, values = ("", ()) if api is None else (" AND api_name = ?", (api,))
+        only, values = "", list[Any]()
+        if api is not None:
+            only, values = only + " AND api_name = ?", [*values, api]
+        if ended_before is not None:
+            only, values = only + " AND ended < ?", [*values, ended_before]
         with self.write() as transaction:
             return _forget(
                 transaction,
@@ -424,6 +498,51 @@ class Store:
                     (status, until, *values, limit),
                 ).fetchall(),
             )
+
+    def forget_beyond(self, keep: int, limit: int) -> list[str]:
+        """Delete the oldest of the ended jobs that are more than ``keep``; return their ids."""
+        ended = "status NOT IN (?, ?, ?)"
+        with self.write() as transaction:
+            return _forget(
+                transaction,
+                transaction.execute(
+                    f"SELECT id, api_name FROM jobs WHERE {ended} AND seq <= "
+                    f"(SELECT seq FROM jobs WHERE {ended} ORDER BY seq DESC LIMIT 1 OFFSET ?) ORDER BY seq LIMIT ?",
+                    (*_PROGRESSING, *_PROGRESSING, keep, limit),
+                ).fetchall(),
+            )
+
+    def forgotten(self) -> list[str]:
+        """Return the ids of deleted jobs that are still noted as such."""
+        return [row["id"] for row in self._rows("SELECT id FROM forgotten")]
+
+    def drop_forgotten(self, keep: Container[str]) -> None:
+        """Drop the notes of jobs that were deleted long ago, but for some."""
+        old = self._rows("SELECT rowid, id FROM forgotten WHERE change < ?", self.counter() - _NOTED)
+        gone = [(row["rowid"],) for row in old if row["id"] not in keep]
+        if gone:
+            with self.write() as transaction:
+                transaction.executemany("DELETE FROM forgotten WHERE rowid = ?", gone)
+
+    def give_space_back(self) -> None:
+        """Make the file smaller where a good part of it is empty."""
+        with self._connection() as connection:
+
+            def ask(what: str) -> int:
+                return int(connection.execute(f"PRAGMA {what}").fetchone()[0])
+
+            free, pages = ask("freelist_count"), ask("page_count")
+            if free * ask("page_size") < _WORTH_VACUUM or free * 4 < pages:
+                return
+            if ask("auto_vacuum") == 2:
+                while free > 0:  # piece by piece: others write in between
+                    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+                    point("store.vacuumed")
+                    free -= _VACUUM_PAGES
+            else:  # made by a version that did not prepare for this: all at once, and by pieces from then on
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def last(self) -> int:
         """Return the ``seq`` of the newest job."""
@@ -466,8 +585,19 @@ def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> lis
             "INSERT INTO forgotten (change, id, api_name) VALUES (?, ?, ?)",
             [(change, job["id"], job["api_name"]) for job in jobs],
         )
-        transaction.execute("DELETE FROM forgotten WHERE change < ?", (change - 10_000,))
     return [job["id"] for job in jobs]
+
+
+def _fill(transaction: sqlite3.Connection) -> None:
+    """Bring a database to this version's schema."""
+    version = transaction.execute("PRAGMA user_version").fetchone()[0]
+    for step in sorted(MIGRATIONS):
+        if step > version:
+            for statement in MIGRATIONS[step].split(";"):
+                transaction.execute(statement)
+            transaction.execute(f"PRAGMA user_version = {step}")
+    if not version:
+        transaction.execute("INSERT INTO settings VALUES ('made', ?)", (str(time.time()),))
 
 
 def _raise(transaction: sqlite3.Connection) -> int:

@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import sqlite3
 import stat
 import sys
 import time
@@ -20,15 +19,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import engines, machine
+from .errors import Damaged, Unavailable
+from .faults import point
 from .states import JobCode
 from .store import Row, Store
-from .waking import acquire, wake
+from .waking import acquire, command, start, wake
 from .watcher import collect_orphans, vanished
 
 IDLE = 3.0  # seconds without work after which it leaves
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ADMIT_AT_ONCE = 64
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, a deadline's does not
+_TIDY_EVERY = 3600.0  # seconds, while there is work
+_LOG_BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
 
 #: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
 DEFAULT_LIMITS: dict[str, Any] = {"gpus": 0, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
@@ -41,7 +44,7 @@ class Supervisor:
 
     def __init__(self, home: str) -> None:
         self.home = home
-        self.store = Store(os.path.join(home, "taskapi.db"))
+        self.store = Store(os.path.join(home, "taskapi.db"), follow=False)
         self.found = {**DEFAULT_LIMITS, "cpus": machine.cores(), "mem": machine.memory()}
         self.limits = self._read_limits()
         self.engine = engines.load("local")(home, lambda: self.limits, lambda: wake(home))
@@ -49,6 +52,10 @@ class Supervisor:
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
         self.rebased = False  # whether the deadlines of earlier boots were
         self.leaving = False
+        self.behind = True  # whether jobs may be marked running that this supervisor doesn't know
+        self.said = ""
+        self.tidied = time.monotonic()
+        self.untidy = False  # whether jobs ended since
 
     def run(self, lock: int) -> None:
         """Serve until there is nothing left to do, or until told to leave; then let go of the lock.
@@ -65,7 +72,6 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._adopt()
         os.get_exec_path({})  # what it imports is then there before a fork
         gc.collect()
         gc.freeze()
@@ -76,10 +82,12 @@ class Supervisor:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= IDLE:
                 self._close_fifo(fifo)
-                if not self.store.any_in_progress():  # whoever comes now finds no FIFO and starts another
+                if not self._any_in_progress():  # whoever comes now finds no FIFO and starts another
+                    if self.untidy:
+                        self._tidy()
                     break
                 fifo = self._open_fifo()
-                self._adopt()  # what is still in progress is not ours: nothing may stay so
+                self.behind = True  # what is still in progress is not ours: nothing may stay so
                 idle_since = time.monotonic()
                 continue
             else:
@@ -94,7 +102,16 @@ class Supervisor:
             self._close_fifo(fifo)
             self._try_step()
         self.store.close()
+        point("supervisor.leaving")
         os.close(lock)
+
+    def _any_in_progress(self) -> bool:
+        try:
+            return self.store.any_in_progress()
+        except Damaged:
+            raise
+        except Unavailable:  # not known is not nothing
+            return True
 
     def _adopt(self) -> None:
         """Have the engine take over the jobs that are marked running and that this supervisor doesn't know."""
@@ -115,15 +132,21 @@ class Supervisor:
 
     def _open_fifo(self) -> int:
         path = os.path.join(self.home, "wake")
-        try:
-            if not stat.S_ISFIFO(os.lstat(path).st_mode):
-                os.unlink(path)
-                raise FileNotFoundError
-        except FileNotFoundError:
-            os.mkfifo(path, 0o600)
-            os.chmod(path, 0o600)  # whatever the umask is
-        # Opened for writing too, so that it does not end when a writer leaves.
-        fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        while True:
+            try:
+                if os.path.lexists(path) and not stat.S_ISFIFO(os.lstat(path).st_mode):
+                    os.unlink(path)
+                if not os.path.lexists(path):
+                    os.mkfifo(path, 0o600)
+                    os.chmod(path, 0o600)  # whatever the umask is
+                # Opened for writing too, so that it does not end when a writer leaves.
+                fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                break
+            except OSError as error:
+                if not os.path.isdir(self.home):
+                    raise Damaged(f"{self.home} is gone") from None
+                self._say_once(f"can't make {path}: {error.strerror}")
+                time.sleep(_RETRY)
         collect_orphans()  # what a killed watcher leaves becomes our child, whatever it has shed
         return fifo
 
@@ -131,16 +154,44 @@ class Supervisor:
     def _close_fifo(fifo: int) -> None:
         collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
         os.close(fifo)
+        point("supervisor.closed")
 
     # One step
 
     def _try_step(self) -> float | None:
         """Take a step; return how long to wait for the next at most, None where nothing is due."""
         try:
-            return self._step()
-        except sqlite3.OperationalError as error:  # no disk space, or a database locked beyond patience
-            print(f"taskapi supervisor: {error}; trying again", file=sys.stderr, flush=True)  # noqa: T201
+            if self.behind:
+                self._adopt()
+                self.behind = False
+            wait = self._step()
+        except Damaged:
+            raise
+        except Unavailable as error:  # no disk space, or a database locked beyond patience
+            self.behind = True
+            self._say_once(str(error))
             return _RETRY
+        self.said = ""
+        if self.untidy and time.monotonic() - self.tidied >= _TIDY_EVERY:
+            self._tidy()
+        return wait
+
+    def _say_once(self, text: str) -> None:
+        if self.said != text:
+            self.said = text
+            _say(f"{text}; trying again")
+
+    def _tidy(self) -> None:
+        """Have a process of its own delete what config.yaml says, and what was left; it may take long.
+
+        Not a fork: SQLite's locks are not to be carried into one.
+        """
+        self.tidied, self.untidy = time.monotonic(), False
+        _bound_log(self.home)
+        try:
+            os.posix_spawn(sys.executable, command("retention", self.home), dict(os.environ))
+        except OSError:  # as many processes as there may be
+            self.untidy = True
 
     def _read_limits(self) -> dict[str, Any]:
         """Return the limits in force: those that config.yaml sets, else what this machine has."""
@@ -171,6 +222,8 @@ class Supervisor:
         moves += admitted
         if moves:
             done = self.store.move(moves)
+            point("supervisor.moved")
+            self.untidy = self.untidy or bool(gone)
             self.unrecorded.clear()
             for job_id in gone:
                 self.using.pop(job_id, None)
@@ -180,6 +233,7 @@ class Supervisor:
                 job = self._take(job_id) if won else None
                 if job is not None:
                     self.engine.start(job)
+                    point("supervisor.started")
         for job_id in to_stop:
             self.engine.stop(job_id)
         if len(moves) >= _ADMIT_AT_ONCE or self.unrecorded:
@@ -271,13 +325,80 @@ def _drain(fd: int) -> None:
         pass
 
 
+def _say(text: str) -> None:
+    """Write a line into supervisor.log."""
+    print(f"taskapi supervisor: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _bound_log(home: str) -> None:
+    """Begin a new supervisor.log where it has grown long; the one before is kept."""
+    path = os.path.join(home, "supervisor.log")
+    try:
+        if os.stat(path).st_size <= _LOG_BOUND:
+            return
+        os.rename(path, f"{path}.1")
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(log, 2)
+        os.close(log)
+    except OSError:
+        pass
+
+
+def _tell_of_network(home: str) -> None:
+    """Say once, in supervisor.log, what a network file system means."""
+    kind = machine.network_filesystem(home)
+    if kind is None:
+        return
+    text = f"{home} lies on a network file system ({kind}): SQLite's write-ahead log is not used there"
+    try:
+        with open(os.path.join(home, "supervisor.log"), encoding="utf-8", errors="replace") as log:
+            if text in log.read():
+                return
+    except OSError:
+        pass
+    _say(text)
+
+
+def _begin(home: str) -> Supervisor | None:
+    """Open the store, as soon as there is room on the disk; None where that can't be waited for."""
+    said = ""
+    while os.path.isdir(home):
+        try:
+            return Supervisor(home)
+        except Unavailable as error:
+            if said != str(error):
+                said = str(error)
+                _say(said)
+            if isinstance(error, Damaged):
+                break
+        time.sleep(_RETRY)
+    return None
+
+
 def main(home: str) -> None:
     """Be the supervisor of a home, unless there is one."""
-    lock = acquire(home)
+    try:
+        lock = acquire(home)
+    except Unavailable as error:
+        _say(str(error))
+        sys.exit(1)
     if lock is None:
         return
+    _bound_log(home)
+    _tell_of_network(home)
+    supervisor = _begin(home)
     try:
-        Supervisor(home).run(lock)
+        if supervisor is not None:
+            supervisor.run(lock)
+            return
+    except Damaged as error:
+        _say(str(error))
     except Exception:
         traceback.print_exc()
         sys.exit(1)
+    # Another one looks after the database that took the place of this one's.
+    if os.path.isdir(os.path.join(home, "jobs")):
+        time.sleep(_RETRY)
+        os.close(lock)
+        start(home)
+    sys.exit(1)

@@ -69,6 +69,7 @@ BY_STATUS: dict[int, type[TaskAPIError]] = {
         UpstreamTimeout,
     )
 }
+BY_STATUS[507] = Unavailable
 
 
 class Transport:
@@ -206,7 +207,7 @@ class Transport:
         kind = BY_KIND.get(body.kind) or BY_STATUS.get(status_code)
         # Without __init__, which would make the sentence anew from what it was made of.
         error = TaskAPIError.__new__(kind or TaskAPIError)
-        status = None if kind else status_code
+        status = status_code if status_code == 507 or not kind else None
         TaskAPIError.__init__(error, body.message, kind=body.kind, status=status)
         return error
 

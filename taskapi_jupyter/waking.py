@@ -15,11 +15,13 @@ import stat
 import sys
 import time
 from _thread import allocate_lock
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from . import machine, plainfile
 from ._version import __version__
+from .errors import Unavailable
+from .faults import point
 
 if TYPE_CHECKING:
     import subprocess
@@ -56,17 +58,24 @@ def poke(home: str, data: bytes = b"w") -> bool:
     return True
 
 
+def command(module: str, home: str) -> list[str]:
+    """Return the command that runs ``main(home)`` of one of our modules, with little imported."""
+    code = f"import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.{module} import main; main(sys.argv[2])"
+    flags = ["-I", "-S"] if machine.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
+    return [sys.executable, *flags, "-c", code, os.path.dirname(os.path.dirname(os.path.abspath(__file__))), home]
+
+
 def start(home: str) -> subprocess.Popen[bytes]:
     """Start a supervisor in a session of its own; it inherits no descriptor and no secret of this process."""
     import subprocess
 
-    code = "import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.supervisor import main; main(sys.argv[2])"
-    flags = ["-I", "-S"] if machine.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    log = plainfile.create(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
+    try:
+        log = plainfile.create(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
+    except OSError:  # a full disk: what it says is lost, what it does is not
+        log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
         return subprocess.Popen(
-            [sys.executable, *flags, "-c", code, package, home],
+            command("supervisor", home),
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -79,8 +88,12 @@ def start(home: str) -> subprocess.Popen[bytes]:
 
 
 def acquire(home: str) -> int | None:
-    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store."""
+    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store.
+
+    Raise :class:`Unavailable` where jobs of another host run in this home.
+    """
     fd = plainfile.create(os.path.join(home, "supervisor.lock"), os.O_RDWR)
+    pause = 0.005
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,12 +102,91 @@ def acquire(home: str) -> int | None:
             if poke(home):
                 os.close(fd)
                 return None
-            time.sleep(0.005)
+            try:
+                refuse_others(home)
+            except Unavailable:
+                os.close(fd)
+                raise
+            time.sleep(pause)
+            pause = min(pause * 1.2, 0.1)
             continue
+        before = _record(os.pread(fd, 4096, 0))
+        if not machine.is_here(before):
+            try:
+                _refuse_claims(home)
+            except Unavailable:
+                os.close(fd)
+                raise
+        point("waking.locked")
         me = {**machine.identity(os.getpid()), "version": __version__}
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(me).encode(), 0)
         return fd
+
+
+# Homes that other hosts use, through a network file system or as a container's volume
+
+
+def refuse_others(home: str) -> None:
+    """Raise :class:`Unavailable` where a supervisor, or a job's watcher, of another host lives.
+
+    What it left when it ended is taken over.
+    """
+    path = os.path.join(home, "supervisor.lock")
+    try:
+        with open(path, "rb") as file:
+            record = _record(file.read(4096))
+            if machine.is_here(record):
+                return
+            if _is_locked(file.fileno()):
+                raise _in_use(home, record, "a supervisor")
+    except FileNotFoundError:
+        return
+    _refuse_claims(home)
+
+
+def _refuse_claims(home: str) -> None:
+    """Look at all jobs' claims: where a watcher of another host holds one, its job runs."""
+    jobs = os.path.join(home, "jobs")
+    try:
+        names = os.listdir(jobs)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if os.path.exists(os.path.join(jobs, name, "outcome.json")):
+            continue
+        try:
+            with open(os.path.join(jobs, name, "claim"), "rb") as file:
+                record = _record(file.read(4096))
+                if not machine.is_here(record) and _is_locked(file.fileno()):
+                    raise _in_use(home, record, f"job {name}")
+        except OSError:
+            continue
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(data))
+    except (ValueError, TypeError):  # being written, or by a version that wrote none
+        return {}
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _in_use(home: str, record: Mapping[str, Any], what: str) -> Unavailable:
+    host = str(record.get("host", "another host"))[:100]
+    where = f"the host {host}" if host != os.uname().nodename else f"another container or an earlier boot of {host}"
+    return Unavailable(
+        f"{home} is in use by {where}, where {what} runs: one host at a time may run jobs in a folder; "
+        "use the other host, wait until its jobs have ended, or set TASKAPI_HOME to a folder of this host's own"
+    )
 
 
 class Waker:
@@ -105,6 +197,18 @@ class Waker:
         self._lock = allocate_lock()
         self._started: subprocess.Popen[bytes] | None = None
         self._seeing = False
+        self._seen: tuple[int, int] | None = None  # the record that was found to be this host's
+
+    def check(self) -> None:
+        """Raise :class:`Unavailable` where another host uses this home; costs one look at a file, as a rule."""
+        try:
+            found = os.stat(os.path.join(self.home, "supervisor.lock"))
+            seen = (found.st_ino, found.st_mtime_ns)
+        except OSError:
+            seen = None
+        if seen is None or seen != self._seen:
+            refuse_others(self.home)
+            self._seen = seen
 
     def alive(self) -> bool:
         """Say whether a supervisor has its FIFO open."""
@@ -119,8 +223,13 @@ class Waker:
         if poke(self.home):
             return
         with self._lock:
-            if self._start_one() or self._seeing:
+            if self._seeing:
                 return
+            try:
+                if self._start_one():
+                    return
+            except OSError:  # as many processes as there may be: what is to be seen is on disk, and will be
+                pass
             self._seeing = True
         _thread_of(self._see)
 
@@ -136,12 +245,16 @@ class Waker:
 
     def _see(self) -> None:
         """Wait until the one that was started has its FIFO open, or start another where it is gone."""
+        pause = 0.01
         while True:
             with self._lock:
-                if poke(self.home) or self._start_one():
-                    self._seeing = False
-                    return
-            time.sleep(0.01)
+                try:
+                    if poke(self.home) or self._start_one():
+                        self._seeing = False
+                        return
+                except OSError:
+                    pause = 1.0
+            time.sleep(pause)
 
     def replace_older(self) -> None:
         """Have a supervisor of an older package leave; its jobs run on and the next one adopts them."""

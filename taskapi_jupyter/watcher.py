@@ -14,6 +14,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from . import machine, plainfile, tree
@@ -27,6 +28,7 @@ _MEMORY_CHECK = 0.1  # seconds from one look to the next at a tree that has a li
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
 _READ = 1 << 16
 _REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
+_REPORT = 2048  # bytes
 
 #: Signals that are handled or ignored here, by Python or by whoever started the supervisor; a task takes them afresh.
 _INHERITED = (
@@ -98,6 +100,9 @@ def write_whole(path: str, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
+    except OSError:
+        os.unlink(path)
+        raise
     finally:
         os.close(fd)
 
@@ -162,6 +167,8 @@ class Watcher:
         plainfile.create_folder(os.path.join(self.folder, "files"))
         point("watcher.folder_made")
         write_whole(os.path.join(self.folder, "job.json"), job_file(self.job))
+        # Room for what the task's process has to say of its end: a disk that is full then takes no new file.
+        write_whole(os.path.join(self.folder, "report"), b"\n" * _REPORT)
         point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
         point("watcher.log_made")
@@ -384,6 +391,9 @@ class Watcher:
     def _outcome(self) -> dict[str, Any]:
         assert self.exit is not None
         status, reason, code = self._verdict(os.waitstatus_to_exitcode(self.exit))
+        if not (self._read("report") or "").strip():
+            with suppress(OSError):
+                os.unlink(os.path.join(self.folder, "report"))
         reason = "; ".join(text for text in (reason, self.lost) if text)
         return {
             "status": status.value,
@@ -402,7 +412,7 @@ class Watcher:
             return JobCode.UNEXPECTED_ERROR, f"could not be started: {start_error}", code
         if self.ending is not None:
             return (*self.ending, code)
-        word, _, told = (self._read("report") or "").partition("\n")
+        word, _, told = (self._read("report") or "").rstrip("\n").partition("\n")
         if word == "memory":
             return JobCode.WORKER_OOM, told, code
         if code == 0:
@@ -479,6 +489,8 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
             write_atomically(os.path.join(folder, "outcome.json"), data)
             break
         except OSError:  # a full disk: how it ended is not thrown away, it waits for room
+            if not os.path.isdir(folder):  # the home was removed
+                return 0
             time.sleep(1)
     point("watcher.outcome_written")
     wake()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.states import TERMINAL, JobCode, values
 
 from . import completion, envs, verbs
 from .output import FORMS
@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     _add(sub, "jobs", nargs="+", metavar="JOB", completer=completion.jobs)
     sub.add_argument("--timeout", type=_positive, metavar="SECONDS", help="of waiting; the jobs run on")
 
+    _add_jobs(verb("jobs", verbs.jobs, "list jobs, or purge those that have ended"))
+
     _add_env(verb("env", envs.listed, "list the environments, or change them", env=False))
 
     sub = verb("serve", verbs.serve, "run a Jupyter server with this extension alone")
@@ -87,6 +89,30 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("shell", choices=completion.SHELLS)
     return parser
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add the actions on jobs."""
+    parser.set_defaults(api=None, status=None, limit=None)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+
+    def action(name: str, run: _Run, text: str, states: Iterable[JobCode]) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        _add(sub, "api", nargs="?", completer=completion.apis, help="only jobs of this API")
+        sub.add_argument("--status", choices=values(states), help="only jobs in this state")
+        # Without defaults, which would take the place of what stands before the action.
+        _add(sub, "-e", "--env", default=argparse.SUPPRESS, completer=completion.environments, help="the environment")
+        sub.add_argument(
+            *("-o", "--output"), choices=FORMS, default=argparse.SUPPRESS, metavar="FORM", help="table or json"
+        )
+        return sub
+
+    sub = action("list", verbs.jobs, "list jobs, newest first", JobCode)
+    sub.add_argument("--limit", type=_positive)
+
+    sub = action("purge", verbs.purge, "delete ended jobs, with their logs, results and files", TERMINAL)
+    sub.add_argument("--older-than", type=_days, metavar="DAYS", help="only those that ended so many days ago")
 
 
 def _add_env(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +169,16 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number above 0")
     return int(text)
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1
+    if not 0 <= days <= 36_525:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of days")
+    return days
 
 
 def _seconds(text: str) -> float:

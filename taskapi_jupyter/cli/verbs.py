@@ -90,6 +90,18 @@ def delete(options: Namespace) -> None:
     show(options, lambda: ({"message": message}, lambda colour: clean(message)))
 
 
+def jobs(options: Namespace) -> None:
+    """List jobs, newest first."""
+    api = _connect(options)
+    show(options, lambda: _jobs_answer(api.jobs(options.api, options.status, options.limit or 50)))
+
+
+def purge(options: Namespace) -> None:
+    """Delete jobs that have ended."""
+    message = _connect(options).purge(options.api, options.status, options.older_than)
+    show(options, lambda: ({"message": message}, lambda colour: clean(message)))
+
+
 def logs(options: Namespace) -> None:
     """Print a job's log, and what comes until it ends."""
     api = _connect(options)

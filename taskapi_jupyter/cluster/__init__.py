@@ -318,7 +318,9 @@ class CortexClient(Client):
             f"{self.environment} is a Cortex cluster: it keeps the records of its jobs, and none can be deleted"
         )
 
-    def purge(self, api: str | None = None, status: str | Sequence[str] | None = None) -> str:
+    def purge(
+        self, api: str | None = None, status: str | Sequence[str] | None = None, older_than: float | None = None
+    ) -> str:
         """Say that a cluster keeps its records."""
         return self.forget("")
 

@@ -140,10 +140,12 @@ class LocalEngine:
     def _adopt(self, job: Mapping[str, Any]) -> None:
         """Follow the watcher that holds a job's claim, or conclude where it is dead."""
         point("engine.adopting")
+        here = True
         try:
             who = json.loads(plainfile.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
-            pid, start_time = int(who["pid"]), str(who["start_time"])
-        except (OSError, ValueError, KeyError, TypeError):
+            here = machine.is_here(who)
+            pid, start_time = (int(who["pid"]), str(who["start_time"])) if here else (0, "")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             who, pid, start_time = {}, 0, ""
         pidfd = None
         if machine.is_there(who) and hasattr(os, "pidfd_open"):
@@ -157,7 +159,7 @@ class LocalEngine:
         watched = _Watched(job, pid, start_time, child=False, pidfd=pidfd)
         self.watched[job["id"]] = watched
         if self._claim_is_free(job["id"]):
-            self.over.append((job["id"], self._conclude(watched)))
+            self.over.append((job["id"], self._conclude(watched, here=here)))
 
     def _claim_is_free(self, job_id: str) -> bool:
         """Say whether no living watcher holds a job's claim."""
@@ -206,14 +208,19 @@ class LocalEngine:
                 del self.watched[job_id]
                 self._adopt(watched.job)  # another watcher was first
 
-    def _conclude(self, watched: _Watched) -> Mapping[str, Any]:
-        """Read how a job ended whose watcher is gone; sweep what it left where it couldn't."""
+    def _conclude(self, watched: _Watched, *, here: bool = True) -> Mapping[str, Any]:
+        """Read how a job ended whose watcher is gone; sweep what it left where it couldn't.
+
+        Where it ran in another container, its processes went with that, and the numbers it knew mean others here.
+        """
         job_id = watched.job["id"]
         point("engine.concluding")
         del self.watched[job_id]
         if watched.pidfd is not None:
             os.close(watched.pidfd)
         outcome = read_outcome(self._folder(job_id))
+        if outcome is None and not here:
+            outcome = vanished("its container ended while it ran")
         if outcome is None:
             point("engine.sweeping")
             self._sweep(watched)

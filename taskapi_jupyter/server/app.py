@@ -19,7 +19,7 @@ from traitlets import Bool, Unicode, default
 
 from taskapi_jupyter import envfile, service
 from taskapi_jupyter.envfile import LOCAL
-from taskapi_jupyter.errors import TaskAPIError
+from taskapi_jupyter.errors import Damaged, TaskAPIError
 
 from .base import NAME
 from .clusters import Clusters
@@ -64,7 +64,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.folder = Path(self.home).expanduser().absolute()
         self.environment_file = envfile.EnvironmentFile(self.folder)
         self.clusters = Clusters(self.environment_file)
-        self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
+        try:
+            self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
+        except Damaged as error:  # it was set aside, and a new database takes its place
+            self.log.warning("%s", error)
+            self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
         self.quick = ThreadPoolExecutor(4, "taskapi")  # each one more takes turns from the event loop
         # Submissions wait for one another and for other processes that write: reading goes on meanwhile.
         self.submits = ThreadPoolExecutor(2, "taskapi-submit")

@@ -13,7 +13,7 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
-from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge
+from taskapi_jupyter.errors import BadRequest, Damaged, TaskAPIError, TooLarge
 
 if TYPE_CHECKING:
     from taskapi_jupyter.cluster import CortexClient
@@ -25,6 +25,7 @@ NAME = "taskapi_jupyter"
 RESOURCE = "taskapi"
 MAX_PAGE = 1000  # jobs
 MAX_CHUNK = 16 << 20  # bytes of a log
+MAX_DAYS = 36_525
 INT64 = (1 << 63) - 1
 DRAIN = 64 << 20  # bytes of a body that we read past its cap, so that a client gets to see the answer
 
@@ -62,7 +63,9 @@ class Errors:
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what nobody foresaw; what is meant for people, they are told."""
-        if not isinstance(value, TaskAPIError):
+        if isinstance(value, Damaged):
+            self.log.warning("%s", value)  # type: ignore[attr-defined]
+        elif not isinstance(value, TaskAPIError):
             super().log_exception(typ, value, tb)  # type: ignore[misc]
 
 
@@ -167,6 +170,19 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         if not re.fullmatch(r"-?[0-9]{1,19}", text) or not low <= int(text) <= high:
             raise BadRequest(f"{name} must be a whole number from {low} to {high}, not {text[:64]!r}")
         return int(text)
+
+    def number(self, name: str, high: float) -> float | None:
+        """Return a query parameter as a number from 0 on, None where it is not given."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= high:
+            raise BadRequest(f"{name} must be a number from 0 to {high:g}, not {text[:64]!r}")
+        return value
 
     def flag(self, name: str) -> bool:
         """Return a query parameter that is true or false."""

@@ -12,7 +12,7 @@ from taskapi_jupyter.contract import JobsPage, Message, Submission, TaskAPI, dec
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
-from .base import MAX_PAGE, BodyHandler, Handler, guarded
+from .base import MAX_DAYS, MAX_PAGE, BodyHandler, Handler, guarded
 from .deploy import DeployHandler
 from .files import FileHandler, FilesHandler, LogHandler, ResultHandler
 from .streams import LogStream
@@ -134,10 +134,10 @@ class JobsHandler(Handler):
     @guarded
     async def delete(self, env: str) -> None:
         """Forget those that have ended."""
-        api, status = self.text("api"), self.statuses(TERMINAL)
+        api, status, days = self.text("api"), self.statuses(TERMINAL), self.number("older_than", MAX_DAYS)
 
         def purge(environment: TaskAPI) -> bytes:
-            return encode(Message(environment.purge(api, status)))
+            return encode(Message(environment.purge(api, status, days)))
 
         self.finish(await self.ask(env, purge, purge, self.extension.slow))
 

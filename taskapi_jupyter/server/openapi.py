@@ -27,7 +27,7 @@ from taskapi_jupyter.contract import (
 )
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
-from .base import INT64, MAX_CHUNK, MAX_PAGE
+from .base import INT64, MAX_CHUNK, MAX_DAYS, MAX_PAGE
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -79,7 +79,7 @@ class Operation:
 #: What every route may answer: who is not let in, a bad path, a home that can't be used; of a cluster, that it can't be
 #: reached or is slow.
 CONTRACT = (400, 403, 404, 502, 504)
-OWN = (400, 403, 404, 502, 503, 504)
+OWN = (400, 403, 404, 502, 503, 504, 507)
 FORM = {
     "type": "object",
     "required": ["config"],
@@ -144,7 +144,15 @@ OPERATIONS = (
         "/taskapi/{env}/jobs",
         "Forget all ended jobs, or those that match",
         Message,
-        (ONLY, _states(TERMINAL)),
+        (
+            ONLY,
+            _states(TERMINAL),
+            query(
+                "older_than",
+                {"type": "number", "minimum": 0, "maximum": MAX_DAYS},
+                "Only jobs that ended so many days ago, or before.",
+            ),
+        ),
         errors=OWN,
     ),
     Operation("get", "/taskapi/{env}/jobs/{job_id}", "A job's status", JobResponse, (OF,), errors=OWN),

@@ -1,0 +1,249 @@
+"""The file of the store: made whole, looked at, set aside where it is damaged; what SQLite says, as sentences.
+
+Standard library only. SQLite itself neither checkpoints into nor removes the ``-wal`` of a file that was renamed under
+it, so whoever still has a damaged database open can't harm the one that took its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from .errors import Damaged, Unavailable
+from .faults import point
+
+Identity = tuple[int, int]  # device and inode
+
+_BESIDE = ("-wal", "-shm", "-journal")
+
+#: SQLite's result codes that are no bug of ours, by what it says (Python 3.10 doesn't tell the code).
+_SAID = {
+    "database is locked": 5,
+    "database table is locked": 6,
+    "attempt to write a readonly": 8,
+    "disk I/O error": 10,
+    "database disk image is malformed": 11,
+    "malformed database schema": 11,
+    "database or disk is full": 13,
+    "unable to open database": 14,
+    "file is not a database": 26,
+    "file is encrypted or is not": 26,
+}
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code; 1 where it has none that matters here."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return int(code) & 0xFF
+    return next((code for said, code in _SAID.items() if str(error).startswith(said)), 1)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Say whether an error means that the file is damaged or no database."""
+    return code_of(error) in (11, 26)
+
+
+def explain(error: sqlite3.Error, path: str, patience: float) -> Unavailable | None:
+    """Return what an error of SQLite says to people; None for one that is a bug of ours."""
+    code, folder = code_of(error), os.path.dirname(path) or "."
+    if code in (5, 6):
+        return Unavailable(f"{path} was kept busy by other processes for more than {patience:g} s; try again")
+    if code == 13 or (code in (10, 14) and _is_full(folder)):
+        return no_space(folder)
+    if code == 8 or (code == 14 and not os.access(folder, os.W_OK)):
+        return Unavailable(
+            f"can't write {path}: {folder} is read-only or belongs to somebody else; make it writable, or set "
+            "TASKAPI_HOME to another folder"
+        )
+    if code in (10, 14):
+        return Unavailable(f"can't use {path}: {error}; see whether {folder} and its disk are in order")
+    if code == 1 and isinstance(error, sqlite3.OperationalError) and not os.path.exists(path):
+        return Unavailable(f"{path} is gone")
+    return None
+
+
+def no_space(folder: str) -> Unavailable:
+    """Return the error for a disk without room."""
+    return Unavailable(
+        f"no space is left for {folder}: free some on its disk (`jupyter taskapi jobs purge` deletes ended jobs), or "
+        "set TASKAPI_HOME to a folder on another one",
+        status=507,
+    )
+
+
+def cannot_write(path: str, error: OSError) -> Unavailable:
+    """Return the error for a file or folder that can't be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space(path)
+    return Unavailable(f"can't write {path}: {error.strerror}; make it writable, or set TASKAPI_HOME to another folder")
+
+
+def _is_full(folder: str) -> bool:
+    try:
+        return os.statvfs(folder).f_bavail == 0
+    except OSError:
+        return False
+
+
+def look(path: str) -> Identity | None:
+    """Return which file is there; None where there is none, or none with anything in it."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"can't use {path}: {error.strerror}; set TASKAPI_HOME to another folder") from None
+    return (found.st_dev, found.st_ino) if found.st_size else None
+
+
+@contextmanager
+def _locked(path: str, patience: float) -> Iterator[None]:
+    """Be the only one that makes or sets aside the database."""
+    deadline = time.monotonic() + patience
+    try:
+        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_write(os.path.dirname(path), error) from None
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"another process has been making {path} for {patience:g} s; try again") from None
+                time.sleep(0.005)
+        yield
+    finally:
+        os.close(fd)
+
+
+def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, patience: float) -> None:
+    """Make the database, whole or not at all, unless there is one."""
+    folder = os.path.dirname(path) or "."
+    with _locked(path, patience):
+        if os.path.exists(path):
+            return
+        _rename_all(path, _free_name(path), _BESIDE)  # SQLite would take another database's log for this one's
+        for name in os.listdir(folder):
+            if name.startswith(f"{os.path.basename(path)}.new-"):  # whoever made it was killed
+                os.unlink(os.path.join(folder, name))
+        temporary = f"{path}.new-{os.getpid()}"
+        try:
+            # SQLite gives the files beside it the mode of the database.
+            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(temporary, isolation_level=None)
+            try:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'TRUNCATE'}")
+                connection.execute("BEGIN")
+                fill(connection)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+            point("store.made")
+            os.link(temporary, path)
+            _sync(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        finally:
+            for end in ("", *_BESIDE):
+                with suppress(OSError):
+                    os.unlink(temporary + end)
+
+
+def was_emptied(path: str) -> bool:
+    """Say whether the file lost all that was in it: a new one is never seen empty beside folders of jobs."""
+    try:
+        return os.stat(path).st_size == 0 and bool(os.listdir(os.path.join(os.path.dirname(path), "jobs")))
+    except OSError:
+        return False
+
+
+def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damaged:
+    """Give a damaged database a dated name, unless another process has; return what is to be said of it.
+
+    ``damaged`` is the device and the inode of the file in which the damage was seen: one that took its place stays.
+    """
+    home = os.path.dirname(path)
+    try:
+        with _locked(path, patience):
+            if _identity(path) == damaged:
+                aside = _free_name(path)
+                point("damage.found")
+                # The database first: without its log it would pass for whole.
+                _rename_all(path, aside, ("", *_BESIDE))
+                _sync(home)
+                _note(home, f"{path} was damaged ({why}) and was set aside as {os.path.basename(aside)}")
+            else:
+                aside = _by_identity(path, damaged)
+    except OSError as error:
+        return Damaged(f"{path} is damaged ({why}) and can't be set aside: {error.strerror}; rename it yourself")
+    return Damaged(
+        f"{path} was damaged ({why}) and was set aside as {aside}. A new, empty one takes its place: deploy APIs "
+        f"again. What jobs left is still in {os.path.join(home, 'jobs')}, and jobs that were running run on, unseen. "
+        "If there is a backup of the database, put it there instead while nothing runs"
+    )
+
+
+def _identity(path: str) -> Identity | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _free_name(path: str) -> str:
+    """Return a dated name that nothing has."""
+    taken = set(os.listdir(os.path.dirname(path) or "."))
+    name = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    count = 1
+    while any(os.path.basename(name) + end in taken for end in ("", *_BESIDE)):
+        count += 1
+        name = f"{name.partition('.damaged-')[0]}.damaged-{time.strftime('%Y%m%dT%H%M%S')}.{count}"
+    return name
+
+
+def _by_identity(path: str, damaged: Identity) -> str:
+    folder = os.path.dirname(path)
+    for name in sorted(os.listdir(folder), reverse=True):
+        if name.startswith(f"{os.path.basename(path)}.damaged-"):
+            candidate = os.path.join(folder, name)
+            if _identity(candidate) == damaged:
+                return candidate
+    return f"{path}.damaged-…"
+
+
+def _rename_all(path: str, to: str, ends: tuple[str, ...]) -> None:
+    for end in ends:
+        with suppress(FileNotFoundError):
+            os.rename(path + end, to + end)
+        point("damage.renamed")
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _note(home: str, text: str) -> None:
+    """Write a line into the supervisor's log."""
+    try:
+        fd = os.open(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"taskapi: {text}\n".encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(fd)
+    except OSError:
+        pass

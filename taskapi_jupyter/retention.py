@@ -1,0 +1,124 @@
+"""What is deleted, when and how: ended jobs beyond what config.yaml keeps, and what an interrupted deletion left.
+
+A process that the supervisor starts now and then does it, so that its loop is never held up; killed anywhere, it
+leaves nothing that the next one doesn't finish. Standard library only. Each deletion takes the row first: nobody sees a
+job without its folder. A folder goes only where the store says that its job, or its version, was deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import Unavailable
+from .faults import point
+from .states import TERMINAL, values
+from .store import Store
+
+AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
+_YOUNG = 600.0  # seconds; what is younger may belong to a deploy that is under way
+_DAY = 86_400
+NEW = ".new-"  # how the name of a version's folder begins while it is written
+_OLD = ".old-"  # and when it is to be removed
+
+
+def purge(store: Store, home: Path, api: str | None, statuses: Iterable[str], ended_before: int | None) -> int:
+    """Delete the jobs in some terminal states, those that ended before a time (in µs) where one is given."""
+    until, count = store.last(), 0
+    for status in statuses:
+        while some := store.forget_some(api, status, until, AT_ONCE, ended_before):
+            point("purge.forgotten")
+            count += len(some)
+            remove_jobs(home, some)
+    return count
+
+
+def remove_jobs(home: Path, job_ids: Iterable[str]) -> None:
+    """Remove the folders of jobs that the store no longer has."""
+    for job_id in job_ids:
+        shutil.rmtree(home / "jobs" / job_id, ignore_errors=True)
+        point("forget.removed")
+
+
+def drop_unused_versions(store: Store, home: Path) -> None:
+    """Remove what no API and no job refers to: versions, their files, project folders that came with a form."""
+    apis = home / "apis"
+
+    def dropping(api_id: str) -> None:
+        # Out of the way before a deploy of the same may look: it then writes the files again.
+        with suppress(OSError):
+            (apis / api_id).rename(apis / f"{_OLD}{api_id}-{time.time_ns()}")
+        point("versions.renamed")
+
+    store.unused_versions(dropping)
+    point("versions.dropped")
+    for folder in apis.glob(f"{_OLD}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    projects = home / "projects"
+    if projects.exists():
+        used, made = {json.loads(launch)["cwd"] for launch in store.launches()}, store.made()
+        for folder in projects.iterdir():
+            # Of what was there before this database nothing is known: it may take the place of a damaged one.
+            if made < _changed(folder) < time.time() - _YOUNG and not any(
+                Path(cwd).is_relative_to(folder) for cwd in used
+            ):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy(home: Path) -> None:
+    """Do all that is due in a home."""
+    store = Store(home / "taskapi.db", follow=False)
+    limits = store.settings()
+    if limits.get("keep_days") is not None:
+        purge(store, home, None, values(TERMINAL), int((time.time() - limits["keep_days"] * _DAY) * 1e6))
+    if limits.get("keep_jobs") is not None:
+        while some := store.forget_beyond(limits["keep_jobs"], AT_ONCE):
+            point("purge.forgotten")
+            remove_jobs(home, some)
+    _finish_forgetting(store, home)
+    drop_unused_versions(store, home)
+    _sweep_apis(home)
+    store.give_space_back()
+    store.close()
+
+
+def _finish_forgetting(store: Store, home: Path) -> None:
+    """Remove folders whose job's row was deleted by a process that died before it removed them."""
+    there = set(os.listdir(home / "jobs"))
+    for job_id in store.forgotten():
+        if job_id in there:
+            remove_jobs(home, [job_id])
+    there = set(os.listdir(home / "jobs"))
+    store.drop_forgotten(keep=there)
+
+
+def _sweep_apis(home: Path) -> None:
+    """Remove what a deploy that was killed left half-written."""
+    for folder in (home / "apis").glob(f"{NEW}*"):
+        if _changed(folder) < time.time() - _YOUNG:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_ctime
+    except OSError:
+        return math.inf
+
+
+def main(home: str) -> None:
+    """Tidy a home, unless another process is at it; a disk without room is no reason to complain."""
+    with suppress(OSError, Unavailable):
+        fd = os.open(os.path.join(home, "retention.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.nice(10)
+        tidy(Path(home))
+    sys.exit(0)
