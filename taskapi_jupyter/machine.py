@@ -249,8 +249,11 @@ def _environ(pid: int) -> list[bytes]:
 
 #: Types of file systems that other machines may have mounted too. What macOS has mounted is not looked at.
 _SHARED = frozenset(
-    "nfs nfs4 cifs smb3 smbfs lustre gpfs beegfs ceph glusterfs ocfs2 gfs2 orangefs pvfs2 afs 9p coda virtiofs vboxsf "
-    "fuse.sshfs fuse.glusterfs fuse.cephfs fuse.s3fs fuse.rclone fuse.vmhgfs-fuse".split()
+    (
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "ocfs2", "gfs2"),
+        *("orangefs", "pvfs2", "afs", "9p", "coda", "virtiofs", "vboxsf", "fuse.sshfs", "fuse.glusterfs"),
+        *("fuse.cephfs", "fuse.s3fs", "fuse.rclone", "fuse.vmhgfs-fuse"),
+    )
 )
 
 
