@@ -167,6 +167,26 @@ def was_emptied(path: str) -> bool:
         return False
 
 
+def is_short(connection: sqlite3.Connection, path: str) -> bool:
+    """Say whether the file ends before its last page: SQLite notices only when it needs one that is missing."""
+    size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+    before = None
+    while True:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        try:
+            if os.stat(path).st_size >= pages * size:
+                return False
+        except FileNotFoundError:
+            return False
+        if pages == before:  # nobody made it smaller meanwhile
+            return True
+        before = pages
+        # Pages that stand in the -wal alone are not missing; once all are in the file, it must have them.
+        _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if written != moved:
+            return False
+
+
 def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damaged:
     """Give a damaged database a dated name, unless another process has; return what is to be said of it.
 

@@ -103,7 +103,9 @@ def _finish_forgetting(store: Store, home: Path) -> None:
 def _sweep_apis(home: Path) -> None:
     """Remove what a deploy that was killed left half-written."""
     for folder in (home / "apis").glob(f"{NEW}*"):
-        if _changed(folder) < time.time() - _YOUNG:
+        with suppress(OSError):
+            if folder.stat().st_mtime > time.time() - _YOUNG:
+                continue
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -24,7 +24,8 @@ from .states import IN_PROGRESS, JobCode, may_move
 
 Row = dict[str, Any]
 
-#: Thousands are the major version. Within one, migrations only add, so that two versions of the package share a home.
+#: Thousands are the major version. Within one, migrations only add, so that two versions of the package share a home:
+#: statements name the columns they write. Each has a file in tests/schemas.
 MIGRATIONS: dict[int, str] = {
     1000: """
 CREATE TABLE counter (n INTEGER NOT NULL);
@@ -151,8 +152,11 @@ class Store:
                 connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'TRUNCATE'}")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
+                is_short = database.is_short(connection, self.path)
             except sqlite3.Error as error:
                 raise self._explained(error, identity) from error
+            if is_short:
+                raise database.set_aside(self.path, identity, "part of it is missing", self._patience)
             if database.look(self.path) in (identity, None):  # else it was set aside while we opened it
                 return held
             held.close()
@@ -256,7 +260,9 @@ class Store:
     def set_settings(self, values: Mapping[str, Any]) -> None:
         """Keep the limits for the supervisor."""
         with self.write() as transaction:
-            transaction.execute("INSERT OR REPLACE INTO settings VALUES ('limits', ?)", (json.dumps(dict(values)),))
+            transaction.execute(
+                "INSERT OR REPLACE INTO settings (name, value) VALUES ('limits', ?)", (json.dumps(dict(values)),)
+            )
 
     def made(self) -> float:
         """Return when this database was made, in seconds since the epoch; 0 where that was not noted."""
@@ -284,7 +290,8 @@ class Store:
                 return "unchanged"  # the same content under another environment
             change = _raise(transaction)
             transaction.execute(
-                "INSERT INTO apis VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, "
+                "INSERT INTO apis (name, api_id, created, updated, change) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, "
                 "updated = excluded.updated, change = excluded.change",
                 (version["name"], version["api_id"], now, now, change),
             )
@@ -536,7 +543,8 @@ class Store:
                 return
             if ask("auto_vacuum") == 2:
                 while free > 0:  # piece by piece: others write in between
-                    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+                    # `execute` would take one step of it, which is one page.
+                    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
                     point("store.vacuumed")
                     free -= _VACUUM_PAGES
             else:  # made by a version that did not prepare for this: all at once, and by pieces from then on
@@ -597,7 +605,7 @@ def _fill(transaction: sqlite3.Connection) -> None:
                 transaction.execute(statement)
             transaction.execute(f"PRAGMA user_version = {step}")
     if not version:
-        transaction.execute("INSERT INTO settings VALUES ('made', ?)", (str(time.time()),))
+        transaction.execute("INSERT INTO settings (name, value) VALUES ('made', ?)", (str(time.time()),))
 
 
 def _raise(transaction: sqlite3.Connection) -> int:

@@ -56,6 +56,7 @@ class Supervisor:
         self.said = ""
         self.tidied = time.monotonic()
         self.untidy = False  # whether jobs ended since
+        self.tidying: int | None = None  # ends when the process that tidies does
 
     def run(self, lock: int) -> None:
         """Serve until there is nothing left to do, or until told to leave; then let go of the lock.
@@ -80,11 +81,14 @@ class Supervisor:
             wait = self._try_step()
             if self.using or self.unrecorded or wait is not None:
                 idle_since = time.monotonic()
+            elif self.tidying is not None:
+                wait = None
             elif time.monotonic() - idle_since >= IDLE:
+                if self.untidy:
+                    self._tidy()
+                    continue
                 self._close_fifo(fifo)
                 if not self._any_in_progress():  # whoever comes now finds no FIFO and starts another
-                    if self.untidy:
-                        self._tidy()
                     break
                 fifo = self._open_fifo()
                 self.behind = True  # what is still in progress is not ours: nothing may stay so
@@ -93,11 +97,15 @@ class Supervisor:
             else:
                 wait = idle_since + IDLE - time.monotonic()
             poll = select.poll()
-            for fd in (fifo, wakeups, *self.engine.filenos()):
+            tidying = [] if self.tidying is None else [self.tidying]
+            for fd in (fifo, wakeups, *tidying, *self.engine.filenos()):
                 poll.register(fd, select.POLLIN)
-            poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
+            ready = poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
             _drain(fifo)
             _drain(wakeups)
+            if self.tidying in [fd for fd, _ in ready]:
+                os.close(tidying[0])
+                self.tidying = None
         else:
             self._close_fifo(fifo)
             self._try_step()
@@ -172,7 +180,7 @@ class Supervisor:
             self._say_once(str(error))
             return _RETRY
         self.said = ""
-        if self.untidy and time.monotonic() - self.tidied >= _TIDY_EVERY:
+        if self.untidy and self.tidying is None and time.monotonic() - self.tidied >= _TIDY_EVERY:
             self._tidy()
         return wait
 
@@ -188,10 +196,14 @@ class Supervisor:
         """
         self.tidied, self.untidy = time.monotonic(), False
         _bound_log(self.home)
+        self.tidying, theirs = os.pipe()
+        os.set_inheritable(theirs, True)
         try:
             os.posix_spawn(sys.executable, command("retention", self.home), dict(os.environ))
-        except OSError:  # as many processes as there may be
-            self.untidy = True
+        except OSError:  # as many processes as there may be: next time
+            pass
+        finally:
+            os.close(theirs)
 
     def _read_limits(self) -> dict[str, Any]:
         """Return the limits in force: those that config.yaml sets, else what this machine has."""

@@ -19,6 +19,7 @@ def read(folder: Path, text: str) -> Config:
 
 def test_what_stands_where_nothing_is_said(tmp_path: Path) -> None:
     nothing = {"cpus": None, "mem": None, "gpus": None, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
+    nothing |= {"keep_jobs": None, "keep_days": None}
     assert config.read(tmp_path / "config.yaml").limits() == nothing
     for text in ("", "# nothing yet\n", "{}\n", "cpus:\nmem: null\n"):
         assert read(tmp_path, text).limits() == nothing
@@ -36,6 +37,8 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
         "gpus": 2,
         "stop_grace": 0.5,
         "log_max_bytes": 10**6,
+        "keep_jobs": 100,
+        "keep_days": 2.5,
     }
     assert (found.keep_jobs, found.keep_days, found.environ) == (100, 2.5, ["WANDB_API_KEY", "MY_*"])
 

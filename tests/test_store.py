@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from taskapi_jupyter.errors import APINotDeployed, Unavailable
+from taskapi_jupyter.errors import APINotDeployed, Damaged, Unavailable
 from taskapi_jupyter.states import MOVES, TERMINAL, JobCode
 from taskapi_jupyter.store import MIGRATIONS, SCHEMA, Store
 
@@ -477,3 +477,193 @@ def test_one_of_several_processes_wins_each_job(store: Store) -> None:
         found = store.job(job_id)
         assert found is not None
         assert [found["reason"]] == winners
+
+
+# Schemas that were released
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def restored(path: Path, version: int) -> None:
+    """Make the database of an older version from its file."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((SCHEMAS / f"{version}.sql").read_text())
+
+
+def shape(connection: sqlite3.Connection) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return the columns of each table, and the indices."""
+    listed = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    columns = {
+        name: {row[1]: tuple(row[2:]) for row in connection.execute(f"PRAGMA table_info({name})")}
+        for kind, name, _ in listed
+        if kind == "table"
+    }
+    return columns, {name: sql for kind, name, sql in listed if kind == "index"}
+
+
+def test_there_is_a_file_of_each_schema() -> None:
+    assert {int(path.stem) for path in SCHEMAS.glob("*.sql")} == set(MIGRATIONS)
+
+
+@pytest.mark.parametrize("version", sorted(MIGRATIONS))
+def test_each_schema_is_brought_up(tmp_path: Path, version: int) -> None:
+    restored(tmp_path / "taskapi.db", version)
+    with closing(Store(tmp_path / "new.db")) as new, new._connection() as connection:
+        wanted = shape(connection)
+    with closing(Store(tmp_path / "taskapi.db")) as store:
+        with store._connection() as connection:
+            assert shape(connection) == wanted
+        assert store._one("PRAGMA user_version")[0] == SCHEMA
+        jobs = store.jobs(None, [], 100)
+        assert {job["status"] for job in jobs} == {code.value for code in JobCode} & {job["status"] for job in jobs}
+        assert len(jobs) == 8
+        assert store.settings()["stop_grace"] == 10
+        assert [one["id"] for one in store.news(0) if one["status"] == "deleted"] == ["00000000deadbeef"]
+        assert [one["status"] for one in store.running()] == ["running"]
+        assert all(store.forget(job["id"]) for job in jobs if job["status"] not in ("pending", "running"))
+        assert store.unused_versions() == ["v3"]
+        assert store.add_job(row("kept", "v2"), FIRST)
+        store.give_space_back()
+
+
+def test_a_step_within_a_major_version_only_adds() -> None:
+    connection = sqlite3.connect(":memory:")
+    before: Any = ({}, {})
+    for number, step in enumerate(sorted(MIGRATIONS)):
+        connection.executescript(MIGRATIONS[step])
+        columns, indices = shape(connection)
+        if number and step // 1000 == sorted(MIGRATIONS)[number - 1] // 1000:
+            for table, old in before[0].items():
+                assert {name: columns[table].get(name) for name in old} == old
+                for name in columns[table].keys() - old.keys():  # who doesn't know it leaves it out
+                    _, not_null, default, key = columns[table][name]
+                    assert not key
+                    assert default is not None or not not_null
+            assert before[1].items() <= indices.items()
+            assert not any(sql and sql.startswith("CREATE UNIQUE") for sql in indices.values())
+        before = (columns, indices)
+    connection.close()
+
+
+def test_it_goes_on_with_what_a_newer_minor_version_added(store: Store) -> None:
+    with store.write() as transaction:
+        for table in shape(transaction)[0]:
+            transaction.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT NOT NULL DEFAULT ''")
+        transaction.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    with closing(Store(store.path)) as old:
+        deploy(old, "b")
+        old.set_settings({"cpus": 1})
+        assert old.settings() == {"cpus": 1}
+        first, second = add(old, 2)
+        end(old, first)
+        assert old.wish_stop(second)
+        assert old.forget(first)
+        assert old.delete_api("a") == [second]
+        assert old._one("PRAGMA user_version")[0] == SCHEMA + 1
+
+
+# Damage
+
+NOTICING = """
+import sys
+from taskapi_jupyter.errors import Damaged
+from taskapi_jupyter.store import Store
+told = ""
+try:
+    Store(sys.argv[1]).set_settings({"told": ""})
+except Damaged as error:
+    told = str(error)
+Store(sys.argv[1]).set_settings({"told": told})
+print(told)
+"""
+
+
+def garbage(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"x" * 5000)
+
+
+def torn(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [garbage, torn, emptied])
+def test_a_damaged_database_is_set_aside_once(tmp_path: Path, damage: Any) -> None:
+    (tmp_path / "jobs" / "0123456789abcdef").mkdir(parents=True)
+    path = tmp_path / "taskapi.db"
+    with closing(Store(path)) as before:
+        deploy(before)
+        open_still = Store(path)
+        open_still.counter()
+        with before._connection() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        damage(path)
+        content = path.read_bytes()
+        told = [one.strip() for one in children(NOTICING, 4, path)]
+        (aside,) = [one for one in tmp_path.glob("*.damaged-*") if not one.name.endswith(("-wal", "-shm"))]
+        assert aside.read_bytes() == content
+        assert any(told)
+        assert all(str(aside) in one and str(tmp_path / "jobs") in one for one in told if one)
+        assert (tmp_path / "supervisor.log").read_text().count("set aside") == 1
+        # Whoever had it open goes on with the new one, and leaves that one's log alone.
+        assert open_still.deployed() == {}
+        deploy(open_still, "b")
+        open_still.close()
+        before.close()
+        assert list(before.deployed()) == ["b"]
+    assert aside.read_bytes() == content
+    assert (tmp_path / "jobs" / "0123456789abcdef").exists()
+    assert not list(tmp_path.glob("*.new-*"))
+
+
+def test_one_that_may_not_follow_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "taskapi.db"
+    with closing(Store(path, follow=False)) as supervisor:
+        supervisor.counter()
+        path.rename(tmp_path / "away")
+        with pytest.raises(Damaged, match="no longer"):
+            supervisor.counter()
+        Store(path).close()
+        with pytest.raises(Damaged, match="no longer"):
+            supervisor.set_settings({})
+
+
+def test_what_was_written_to_a_file_set_aside_is_not_acknowledged(store: Store, tmp_path: Path) -> None:
+    def write() -> None:
+        with store.write() as transaction:
+            transaction.execute("UPDATE counter SET n = n + 1")
+            os.rename(store.path, tmp_path / "away")
+
+    with pytest.raises(Damaged, match="try again"):
+        write()
+
+
+def test_the_log_of_a_database_that_is_gone_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "taskapi.db"
+    old = Store(path)
+    deploy(old)
+    path.unlink()  # and its -wal is there still
+    with closing(Store(path)) as new:
+        assert new.deployed() == {}
+    old.close()
+
+
+def test_a_database_that_is_kept_busy_is_told_of_in_a_sentence(store: Store) -> None:
+    with closing(Store(store.path, patience=0.01)) as other, store.write(), pytest.raises(Unavailable, match="busy"):
+        other.set_settings({})
+
+
+def test_two_processes_write_without_a_write_ahead_log(tmp_path: Path) -> None:
+    path = tmp_path / "taskapi.db"
+    with closing(Store(path, wal=False)) as store:
+        deploy(store)
+        code = WRITING.replace("Store(sys.argv[1])", "Store(sys.argv[1], wal=False)").replace("range(15)", "range(5)")
+        told = [line.split() for text in children(code, 3, path) for line in text.splitlines()]
+        assert len({job_id for job_id, *_ in told}) == 15
+        assert all(won == ["True", "True"] for _, *won in told)
+        assert store._one("PRAGMA journal_mode")[0] == "truncate"
+    assert not list(tmp_path.glob("*-wal"))

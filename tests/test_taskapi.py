@@ -358,7 +358,10 @@ def test_purge(api: TaskAPI, echo: Any, waiting: Any, name: str) -> None:
         api.purge(status=["succeeded", "running"])
     assert api.purge(name, ["worker_error", "stopped"]) == "deleted 0 jobs"
     assert api.purge(f"{name}-fails", "succeeded") == "deleted 0 jobs"
-    assert api.purge(name, "succeeded") == "deleted 3 jobs"
+    assert api.purge(name, "succeeded", older_than=1) == "deleted 0 jobs"
+    with pytest.raises(BadRequest, match="older_than"):
+        api.purge(name, older_than=-1)
+    assert api.purge(name, "succeeded", older_than=0) == "deleted 3 jobs"
     assert api.jobs(name) == [running]
     for job in done:
         with pytest.raises(JobNotFound):

@@ -1,0 +1,309 @@
+"""Homes that are full, read-only, damaged, on a network file system or another host's; logs that are very long."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, WAITING, LiveServer, clean, processes, request_for, until  # noqa: F401 - for scripts
+
+from taskapi_jupyter.cli import main
+from taskapi_jupyter.client import Client
+from taskapi_jupyter.contract import TaskAPI
+from taskapi_jupyter.errors import Damaged, Unavailable
+from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.service import Service
+
+
+def unshared(*what: str) -> list[str]:
+    """Return a command that runs another one in namespaces of its own; skip where there are none to be had."""
+    for command in (["unshare", *what], ["unshare", "--user", "--map-root-user", *what]):
+        try:
+            if subprocess.run([*command, "true"], capture_output=True, timeout=30).returncode == 0:
+                return command
+        except FileNotFoundError:
+            break
+    pytest.skip(f"`unshare {' '.join(what)}` is not allowed here")
+
+
+def script(body: str) -> str:
+    return f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\nfrom test_disk import *\n{body}"
+
+
+def run(command: list[str], body: str, *arguments: object) -> None:
+    """Run a piece of Python, told of this file, in a process that a command leads to."""
+    told = [*command, sys.executable, "-c", script(body), *map(str, arguments)]
+    done = subprocess.run(told, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def mount(folder: Path, *options: str) -> None:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take all the room that a file system has left."""
+    with path.open("wb", 0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+def refused(call: Any, *arguments: Any) -> str:
+    with pytest.raises(Unavailable) as caught:
+        call(*arguments)
+    assert caught.value.status == 507
+    return str(caught.value)
+
+
+def until_refused(call: Any, *arguments: Any) -> tuple[list[Any], str]:
+    """Call until there is no room left: some was taken before."""
+    done = []
+    for _ in range(300):
+        try:
+            done.append(call(*arguments))
+        except Unavailable as error:
+            assert error.status == 507, error
+            return done, str(error)
+    raise AssertionError("the disk is not full")
+
+
+FULL = """
+folder = Path(sys.argv[1])
+mount(folder, "size=2m", "mode=700")
+home = folder / "home"
+service = Service(home)
+service.deploy_request(request_for("waiting", WAITING + "    return 'x' * 20_000\\n"))
+running = service.submit("waiting", {"path": str(folder.parent / "go")})
+until(lambda: running.refresh().status == "running", "the job to run")
+until(lambda: (home / "jobs" / running.id / "report").exists(), "the job to be watched")
+fill(folder / "fill")
+more, told = until_refused(service.submit, "waiting", {"path": str(folder.parent / "go")})
+assert str(home) in told and "no space" in told and "TASKAPI_HOME" in told, told
+assert "no space" in refused(service.deploy_request, request_for("new", "def task(config):\\n    pass\\n"))
+assert [api.name for api in service.get()] == ["waiting"]  # what can be read still can
+(folder.parent / "go").touch()
+until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
+assert running.refresh().status == "running"
+(folder / "fill").unlink()
+assert running.wait(PATIENCE).status == "succeeded"
+assert "could not be stored" in running.reason and "No space" in running.reason, running.reason
+for job in more:
+    assert job.wait(PATIENCE).status == "succeeded" or "No space" in job.reason, job.reason
+left = [path for path in home.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".new-")]
+assert not left, left
+assert "Traceback" not in (home / "supervisor.log").read_text()
+service.deploy_request(request_for("new", "def task(config):\\n    pass\\n"))
+assert service.submit("new").wait(PATIENCE).status == "succeeded"
+service.close()
+clean(home)
+"""
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    run(unshared("--mount"), FULL, tmp_path / "small")
+
+
+READ_ONLY = """
+folder = Path(sys.argv[1])
+mount(folder, "size=2m", "mode=700")
+home = folder / "home"
+service = Service(home)
+service.deploy_request(request_for("waiting", WAITING))
+service.close()
+subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+for _ in range(2):
+    with pytest.raises(Unavailable, match="read-only") as caught:
+        Service(home).submit("waiting")
+    assert "TASKAPI_HOME" in str(caught.value) and str(home) in str(caught.value)
+subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+assert [api.name for api in Service(home).get()] == ["waiting"]
+"""
+
+
+def test_a_home_that_is_read_only(tmp_path: Path) -> None:
+    run(unshared("--mount"), READ_ONLY, tmp_path / "small")
+
+
+# A damaged database
+
+
+def test_a_damaged_database_under_a_running_job(service: Service, home: Path, name: str, tmp_path: Path) -> None:
+    service.deploy_request(request_for(name, WAITING))
+    job = service.submit(name, {"path": str(tmp_path / "go")})
+    until(lambda: job.refresh().status == "running", "the job to run")
+    with service.store._connection() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    os.truncate(home / "taskapi.db", 0)
+    with pytest.raises(Damaged) as caught:
+        service.jobs()
+    (aside,) = home.glob("taskapi.db.damaged-*[0-9]")
+    assert str(aside) in str(caught.value)
+    assert str(home / "jobs") in str(caught.value)
+    assert service.jobs() == []
+    service.deploy_request(request_for(name, "def task(config):\n    return 1\n"))
+    assert service.submit(name).result(PATIENCE) == 1
+    assert json.loads((home / "supervisor.lock").read_bytes())["pid"] != supervisor
+    assert aside.name in (home / "supervisor.log").read_text()
+    (tmp_path / "go").touch()
+    outcome = home / "jobs" / job.id / "outcome.json"
+    until(outcome.exists, "the job that ran to end")
+    assert json.loads(outcome.read_bytes())["status"] == "succeeded"
+    assert aside.stat().st_size == 0  # nobody wrote into it
+
+
+# Another host
+
+ELSEWHERE = """
+service = Service(sys.argv[1])
+service.deploy_request(request_for("waiting", WAITING))
+running = service.submit("waiting", {"path": sys.argv[2]})
+until(lambda: running.refresh().status == "running", "the job to run")
+until(lambda: (Path(sys.argv[1]) / "jobs" / running.id / "log").exists(), "the job to be watched")
+pending = service.submit("waiting", {"path": sys.argv[1]})
+print(running.id, pending.id, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_host(home: Path, absent: Path) -> Iterator[list[str]]:
+    """Have a job run, and one wait, in a container of another name; yield their ids."""
+    command = unshared("--pid", "--uts", "--fork", "--kill-child", "--mount-proc")
+    inside = ["sh", "-c", 'hostname elsewhere; exec "$@"', "sh", sys.executable, "-c", script(ELSEWHERE)]
+    process = subprocess.Popen(
+        [*command, *inside, home, absent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def usable(home: Path) -> bool:
+    try:
+        Service(home).close()
+    except Unavailable:
+        return False
+    return True
+
+
+def test_a_home_that_another_host_uses(home: Path, tmp_path: Path) -> None:
+    (home / "config.yaml").write_text("stop_grace: 1\ncpus: 1\n")
+    before = Service(home)
+    with another_host(home, tmp_path / "absent") as (running, pending):
+        for use in (lambda: Service(home), lambda: before.submit("waiting"), lambda: before.delete("waiting")):
+            with pytest.raises(Unavailable, match="the host elsewhere") as caught:
+                use()
+            assert str(home) in str(caught.value)
+            assert "TASKAPI_HOME" in str(caught.value)
+    # It is gone, and so is what ran there.
+    until(lambda: usable(home), "the home to be free")
+    service = Service(home)
+    lost = service.get("waiting", running)
+    assert lost.wait(PATIENCE).status == "unexpected_error"
+    assert "container" in (lost.reason or "")
+    assert service.get("waiting", pending).wait(PATIENCE).status == "succeeded"
+    for one in (before, service):
+        one.close()
+
+
+# A network file system
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:40 / /home rw,relatime - nfs4 server:/home rw
+24 23 0:41 / /home/local rw,relatime - ext4 /dev/sdb1 rw
+25 22 0:42 / {spaced} rw,relatime - nfs4 server:/jobs rw
+"""
+
+NETWORK = """
+import signal, threading, warnings
+from taskapi_jupyter import supervisor
+from taskapi_jupyter.machine import network_filesystem
+folder = Path(sys.argv[1])
+(folder / "mounts").write_text(MOUNTS.format(spaced=str(folder).replace(" ", "\\\\040")))
+subprocess.run(["mount", "--bind", str(folder / "mounts"), f"/proc/{os.getpid()}/mountinfo"], check=True)
+assert network_filesystem(str(folder / "home")) == "nfs4"
+assert [network_filesystem(one) for one in ("/home/me", "/home/local/me", "/", "/homes")] == ["nfs4", None, None, None]
+home = folder / "home"
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        service = Service(home)
+        service.deploy_request(request_for("waiting", WAITING))
+        service.jobs()
+        service.close()
+(warning,) = [one for one in said if one.category is RuntimeWarning]
+assert "nfs4" in str(warning.message) and str(home) in str(warning.message)
+assert (home / "taskapi.db").read_bytes()[18:20] == b"\\1\\1"  # no write-ahead log
+log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(log, 2)
+for _ in range(2):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    supervisor.main(str(home))
+assert (home / "supervisor.log").read_text().count("nfs4") == 1
+assert (home / "taskapi.db").read_bytes()[18:20] == b"\\1\\1"
+"""
+
+
+def test_a_network_file_system(tmp_path: Path) -> None:
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    run(unshared("--mount"), NETWORK, folder)
+
+
+# Long logs
+
+
+def read_bytes(pid: int) -> int:
+    """Return how many bytes a process has read so far."""
+    text = Path(f"/proc/{pid}/io").read_text()
+    return int(text.partition("rchar: ")[2].split()[0])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="counts bytes in /proc")
+def test_the_end_of_ten_gigabytes(
+    live_server: LiveServer, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(live_server.taskapi, live_server.token)
+    client.deploy_request(request_for(name, "def task(config):\n    print(*range(60), sep='\\n')\n"))
+    job = client.submit(name).wait(PATIENCE)
+    log = live_server.home / "jobs" / job.id / "log"
+    lines = log.read_bytes()
+    with log.open("wb") as file:
+        file.seek(10 << 30)
+        file.write(b"\n" + lines)
+    service = Service(live_server.home)
+    monkeypatch.setenv("TASKAPI_URL", live_server.taskapi.partition("taskapi/")[0])
+    monkeypatch.setenv("TASKAPI_TOKEN", live_server.token)
+
+    def told(api: TaskAPI) -> str:
+        return Job(api, job.record).logs(tail=50)
+
+    pids = (os.getpid(), live_server.process.pid)
+    before = sum(map(read_bytes, pids))
+    wanted = "".join(f"{number}\n" for number in range(10, 60))
+    assert told(service) == wanted
+    assert told(client) == wanted
+    assert main(["logs", job.id, "-n", "50", "--no-follow"]) == 0
+    assert capsys.readouterr().out == wanted
+    assert sum(map(read_bytes, pids)) - before < 8 << 20  # modules that are imported, most of it
+    service.close()
+    client.close()

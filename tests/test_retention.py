@@ -1,0 +1,203 @@
+"""What is deleted: ended jobs beyond what is kept, by whom it is asked for, and what an interrupted deletion left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, processes, request_for, until
+from test_store import FIRST, SCHEMAS, deploy, end, row
+
+from taskapi_jupyter import waking
+from taskapi_jupyter.cli import main
+from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.service import Service
+from taskapi_jupyter.store import Store
+
+NOTHING = "def task(config):\n    pass\n"
+
+
+def tidy(home: Path, **environ: str) -> int:
+    """Do what the supervisor has done now and then; return the exit code."""
+    return subprocess.run(waking.command("retention", str(home)), env={**os.environ, **environ}, timeout=60).returncode
+
+
+def ended(service: Service, count: int, name: str = "a") -> list[str]:
+    """Return the ids of jobs that ended, oldest first, with their folders; no process runs for them."""
+    deploy(service.store, name, f"{name}1")
+    jobs = [service.store.add_job(row(name, f"{name}1"), FIRST) for _ in range(count)]
+    end(service.store, *jobs)
+    for job in jobs:
+        (service.home / "jobs" / job).mkdir()
+        (service.home / "jobs" / job / "log").write_text("x")
+    return jobs
+
+
+def keep(home: Path, text: str) -> Service:
+    """Return a service that has read and passed on what config.yaml says."""
+    (home / "config.yaml").write_text(text)
+    service = Service(home)
+    service.deploy_request(request_for("other", NOTHING))
+    return service
+
+
+def there(home: Path) -> list[str]:
+    return sorted((path.name for path in (home / "jobs").iterdir()), reverse=True)
+
+
+def test_nothing_is_deleted_that_nobody_asked_for(home: Path) -> None:
+    service = keep(home, "")
+    jobs = ended(service, 5)
+    assert tidy(home) == 0
+    assert there(home) == jobs
+    service.close()
+
+
+def test_a_supervisor_keeps_so_many_before_it_leaves(home: Path) -> None:
+    service = keep(home, "keep_jobs: 2\n")
+    jobs = ended(service, 4)
+    service.submit("other").wait(PATIENCE)
+    (newest,) = service.jobs("other")
+    until(lambda: not processes(home), "the supervisor to leave")
+    assert [job.id for job in service.jobs()] == [newest.id, jobs[-1]]
+    assert there(home) == [jobs[-1], newest.id]
+    assert (home / "supervisor.log").read_text() == ""
+    service.close()
+
+
+def test_so_many_days(home: Path) -> None:
+    service = keep(home, "keep_days: 1.5\n")
+    jobs = ended(service, 3)
+    with service.store.write() as transaction:
+        for job, days in zip(jobs, (1.6, 1.4, 1.6), strict=True):
+            at = int((time.time() - days * 86_400) * 1e6)
+            transaction.execute("UPDATE jobs SET ended = ? WHERE id = ?", (at, job))
+    running = service.store.add_job(row("a", "a1"), FIRST)
+    assert tidy(home) == 0
+    assert [job["id"] for job in service.store.jobs(None, [], 10)] == [running, jobs[1]]
+    assert there(home) == [jobs[1]]
+    service.store.wish_stop(running)
+    service.close()
+
+
+@pytest.mark.parametrize("where", ["purge.forgotten", "forget.removed", "store.written", "store.committed"])
+def test_killed_between_row_and_folder(home: Path, tmp_path: Path, where: str) -> None:
+    service = keep(home, "keep_jobs: 1\n")
+    jobs = ended(service, 3)
+    stranger = home / "jobs" / "0123456789abcdef"  # of a database that was set aside, say
+    stranger.mkdir()
+    (tmp_path / where).write_text("kill")
+    assert tidy(home, TASKAPI_FAULTS=str(tmp_path)) == -signal.SIGKILL
+    known = {job.id for job in service.jobs()}
+    assert known <= set(there(home))  # never a job without its folder
+    assert tidy(home) == 0
+    assert [job.id for job in service.jobs()] == jobs[-1:]
+    assert there(home) == [jobs[-1], stranger.name]
+    service.close()
+
+
+def test_what_interrupted_deploys_and_deletions_left(home: Path, tmp_path: Path) -> None:
+    service = keep(home, "")
+    (kept,) = (home / "apis").iterdir()
+    for name, age in ((".new-old", 700), (".new-young", 10)):
+        (home / "apis" / name).mkdir()
+        os.utime(home / "apis" / name, (time.time() - age,) * 2)
+    (tmp_path / "versions.dropped").write_text("kill")
+    service.deploy_request(request_for("gone", "def task(config):\n    return 2\n"))
+    code = "import sys; from taskapi_jupyter.service import Service; Service(sys.argv[1]).delete('gone')"
+    command = [*waking.command("x", str(home))[:1], "-c", code, str(home)]
+    killed = subprocess.run(command, env={**os.environ, "TASKAPI_FAULTS": str(tmp_path)})
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((home / "apis").iterdir())) == 4
+    assert tidy(home) == 0
+    assert {path.name for path in (home / "apis").iterdir()} == {kept.name, ".new-young"}
+    # The same again is whole.
+    service.deploy_request(request_for("gone", "def task(config):\n    return 2\n"))
+    assert service.submit("gone").result(PATIENCE) == 2
+    service.close()
+
+
+@pytest.mark.parametrize("made_by", ["this version", "an older one"])
+def test_space_is_given_back(tmp_path: Path, made_by: str) -> None:
+    path = tmp_path / "taskapi.db"
+    if made_by == "an older one":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript((SCHEMAS / "1000.sql").read_text())
+    with closing(Store(path)) as store:
+        deploy(store)
+        jobs = [store.add_job(row(config=json.dumps("x" * 400_000)), FIRST) for _ in range(12)]
+        end(store, *jobs)
+        for job in jobs:
+            store.forget(job)
+        store.give_space_back()
+    assert path.stat().st_size < 1 << 20
+    with closing(Store(path)) as store:
+        assert store.deployed()["a"]
+        assert store._one("PRAGMA auto_vacuum")[0] == 2
+
+
+def test_deletions_are_noted_until_the_folder_is_gone(home: Path) -> None:
+    service = keep(home, "")
+    jobs = ended(service, 2)
+    for job in jobs:
+        service.store.forget(job)
+    (home / "jobs" / jobs[0] / "log").unlink()
+    (home / "jobs" / jobs[0]).rmdir()
+    with service.store.write() as transaction:
+        transaction.execute("UPDATE counter SET n = n + 20000")
+    assert tidy(home) == 0
+    assert there(home) == []
+    assert tidy(home) == 0
+    assert service.store.forgotten() == []
+    service.close()
+
+
+def test_a_supervisor_log_that_has_grown_long(service: Service, home: Path, name: str) -> None:
+    (home / "supervisor.log").write_text("x" * (2 << 20))
+    service.deploy_request(request_for(name, NOTHING))
+    service.submit(name).wait(PATIENCE)
+    assert (home / "supervisor.log").read_text() == ""
+    assert (home / "supervisor.log.1").stat().st_size == 2 << 20
+
+
+# By hand
+
+
+def test_purge_in_the_terminal(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("TASKAPI_URL", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    service = Service(home)
+    jobs = ended(service, 3)
+    other = ended(service, 1, "b")
+    with service.store.write() as transaction:
+        transaction.execute("UPDATE jobs SET ended = ? WHERE id != ?", (int(time.time() * 1e6), jobs[0]))
+    service.close()
+
+    def told(*arguments: str) -> str:
+        assert main(["jobs", *arguments]) == 0
+        return capsys.readouterr().out
+
+    assert [one["job_id"] for one in json.loads(told("-o", "json"))] == [*other, *jobs[::-1]]
+    assert [one["job_id"] for one in json.loads(told("list", "b", "-o", "json"))] == other
+    assert told("purge", "--older-than", "0.5") == "deleted 1 job\n"
+    assert json.loads(told("purge", "a", "--status", "succeeded", "-o", "json")) == {"message": "deleted 2 jobs"}
+    assert there(home) == other
+    assert told("purge", "--older-than", "1") == "deleted 0 jobs\n"
+    assert told("purge") == "deleted 1 job\n"
+    with pytest.raises(SystemExit) as left:
+        main(["jobs", "purge", "--older-than", "-1"])
+    assert left.value.code == 2
+    assert "-1" in capsys.readouterr().err
+
+
+def test_an_age_that_is_none(service: Service) -> None:
+    for days in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadRequest, match="older_than"):
+            service.purge(older_than=days)
