@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from . import plainfile
 from .errors import Damaged, Unavailable
 from .faults import point
 
@@ -107,7 +108,7 @@ def _locked(path: str, patience: float) -> Iterator[None]:
     """Be the only one that makes or sets aside the database."""
     deadline = time.monotonic() + patience
     try:
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = plainfile.create(f"{path}.lock", os.O_RDWR)
     except OSError as error:
         raise cannot_write(os.path.dirname(path), error) from None
     try:
@@ -137,7 +138,7 @@ def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, pa
         temporary = f"{path}.new-{os.getpid()}"
         try:
             # SQLite gives the files beside it the mode of the database.
-            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.close(plainfile.create(temporary, os.O_RDWR | os.O_EXCL))
             connection = sqlite3.connect(temporary, isolation_level=None)
             try:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -260,7 +261,7 @@ def _sync(folder: str) -> None:
 def _note(home: str, text: str) -> None:
     """Write a line into the supervisor's log."""
     try:
-        fd = os.open(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = plainfile.create(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
         try:
             os.write(fd, f"taskapi: {text}\n".encode("utf-8", "surrogateescape"))
         finally:

@@ -108,6 +108,10 @@ class Unavailable(TaskAPIError):
     status = 503
 
 
+class TooNew(Unavailable):
+    """The database was written by a newer major version of this package."""
+
+
 class Damaged(Unavailable):
     """The database was damaged and set aside, or another one took the place of the one that was open."""
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from . import plainfile
 from .errors import Unavailable
 from .faults import point
 from .states import TERMINAL, values
@@ -119,7 +120,7 @@ def _changed(path: Path) -> float:
 def main(home: str) -> None:
     """Tidy a home, unless another process is at it; a disk without room is no reason to complain."""
     with suppress(OSError, Unavailable):
-        fd = os.open(os.path.join(home, "retention.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = plainfile.create(os.path.join(home, "retention.lock"), os.O_RDWR)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.nice(10)
         tidy(Path(home))

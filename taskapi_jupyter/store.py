@@ -18,7 +18,7 @@ from typing import Any
 from weakref import WeakSet
 
 from . import database, machine
-from .errors import APINotDeployed, Damaged, Unavailable
+from .errors import APINotDeployed, Damaged, TooNew
 from .faults import point
 from .states import IN_PROGRESS, JobCode, may_move
 
@@ -197,7 +197,7 @@ class Store:
     def _migrate(self) -> None:
         version = self._one("PRAGMA user_version")[0]
         if version // 1000 > SCHEMA // 1000:
-            raise Unavailable(
+            raise TooNew(
                 f"{self.path} was written by a newer taskapi_jupyter (schema {version}, this one reads up to "
                 f"{SCHEMA}): upgrade this one, or set TASKAPI_HOME to another folder"
             )

@@ -18,8 +18,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from . import engines, machine
-from .errors import Damaged, Unavailable
+from . import engines, machine, plainfile
+from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
 from .store import Row, Store
@@ -349,7 +349,7 @@ def _bound_log(home: str) -> None:
         if os.stat(path).st_size <= _LOG_BOUND:
             return
         os.rename(path, f"{path}.1")
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = plainfile.create(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 2)
         os.close(log)
     except OSError:
@@ -382,6 +382,8 @@ def _begin(home: str) -> Supervisor | None:
                 said = str(error)
                 _say(said)
             if isinstance(error, Damaged):
+                raise
+            if isinstance(error, TooNew):
                 break
         time.sleep(_RETRY)
     return None
@@ -398,11 +400,11 @@ def main(home: str) -> None:
         return
     _bound_log(home)
     _tell_of_network(home)
-    supervisor = _begin(home)
     try:
+        supervisor = _begin(home)
         if supervisor is not None:
             supervisor.run(lock)
-            return
+        return
     except Damaged as error:
         _say(str(error))
     except Exception:
