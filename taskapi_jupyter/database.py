@@ -171,21 +171,23 @@ def was_emptied(path: str) -> bool:
 def is_short(connection: sqlite3.Connection, path: str) -> bool:
     """Say whether the file ends before its last page: SQLite notices only when it needs one that is missing."""
     size: int = connection.execute("PRAGMA page_size").fetchone()[0]
-    before = None
-    while True:
+    before, times = None, 0
+    while times < 3:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         try:
             if os.stat(path).st_size >= pages * size:
                 return False
         except FileNotFoundError:
             return False
-        if pages == before:  # nobody made it smaller meanwhile
-            return True
+        times = times + 1 if pages == before else 0  # else somebody made it larger or smaller meanwhile
+        if before is not None:
+            time.sleep(0.005)
         before = pages
         # Pages that stand in the -wal alone are not missing; once all are in the file, it must have them.
-        _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if written != moved:
+        busy, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if busy or written < 0 or written != moved:  # another process is at it, or there is no -wal
             return False
+    return True
 
 
 def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damaged:
