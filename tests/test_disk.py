@@ -90,11 +90,13 @@ until(lambda: (home / "jobs" / running.id / "report").exists(), "the job to be w
 fill(folder / "fill")
 more, told = until_refused(service.submit, "waiting", {"path": str(folder.parent / "go")})
 assert str(home) in told and "no space" in told and "TASKAPI_HOME" in told, told
+fill(folder / "rest")  # what the refused wrote and took away again
 assert "no space" in refused(service.deploy_request, request_for("new", "def task(config):\\n    pass\\n"))
 assert [api.name for api in service.get()] == ["waiting"]  # what can be read still can
 (folder.parent / "go").touch()
 until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
 assert running.refresh().status == "running"
+(folder / "rest").unlink()
 (folder / "fill").unlink()
 assert running.wait(PATIENCE).status == "succeeded"
 assert "could not be stored" in running.reason and "No space" in running.reason, running.reason
