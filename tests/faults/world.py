@@ -364,7 +364,7 @@ class World:
             away = round_.through == "server" and "Unreachable" in refused
             if not by_design and not away:
                 outcome.wrong.append(f"refused: {refused}")
-        self.ended += [job_id for job_id in mine if job_id not in forgotten]
+        self.ended += [job_id for job_id, job in mine.items() if job.api_name != "temp"]  # those are purged
         outcome.orphans += self.orphans(list(mine))
 
     def orphans(self, ids: list[str]) -> list[str]:
