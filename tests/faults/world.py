@@ -172,7 +172,7 @@ class World:
                 facts.stops[job_id] = True
 
         try:
-            if chance.random() < 0.5:
+            if round_.thorough or chance.random() < 0.5:
                 self.write_apis()
                 ask("deploy", str(self.project / "work.yaml"))
             kinds = list(KINDS) if round_.thorough else ["asleep", "returns"]
@@ -182,16 +182,16 @@ class World:
                 if job_id and chance.random() < (0.9 if kind == "asleep" else 0.1):
                     time.sleep(chance.choice([0, 0, 0.05, 0.3]))
                     stop(job_id)
-            if self.ended and chance.random() < 0.6:
+            if self.ended and (round_.thorough or chance.random() < 0.6):
                 job_id = self.ended.pop(chance.randrange(len(self.ended)))
                 facts.forgets[job_id] = False
                 if ask("forget", job_id):
                     facts.forgets[job_id] = True
-            if chance.random() < 0.4:
+            if round_.thorough or chance.random() < 0.4:
                 ask("deploy", str(self.project / "temp.yaml"))
                 submit("temp", "asleep")
                 ask("delete", "temp")
-                if chance.random() < 0.5:
+                if round_.thorough or chance.random() < 0.5:
                     ask("purge", "temp")
         except Gone:
             pass
@@ -209,7 +209,8 @@ class World:
         quiet = 0
         while not taken.exists():
             quiet = 0 if work.is_alive() or self.service.in_progress() else quiet + 1
-            if quiet > 10 or time.monotonic() > began + 20:
+            # A supervisor tidies, and leaves, when it has had nothing to do for 3 s.
+            if quiet > (100 if round_.thorough else 10) or time.monotonic() > began + 20:
                 return  # nobody came by
             time.sleep(0.05)
             if not provoked and time.monotonic() > began + 0.3:
