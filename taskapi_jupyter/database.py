@@ -125,6 +125,31 @@ def _locked(path: str, patience: float) -> Iterator[None]:
         os.close(fd)
 
 
+def connect(path: str, patience: float) -> sqlite3.Connection:
+    """Open the database that is there; SQLite would make one in the place of a file that was just set aside."""
+    escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file:{escaped}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False
+    )
+
+
+def set_journal(connection: sqlite3.Connection, mode: str, patience: float) -> None:
+    """Change how a database is written, unless others have it open just now: any of the modes does for all of us.
+
+    Not waited for: a file that was emptied under somebody who has it open seems to be in another mode, and is locked.
+    """
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] == mode:
+        return
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute(f"PRAGMA journal_mode = {mode}")
+    except sqlite3.OperationalError as error:
+        if code_of(error) != 5:
+            raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+
+
 def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, patience: float) -> None:
     """Make the database, whole or not at all, unless there is one."""
     folder = os.path.dirname(path) or "."
@@ -169,13 +194,13 @@ def was_emptied(path: str) -> bool:
 
 
 def is_short(connection: sqlite3.Connection, path: str) -> bool:
-    """Say whether the file ends before its last page: SQLite notices only when it needs one that is missing."""
+    """Say whether the file ends before its last page, or has none: SQLite notices when it needs what is missing."""
     size: int = connection.execute("PRAGMA page_size").fetchone()[0]
     before, times = None, 0
     while times < 3:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         try:
-            if os.stat(path).st_size >= pages * size:
+            if pages and os.stat(path).st_size >= pages * size:
                 return False
         except FileNotFoundError:
             return False

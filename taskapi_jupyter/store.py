@@ -144,16 +144,16 @@ class Store:
             if database.was_emptied(self.path):
                 raise database.set_aside(self.path, identity, "it was emptied", self._patience)
             try:
-                connection = sqlite3.connect(
-                    self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
-                )
+                connection = database.connect(self.path, self._patience)
                 held = _Held(connection, identity)
                 connection.row_factory = sqlite3.Row
-                connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'TRUNCATE'}")
+                database.set_journal(connection, "wal" if self._wal else "truncate", self._patience)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
                 is_short = database.is_short(connection, self.path)
             except sqlite3.Error as error:
+                if not os.path.exists(self.path):
+                    continue  # another process has just set it aside
                 raise self._explained(error, identity) from error
             if is_short:
                 raise database.set_aside(self.path, identity, "part of it is missing", self._patience)

@@ -123,6 +123,13 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a file's tests follow one another in one process, and never two browsers have the machine at once."""
+    for item in items:
+        group = "browser" if "chromium" in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a fresh TASKAPI_HOME, whose jobs get a second to end when stopped."""

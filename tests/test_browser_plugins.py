@@ -158,6 +158,7 @@ def test_menus_and_keys_act_on_their_row(lab: Lab, page: Page, name: str, tmp_pa
     row(page, job.id).click(button="right")
     expect(menu.get_by_role("menuitem", name="Rerun Job")).to_be_visible()
     expect(menu.get_by_role("menuitem", name="Stop Job")).to_have_count(0)
+    expect(page.locator(".lm-Menu:focus, .lm-Menu :focus")).to_have_count(1)  # before that it hears no key
     page.keyboard.press("Escape")
     expect(page.get_by_role("menuitem", name="Rerun Job")).to_have_count(0)
 
@@ -189,8 +190,9 @@ def test_the_palette_acts_on_the_job_that_is_selected(lab: Lab, page: Page, name
     show_sidebar(page)
     row(page, job.id).get_by_role("button").first.click()
     page.keyboard.press("ControlOrMeta+Shift+C")
-    palette = page.locator("#command-palette, .jp-ModalCommandPalette").first
-    palette.locator("input").first.fill("delete job")
+    field = page.locator("#command-palette input, .jp-ModalCommandPalette input").first
+    expect(field).to_be_focused()  # before that, what is typed goes elsewhere, and the palette closes again
+    field.fill("delete job")
     expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_contain_text("Delete Job")
     page.keyboard.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
