@@ -39,7 +39,7 @@ lab: $(VENV)/.demo
 	@$(RUN) scripts/demo.py --lab
 
 test: $(VENV)/.dev
-	@$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev
 	@cd tests && ../$(RUN) -m faults $(FAULTS_ARGS)

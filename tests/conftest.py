@@ -124,10 +124,16 @@ def alive(process: psutil.Process) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a file's tests follow one another in one process, and never two browsers have the machine at once."""
+    """Set the files that drive a browser apart: files are handed out in order, and two browsers at once are slow."""
+    files: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        group = "browser" if "chromium" in getattr(item, "fixturenames", ()) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        files.setdefault(item.path, []).append(item)
+    browsers = [path for path in files if path.name.startswith("test_browser_")]
+    others = [path for path in files if path not in browsers]
+    apart = len(others) // len(browsers) if browsers else 0
+    for number, path in enumerate(browsers):
+        others.insert(number * (apart + 1), path)
+    items[:] = [item for path in others for item in files[path]]
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -45,8 +47,9 @@ def unpacked(version: str, folder: Path) -> Path:
     partial = folder / f"{name}.{os.getpid()}"
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(partial, [one for one in archive if one.isreg() and one.name.startswith(f"{name}/cortex/")])
-    (partial / name).rename(folder / name)
-    partial.rmdir()
+    with suppress(OSError):  # another process was first
+        (partial / name).rename(folder / name)
+    shutil.rmtree(partial)
     return folder / name
 
 
