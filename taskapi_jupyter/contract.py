@@ -18,6 +18,7 @@ from .states import JobCode
 if TYPE_CHECKING:
     from .jobs import Job, JobList
 
+MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
 KIND = "TaskAPI"
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from . import plainfile
+from . import machine, plainfile
 from .errors import Damaged, Unavailable
 from .faults import point
 
@@ -67,6 +67,14 @@ def explain(error: sqlite3.Error, path: str, patience: float) -> Unavailable | N
     if code == 1 and isinstance(error, sqlite3.OperationalError) and not os.path.exists(path):
         return Unavailable(f"{path} is gone")
     return None
+
+
+def of_network(folder: str) -> str | None:
+    """Return what is to be said of a folder on a network file system, without a full stop; None for a local one."""
+    kind = machine.network_filesystem(folder)
+    if kind is None:
+        return None
+    return f"{folder} lies on a network file system ({kind}): SQLite's write-ahead log is not used there"
 
 
 def no_space(folder: str) -> Unavailable:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import config, logfile, machine, plainfile, retention, spec
+from . import config, database, logfile, machine, plainfile, retention, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -31,7 +31,6 @@ from .contract import (
     Submission,
     convert,
 )
-from .database import cannot_write
 from .errors import (
     APIIDNotFound,
     APINotDeployed,
@@ -187,7 +186,7 @@ class Service(BaseTaskAPI):
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
             if not folder.exists():  # else another process wrote the same
-                raise cannot_write(str(folder), error) from None
+                raise database.cannot_write(str(folder), error) from None
 
     # Submitting
 
@@ -548,12 +547,12 @@ _told: set[Path] = set()  # homes of which it was said that they lie on a networ
 
 def _tell_of_network(home_: Path) -> None:
     """Warn, once, of what a network file system means."""
-    kind = machine.network_filesystem(str(home_))
-    if kind is not None and home_ not in _told:
+    text = database.of_network(str(home_))
+    if text is not None and home_ not in _told:
         _told.add(home_)
         warnings.warn(
-            f"{home_} lies on a network file system ({kind}): SQLite's write-ahead log is not used there, which is "
-            "slower, and one host at a time may run jobs in it; set TASKAPI_HOME to a local folder where there is one",
+            f"{text}, which is slower, and one host at a time may run jobs in it; set TASKAPI_HOME to a local folder "
+            "where there is one",
             RuntimeWarning,
             stacklevel=3,
         )

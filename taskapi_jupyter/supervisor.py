@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from . import engines, machine, plainfile
+from . import database, engines, machine, plainfile
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -358,10 +358,9 @@ def _bound_log(home: str) -> None:
 
 def _tell_of_network(home: str) -> None:
     """Say once, in supervisor.log, what a network file system means."""
-    kind = machine.network_filesystem(home)
-    if kind is None:
+    text = database.of_network(home)
+    if text is None:
         return
-    text = f"{home} lies on a network file system ({kind}): SQLite's write-ahead log is not used there"
     try:
         with open(os.path.join(home, "supervisor.log"), encoding="utf-8", errors="replace") as log:
             if text in log.read():

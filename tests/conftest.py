@@ -21,6 +21,7 @@ import jupyter_core.utils
 import psutil
 import pytest
 import requests
+from cortex_double import Operator
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
@@ -145,6 +146,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TASKAPI_HOME", str(path))
     yield path
     clean(path)
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return one home for all tests of a file; its jobs get little time to end when stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("home")
+        patch.setenv("TASKAPI_HOME", str(path))
+        (path / "config.yaml").write_text("stop_grace: 0.2\n")
+        yield path
+        clean(path)
 
 
 @pytest.fixture
@@ -340,6 +352,14 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     server = start_server(tmp_path_factory.mktemp("server"))
     yield server
     stop_server(server)
+
+
+@pytest.fixture(scope="module")
+def operator() -> Iterator[Operator]:
+    """Return a cluster with an API, for all tests of a file."""
+    with Operator() as operator:
+        operator.deploy("hello")
+        yield operator
 
 
 # A notebook's shell

@@ -24,15 +24,10 @@ MIB = 1 << 20
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs proportional sizes")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return one home for all of these tests; its jobs get little time to end when stopped."""
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("home")
-        patch.setenv("TASKAPI_HOME", str(path))
-        (path / "config.yaml").write_text("stop_grace: 0.2\n")
-        yield path
-        clean(path)
+@pytest.fixture
+def home(shared_home: Path) -> Path:
+    """Return one home for all of these tests."""
+    return shared_home
 
 
 #: Takes pages that are its own, and gives them back.

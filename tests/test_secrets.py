@@ -106,14 +106,6 @@ def digest(value: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def operator() -> Iterator[Operator]:
-    """Return a cluster."""
-    with Operator() as operator:
-        operator.deploy("hello")
-        yield operator
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, operator: Operator) -> Iterator[LiveServer]:
     """Return a server that has a secret in its own environment, and one for the cluster ``prod``."""
     server = start_server(

@@ -366,6 +366,12 @@ def task(config):
 """
 
 
+async def printed(call: Call, job_id: str, text: bytes) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while text not in (await call("GET", f"local/jobs/{job_id}/log")).body:
+        assert time.monotonic() < deadline
+
+
 async def test_traps_in_a_job_s_folder(call: Call, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -373,9 +379,7 @@ async def test_traps_in_a_job_s_folder(call: Call, tmp_path: Path) -> None:
     await deploy(call, source=TRAPS)
     job_id = await submit(call, {"config": {"outside": str(outside), "go": str(tmp_path / "go")}})
     await status(call, job_id, lambda job: job["status"] == "running")
-    deadline = time.monotonic() + PATIENCE
-    while b"set" not in (await call("GET", f"local/jobs/{job_id}/log")).body:
-        assert time.monotonic() < deadline
+    await printed(call, job_id, b"set")
     for _ in range(2):  # while it runs, and when it has ended
         for path in ("", "/log", "/log?offset=3", "/result", "/files", "/files/secret", "/files/../secret"):
             answer = await call("GET", f"local/jobs/{job_id}{path}")
@@ -417,9 +421,7 @@ async def test_files_that_are_swapped_while_they_are_read(call: Call, tmp_path: 
     (outside / "secret").write_text("the secret")
     await deploy(call, source=SWAPS)
     job_id = await submit(call, {"config": {"outside": str(outside), "go": str(tmp_path / "go")}})
-    deadline = time.monotonic() + PATIENCE
-    while b"set" not in (await call("GET", f"local/jobs/{job_id}/log")).body:
-        assert time.monotonic() < deadline
+    await printed(call, job_id, b"set")
     for _ in range(60):
         for path in ("secret", "folder/secret"):
             answer = await call("GET", f"local/jobs/{job_id}/files/{path}")
@@ -507,14 +509,6 @@ class ByName(Authorizer):
         return resource != "taskapi" or action in ALLOWED.get(user.username, ALLOWED["all"])
 """
 ALLOWED = {"reader": {"read"}, "writer": {"write"}, "listener": {"execute"}, "nobody": set(), "all": set("rwx")}
-
-
-@pytest.fixture(scope="module")
-def operator() -> Iterator[Operator]:
-    """Return a cluster."""
-    with Operator() as operator:
-        operator.deploy("hello")
-        yield operator
 
 
 @pytest.fixture(scope="module")

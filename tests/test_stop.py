@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, clean, processes, request_for, stop_supervisor, until
+from conftest import PATIENCE, processes, request_for, stop_supervisor, until
 
 from taskapi_jupyter import machine
 from taskapi_jupyter.errors import JobNotInProgress
@@ -25,15 +24,10 @@ from taskapi_jupyter.service import Service
 pytestmark = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return one home for all of these tests; its jobs get little time to end when stopped."""
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("home")
-        patch.setenv("TASKAPI_HOME", str(path))
-        (path / "config.yaml").write_text("stop_grace: 0.2\n")
-        yield path
-        clean(path)
+@pytest.fixture
+def home(shared_home: Path) -> Path:
+    """Return one home for all of these tests."""
+    return shared_home
 
 
 HYDRA = """

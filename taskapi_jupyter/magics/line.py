@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from taskapi_jupyter.contract import MAX_BITS
 from taskapi_jupyter.references import Unclear, shorten
 
 from .verbs import ALIASES, VERBS, Option, Verb
@@ -17,7 +18,6 @@ from .verbs import ALIASES, VERBS, Option, Verb
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>\w+)\})$")
 _DECODER = json.JSONDecoder()
 MAX_DEPTH = 100
-MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 
 
 class LineError(Unclear):

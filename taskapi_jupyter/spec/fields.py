@@ -10,12 +10,12 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskapi_jupyter.contract import MAX_BITS
 from taskapi_jupyter.errors import BadRequest
 
 MAX_DEPTH = 100
 MAX_NODES = 100_000  # YAML aliases can make a small file large
 MAX_TEXT = 10 << 20  # characters of all texts
-MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 4

@@ -397,7 +397,7 @@ def living(path: Path) -> int | None:
         who = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return int(who["pid"]) if machine.start_time(who["pid"]) == who["start_time"] else None
+    return int(who["pid"]) if machine.is_there(who) else None
 
 
 def run_world(rounds: list[Round]) -> tuple[list[Outcome], str]:
