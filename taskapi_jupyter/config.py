@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from . import typed
 from .errors import BadRequest
 from .spec import load, parse_bytes, parse_cpu
 
@@ -40,7 +41,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(path: Path) -> Config:
     """Read the file; an absent one says nothing. Raise :class:`BadRequest` with the file and what is wrong in it."""
     try:
-        config = msgspec.convert(load(path.read_text("utf-8"), "it") or {}, Config)
+        config = typed.convert(load(path.read_text("utf-8"), "it") or {}, Config)
         for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
             if not 0 <= (getattr(config, name) or 0) < math.inf:
                 raise BadRequest(f"{name} must be a number that is not negative")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, ov
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from . import typed
 from .errors import BadRequest, TooLarge
 from .states import JobCode
 
@@ -230,7 +231,7 @@ def decode(body: bytes | str, type_: type[T]) -> T:
     if len(body) > MAX_BODY:
         raise TooLarge(f"the body is larger than {MAX_BODY} bytes (10 MiB)")
     try:
-        return msgspec.json.decode(body, type=type_)
+        return typed.decode(body, type_)
     except msgspec.ValidationError as error:
         raise BadRequest(f"malformed body: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -242,7 +243,7 @@ def decode(body: bytes | str, type_: type[T]) -> T:
 def convert(value: Any, type_: type[T]) -> T:
     """Convert decoded JSON into a Struct, with the errors of :func:`decode`."""
     try:
-        return msgspec.convert(value, type_)
+        return typed.convert(value, type_)
     except msgspec.ValidationError as error:
         raise BadRequest(f"malformed body: {error}") from None
 

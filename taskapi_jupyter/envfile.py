@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta
 
-from . import plainfile, transport
+from . import plainfile, transport, typed
 from .contract import Environment, EnvironmentsResponse
 from .errors import BadRequest, NotFound, Unavailable
 from .spec import load
@@ -209,7 +209,7 @@ class EnvironmentFile:
         except OSError as error:
             raise Unavailable(f"{self.path} can't be read: {error.strerror}") from None
         try:
-            file = msgspec.convert(load(text, "it") or {}, _File)
+            file = typed.convert(load(text, "it") or {}, _File)
             entries = [self._entry(one) for one in file.environments or []]
         except msgspec.ValidationError as error:
             raise BadRequest(f"{self.path}: {error}") from None
@@ -235,7 +235,7 @@ class EnvironmentFile:
                 f"environment {str(raw.get('name'))[:64]!r} has provider {provider[:64]!r}; this version knows local "
                 "and cortex"
             )
-        entry = msgspec.convert(raw, Entry)
+        entry = typed.convert(raw, Entry)
         entry.check()
         return entry
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from . import plainfile, spec
+from . import plainfile, spec, typed
 from .contract import JobStatus, Metadata, Progress
 from .states import JobCode
 from .store import Row
@@ -80,6 +80,6 @@ def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
     if not text:
         return UNSET
     try:
-        return msgspec.json.decode(text, type=Progress)
+        return typed.decode(text, Progress)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a task may have written anything
         return UNSET

@@ -14,6 +14,7 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 
+from . import typed
 from .contract import MAX_BODY, ErrorBody
 from .errors import (
     APIIDNotFound,
@@ -157,7 +158,7 @@ class Transport:
 
     def read(self, answer: requests.Response, type_: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer.content, type=type_)
+            return typed.decode(answer.content, type_)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self.foreign(answer) from None
 
@@ -199,7 +200,7 @@ class Transport:
     def error(self, status_code: int, content: bytes, content_type: str) -> TaskAPIError:
         """Return the error that an answer stands for."""
         try:
-            body = msgspec.json.decode(content, type=ErrorBody)
+            body = typed.decode(content, ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             if status_code in (401, 403):
                 return Forbidden(f"{self._where()} does not let this client in (HTTP {status_code})")

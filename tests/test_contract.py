@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -123,3 +125,30 @@ def test_unknown_fields_in_lists_are_kept() -> None:
 def test_a_status_is_read_as_either_version_writes_it(code: JobCode) -> None:
     assert JobCode.read(code.value) is JobCode.read(f"status_{code.value}") is code
     assert JobCode.read(f"{code.value}x") is JobCode.UNKNOWN
+
+
+# Each round has types that nobody has read; the threads take turns as often as they can.
+FIRST_READERS = """
+import importlib, json, sys, threading
+from taskapi_jupyter import contract
+sys.setswitchinterval(1e-6)
+job = {"job_id": "0" * 16, "api_name": "hello", "status": "running", "config": {"a": 1}, "progress": {"done": 1}}
+bodies = {"JobResponse": {"job_status": job}, "JobsPage": {"jobs": [job]}, "JobStatus": job}
+def read(name, gate):
+    gate.wait()
+    contract.decode(json.dumps(bodies[name]), getattr(contract, name))
+    contract.convert(bodies[name], getattr(contract, name))
+for _ in range(100):
+    importlib.reload(contract)
+    gate = threading.Barrier(6)
+    threads = [threading.Thread(target=read, args=(name, gate)) for name in bodies for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_the_first_readers_may_be_many() -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST_READERS], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr

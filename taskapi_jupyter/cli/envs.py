@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from taskapi_jupyter import environments
+from taskapi_jupyter import environments, typed
 from taskapi_jupyter.display import environments_text
 from taskapi_jupyter.envfile import LOCAL, Entry, EnvironmentFile
 from taskapi_jupyter.errors import Conflict
@@ -65,7 +65,7 @@ def configure(options: Namespace) -> None:
     clear = [name for text in options.header if (name := _set_header(headers, text))]
     values["headers"] = headers
     try:
-        entry = msgspec.convert(values, Entry)
+        entry = typed.convert(values, Entry)
     except msgspec.ValidationError as error:
         raise Unclear(str(error)) from None
     is_new = file.configure(entry)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
+from taskapi_jupyter import typed
 from taskapi_jupyter.contract import API, DeployedAPI, DeployResult, JobResponse, JobStatus
 from taskapi_jupyter.states import JobCode
 
@@ -21,7 +21,7 @@ def status(raw: dict[str, Any]) -> JobStatus:
         fields["created_time"] = fields.pop("start_time", None) or UNSET
     fields = {name: value for name, value in fields.items() if value is not None and value is not UNSET}
     fields["status"] = JobCode.read(fields["status"]).value
-    return msgspec.convert(fields, JobStatus)
+    return typed.convert(fields, JobStatus)
 
 
 def response(raw: dict[str, Any]) -> JobResponse:
@@ -37,7 +37,7 @@ def api(raw: dict[str, Any]) -> API:
     told = raw.get("metadata") or raw.get("spec") or {}
     about = {key: told[key] for key in ("name", "kind", "last_updated") if told.get(key) is not None}
     about["id"] = told.get("id") or told.get("api_id") or ""
-    found = msgspec.convert({**known, "metadata": about}, API)
+    found = typed.convert({**known, "metadata": about}, API)
     found.task_job_statuses = jobs
     return found
 
