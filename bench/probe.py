@@ -28,7 +28,8 @@ class Probe:
         self.reset()
 
     def reset(self):
-        self.late, self.own, self.callback = [], [], [0.0]
+        self.late, self.own, self.callback = [0.0], [0.0], [0.0]
+        self.reading = True  # the callback that reads sorts all figures: that is no part of the next ones
 
     def watch_callbacks(self):
         run = asyncio.events.Handle._run
@@ -36,7 +37,9 @@ class Probe:
         def timed(handle):
             begin = time.thread_time()
             run(handle)
-            self.callback.append((time.thread_time() - begin) * 1e3)
+            if not self.reading:
+                self.callback.append((time.thread_time() - begin) * 1e3)
+            self.reading = False
 
         asyncio.events.Handle._run = timed
 

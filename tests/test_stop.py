@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, processes, request_for, stop_supervisor, until
+from conftest import PATIENCE, LiveServer, processes, request_for, stop_supervisor, until
 
 from taskapi_jupyter import machine
-from taskapi_jupyter.errors import JobNotInProgress
+from taskapi_jupyter.errors import JobNotFound, JobNotInProgress
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.service import Service
 
@@ -159,6 +160,49 @@ def test_stops_that_race_with_the_end_the_timeout_and_each_other(service: Servic
         assert set(told) <= {expected, "not in progress"}  # who asked when all was over
         assert status in ("stopped", "succeeded")
     other.close()
+
+
+def test_stops_from_three_processes_race_with_the_delete_of_the_api(
+    live_server: LiveServer, name: str, tmp_path: Path
+) -> None:
+    """One outcome, the same to all who ask: here, through a server, from a terminal, and by deleting the API."""
+    service = Service(live_server.home)
+    with closing(service):
+        for _ in range(4):
+            job = started(service, name, PLAINLY)
+            told: dict[str, Any] = {}
+
+            def stop_here(job: Job = job, told: dict[str, Any] = told) -> None:
+                try:
+                    told["here"] = service.stop(job.id)
+                except (JobNotInProgress, JobNotFound) as error:
+                    told["here"] = error.kind
+
+            def stop_there(job: Job = job, told: dict[str, Any] = told) -> None:
+                answer = live_server.fetch("DELETE", f"tasks/{name}?jobID={job.id}").json()
+                told["there"] = answer.get("kind") or answer["message"]
+
+            def delete(told: dict[str, Any] = told) -> None:
+                told["api"] = live_server.fetch("DELETE", f"delete/{name}").json()["message"]
+
+            threads = [threading.Thread(target=one) for one in (stop_here, stop_there, delete)]
+            for thread in threads:
+                thread.start()
+            command = [sys.executable, "-m", "taskapi_jupyter.cli", "delete", name, job.id]
+            environ = {**os.environ, "TASKAPI_HOME": str(live_server.home)}
+            terminal = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE)
+            for thread in threads:
+                thread.join(PATIENCE)
+            assert told.pop("api") == f"deleted {name}"
+            stopped, late = f"stopped job {job.id}", {"job.job_is_not_in_progress", "resources.api_not_deployed"}
+            assert set(told.values()) <= {stopped, *late}, told
+            assert (
+                terminal.stdout == f"{stopped}\n"
+                or "not in progress" in terminal.stderr
+                or "not deployed" in terminal.stderr
+            )
+            assert job.refresh().status == "stopped"
+            assert not [one for one in processes(live_server.home) if job.id in str(one.environ())]
 
 
 def test_a_stop_before_the_watcher_has_its_claim(
