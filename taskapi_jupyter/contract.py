@@ -81,6 +81,7 @@ class JobStatus(JobSpec, kw_only=True):
     reason: str | UnsetType = UNSET
     exit_code: int | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
+    stale: str | UnsetType = UNSET  # since when its cluster can't be reached: all else is as last seen
 
     @property
     def code(self) -> JobCode:
@@ -206,6 +207,8 @@ class Environment(Body):
     api_endpoint: str | UnsetType = UNSET
     version: str | UnsetType = UNSET  # of a Cortex cluster
     timeout: float | UnsetType = UNSET  # seconds for an answer to be complete
+    address: str | UnsetType = UNSET  # of a Ray cluster's dashboard
+    storage: str | UnsetType = UNSET  # where its jobs leave results and files
 
 
 class EnvironmentsResponse(Body):
@@ -368,6 +371,12 @@ class Engine(Protocol):
     Jobs are plain rows (``store.Row``): an engine is used by the supervisor, which imports no msgspec. An engine never
     writes the store; what it saw end, it hands out once, from ``ended``.
     """
+
+    def capacity(self) -> Mapping[str, Any]:
+        """Return what jobs may use: ``cpus`` in thousandths, ``mem`` in bytes, ``gpus`` where that is known."""
+
+    def ready(self) -> bool:
+        """Say whether jobs can be started now; if not, those that are pending stay so."""
 
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Take over the jobs that an earlier supervisor marked running; start what has provably not begun."""

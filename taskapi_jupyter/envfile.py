@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta
 
-from . import plainfile, transport, typed
+from . import plainfile, storage, transport, typed
 from .contract import Environment, EnvironmentsResponse
 from .errors import BadRequest, NotFound, Unavailable
 from .spec import load
@@ -23,6 +23,7 @@ from .upstream import Upstream, Value
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED = ("environments", "openapi.json")  # routes beside those of the environments
 LOCAL = "local"
+PROVIDERS = (LOCAL, "cortex", "ray")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 #: What belongs to a connection or is set by whoever sends a request.
 _NOT_TO_SET = {
@@ -40,10 +41,12 @@ _NOT_TO_SET = {
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """One environment as the file has it; only ``cortex`` has more than a name."""
+    """One environment as the file has it; ``local`` has no more than a name."""
 
     name: str
-    provider: Literal["local", "cortex"]
+    provider: Literal["local", "cortex", "ray"]
+    address: str | None = None  # of a Ray cluster's dashboard
+    storage: str | None = None  # where jobs of a Ray cluster leave results and files
     operator_endpoint: str | None = None
     api_endpoint: str | None = None  # of the load balancer, which clients of an API use
     version: str | None = None
@@ -68,6 +71,13 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
             return
         if self.name == LOCAL:
             raise BadRequest(f"{LOCAL!r} is this machine: give the cluster another name")
+        self._check_access()
+        if self.provider == "ray":
+            self._check_ray()
+            return
+        for what in ("address", "storage"):
+            if getattr(self, what) is not None:
+                raise BadRequest(f"{what} is for provider ray")
         if self.operator_endpoint is None:
             raise BadRequest("operator_endpoint is missing: the URL of the cluster's operator")
         for what, url in (("operator_endpoint", self.operator_endpoint), ("api_endpoint", self.api_endpoint)):
@@ -78,6 +88,21 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
                     raise BadRequest(f"{what}: {error}") from None
         if self.version is not None and not re.fullmatch(r"\d+\.\d+[\w.+-]{0,40}", self.version):
             raise BadRequest(f"version must be one of Cortex's, such as 0.42.1, not {self.version[:40]!r}")
+
+    def _check_ray(self) -> None:
+        if self.address is None:
+            raise BadRequest("address is missing: the URL of the cluster's dashboard, such as http://127.0.0.1:8265")
+        try:
+            transport.checked(self.address)
+        except BadRequest as error:
+            raise BadRequest(f"address: {error}") from None
+        for what in ("operator_endpoint", "api_endpoint", "version"):
+            if getattr(self, what) is not None:
+                raise BadRequest(f"{what} is for provider cortex")
+        if self.storage is not None:
+            storage.checked(self.storage)
+
+    def _check_access(self) -> None:
         if isinstance(self.verify, str) and not Path(self.verify).expanduser().is_file():
             raise BadRequest(f"verify: there is no file {self.verify!r} with certificates of authorities")
         for name, value in self.headers.items():
@@ -94,7 +119,9 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
             operator_endpoint=self.operator_endpoint or UNSET,
             api_endpoint=self.api_endpoint or UNSET,
             version=self.version or UNSET,
-            timeout=UNSET if self.provider == "local" else self.timeout,
+            timeout=self.timeout if self.provider == "cortex" else UNSET,
+            address=self.address or UNSET,
+            storage=self.storage or UNSET,
         )
 
 
@@ -230,10 +257,10 @@ class EnvironmentFile:
 
     def _entry(self, raw: dict[str, Any]) -> Entry:
         provider = raw.get("provider")
-        if isinstance(provider, str) and provider not in ("local", "cortex"):
+        if isinstance(provider, str) and provider not in PROVIDERS:
             raise BadRequest(
-                f"environment {str(raw.get('name'))[:64]!r} has provider {provider[:64]!r}; this version knows local "
-                "and cortex"
+                f"environment {str(raw.get('name'))[:64]!r} has provider {provider[:64]!r}; this version knows "
+                f"{', '.join(PROVIDERS)}"
             )
         entry = typed.convert(raw, Entry)
         entry.check()

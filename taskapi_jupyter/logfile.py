@@ -18,18 +18,28 @@ T = TypeVar("T")
 
 
 class LogWriter:
-    """Appends output to a job's log and keeps it within ``bound`` bytes (0: no bound)."""
+    """Appends output to a job's log and keeps it within ``bound`` bytes (0: no bound).
 
-    def __init__(self, folder: str, bound: int) -> None:
+    ``go_on``: what is there already is kept and gone on with.
+    """
+
+    def __init__(self, folder: str, bound: int, *, go_on: bool = False) -> None:
         self.folder = folder
         self.bound = bound
         self.part_size = max(bound // 8, 1)
         self.head_size = max(bound // 4, 1)
         self.offset = 0
         self.parts: list[str] = []
-        self.file = self._open("log")
         self.room = self.head_size
         self.gap = False  # whether output was skipped since the last part began
+        there = _parts(folder) if go_on else []
+        if there:
+            begin, self.offset, path = there[-1]
+            self.parts = [os.path.basename(one) for _, _, one in there[1:]]
+            self.room = (self.part_size if self.parts else self.head_size) - (self.offset - begin)
+            self.file = plainfile.create(path, os.O_WRONLY | os.O_APPEND)
+        else:
+            self.file = self._open("log")
 
     def _open(self, name: str) -> int:
         return plainfile.create(os.path.join(self.folder, name), os.O_WRONLY | os.O_TRUNC)

@@ -118,7 +118,7 @@ class Service(BaseTaskAPI):
         """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here."""
         self.waker.check()
         self._read_config()
-        built = spec.build(request, environ=self._config.environ)
+        built = self._build(request)
         self._check_fits(built)
         self._write_files(built)
         point("deploy.written")
@@ -152,6 +152,9 @@ class Service(BaseTaskAPI):
                 warnings=warnings or UNSET,
             )
         ]
+
+    def _build(self, request: DeployRequest) -> spec.APISpec:
+        return spec.build(request, environ=self._config.environ)
 
     def _check_fits(self, built: spec.APISpec) -> None:
         cpus, mem = self._limits["cpus"] or machine.cores(), self._limits["mem"] or machine.memory()
@@ -204,6 +207,7 @@ class Service(BaseTaskAPI):
         version = self.store.api(api)
         if version is None:
             raise APINotDeployed(api)
+        self._before_submit()
         self._read_config()
         submitted = None if config is None else _json(config)
         if submitted and len(submitted.encode()) > MAX_BODY:
@@ -243,6 +247,9 @@ class Service(BaseTaskAPI):
         job = Job(self, self._status(pending), self._job_endpoint(api, job_id))
         self.waker.wake()  # last: from here on the job wants the processor too
         return job
+
+    def _before_submit(self) -> None:
+        """Raise where a job would not get anywhere."""
 
     def rerun(self, job: Job | str) -> Job:
         """Submit a job's config and timeout again, to the API as it is now."""
@@ -529,11 +536,14 @@ class Service(BaseTaskAPI):
         self._config = config.read(path)
         limits = self._config.limits()
         if limits["gpus"] is None:
-            limits["gpus"] = machine.gpus()
+            limits["gpus"] = self._count_gpus()
         if self.store.settings() != limits:
             self.store.set_settings(limits)
         self._limits = limits
         self._config_seen = is_as_seen
+
+    def _count_gpus(self) -> int | None:
+        return machine.gpus()
 
     def _look_after(self) -> None:
         """Start a supervisor where jobs are in progress and none lives."""

@@ -29,6 +29,7 @@ from .watcher import collect_orphans, vanished
 IDLE = 3.0  # seconds without work after which it leaves
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ADMIT_AT_ONCE = 64
+_LOOK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, a deadline's does not
 _TIDY_EVERY = 3600.0  # seconds, while there is work
 _LOG_BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
@@ -45,9 +46,11 @@ class Supervisor:
     def __init__(self, home: str) -> None:
         self.home = home
         self.store = Store(os.path.join(home, "taskapi.db"), follow=False)
-        self.found = {**DEFAULT_LIMITS, "cpus": machine.cores(), "mem": machine.memory()}
+        self.limits: dict[str, Any] = DEFAULT_LIMITS
+        self.engine = engines.load(engines.read_settings(home)["provider"])(
+            home, lambda: self.limits, lambda: wake(home)
+        )
         self.limits = self._read_limits()
-        self.engine = engines.load("local")(home, lambda: self.limits, lambda: wake(home))
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
         self.rebased = False  # whether the deadlines of earlier boots were
@@ -206,9 +209,9 @@ class Supervisor:
             os.close(theirs)
 
     def _read_limits(self) -> dict[str, Any]:
-        """Return the limits in force: those that config.yaml sets, else what this machine has."""
+        """Return the limits in force: those that config.yaml sets, else what there is."""
         chosen = {name: value for name, value in self.store.settings().items() if value is not None}
-        return {**self.found, **chosen}
+        return {**DEFAULT_LIMITS, **self.engine.capacity(), **chosen}
 
     def _step(self) -> float | None:
         """Record what happened and admit what fits, in one transaction; then start and stop."""
@@ -230,7 +233,7 @@ class Supervisor:
                 to_stop.append(row["id"])
         due, next_due = self._due()
         moves += due
-        admitted = self._admit({move[0] for move in moves})
+        admitted = self._admit({move[0] for move in moves}) if self.engine.ready() else []
         moves += admitted
         if moves:
             done = self.store.move(moves)
@@ -250,10 +253,14 @@ class Supervisor:
             self.engine.stop(job_id)
         if len(moves) >= _ADMIT_AT_ONCE or self.unrecorded:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to record
-        waits = [one for one in (next_due, self.engine.interval()) if one is not None]
+        waits = [one for one in (next_due, self.engine.interval(), self._until_ready()) if one is not None]
         if self.using or waits:
             return min(waits, default=60.0)
         return None
+
+    def _until_ready(self) -> float | None:
+        """Return when to look again whether jobs can be started that wait for that."""
+        return _LOOK_AGAIN if not self.engine.ready() and self._any_in_progress() else None
 
     def _due(self) -> tuple[list[Move], float | None]:
         """Return the moves of pending jobs that have waited too long, and when the next will have."""

@@ -53,6 +53,12 @@ def collect_orphans(collects: bool = True) -> None:
         _prctl(_PR_SET_CHILD_SUBREAPER, int(collects), 0, 0, 0)
 
 
+def bind_to_parent(number: int) -> None:
+    """Have this process sent a signal when the thread that forked it ends (Linux)."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def read_outcome(folder: str) -> dict[str, Any] | None:
     """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
     try:
@@ -216,10 +222,9 @@ class Watcher:
             what = "the task's process"
             try:
                 point("task.forked")
-                if _prctl is not None:
-                    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                    if os.getppid() != me:
-                        os._exit(1)
+                bind_to_parent(signal.SIGKILL)
+                if os.getppid() != me and machine.LINUX:
+                    os._exit(1)
                 os.setpgid(0, 0)
                 signal.set_wakeup_fd(-1)
                 for number in _INHERITED:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jupyter_core.utils
 import psutil
@@ -29,7 +29,11 @@ from traitlets.config import Config
 from taskapi_jupyter import machine
 from taskapi_jupyter.contract import DeployRequest, TaskAPI
 from taskapi_jupyter.errors import TaskAPIError
+from taskapi_jupyter.rayservice import RayService
 from taskapi_jupyter.service import Service
+
+if TYPE_CHECKING:
+    from ray_head import Head
 
 pytest_plugins = ["pytest_jupyter.jupyter_server", "lab"]
 
@@ -43,6 +47,7 @@ os.environ.pop("COLUMNS", None)  # tests that run in parallel are told of a wind
 # A shell that starts the tests in the background has this ignored, here and in whatever a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ENGINE = os.environ.get("TASKAPI_TEST_ENGINE", "local")  # what runs the jobs of the tests that are not of one engine
 PATIENCE = 30.0  # seconds that anything here may take on a busy machine
 BASE_URL = "/some/base/"
 
@@ -125,7 +130,13 @@ def alive(process: psutil.Process) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Set the files that drive a browser apart: files are handed out in order, and two browsers at once are slow."""
+    """Skip what is of another engine; set the files that drive a browser apart.
+
+    Files are handed out in order, and two browsers at once are slow.
+    """
+    for item in items:
+        if item.get_closest_marker("local") and ENGINE != "local":
+            item.add_marker(pytest.mark.skip(reason="of the engine of this machine"))
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
@@ -159,10 +170,25 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         clean(path)
 
 
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    """Return a Ray cluster."""
+    from ray_head import Head
+
+    head = Head()
+    head.start()
+    yield head
+    head.remove()
+
+
 @pytest.fixture
-def service(home: Path) -> Iterator[Service]:
-    """Return the Service of that home."""
-    service = Service(home)
+def service(home: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """Return the Service of that home: of this machine's engine, or of Ray's."""
+    if ENGINE == "ray":
+        head = request.getfixturevalue("head")
+        service: Service = RayService(home, environment="ray", address=head.address, storage=str(head.folder / "left"))
+    else:
+        service = Service(home)
     yield service
     service.close()
 

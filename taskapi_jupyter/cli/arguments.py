@@ -134,7 +134,9 @@ def _add_env(parser: argparse.ArgumentParser) -> None:
     _add(sub, "name", completer=completion.environments)
     sub.add_argument("--operator-endpoint", metavar="URL", help="of the cluster's operator")
     sub.add_argument("-o", action=_FormOrEndpoint, metavar="URL", help="the same, as Cortex's; or table or json")
-    sub.add_argument("--provider", choices=("cortex",))
+    sub.add_argument("--provider", choices=("cortex", "ray"))
+    sub.add_argument("--address", metavar="URL", help="of a Ray cluster's dashboard")
+    sub.add_argument("--storage", metavar="URL", help="where jobs of a Ray cluster leave results and files")
     sub.add_argument("--api-endpoint", metavar="URL", help="of the cluster's load balancer")
     sub.add_argument("--version", help="of the cluster, exactly; it is asked where this is not given")
     sub.add_argument(

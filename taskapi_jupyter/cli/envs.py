@@ -45,6 +45,8 @@ def configure(options: Namespace) -> None:
     values: dict[str, Any] = msgspec.to_builtins(known) if known else {"name": options.name, "provider": "cortex"}
     readers: dict[str, Callable[[Any], Any]] = {
         "provider": str,
+        "address": _url,
+        "storage": str,
         "operator_endpoint": _url,
         "api_endpoint": _url,
         "version": str,
@@ -59,8 +61,13 @@ def configure(options: Namespace) -> None:
             values[field] = read(given)
     if options.operator_endpoint:
         values["provider"] = "cortex"
+    elif options.address:
+        values["provider"] = "ray"
     elif known is None:
-        raise Unclear(f"a new environment needs --operator-endpoint: the URL of {options.name}'s operator")
+        raise Unclear(
+            f"a new environment needs --operator-endpoint, the URL of {options.name}'s operator, or --address, that of "
+            "a Ray cluster's dashboard"
+        )
     headers: dict[str, Value] = dict(values.get("headers", {}))
     clear = [name for text in options.header if (name := _set_header(headers, text))]
     values["headers"] = headers
@@ -70,7 +77,8 @@ def configure(options: Namespace) -> None:
         raise Unclear(str(error)) from None
     is_new = file.configure(entry)
     message = f"{'added' if is_new else 'changed'} environment {entry.name}"
-    message += f": {entry.operator_endpoint}" if entry.operator_endpoint else ""
+    where = entry.operator_endpoint or entry.address
+    message += f": {where}" if where else ""
     show(options, lambda: ({"message": message}, lambda colour: message))
     for name in clear:
         tell(

@@ -100,6 +100,22 @@ def with_container(request: DeployRequest) -> tuple[dict[str, bytes], list[str]]
     return {"config": _yaml(api)}, warnings
 
 
+def project_of(request: DeployRequest) -> dict[str, bytes]:
+    """Return what goes along to another machine: the project, and its requirements.
+
+    A folder is a project where the task is a file in it, or where it has a ``cortex.yaml``; a notebook's is none.
+    """
+    folder = Path(request.cwd or ".")
+    definition = request.spec.get("definition")
+    path = definition.get("path") if isinstance(definition, dict) else None
+    files: dict[str, bytes] = {}
+    if (isinstance(path, str) and (folder / path).is_file()) or (folder / "cortex.yaml").is_file():
+        files["project.zip"] = _zip({name: _read(folder / name) for name in project_files(folder)})
+    if (folder / "requirements.txt").is_file():
+        files["requirements.txt"] = _read(folder / "requirements.txt")
+    return files
+
+
 def project_files(folder: Path) -> list[str]:
     """Return the files of a project, with forward slashes, but for what ``.cortexignore`` and we leave out."""
     lines = list(IGNORED)

@@ -50,6 +50,7 @@ class LocalEngine:
         self.wake = wake
         self.watched: dict[str, _Watched] = {}
         self.over: list[tuple[str, Mapping[str, Any]]] = []
+        self._has = {"cpus": machine.cores(), "mem": machine.memory()}
 
     # The protocol
 
@@ -103,7 +104,18 @@ class LocalEngine:
             return None
         return _LOOK if all(one.pidfd is not None for one in adopted) else 0.25
 
+    def capacity(self) -> dict[str, Any]:
+        """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
+        return self._has
+
+    def ready(self) -> bool:
+        """Say that jobs can be started."""
+        return True
+
     # How
+
+    def forked(self) -> None:
+        """Do what a watcher begins with."""
 
     def _folder(self, job_id: str) -> str:
         return os.path.join(self.home, "jobs", job_id)
@@ -127,6 +139,7 @@ class LocalEngine:
                 gc.disable()
                 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                     signal.signal(number, signal.SIG_IGN)
+                self.forked()
                 code = watch(self.home, job, limits, self.wake)
             except BaseException:
                 traceback.print_exc()

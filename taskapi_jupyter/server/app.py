@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Unicode, default
 
-from taskapi_jupyter import envfile, service
+from taskapi_jupyter import envfile, rayservice, service
 from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import Damaged, TaskAPIError
 
@@ -30,6 +30,7 @@ from .proxy import ClusterRouter
 
 if TYPE_CHECKING:
     from taskapi_jupyter.contract import EnvironmentsResponse
+    from taskapi_jupyter.rayservice import RayService
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         except Damaged as error:  # it was set aside, and a new database takes its place
             self.log.warning("%s", error)
             self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
+        self.services: dict[str, tuple[envfile.Entry, RayService]] = {}
         self.quick = ThreadPoolExecutor(4, "taskapi")  # each one more takes turns from the event loop
         # Submissions wait for one another and for other processes that write: reading goes on meanwhile.
         self.submits = ThreadPoolExecutor(2, "taskapi-submit")
@@ -106,24 +108,35 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         self.clusters.close()
         self.service.close()
+        for _, one in self.services.values():
+            one.close()
 
     def environment(self, name: str) -> service.Service:
         """Return what answers for an environment; raise :class:`NotFound` for one that isn't served here."""
-        if name != LOCAL:  # the usual one costs no look into the file
-            self.environment_file.read().find(name)
-        return self.service
+        if name == LOCAL:  # the usual one costs no look into the file
+            return self.service
+        entry = self.environment_file.read().find(name)
+        return self.ray(entry) if entry.provider == "ray" else self.service
+
+    def ray(self, entry: envfile.Entry) -> RayService:
+        """Return the service of a Ray cluster, the same as long as its environment is."""
+        there = self.services.get(entry.name)
+        if there is None or there[0] != entry:
+            there = (entry, rayservice.connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
+            self.services[entry.name] = there
+        return there[1]
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments that this server knows."""
         return self.environment_file.read().response()
 
-    def endpoint(self, api: str) -> str | None:
+    def endpoint(self, api: str, env: str = LOCAL) -> str | None:
         """Return the URL that an API's jobs are submitted to; it carries no token."""
         url = self.serverapp.connection_url
         custom = urlsplit(self.serverapp.custom_display_url)
         if custom.netloc:
             url = urlsplit(url)._replace(scheme=custom.scheme, netloc=custom.netloc).geturl()
-        return f"{url.rstrip('/')}/taskapi/{LOCAL}/tasks/{api}"
+        return f"{url.rstrip('/')}/taskapi/{env}/tasks/{api}"
 
     async def run(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         """Run blocking work in a thread of a pool."""

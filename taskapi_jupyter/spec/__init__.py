@@ -71,14 +71,16 @@ class APISpec:
     warnings: tuple[str, ...]
 
 
-def build(request: DeployRequest, *, environ: Iterable[str] = ()) -> APISpec:
+def build(request: DeployRequest, *, environ: Iterable[str] = (), files: Mapping[str, bytes] | None = None) -> APISpec:
     """Check a request; ``environ`` names variables that a task gets beyond the documented list.
+
+    ``files`` are kept beside the task's own.
 
     Raises :class:`BadRequest` that says which API, which key and what is wrong with it.
     """
     name = check_name(request.spec.get("name"))
     try:
-        return _build(name, plain(request.spec), request, environ)
+        return _build(name, plain(request.spec), request, environ, files or {})
     except BadRequest as error:
         raise BadRequest(f"{name}: {error.message}") from None
 
@@ -124,11 +126,14 @@ def check_name(name: Any) -> str:
     return name
 
 
-def _build(name: str, raw: dict[str, Any], request: DeployRequest, extra: Iterable[str]) -> APISpec:
+def _build(
+    name: str, raw: dict[str, Any], request: DeployRequest, extra: Iterable[str], files: Mapping[str, bytes]
+) -> APISpec:
     top = Section(raw, "", _TOP)
     if (kind := top.text("kind") or KIND) != KIND:
         raise BadRequest(f"kind {shorten(kind)} can't be run here, only {KIND} can")
     draft = _start(name, top, request, extra)
+    draft.files.update(files)
     spec: dict[str, Any] = {"name": name, "kind": KIND}
     if top.given("pod"):
         if top.given("definition"):
@@ -173,7 +178,9 @@ def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APIS
     launch = {"python": draft.python, "cwd": draft.cwd, "env": draft.env, "sys_path": [], **draft.launch}
     spec_id = _digest(spec)
     # argv may have variables in it; the spec has it as it was written
-    content = {key: value for key, value in launch.items() if key not in ("env", "argv", "cloudpickle")}
+    content = {
+        key: value for key, value in launch.items() if key not in ("env", "argv", "cloudpickle", "python_version")
+    }
     files = {name: hashlib.sha256(data).hexdigest() for name, data in draft.files.items()}
     api_id = _digest([spec, content, files, draft.from_file])
     return APISpec(

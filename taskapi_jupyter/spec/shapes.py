@@ -191,6 +191,7 @@ def _cloudpickle(data: bytes | None, pickled_by: str | None, draft: Draft) -> No
         raise BadRequest(f"the callable was pickled by Python {pickled_by}; {draft.python} is {runs} and can't load it")
     draft.files["task.pkl"] = data
     draft.launch.update(kind="pickle", file="task.pkl", cloudpickle=interpreter.package_folder("cloudpickle"))
+    draft.launch["python_version"] = pickled_by
 
 
 def _expand(word: str, env: Mapping[str, str]) -> str:

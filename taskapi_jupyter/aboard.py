@@ -1,0 +1,245 @@
+"""Aboard a cluster's node: one job, run and watched there as on one machine. Standard library only.
+
+The entry point of a Ray job (``python -m taskapi_jupyter.aboard``), in a folder that holds these files of ours, those
+of the API in ``api``, those of its project in ``project``, and ``job.json``. A watcher runs the task; another process
+passes its output on, says how far it is and how it ended (:mod:`taskapi_jupyter.frames`), stores what it left, and
+sweeps where the watcher was killed.
+
+That process is no child of the entry point's own, which does nothing but wait for it: Ray signals all that descends
+from an entry point, and a task is to be told by its watcher alone, once. Where the entry point dies, so does the job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from . import logfile, machine, plainfile
+from .engines.local import LocalEngine
+from .frames import frame
+from .states import JobCode
+from .storage import push
+from .watcher import bind_to_parent, collect_orphans, vanished
+
+_EVERY = 0.05  # seconds from one look at the output to the next, where there was some
+_SELDOM = 0.2  # seconds, where there was none
+_PROGRESS = 0.5  # seconds from one word on how far it is to the next
+_ALIVE = 20.0  # seconds of silence after which a frame says that the stream is open still
+_READ = 1 << 18
+_WAITED_AT_MOST = 900.0  # seconds; Ray gives up a job that could not begin for so long: more says that clocks differ
+
+
+class _Engine(LocalEngine):
+    """Starts a watcher that is told to stop when this process has died, as nobody would be left to watch it."""
+
+    guard = 0  # our process id
+
+    def forked(self) -> None:
+        bind_to_parent(signal.SIGTERM)
+        if machine.LINUX and os.getppid() != self.guard:
+            os._exit(1)
+
+
+class Guard:
+    """Runs the one job that ``given``, the content of ``job.json``, describes.
+
+    ``control`` is a descriptor that has something to read, or has ended, when the job is to be stopped.
+    """
+
+    def __init__(self, folder: str, given: Mapping[str, Any], control: int) -> None:
+        self.control = control
+        self.given = given
+        self.word = given["word"]
+        self.job: dict[str, Any] = given["job"]
+        self.limits = given["limits"]
+        self.home = os.path.join(folder, "home")
+        self.folder = os.path.join(self.home, "jobs", self.job["id"])
+        self.at = 0  # of the output, how much was passed on
+        self.told = ""  # what was said of its progress last
+        self.told_at = 0.0
+        self.said_at = 0.0
+        self.behind = False  # whether output came faster than it could be passed on
+
+    def prepare(self, folder: str) -> None:
+        """Lay out a home for one job; what it is started with is what this node has, and what its API says."""
+        for one in ("jobs", "apis"):
+            plainfile.create_folder(os.path.join(self.home, one))
+        os.symlink(os.path.join(folder, "api"), os.path.join(self.home, "apis", self.job["api_id"]))
+        launch = json.loads(self.job["launch"])
+        project = os.path.join(folder, "project")
+        launch["env"] = {**os.environ, **launch["env"]}
+        launch["python"] = sys.executable
+        if not os.path.isdir(launch["cwd"]):  # one machine, or a file system that all share, has the folder itself
+            launch["cwd"] = project
+            launch["origin"] = None
+        if launch.get("cloudpickle"):
+            launch["cloudpickle"] = folder
+        launch["sys_path"] = [
+            launch["cwd"],
+            *(one for one in launch.get("sys_path", ()) if os.path.isdir(one)),
+            project,
+        ]
+        self.job["launch"] = json.dumps(launch)
+        if self.given["left"] is not None:
+            waited = time.time() - self.given["sent"]
+            left = self.given["left"] - (waited if 0 < waited < _WAITED_AT_MOST else 0)
+            self.job["boot"], self.job["deadline"] = machine.boot_id(), machine.boottime() + left
+
+    def run(self) -> dict[str, Any]:
+        """Run the job to its end, and return the outcome."""
+        wakeups, told = os.pipe()
+        for fd in (wakeups, told):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        collect_orphans()
+        self.say({"begin": self.job["id"]})
+        engine = _Engine(self.home, lambda: self.limits, lambda: None)
+        engine.guard = os.getpid()
+        engine.start(self.job)
+        poll = select.poll()
+        poll.register(wakeups, select.POLLIN)
+        poll.register(self.control, select.POLLIN)
+        pause = _EVERY
+        while not (over := engine.ended()):
+            pause = _EVERY if self.pass_on() else min(pause * 1.5, _SELDOM)
+            self.tell_progress()
+            if time.monotonic() - self.said_at > _ALIVE:
+                self.say({"alive": True})
+            if self.control in [fd for fd, _ in poll.poll(pause * 1000)]:
+                engine.stop(self.job["id"])
+                poll.unregister(self.control)
+            try:
+                os.read(wakeups, 4096)
+            except BlockingIOError:
+                pass
+        self.pass_on(last=True)
+        return dict(over[0][1])
+
+    # What is said
+
+    def say(self, value: dict[str, Any]) -> None:
+        """Put a frame into the stream."""
+        self._write(frame(self.word, value))
+
+    def _write(self, data: bytes) -> None:
+        self.said_at = time.monotonic()
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(1, view) :]
+            except InterruptedError:
+                continue
+            except OSError:  # the node's disk is full: the job goes on
+                return
+
+    def pass_on(self, last: bool = False) -> bool:
+        """Pass output on, as far as its bound goes; in the end, what came last of the rest."""
+        bound = self.limits["log_max_bytes"]
+        some = False
+        if last and bound and (self.behind or self.at >= bound):
+            self._skip_to(max(logfile.size(self.folder) - bound * 3 // 4, self.at))
+            bound = 0
+        while True:
+            limit = min(_READ, bound - self.at) if bound else _READ
+            if limit <= 0 or (self.behind and not last):
+                return some
+            data, offset, after, _ = logfile.read(self.folder, self.at, limit)
+            if offset > self.at and not last:
+                self.behind = True
+                return some
+            self._skip_to(offset)
+            if after == offset:
+                return some
+            self._write(data[len(data) - (after - offset) :])  # without the line that says what was dropped
+            self.at = after
+            some = True
+
+    def _skip_to(self, offset: int) -> None:
+        if offset > self.at:
+            self.say({"skip": offset - self.at})
+            self.at = offset
+
+    def tell_progress(self) -> None:
+        """Say how far the task is, where that has changed."""
+        now = time.monotonic()
+        if now - self.told_at < _PROGRESS:
+            return
+        self.told_at = now
+        try:
+            text = plainfile.read(os.path.join(self.folder, "progress.json"), 1 << 14).decode("utf-8", "replace")
+        except OSError:
+            return
+        if text != self.told:
+            self.told = text
+            self.say({"progress": text})
+
+
+def main() -> None:
+    """Be the entry point: have the job run by a process that Ray does not know, and leave with its exit code."""
+    control, stop = os.pipe()
+    ended, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.fork() != 0:
+            os._exit(0)
+        os.setsid()
+        os.close(stop)
+        os.close(ended)
+        code = 1
+        try:
+            code = run(os.getcwd(), control)
+        finally:
+            os.write(end, bytes([code]))
+            os._exit(code)
+    os.close(control)
+    os.close(end)
+    signal.signal(signal.SIGTERM, lambda *_: os.write(stop, b"s"))
+    os.waitpid(child, 0)
+    os._exit((os.read(ended, 1) or b"\1")[0])
+
+
+def run(folder: str, control: int) -> int:
+    """Run the job, say how it ended, and return an exit code."""
+    with open(os.path.join(folder, "job.json"), encoding="utf-8") as file:
+        given = json.load(file)
+    guard = Guard(folder, given, control)
+    try:
+        wrong = _other_python(given)
+        if wrong:
+            guard.say({"begin": guard.job["id"]})
+            outcome = vanished(f"could not be started: {wrong}")
+        else:
+            guard.prepare(folder)
+            outcome = guard.run()
+            lost = push(given["storage"], guard.folder)
+            if lost:
+                outcome["reason"] = "; ".join(filter(None, (outcome["reason"], lost)))[:2000]
+    except OSError as error:
+        guard.say({"begin": guard.job["id"]})
+        outcome = vanished(f"could not be watched: {error}")
+    guard.say({"outcome": outcome})
+    shutil.rmtree(guard.home, ignore_errors=True)
+    code = outcome["exit_code"]
+    if outcome["status"] == JobCode.SUCCEEDED.value:
+        return 0
+    return int(code if code is not None and 0 < code < 256 else 128 - code if code is not None and code < 0 else 1)
+
+
+def _other_python(given: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with this interpreter for a callable that another pickled."""
+    wanted, here = given["python"], "{}.{}".format(*sys.version_info)
+    if wanted and wanted != here:
+        return f"its callable was pickled by Python {wanted}, and this cluster has {here}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,600 @@
+"""Jobs on a Ray cluster, through its REST API: our harness and watcher go along as each job's entry point.
+
+A job's submission id is made of its job id, and Ray refuses an id that it has: a submission of which it is not
+known whether it arrived is sent once more. ``jobs/<id>/claim`` says, before anything is sent, to which session of
+the cluster, and afterwards that it arrived. A job that arrived and that the cluster does not know is one that it forgot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import io
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from taskapi_jupyter import launching, machine, plainfile
+from taskapi_jupyter.errors import Unreachable
+from taskapi_jupyter.faults import point
+from taskapi_jupyter.frames import Reader
+from taskapi_jupyter.logfile import LogWriter
+from taskapi_jupyter.raycluster import RayCluster, Refused, last_line
+from taskapi_jupyter.states import JobCode, may_move
+from taskapi_jupyter.watcher import vanished, write_atomically
+
+from . import SETTINGS, read_settings
+
+UNREACHABLE = "unreachable"  # a file of the home that says since when, and why
+NOTE = "note"  # a file of a job's folder: what is to be said of it while it runs
+
+_LOOK = 1.0  # seconds from one list of the cluster's jobs to the next
+_LOOK_AWAY = 2.0  # seconds, while the cluster can't be reached
+_RESOURCES = 15.0  # seconds that what the cluster has is believed
+_FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
+_BEGUN = 0.1  # seconds from one look whether a job has begun to the next
+_TRIES = 5  # of a submission that Ray answers with an error
+_MISSED = 2  # lists without a job that arrived, after which it is forgotten
+_STOP_EVERY = 5.0  # seconds from one request to stop a job to the next
+_HEARD_OUT = 0.7  # seconds that a log is followed on after Ray has said that its job ended
+_LAST_WORDS = 10.0  # seconds that a job's last frame may come after Ray has said that it ended
+_GRACE = 15.0  # seconds past a deadline, after which the job is stopped from here
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+#: What goes along, of this package: standard library only, all of it.
+_ABOARD = (
+    *("__init__.py", "_version.py", "aboard.py", "errors.py", "faults.py", "frames.py", "harness.py", "job.py"),
+    *("launching.py", "logfile.py", "machine.py", "oom.py", "plainfile.py", "states.py", "storage.py", "tree.py"),
+    *("watcher.py", "engines/__init__.py", "engines/local.py"),
+)
+
+
+class _Flight:
+    """A job that is handed to the cluster."""
+
+    def __init__(self, job: Mapping[str, Any], folder: str, submission_id: str) -> None:
+        self.job = job
+        self.folder = folder
+        self.submission_id = submission_id
+        self.session = ""
+        self.word = ""
+        self.arrived = False
+        self.status = ""  # Ray's, as last seen
+        self.message = ""
+        self.missed = 0
+        self.tries = 0
+        self.problem = ""
+        self.stop_asked = False
+        self.stop_sent = float("-inf")
+        self.ending: tuple[JobCode, str] | None = None  # why it is stopped from here
+        self.outcome: dict[str, Any] | None = None  # as it said itself
+        self.log: threading.Thread | None = None
+        self.stream: socket.socket | None = None  # its log's, while that is followed
+        self.log_done = False  # whether all of its output was read that there will be
+        self.ended_at: float | None = None
+        self.over = False
+
+    def left(self) -> float | None:
+        """Return the seconds until its deadline; the clock of the boot that it was submitted in, else the wall's."""
+        job = self.job
+        if job["timeout"] is None:
+            return None
+        if job["boot"] == machine.boot_id():
+            return float(job["deadline"]) - machine.boottime()
+        return float(job["created"]) / 1e6 + float(job["timeout"]) - time.time()
+
+
+class RayEngine:
+    """Implements ``contract.Engine``. Threads read logs; all else happens in the supervisor's own."""
+
+    def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
+        self.home = home
+        self.limits = limits
+        self.wake = wake
+        self.flights: dict[str, _Flight] = {}
+        self.fallen: list[tuple[str, Mapping[str, Any]]] = []
+        self.next_look = 0.0
+        self.session = ""
+        self.away = os.path.exists(os.path.join(home, UNREACHABLE))
+        self.found: dict[str, Any] = {}
+        self.found_until = 0.0
+        self.followers = threading.Semaphore(_FOLLOWED)
+        self.settings: dict[str, Any] = {}
+        self.seen: object = None
+        self._read_settings()
+
+    def _read_settings(self) -> None:
+        """Read the cluster's address and what lets us in again, where that has changed."""
+        try:
+            about = os.stat(os.path.join(self.home, SETTINGS))
+        except OSError:
+            return
+        seen = (about.st_mtime_ns, about.st_ino)
+        if seen != self.seen:
+            self.settings = read_settings(self.home)
+            self.cluster = RayCluster(self.settings)
+            self.seen = seen
+            self.next_look = 0.0
+
+    # The protocol
+
+    def capacity(self) -> dict[str, Any]:
+        """Return what jobs may use of the cluster: thousandths of cores, bytes of memory, GPUs."""
+        if time.monotonic() >= self.found_until:
+            self.found_until = time.monotonic() + _RESOURCES
+            try:
+                has = self.cluster.resources()
+            except (Unreachable, Refused):
+                has = {}
+            if has:
+                self.found = {
+                    "cpus": int(has.get("CPU", 0) * 1000),
+                    "mem": int(has.get("memory", 0)),
+                    "gpus": int(has.get("GPU", 0)),
+                }
+        return self.found or {"cpus": 1000, "mem": 1 << 50, "gpus": 0}
+
+    def ready(self) -> bool:
+        """Say whether the cluster can be reached, as far as is known."""
+        return not self.away
+
+    def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Take over what an earlier supervisor marked running, on this machine's boot or an earlier one."""
+        for job in jobs:
+            flight = self._flight(job)
+            claim = _read_claim(flight.folder)
+            if claim is not None:
+                flight.session, flight.word = str(claim["session"]), str(claim["word"])
+                flight.arrived = bool(claim["arrived"])
+                flight.tries = 1
+        self.next_look = 0.0
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Submit a job, or have that done as soon as the cluster can be reached."""
+        flight = self._flight(job)
+        if not self.away:
+            with suppress(Unreachable):
+                self._submit(flight)
+
+    def stop(self, job_id: str) -> None:
+        """Ask the cluster to stop a job."""
+        flight = self.flights.get(job_id)
+        if flight is not None:
+            flight.stop_asked = True
+            self._send_stop(flight)
+
+    def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the jobs that ended since the last call, with their outcomes."""
+        self._read_settings()
+        if (self.flights or self.away) and time.monotonic() >= self.next_look:
+            self._look()
+        for flight in self.flights.values():
+            self._judge(flight)
+        over, self.fallen = self.fallen, []
+        for job_id, _ in over:
+            flight = self.flights.pop(job_id)
+            flight.over = True
+            _shut(flight)
+            with suppress(OSError):
+                os.unlink(os.path.join(flight.folder, NOTE))
+        return over
+
+    def filenos(self) -> list[int]:
+        """Return nothing: threads write to the supervisor's FIFO."""
+        return []
+
+    def interval(self) -> float | None:
+        """Return how long until the next look at the cluster."""
+        return max(self.next_look - time.monotonic(), 0.0) if self.flights else None
+
+    # Submitting
+
+    def _flight(self, job: Mapping[str, Any]) -> _Flight:
+        folder = os.path.join(self.home, "jobs", job["id"])
+        flight = self.flights[job["id"]] = _Flight(job, folder, submission_id(job["id"], self.settings))
+        return flight
+
+    def _submit(self, flight: _Flight) -> None:
+        """Send a job; what is not known to have arrived afterwards, the next list tells."""
+        job = flight.job
+        try:
+            plainfile.create_folder(flight.folder)
+            if not flight.word:
+                flight.word = secrets.token_hex(8)
+                flight.session = self.session = self.session or self.cluster.session()
+                _write_claim(flight)
+            point("ray.claimed")
+            package = self._package(flight)
+            flight.tries += 1
+            uri = self.cluster.upload(f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip", package)
+            point("ray.uploaded")
+            self.cluster.submit(self._request(flight, uri))
+            point("ray.submitted")
+        except Refused as error:
+            if "already exists" not in error.text:
+                flight.problem = last_line(error.text)
+                return
+        except Unreachable as error:
+            self._is_away(error)
+            raise
+        except OSError as error:
+            self._fall(flight, vanished(f"could not be started: {error}"))
+            return
+        flight.arrived = True
+        flight.status = "PENDING"
+        with suppress(OSError):
+            _write_claim(flight)
+        point("ray.arrived")
+        self._follow(flight)
+        if job["timeout"] is not None:
+            self.next_look = min(self.next_look, time.monotonic() + _LOOK)
+
+    def _request(self, flight: _Flight, uri: str) -> dict[str, Any]:
+        job = flight.job
+        runtime: dict[str, Any] = {
+            "working_dir": uri,
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(int(self.limits()["stop_grace"] + 60))},
+        }
+        wanted = os.path.join(self.home, "apis", job["api_id"], "requirements.txt")
+        if os.path.exists(wanted):
+            lines = [line.strip() for line in plainfile.read(wanted, 1 << 20).decode().splitlines()]
+            runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
+        request: dict[str, Any] = {
+            "entrypoint": "exec python -m taskapi_jupyter.aboard",
+            "submission_id": flight.submission_id,
+            "runtime_env": runtime,
+            "metadata": {"job_submission_id": flight.submission_id, "name": f"{job['api_name']} {job['id']}"},
+            "entrypoint_num_cpus": job["cpu"] / 1000,
+        }
+        if job["gpu"]:
+            request["entrypoint_num_gpus"] = job["gpu"]
+        if job["mem"]:
+            request["entrypoint_memory"] = job["mem"]
+        return request
+
+    def _package(self, flight: _Flight) -> bytes:
+        """Return all that a job takes along; its config and its variables are in there, and in no command line."""
+        job, limits = flight.job, self.limits()
+        launch = json.loads(job["launch"])
+        pickled = launch["kind"] == "pickle"
+        storage = self.settings.get("storage")
+        given = {
+            "word": flight.word,
+            "job": {key: job[key] for key in _CARRIED},
+            "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
+            "left": flight.left(),
+            "sent": time.time(),
+            "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
+            "python": launch.get("python_version") if pickled else None,
+        }
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in _ABOARD:
+                archive.write(os.path.join(launching.HERE, name), f"taskapi_jupyter/{name}")
+            _add_folder(archive, launching.TASK_PATH, "taskapi_jupyter/task_path")
+            api = os.path.join(self.home, "apis", job["api_id"])
+            _add_folder(archive, api, "api", but="project.zip")
+            with suppress(FileNotFoundError), zipfile.ZipFile(os.path.join(api, "project.zip")) as project:
+                for name in project.namelist():
+                    archive.writestr(f"project/{name}", project.read(name))
+            if launch.get("cloudpickle"):
+                _add_folder(archive, os.path.join(launch["cloudpickle"], "cloudpickle"), "cloudpickle")
+            archive.writestr("project/.keep", b"")
+            archive.writestr("job.json", json.dumps(given))
+        return target.getvalue()
+
+    def _send_stop(self, flight: _Flight) -> None:
+        now = time.monotonic()
+        if self.away or now - flight.stop_sent < _STOP_EVERY:
+            return
+        if not flight.arrived and not flight.tries:
+            return  # it never left: `_judge` sees to it
+        flight.stop_sent = now
+        try:
+            self.cluster.stop(flight.submission_id)
+            self.next_look = min(self.next_look, now + 0.2)
+        except Unreachable as error:
+            self._is_away(error)
+        except Refused as error:
+            if error.status != 404:
+                flight.problem = last_line(error.text)
+
+    # Looking
+
+    def _look(self) -> None:
+        """See with one request what the cluster says of all jobs."""
+        self.next_look = time.monotonic() + _LOOK
+        try:
+            if any(not flight.arrived for flight in self.flights.values()) or self.away:
+                self.session = self.cluster.session()
+            there = self.cluster.jobs()
+        except Unreachable as error:
+            self._is_away(error)
+            return
+        except Refused as error:  # a head that is only just coming up
+            self._is_away(
+                Unreachable(f"the Ray cluster at {self.cluster.address} answers with an error: {last_line(error.text)}")
+            )
+            return
+        self._is_back()
+        for flight in list(self.flights.values()):
+            seen = there.get(flight.submission_id)
+            if seen is None:
+                self._missing(flight)
+                continue
+            flight.missed = 0
+            if not flight.arrived:
+                flight.arrived = True
+                with suppress(OSError):
+                    _write_claim(flight)
+            flight.status, flight.message = str(seen.get("status")), str(seen.get("message") or "")
+            self._note(flight)
+            if flight.log is None:
+                self._follow(flight)
+
+    def _missing(self, flight: _Flight) -> None:
+        """See to a job that the cluster does not list."""
+        if flight.arrived:
+            flight.missed += 1
+            if flight.missed >= _MISSED:
+                self._fall(
+                    flight,
+                    vanished(
+                        "the Ray cluster knows nothing of it any more: its head was restarted, or it was deleted there"
+                    ),
+                )
+        elif flight.stop_asked:
+            return
+        elif flight.session and flight.session != self.session:
+            self._fall(
+                flight, vanished("the Ray cluster's head was restarted before it was known whether it had begun")
+            )
+        elif flight.tries >= _TRIES:
+            self._fall(flight, vanished(f"could not be started: Ray says: {flight.problem or 'nothing'}"))
+        else:
+            with suppress(Unreachable):
+                self._submit(flight)
+
+    def _judge(self, flight: _Flight) -> None:
+        """Conclude a job that has ended, and see to it that one past its deadline does."""
+        if flight.outcome is not None:
+            self._fall(flight, flight.outcome)
+            return
+        left = flight.left()
+        if flight.stop_asked and not flight.arrived and (not flight.tries or self._is_unknown(flight)):
+            self._fall(flight, _outcome(*(flight.ending or (JobCode.STOPPED, ""))))
+            return
+        if flight.status in _ENDED:
+            now = time.monotonic()
+            flight.ended_at = flight.ended_at or now
+            if flight.stream is not None and now - flight.ended_at > _HEARD_OUT:
+                _shut(flight)  # it has said its last: the log is read once more, to its end
+            if flight.log_done or now - flight.ended_at > _LAST_WORDS or flight.log is None:
+                self._fall(flight, self._concluded(flight))
+            return
+        if left is not None and left <= (0 if flight.status != "RUNNING" else -_GRACE - self.limits()["stop_grace"]):
+            flight.ending = flight.ending or (
+                JobCode.TIMED_OUT,
+                f"not done {flight.job['timeout']} s after its submission",
+            )
+            flight.stop_asked = True
+        if flight.stop_asked:
+            self._send_stop(flight)
+
+    def _is_unknown(self, flight: _Flight) -> bool:
+        try:
+            if self.away:
+                return False
+            return flight.submission_id not in self.cluster.jobs()
+        except (Unreachable, Refused):
+            return False
+
+    def _concluded(self, flight: _Flight) -> dict[str, Any]:
+        """Return how a job ended that could not say so itself."""
+        for value in Reader(flight.word).feed(
+            b"\x1e" + flight.word.encode() + b'{"begin": 1}\n' + flight.message.encode() + b"\n"
+        ):
+            if isinstance(value, dict) and (outcome := _valid(value.get("outcome"))):
+                return outcome
+        if flight.ending is not None:
+            return _outcome(*flight.ending)
+        if flight.status == "STOPPED":
+            return _outcome(JobCode.STOPPED, "")
+        if flight.status == "SUCCEEDED":  # its entry point leaves with 0 for no other end
+            return _outcome(JobCode.SUCCEEDED, "what it said of its end was lost", 0)
+        return vanished(f"Ray says: {last_line(flight.message)}")
+
+    def _fall(self, flight: _Flight, outcome: Mapping[str, Any]) -> None:
+        if flight.job["id"] not in [job_id for job_id, _ in self.fallen]:
+            self.fallen.append((flight.job["id"], outcome))
+
+    # Away and back
+
+    def _is_away(self, error: Unreachable) -> None:
+        self.next_look = time.monotonic() + _LOOK_AWAY
+        if not self.away:
+            self.away = True
+            since = {"since": machine.now_us(), "why": str(error)}
+            with suppress(OSError):
+                write_atomically(os.path.join(self.home, UNREACHABLE), json.dumps(since).encode())
+
+    def _is_back(self) -> None:
+        if self.away:
+            self.away = False
+            self.found_until = 0.0
+            with suppress(OSError):
+                os.unlink(os.path.join(self.home, UNREACHABLE))
+
+    def _note(self, flight: _Flight) -> None:
+        """Leave a word on a job that waits in the cluster's own line."""
+        path = os.path.join(flight.folder, NOTE)
+        with suppress(OSError):
+            if flight.status == "PENDING":
+                if not os.path.exists(path):
+                    write_atomically(path, b"waiting for the Ray cluster to have room for it")
+            elif os.path.exists(path):
+                os.unlink(path)
+
+    # Logs
+
+    def _follow(self, flight: _Flight) -> None:
+        flight.log = threading.Thread(target=self._read_log, args=(flight,), daemon=True)
+        flight.log.start()
+
+    def _read_log(self, flight: _Flight) -> None:
+        """Write a job's output into its log here, as it comes; see what it says of itself."""
+        node: str | None = None
+        with self.followers:
+            while not flight.over and flight.outcome is None:
+                at_end = flight.status in _ENDED
+                try:
+                    node = node or self.cluster.node(flight.submission_id)
+                    if node:
+                        stream, flight.stream = self.cluster.log(flight.submission_id, node, follow=not at_end)
+                        with stream:
+                            self._take(flight, stream)
+                except (Unreachable, Refused, OSError, http.client.HTTPException, ValueError):
+                    pass  # not begun, or away: again
+                if at_end:
+                    break
+                if flight.outcome is None:
+                    time.sleep(_BEGUN)
+        flight.log_done = True
+        self.wake()
+
+    def _take(self, flight: _Flight, stream: http.client.HTTPResponse) -> None:
+        with _Lock(flight.folder):
+            writer = LogWriter(flight.folder, self.limits()["log_max_bytes"], go_on=True)
+            known = writer.offset  # of the output, what stands here already
+            reader = Reader(flight.word)
+            try:
+                while not flight.over:
+                    data = stream.read1(1 << 16)
+                    if not data:
+                        return
+                    for value in reader.feed(data):
+                        size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
+                        if known >= size:
+                            known -= size
+                        elif isinstance(value, bytes):
+                            writer.write(value[known:])
+                            known = 0
+                        else:
+                            writer.skip(size - known)
+                            known = 0
+                        if isinstance(value, dict) and self._heard(flight, value):
+                            return
+            finally:
+                with suppress(OSError):
+                    writer.close()
+
+    def _heard(self, flight: _Flight, value: Mapping[str, Any]) -> bool:
+        """Take note of what a job says; return whether that was the last."""
+        if isinstance(value.get("progress"), str):
+            write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
+        elif "outcome" in value:
+            flight.outcome = _valid(value["outcome"])
+            return True
+        return False
+
+
+def _shut(flight: _Flight) -> None:
+    """Have the thread that follows a log stop waiting for more."""
+    stream, flight.stream = flight.stream, None
+    if stream is not None:
+        with suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+
+
+def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
+    """Return what the cluster knows a job by; the home's own id tells it from those of other homes."""
+    return f"taskapi-{job_id}-{settings['home_id']}"
+
+
+#: Columns of a job's row that go along.
+_CARRIED = (
+    *("id", "api_name", "api_id", "spec_id", "timeout", "boot", "deadline", "cpu", "mem", "gpu", "config", "merged"),
+    *("launch", "gpus"),
+)
+
+
+class _Lock:
+    """Holds a job's log while it is written to: another supervisor's thread may still be at it."""
+
+    def __init__(self, folder: str) -> None:
+        self.fd = plainfile.create(os.path.join(folder, "log.lock"), os.O_RDWR)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _read_claim(folder: str) -> dict[str, Any] | None:
+    try:
+        claim = json.loads(plainfile.read(os.path.join(folder, "claim"), 4096))
+        return {key: claim[key] for key in ("session", "word", "arrived")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_claim(flight: _Flight) -> None:
+    """Write down, so that it stands after a power failure too, where a job goes, and whether it arrived."""
+    claim = {"session": flight.session, "word": flight.word, "arrived": flight.arrived}
+    path = os.path.join(flight.folder, "claim")
+    temporary = f"{path}.tmp"
+    with open(plainfile.create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(json.dumps(claim).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+    fd = os.open(flight.folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _outcome(status: JobCode, reason: str, exit_code: int | None = None) -> dict[str, Any]:
+    return {
+        "status": status.value,
+        "reason": reason or None,
+        "exit_code": exit_code,
+        "ended": machine.now_us(),
+        "progress": None,
+    }
+
+
+def _valid(outcome: Any) -> dict[str, Any] | None:
+    """Return an outcome as a job told it, None where it can't be one; when it ended counts by this machine's clock."""
+    try:
+        if not may_move(JobCode.RUNNING, JobCode(outcome["status"])):
+            return None
+        reason, code = outcome.get("reason"), outcome.get("exit_code")
+        return {
+            "status": str(outcome["status"]),
+            "reason": None if reason is None else str(reason)[:2000],
+            "exit_code": None if code is None else int(code),
+            "ended": machine.now_us(),
+            "progress": None if outcome.get("progress") is None else str(outcome["progress"]),
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _add_folder(archive: zipfile.ZipFile, folder: str, name: str, but: str = "") -> None:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [one for one in folders if one != "__pycache__"]
+        for one in files:
+            if one != but:
+                path = os.path.join(where, one)
+                archive.write(path, os.path.join(name, os.path.relpath(path, folder)))

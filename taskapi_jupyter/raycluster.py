@@ -1,0 +1,158 @@
+"""A Ray cluster's REST API, as much of it as the engine needs: jobs, packages, logs. Standard library only.
+
+Facts of it are Ray 2.60's (``dashboard/modules/job/job_head.py``, ``state_head.py``): the jobs API is its documented
+one, and needs no client of Ray's, which would have to be of the cluster's own version.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from .errors import Unreachable
+
+_PATIENCE = 10.0  # seconds
+_LARGEST = 512 << 20  # bytes of an answer
+
+
+class Refused(Exception):
+    """An answer that says no, or that is none of Ray's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class RayCluster:
+    """Asks a cluster. Methods raise :class:`Unreachable` where it can't be, :class:`Refused` where it says no."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.address = str(settings["address"]).rstrip("/")
+        self._headers = dict(settings.get("headers") or {})
+        self._verify = settings.get("verify", True)
+        parts = urlsplit(self.address)
+        self._path = parts.path
+        self._host, self._port = parts.hostname or "", parts.port
+        self._tls = parts.scheme == "https"
+
+    # What is asked
+
+    def session(self) -> str:
+        """Return the name of the session: another one is a head that was started anew and knows nothing."""
+        return str(self._object("GET", "/api/version").get("session_name") or "")
+
+    def resources(self) -> dict[str, float]:
+        """Return what the cluster has now: CPU, GPU, memory (bytes)."""
+        data = self._object("GET", "/api/cluster_status").get("data") or {}
+        report = ((data.get("clusterStatus") or {}).get("loadMetricsReport") or {}).get("usage") or {}
+        return {name: float(pair[1]) for name, pair in report.items() if isinstance(pair, list) and len(pair) == 2}
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Return all jobs that were submitted, by their submission id."""
+        answer = self._json("GET", "/api/jobs/")
+        if not isinstance(answer, list):
+            raise Refused(200, "the list of jobs is none")
+        return {one["submission_id"]: one for one in answer if isinstance(one, dict) and one.get("submission_id")}
+
+    def node(self, submission_id: str) -> str | None:
+        """Return the node that a job runs on, or ran; None while it has none."""
+        return self._object("GET", f"/api/jobs/{quote(submission_id)}").get("driver_node_id")
+
+    def upload(self, name: str, package: bytes) -> str:
+        """Put a package into the cluster's own store, and return its URI."""
+        self._ask("PUT", f"/api/packages/gcs/{name}", package, "application/octet-stream")
+        return f"gcs://{name}"
+
+    def submit(self, request: Mapping[str, Any]) -> None:
+        """Submit a job."""
+        self._ask("POST", "/api/jobs/", json.dumps(request).encode())
+
+    def stop(self, submission_id: str) -> None:
+        """Ask for a job to be stopped; it is not gone yet when this returns."""
+        self._ask("POST", f"/api/jobs/{quote(submission_id)}/stop")
+
+    def delete(self, submission_id: str) -> None:
+        """Have a job that has ended forgotten."""
+        self._ask("DELETE", f"/api/jobs/{quote(submission_id)}")
+
+    def log(self, submission_id: str, node: str, follow: bool) -> tuple[http.client.HTTPResponse, socket.socket]:
+        """Open a job's log from its beginning; one that is followed goes on until its socket is shut."""
+        kind = "stream" if follow else "file"
+        path = f"/api/v0/logs/{kind}?node_id={quote(node)}&submission_id={quote(submission_id)}&lines=-1"
+        connection = self._connect(60.0 if follow else _PATIENCE)
+        try:
+            connection.connect()
+            sock = connection.sock
+            connection.request("GET", self._path + path + ("&interval=0.1" if follow else ""), headers=self._headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise Refused(answer.status, answer.read(1 << 16).decode("utf-8", "replace"))
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._unreachable(error) from None
+        except Refused:
+            connection.close()
+            raise
+        return answer, sock
+
+    # How
+
+    def _object(self, method: str, path: str) -> dict[str, Any]:
+        answer = self._json(method, path)
+        if not isinstance(answer, dict):
+            raise Refused(200, f"{path} answered no object")
+        return answer
+
+    def _json(self, method: str, path: str) -> Any:
+        data = self._ask(method, path)
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise Unreachable(
+                f"{self.address} did not answer as a Ray cluster: see whether it is its dashboard's URL"
+            ) from None
+
+    def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
+        headers = {**self._headers, **({"Content-Type": kind} if body is not None else {})}
+        connection = self._connect(_PATIENCE)
+        try:
+            connection.request(method, self._path + path, body, headers)
+            answer = connection.getresponse()
+            data: bytes = answer.read(_LARGEST)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+        if answer.status in (502, 503, 504):
+            raise Unreachable(f"{self.address} answers HTTP {answer.status}: its head may be starting")
+        if answer.status != 200:
+            raise Refused(answer.status, data[: 1 << 16].decode("utf-8", "replace"))
+        return data
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        if not self._tls:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        context = ssl.create_default_context(cafile=self._verify if isinstance(self._verify, str) else None)
+        if self._verify is False:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(
+            f"the Ray cluster at {self.address} can't be reached ({why}): see whether its head is up and address right",
+            kind="environment.unreachable",
+        )
+
+
+def last_line(text: str) -> str:
+    """Return what Ray's tracebacks and messages end with, which is what went wrong."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "no reason was given"

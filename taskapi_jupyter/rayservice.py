@@ -1,0 +1,219 @@
+"""TaskAPI of a Ray cluster: a home of its own below this machine's, whose supervisor has the Ray engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from . import plainfile, spec
+from .contract import DeployRequest, FileEntry, JobStatus
+from .deployment.form import project_of
+from .engines import SETTINGS, read_settings
+from .engines.ray import NOTE, UNREACHABLE, submission_id
+from .envfile import Entry
+from .errors import NotFound, NotKept, TaskAPIError, Unavailable
+from .jobs import Job
+from .outputs import files_in, open_within
+from .raycluster import RayCluster, Refused
+from .rows import rfc3339
+from .service import Service
+from .states import IN_PROGRESS, JobCode
+from .storage import RESULTS, Storage
+from .store import Row
+from .upstream import Upstream
+from .watcher import write_atomically
+
+FOLDER = "ray"  # of a home, in which each Ray environment has its own
+
+
+class RayService(Service):
+    """Implements ``contract.TaskAPI`` for one Ray cluster.
+
+    ``home_`` is the environment's own home; ``address`` the URL of the cluster's dashboard; ``headers`` let us in;
+    ``storage`` is where jobs leave results and files: an absolute path or a URL that fsspec knows, None for nowhere.
+    """
+
+    provider = "ray"
+    poll_ceiling = 0.1
+
+    def __init__(
+        self,
+        home_: Path,
+        *,
+        environment: str,
+        address: str,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        storage: str | None = None,
+        endpoint: Callable[[str], str | None] = lambda api: None,
+    ) -> None:
+        try:
+            plainfile.create_folder(home_)
+            self._settings = _settle(
+                home_,
+                {"provider": "ray", "address": address, "headers": dict(headers or {}), "verify": verify},
+                storage,
+            )
+        except OSError as error:
+            raise Unavailable(f"can't use {home_} for jobs: {error.strerror}; set TASKAPI_HOME") from None
+        self._cluster = RayCluster(self._settings)
+        self._storage = Storage(self._settings["storage"]) if storage else None
+        super().__init__(home_, environment=environment, endpoint=endpoint)
+
+    # What is different
+
+    def _build(self, request: DeployRequest) -> spec.APISpec:
+        """Check a request; the task runs with the variables of a node, not with this machine's."""
+        path = os.environ.get("PATH", os.defpath)
+        request = msgspec.structs.replace(request, environ={"PATH": path})
+        built = spec.build(request, files=project_of(request))
+        built.launch["env"].pop("PATH", None)
+        return built
+
+    def _check_fits(self, built: spec.APISpec) -> None:
+        """A cluster may grow: what it has not now, a job waits for."""
+
+    def _count_gpus(self) -> int | None:
+        return None
+
+    def _before_submit(self) -> None:
+        """Raise :class:`Unreachable` where a job would not get anywhere now."""
+        try:
+            self._cluster.session()
+        except Refused as error:
+            raise Unavailable(f"the Ray cluster at {self._cluster.address} refuses: {error.text[:200]}") from None
+
+    def _patience(self) -> float:
+        return super()._patience() + 15.0
+
+    def _status(self, row: Row) -> JobStatus:
+        status = super()._status(row)
+        if JobCode(row["status"]) in IN_PROGRESS:
+            away = self._away()
+            if away is not None:
+                status.stale = rfc3339(int(away["since"]))
+                status.reason = f"as last seen: {away['why']}"
+            elif row["status"] == JobCode.RUNNING.value:
+                with suppress(OSError):
+                    status.reason = plainfile.read(self._folder(row["id"]) / NOTE, 500).decode("utf-8", "replace")
+        return status
+
+    def _away(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(plainfile.read(self.home / UNREACHABLE, 4096))
+            return {"since": int(found["since"]), "why": str(found["why"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    # What a job left
+
+    def _kept(self) -> Storage:
+        if self._storage is None:
+            raise NotKept(
+                f"environment {self.environment} has no storage, so results and files of its jobs stay on the cluster: "
+                "give it one in environments.yaml (storage: a shared folder, s3://…, gs://…)"
+            )
+        return self._storage
+
+    def open_result(self, job: Job | str) -> tuple[str, IO[bytes]] | None:
+        """Return the name of the file that holds a job's result, and the file; None where there is none."""
+        row, kept = self._row(job), self._kept()
+        for name in RESULTS:
+            file = self._open(kept, row["id"], name)
+            if file is not None:
+                return name, file
+        return None
+
+    def output_dir(self, job: Job | str) -> Path:
+        """Return the folder that holds what the task left; raise :class:`NotKept` where it is none of this machine."""
+        folder = self._kept().folder(self._row(job)["id"])
+        if folder is None:
+            raise NotKept(f"what jobs of {self.environment} leave is in {self._kept().url}")
+        return folder / "files"
+
+    def files(self, job: Job | str) -> list[FileEntry]:
+        """List what the task left in its output folder; it is there when the job has ended."""
+        job_id, kept = self._row(job)["id"], self._kept()
+        folder = kept.folder(job_id)
+        if folder is not None:
+            return files_in(folder / "files")
+        return [FileEntry(path, size, rfc3339(int(when * 1e6))) for path, size, when in kept.files(job_id)]
+
+    def open_file(self, job: Job | str, path: str) -> IO[bytes]:
+        """Open one of those files."""
+        job_id, kept = self._row(job)["id"], self._kept()
+        folder = kept.folder(job_id)
+        if folder is not None:
+            return open_within(folder / "files", path)
+        if any(name == path for name, _, _ in kept.files(job_id)):
+            file = kept.open(job_id, f"files/{path}")
+            if file is not None:
+                return file
+        raise NotFound(f"the job has no file {path!r}")
+
+    def _open(self, kept: Storage, job_id: str, name: str) -> IO[bytes] | None:
+        folder = kept.folder(job_id)
+        if folder is None:
+            return kept.open(job_id, name)
+        try:
+            return os.fdopen(plainfile.open_below(folder.parent, (job_id, name)), "rb")
+        except OSError:
+            return None
+
+    def forget(self, job: Job | str) -> str:
+        """Delete an ended job, here, in the cluster's list, and what it left in the storage."""
+        job_id = self.job_id(job)
+        said = super().forget(job)
+        with suppress(TaskAPIError, Refused):
+            self._cluster.delete(submission_id(job_id, self._settings))
+        if self._storage is not None:
+            self._storage.remove(job_id)
+        return said
+
+    def purge(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        older_than: float | None = None,
+    ) -> str:
+        """Delete ended jobs, and what they left in the storage."""
+        before = set(self._storage.jobs()) if self._storage is not None else set()
+        said = super().purge(api, status, older_than)
+        for job_id in before:
+            if self._storage is not None and self.store.job(job_id) is None:
+                self._storage.remove(job_id)
+        return said
+
+
+def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = lambda api: None) -> RayService:
+    """Return the service of an environment, whose home is below this machine's.
+
+    Raises :class:`Unavailable` where a variable or a file that a header is read from is not there.
+    """
+    assert entry.address is not None
+    return RayService(
+        home / FOLDER / entry.name,
+        environment=entry.name,
+        address=entry.address,
+        headers=Upstream(entry.name, entry.address, headers=entry.headers).configured(),
+        verify=str(Path(entry.verify).expanduser()) if isinstance(entry.verify, str) else entry.verify,
+        storage=entry.storage,
+        endpoint=endpoint,
+    )
+
+
+def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[str, Any]:
+    """Write down, where it is not so already, what the supervisor needs of the environment; return it."""
+    there = read_settings(str(home))
+    home_id = there.get("home_id") or secrets.token_hex(4)
+    settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
+    if settings != there:
+        write_atomically(str(home / SETTINGS), json.dumps(settings).encode())
+    return settings

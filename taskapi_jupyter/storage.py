@@ -1,0 +1,159 @@
+"""Where jobs of a cluster leave results and files: a folder that all see, or a URL that fsspec knows.
+
+``{storage}/{job}/result.json`` or ``result.pkl``, and ``{storage}/{job}/files/…``. Standard library only, but for
+fsspec where the storage is no folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import BadRequest, Unavailable
+
+RESULTS = ("result.json", "result.pkl")
+
+
+def folder_of(url: str) -> str | None:
+    """Return the folder that a storage is, None where it is none."""
+    if url.startswith("file://"):
+        return url.removeprefix("file://")
+    return url if url.startswith("/") else None
+
+
+def checked(url: str) -> str:
+    """Return a storage that can be used, or raise :class:`BadRequest`."""
+    folder = folder_of(url)
+    if folder is not None and os.path.isabs(folder):
+        return url
+    scheme, there, rest = url.partition("://")
+    if not (there and rest and scheme.isascii() and scheme.replace("+", "").isalnum()):
+        raise BadRequest(f"storage must be an absolute path or a URL such as s3://bucket/folder, not {url[:64]!r}")
+    _filesystem(url)
+    return url
+
+
+def push(url: str | None, job_folder: str) -> str:
+    """Store what a job left in its folder; return what went wrong, in a sentence."""
+    if url is None:
+        return ""
+    try:
+        found = [name for name in RESULTS if os.path.isfile(os.path.join(job_folder, name))]
+        files = os.path.join(job_folder, "files")
+        some = os.path.isdir(files) and any(os.scandir(files))
+        target = folder_of(url)
+        if target is not None:
+            os.makedirs(target, 0o700, exist_ok=True)
+            if some:
+                shutil.copytree(files, os.path.join(target, "files"), symlinks=True, dirs_exist_ok=True)
+            for name in found:
+                shutil.copyfile(os.path.join(job_folder, name), os.path.join(target, f"{name}.tmp"))
+                os.rename(os.path.join(target, f"{name}.tmp"), os.path.join(target, name))
+        else:
+            fs, path = _filesystem(url)
+            if some:
+                for entry in Path(files).rglob("*"):
+                    if entry.is_file() and not entry.is_symlink():
+                        fs.put_file(str(entry), f"{path}/files/{entry.relative_to(files).as_posix()}")
+            for name in found:
+                fs.put_file(os.path.join(job_folder, name), f"{path}/{name}")
+    except Exception as error:  # whatever a cloud's library raises
+        return f"its result and files could not be stored in {url}: {error}"
+    return ""
+
+
+class Storage:
+    """What jobs left in a storage, seen from here."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def of(self, job_id: str) -> str:
+        """Return where one job leaves what it leaves."""
+        return f"{self.url}/{job_id}"
+
+    def folder(self, job_id: str) -> Path | None:
+        """Return that as a folder, None where the storage is none."""
+        folder = folder_of(self.of(job_id))
+        return None if folder is None else Path(folder)
+
+    def files(self, job_id: str) -> list[tuple[str, int, float]]:
+        """List the files of a job: path, size in bytes, when it was changed (seconds since the epoch)."""
+        fs, path = _filesystem(f"{self.of(job_id)}/files")
+        try:
+            found = fs.find(path, detail=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._unavailable(error) from None
+        return sorted(
+            (name[len(path) :].lstrip("/"), int(about.get("size") or 0), _modified(about))
+            for name, about in found.items()
+        )
+
+    def open(self, job_id: str, name: str) -> IO[bytes] | None:
+        """Open one of a job's files below its place; None where there is none."""
+        fs, path = _filesystem(self.of(job_id))
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            with fs.open(f"{path}/{name}", "rb") as there:
+                shutil.copyfileobj(there, file, 1 << 20)
+            file.seek(0)
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self._unavailable(error) from None
+        return file
+
+    def jobs(self) -> list[str]:
+        """Return the ids of the jobs that left something."""
+        folder = folder_of(self.url)
+        if folder is not None:
+            return os.listdir(folder) if os.path.isdir(folder) else []
+        fs, path = _filesystem(self.url)
+        try:
+            return [name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._unavailable(error) from None
+
+    def remove(self, job_id: str) -> None:
+        """Remove what a job left."""
+        folder = self.folder(job_id)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        fs, path = _filesystem(self.of(job_id))
+        try:
+            fs.rm(path, recursive=True)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        return Unavailable(f"{self.url} can't be read: {error}")
+
+
+def _modified(about: dict[str, Any]) -> float:
+    when = about.get("mtime") or about.get("LastModified") or about.get("updated") or 0
+    return float(when.timestamp() if hasattr(when, "timestamp") else when) if not isinstance(when, str) else 0.0
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system and the path of a URL; raise :class:`Unavailable` where what it needs is not there."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise Unavailable(f"{url} needs fsspec, which is not installed here: pip install fsspec") from None
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as error:  # s3fs, gcsfs, …
+        raise Unavailable(f"{url} needs a package that is not installed here: {error}") from None
+    except ValueError as error:
+        raise BadRequest(f"storage {url[:64]!r} can't be used: {error}") from None
+    return fs, path.rstrip("/")
