@@ -57,7 +57,10 @@ def push(url: str | None, job_folder: str) -> str:
             if some:
                 for entry in Path(files).rglob("*"):
                     if entry.is_file() and not entry.is_symlink():
-                        fs.put_file(str(entry), f"{path}/files/{entry.relative_to(files).as_posix()}")
+                        there = f"{path}/files/{entry.relative_to(files).as_posix()}"
+                        fs.makedirs(there.rpartition("/")[0], exist_ok=True)
+                        fs.put_file(str(entry), there)
+            fs.makedirs(path, exist_ok=True)
             for name in found:
                 fs.put_file(os.path.join(job_folder, name), f"{path}/{name}")
     except Exception as error:  # whatever a cloud's library raises

@@ -163,7 +163,7 @@ def test_no_value_of_a_header_is_shown(home: Path, run: Run, said: Said) -> None
         (["configure", "prod", "--operator-endpoint", "x", "--timeout", "nan"], 2, "'nan' is no number of seconds"),
         (["configure", "prod", "--operator-endpoint", "x", "--version", "new"], 1, "must be one of Cortex's"),
         (["configure", "prod", "--operator-endpoint", "x", "--verify", "/no/ca.pem"], 1, "there is no file"),
-        (["configure", "prod", "--operator-endpoint", "x", "--provider", "ray"], 2, "invalid choice: 'ray'"),
+        (["configure", "prod", "--operator-endpoint", "x", "--provider", "slurm"], 2, "invalid choice: 'slurm'"),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "hunter2"], 2, "'Name=value'"),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "Host=hunter2"], 1, "'Host' is no header"),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "A=env:hunter-2"], 2, "is no name of"),
@@ -184,11 +184,11 @@ def test_mistakes(home: Path, run: Run, arguments: list[str], code: int, words: 
 
 
 def test_a_file_that_is_damaged_is_not_touched(home: Path, run: Run) -> None:
-    (home / "environments.yaml").write_text("environments: [{name: prod, provider: ray}]\n")
+    (home / "environments.yaml").write_text("environments: [{name: prod, provider: slurm}]\n")
     done = run(*PROD)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "provider 'ray'" in done.stderr
-    assert "provider: ray" in (home / "environments.yaml").read_text()
+    assert "provider 'slurm'" in done.stderr
+    assert "provider: slurm" in (home / "environments.yaml").read_text()
 
 
 def test_those_of_a_server_are_shown_and_not_changed(

@@ -1,8 +1,9 @@
 """Jobs on a Ray cluster, through its REST API: our harness and watcher go along as each job's entry point.
 
 A job's submission id is made of its job id, and Ray refuses an id that it has: a submission of which it is not
-known whether it arrived is sent once more. ``jobs/<id>/claim`` says, before anything is sent, to which session of
-the cluster, and afterwards that it arrived. A job that arrived and that the cluster does not know is one that it forgot.
+known whether it arrived is sent once more. ``jobs/<id>/claim`` says, before anything is sent, to which session
+of the cluster, and afterwards that it arrived. A job that arrived and that the cluster does not know is one that it
+forgot.
 """
 
 from __future__ import annotations
