@@ -6,12 +6,13 @@ NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
        $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test faults lint format bench docs contract screenshots clean
+.PHONY: help demo lab test test-ray bench-ray faults lint format bench docs contract screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
 	@echo "make test    run the tests, notebooks and browser included"
+	@echo "make test-ray    the tests of jobs on a Ray cluster, which it sets up on this machine; make bench-ray measures"
 	@echo "make faults  kill what runs jobs, 300 times, and count what that cost (FAULTS_ARGS=\"--rounds 20 --seed 7\")"
 	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
 	@echo "make bench   measure against the floor of this machine"
@@ -40,6 +41,21 @@ lab: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Ray has an environment of its own: what speaks to it does so over HTTP.
+$(VENV)-ray/.ray: $(VENV)/.dev
+	@echo "installing Ray, about 400 MB"
+	@$(RUN) -m venv $(VENV)-ray
+	@$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check "ray[default]" fsspec
+	@touch $@
+
+test-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
+test-ray: $(VENV)-ray/.ray
+	@TASKAPI_TEST_ENGINE=ray $(RUN) -m pytest tests/test_ray.py tests/test_states_table.py tests/test_taskapi.py $(PYTEST_ARGS)
+
+bench-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
+bench-ray: $(VENV)-ray/.ray
+	@$(RUN) bench/ray.py
 
 faults: $(VENV)/.dev
 	@cd tests && ../$(RUN) -m faults $(FAULTS_ARGS)
@@ -74,4 +90,4 @@ screenshots: $(VENV)/.dev
 	@$(RUN) scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension
+	rm -rf $(VENV) $(VENV)-ray build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension

@@ -121,7 +121,6 @@ def many(head, folder):
         states[status] = states.get(status, 0) + 1
     runs = [int(path.name.split(".")[0]) for path in marks.iterdir()]
     service.close()
-    clean(home)
     stop_server(server)
     return states, len(set(runs)), len(runs), took
 

@@ -369,7 +369,8 @@ def stop_server(server: LiveServer) -> None:
     """Stop a server and whatever runs in its home."""
     server.process.terminate()
     server.process.wait(PATIENCE)
-    clean(server.home)
+    for home in (server.home, *(server.home / "ray").glob("*")):
+        clean(home)
 
 
 @pytest.fixture(scope="session")

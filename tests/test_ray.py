@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from taskapi_jupyter import connect
 from taskapi_jupyter.errors import NotKept, Unreachable
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.rayservice import RayService
-from taskapi_jupyter.service import Service
 
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no Ray here: make test-ray")
 
@@ -393,8 +392,6 @@ def test_through_a_server(tmp_path: Path, head: Head) -> None:
             assert job.record.config == {"a": 1}
             assert connect().jobs() == []  # this machine's own are others
     finally:
-        with closing(Service(server.home / "ray" / "cluster")):
-            clean(server.home / "ray" / "cluster")
         stop_server(server)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ECHO, WAITING, request_for, until
+import yaml
+from conftest import ECHO, ENGINE, WAITING, request_for, until
 
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.contract import TaskAPI
@@ -39,6 +40,11 @@ def api(request: pytest.FixtureRequest) -> Iterator[TaskAPI]:
         return
     server = request.getfixturevalue("live_server")
     client = Client(server.taskapi, server.token)
+    if ENGINE == "ray":
+        head = request.getfixturevalue("head")
+        cluster = {"name": "ray", "provider": "ray", "address": head.address, "storage": str(head.folder / "left")}
+        (server.home / "environments.yaml").write_text(yaml.safe_dump({"environments": [cluster]}))
+        client = Client(f"{server.url}taskapi/ray", server.token, environment="ray")
     yield client
     client.close()
 

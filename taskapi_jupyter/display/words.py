@@ -144,7 +144,7 @@ def api_facts(api: API) -> list[tuple[str, str]]:
 
 def cluster(environment: Environment) -> tuple[str, str]:
     """Return a cluster's version and endpoint; nothing for this machine."""
-    return environment.version or "", environment.operator_endpoint or ""
+    return environment.version or "", environment.operator_endpoint or environment.address or ""
 
 
 def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
@@ -153,6 +153,7 @@ def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
         ("config", short_json(record.config, 400)),
         ("timeout", duration(record.timeout)),
         ("reason", clean(record.reason or "", 400)),
+        ("as seen until", clean(record.stale or "", 40)),
         ("exit code", str(record.exit_code) if record.exit_code else ""),
         ("notebook", clean(record.notebook or "", 200)),
         ("endpoint", clean(endpoint or "", 300)),

@@ -38,6 +38,7 @@ UNREACHABLE = "unreachable"  # a file of the home that says since when, and why
 NOTE = "note"  # a file of a job's folder: what is to be said of it while it runs
 
 _LOOK = 1.0  # seconds from one list of the cluster's jobs to the next
+_SHARE = 10  # times as long as a list takes is waited for the next: it holds everybody's jobs, ended ones too
 _LOOK_AWAY = 2.0  # seconds, while the cluster can't be reached
 _RESOURCES = 15.0  # seconds that what the cluster has is believed
 _FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
@@ -316,7 +317,9 @@ class RayEngine:
         try:
             if any(not flight.arrived for flight in self.flights.values()) or self.away:
                 self.session = self.cluster.session()
+            began = time.monotonic()
             there = self.cluster.jobs()
+            took = time.monotonic() - began
         except Unreachable as error:
             self._is_away(error)
             return
@@ -326,6 +329,7 @@ class RayEngine:
             )
             return
         self._is_back()
+        self.next_look = time.monotonic() + max(_LOOK, _SHARE * took)
         for flight in list(self.flights.values()):
             seen = there.get(flight.submission_id)
             if seen is None:

@@ -22,7 +22,9 @@ def points() -> list[str]:
     for path in PACKAGE.rglob("*.py"):
         found.update(re.findall(r'\bpoint\(\s*"([^"]+)"', path.read_text()))
     return sorted(
-        name for name in found if not name.startswith(("damage.", "ray.")) and name not in ("store.made", "store.vacuumed")
+        name
+        for name in found
+        if not name.startswith(("damage.", "ray.")) and name not in ("store.made", "store.vacuumed")
     )
 
 

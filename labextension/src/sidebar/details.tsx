@@ -123,7 +123,7 @@ function JobDetails({
         )}
       </div>
       {!ended && <ProgressBar job={job} now={now} trans={trans} />}
-      {ended && status !== 'succeeded' && job.reason && (
+      {status !== 'succeeded' && job.reason && (
         <p className="jp-TaskAPI-Reason">{job.reason}</p>
       )}
       <dl className="jp-TaskAPI-Facts">
