@@ -65,6 +65,7 @@ class Guard:
         self.told = ""  # what was said of its progress last
         self.told_at = 0.0
         self.said_at = 0.0
+        self.abandoned = False  # whether the entry point has died
         self.behind = False  # whether output came faster than it could be passed on
 
     def prepare(self, folder: str) -> None:
@@ -114,6 +115,7 @@ class Guard:
             if time.monotonic() - self.said_at > _ALIVE:
                 self.say({"alive": True})
             if self.control in [fd for fd, _ in poll.poll(pause * 1000)]:
+                self.abandoned = not os.read(self.control, 1)
                 engine.stop(self.job["id"])
                 poll.unregister(self.control)
             try:
@@ -121,7 +123,10 @@ class Guard:
             except BlockingIOError:
                 pass
         self.pass_on(last=True)
-        return dict(over[0][1])
+        outcome = dict(over[0][1])
+        if self.abandoned and outcome["status"] == JobCode.STOPPED.value:
+            outcome.update(status=JobCode.UNEXPECTED_ERROR.value, reason="Ray's own process for it was killed")
+        return outcome
 
     # What is said
 

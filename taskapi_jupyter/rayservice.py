@@ -172,7 +172,8 @@ class RayService(Service):
         job_id = self.job_id(job)
         said = super().forget(job)
         with suppress(TaskAPIError, Refused):
-            self._cluster.delete(submission_id(job_id, self._settings))
+            if self._away() is None:
+                self._cluster.delete(submission_id(job_id, self._settings))
         if self._storage is not None:
             self._storage.remove(job_id)
         return said
@@ -192,17 +193,22 @@ class RayService(Service):
         return said
 
 
-def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = lambda api: None) -> RayService:
-    """Return the service of an environment, whose home is below this machine's.
+def headers(entry: Entry) -> dict[str, str]:
+    """Return what lets us into an environment's cluster, as it is now.
 
     Raises :class:`Unavailable` where a variable or a file that a header is read from is not there.
     """
+    return Upstream(entry.name, entry.address or "", headers=entry.headers).configured()
+
+
+def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = lambda api: None) -> RayService:
+    """Return the service of an environment, whose home is below this machine's; raise as :func:`headers`."""
     assert entry.address is not None
     return RayService(
         home / FOLDER / entry.name,
         environment=entry.name,
         address=entry.address,
-        headers=Upstream(entry.name, entry.address, headers=entry.headers).configured(),
+        headers=headers(entry),
         verify=str(Path(entry.verify).expanduser()) if isinstance(entry.verify, str) else entry.verify,
         storage=entry.storage,
         endpoint=endpoint,

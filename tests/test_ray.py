@@ -248,10 +248,10 @@ def test_killed_on_the_node(at: Any, head: Head, who: str) -> None:
     victim.send_signal(signal.SIGKILL)
     job.wait(SLOW)
     until(lambda: not [one for one in below if alive(one)], "the task and what it started to be gone")
-    expected = ("stopped", "unexpected_error") if who != "what watches" else ("unexpected_error",)
-    assert job.status in expected, job.reason
-    if who == "what watches":
-        assert job.reason == "its watcher was killed"
+    reasons = {"what watches": "its watcher was killed", "what guards": "Ray says: "}
+    assert job.status == "unexpected_error"
+    assert job.reason is not None
+    assert job.reason.startswith(reasons.get(who, "Ray's own process for it was killed")), job.reason
 
 
 def head_processes(job: Job) -> list[psutil.Process]:

@@ -379,6 +379,9 @@ class RayEngine:
             return
         if flight.status in _ENDED:
             now = time.monotonic()
+            if self.away:  # it may say how it ended when it can be heard again
+                flight.ended_at = None
+                return
             flight.ended_at = flight.ended_at or now
             if flight.stream is not None and now - flight.ended_at > _HEARD_OUT:
                 _shut(flight)  # it has said its last: the log is read once more, to its end
@@ -465,9 +468,11 @@ class RayEngine:
                     if node:
                         stream, flight.stream = self.cluster.log(flight.submission_id, node, follow=not at_end)
                         with stream:
-                            self._take(flight, stream)
-                except (Unreachable, Refused, OSError, http.client.HTTPException, ValueError):
-                    pass  # not begun, or away: again
+                            flight.outcome = self._take(flight, stream)
+                except Refused:  # not begun, or its node is gone
+                    pass
+                except (Unreachable, OSError, http.client.HTTPException):  # away, or the disk is full here: again
+                    at_end = False
                 if at_end:
                     break
                 if flight.outcome is None:
@@ -475,7 +480,8 @@ class RayEngine:
         flight.log_done = True
         self.wake()
 
-    def _take(self, flight: _Flight, stream: http.client.HTTPResponse) -> None:
+    def _take(self, flight: _Flight, stream: http.client.HTTPResponse) -> dict[str, Any] | None:
+        """Write what comes until there is no more; return the outcome where the job said it."""
         with _Lock(flight.folder):
             writer = LogWriter(flight.folder, self.limits()["log_max_bytes"], go_on=True)
             known = writer.offset  # of the output, what stands here already
@@ -484,7 +490,7 @@ class RayEngine:
                 while not flight.over:
                     data = stream.read1(1 << 16)
                     if not data:
-                        return
+                        return None
                     for value in reader.feed(data):
                         size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
                         if known >= size:
@@ -495,20 +501,19 @@ class RayEngine:
                         else:
                             writer.skip(size - known)
                             known = 0
-                        if isinstance(value, dict) and self._heard(flight, value):
-                            return
+                        if isinstance(value, dict) and (outcome := self._heard(flight, value)):
+                            return outcome
+                return None
             finally:
                 with suppress(OSError):
                     writer.close()
 
-    def _heard(self, flight: _Flight, value: Mapping[str, Any]) -> bool:
-        """Take note of what a job says; return whether that was the last."""
+    @staticmethod
+    def _heard(flight: _Flight, value: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Take note of what a job says; return its outcome, which is the last."""
         if isinstance(value.get("progress"), str):
             write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
-        elif "outcome" in value:
-            flight.outcome = _valid(value["outcome"])
-            return True
-        return False
+        return _valid(value.get("outcome"))
 
 
 def _shut(flight: _Flight) -> None:

@@ -70,7 +70,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         except Damaged as error:  # it was set aside, and a new database takes its place
             self.log.warning("%s", error)
             self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
-        self.services: dict[str, tuple[envfile.Entry, RayService]] = {}
+        self.services: dict[str, tuple[object, RayService]] = {}  # with what each was made of
         self.quick = ThreadPoolExecutor(4, "taskapi")  # each one more takes turns from the event loop
         # Submissions wait for one another and for other processes that write: reading goes on meanwhile.
         self.submits = ThreadPoolExecutor(2, "taskapi-submit")
@@ -120,9 +120,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def ray(self, entry: envfile.Entry) -> RayService:
         """Return the service of a Ray cluster, the same as long as its environment is."""
-        there = self.services.get(entry.name)
-        if there is None or there[0] != entry:
-            there = (entry, rayservice.connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
+        there, now = self.services.get(entry.name), (entry, rayservice.headers(entry))
+        if there is None or there[0] != now:
+            if there is not None:
+                there[1].close()
+            there = (now, rayservice.connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
             self.services[entry.name] = there
         return there[1]
 
