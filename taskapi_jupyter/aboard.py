@@ -33,7 +33,8 @@ _SELDOM = 0.2  # seconds, where there was none
 _PROGRESS = 0.5  # seconds from one word on how far it is to the next
 _ALIVE = 20.0  # seconds of silence after which a frame says that the stream is open still
 _READ = 1 << 18
-_WAITED_AT_MOST = 900.0  # seconds; Ray gives up a job that could not begin for so long: more says that clocks differ
+_PROGRESS_BOUND = 4096  # bytes; a word of progress() is far shorter
+_SAY_AGAIN = 600  # times, once a second, that an end is said again where this node's disk is full
 
 
 class _Engine(LocalEngine):
@@ -89,9 +90,8 @@ class Guard:
         ]
         self.job["launch"] = json.dumps(launch)
         if self.given["left"] is not None:
-            waited = time.time() - self.given["sent"]
-            left = self.given["left"] - (waited if 0 < waited < _WAITED_AT_MOST else 0)
-            self.job["boot"], self.job["deadline"] = machine.boot_id(), machine.boottime() + left
+            # From here on, whatever this node's clock says; the engine counts too, since the submission.
+            self.job["boot"], self.job["deadline"] = machine.boot_id(), machine.boottime() + self.given["left"]
 
     def run(self) -> dict[str, Any]:
         """Run the job to its end, and return the outcome."""
@@ -124,17 +124,64 @@ class Guard:
                 pass
         self.pass_on(last=True)
         outcome = dict(over[0][1])
+        outcome["progress"] = _progress(outcome["progress"])
         if self.abandoned and outcome["status"] == JobCode.STOPPED.value:
             outcome.update(status=JobCode.UNEXPECTED_ERROR.value, reason="Ray's own process for it was killed")
         return outcome
 
+    def store(self) -> str:
+        """Store what the job left; return what went wrong. In a child: a storage may hang, and a stop ends that."""
+        if self.given["storage"] is None:
+            return ""
+        heard, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setsid()
+                bind_to_parent(signal.SIGKILL)
+                os.write(told, push(self.given["storage"], self.folder).encode("utf-8", "replace")[:2000])
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(told)
+        poll = select.poll()
+        poll.register(heard, select.POLLIN)
+        if not self.abandoned:
+            poll.register(self.control, select.POLLIN)
+        lost = b""
+        while True:
+            ready = [fd for fd, _ in poll.poll(_ALIVE * 1000)]
+            if self.control in ready:
+                os.kill(child, signal.SIGKILL)
+                lost = b"its result and files were not stored: it was stopped meanwhile"
+                break
+            if heard in ready:
+                lost = os.read(heard, 4096)
+                break
+            self.say({"alive": True})
+        status = os.waitpid(child, 0)[1]
+        os.close(heard)
+        if status and not lost:
+            lost = b"its result and files were not stored: what stores them was killed"
+        return lost.decode("utf-8", "replace")
+
     # What is said
 
-    def say(self, value: dict[str, Any]) -> None:
-        """Put a frame into the stream."""
-        self._write(frame(self.word, value))
+    def say(self, value: dict[str, Any], tries: int = 1) -> None:
+        """Put a frame into the stream; where this node's disk is full, so many times, once a second."""
+        data = frame(self.word, value)
+        for attempt in range(tries):
+            left = self._write(data)
+            if not left:
+                return
+            if len(left) < len(data):
+                data = b"\n" + frame(self.word, value)  # the torn one ends here
+            if attempt + 1 < tries:
+                time.sleep(1)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> bytes:
+        """Write; return what could not be."""
         self.said_at = time.monotonic()
         view = memoryview(data)
         while view:
@@ -143,7 +190,8 @@ class Guard:
             except InterruptedError:
                 continue
             except OSError:  # the node's disk is full: the job goes on
-                return
+                break
+        return bytes(view)
 
     def pass_on(self, last: bool = False) -> bool:
         """Pass output on, as far as its bound goes; in the end, what came last of the rest."""
@@ -163,8 +211,11 @@ class Guard:
             self._skip_to(offset)
             if after == offset:
                 return some
-            self._write(data[len(data) - (after - offset) :])  # without the line that says what was dropped
-            self.at = after
+            # Without the line that says what was dropped.
+            lost = self._write(data[len(data) - (after - offset) :])
+            self.at = after - len(lost)
+            if lost:
+                return some  # once there is room, from there on
             some = True
 
     def _skip_to(self, offset: int) -> None:
@@ -179,10 +230,11 @@ class Guard:
             return
         self.told_at = now
         try:
-            text = plainfile.read(os.path.join(self.folder, "progress.json"), 1 << 14).decode("utf-8", "replace")
+            found = plainfile.read(os.path.join(self.folder, "progress.json"), 1 << 14).decode("utf-8", "replace")
         except OSError:
             return
-        if text != self.told:
+        text = _progress(found)
+        if text is not None and text != self.told:
             self.told = text
             self.say({"progress": text})
 
@@ -213,9 +265,12 @@ def main() -> None:
 
 def run(folder: str, control: int) -> int:
     """Run the job, say how it ended, and return an exit code."""
-    with open(os.path.join(folder, "job.json"), encoding="utf-8") as file:
+    path = os.path.join(folder, "job.json")
+    with open(path, encoding="utf-8") as file:
         given = json.load(file)
+    os.unlink(path)  # its word, its variables and its config are nobody else's
     guard = Guard(folder, given, control)
+    lost = ""
     try:
         wrong = _other_python(given)
         if wrong:
@@ -224,18 +279,26 @@ def run(folder: str, control: int) -> int:
         else:
             guard.prepare(folder)
             outcome = guard.run()
-            lost = push(given["storage"], guard.folder)
-            if lost:
-                outcome["reason"] = "; ".join(filter(None, (outcome["reason"], lost)))[:2000]
-    except OSError as error:
+            lost = guard.store()
+            outcome["reason"] = "; ".join(filter(None, (outcome["reason"], lost)))[:2000] or None
+    except Exception as error:
         guard.say({"begin": guard.job["id"]})
-        outcome = vanished(f"could not be watched: {error}")
-    guard.say({"outcome": outcome})
-    shutil.rmtree(guard.home, ignore_errors=True)
+        outcome = vanished(f"could not be watched: {type(error).__name__}: {error}")
+    guard.say({"outcome": outcome}, tries=_SAY_AGAIN)
+    if not lost:
+        shutil.rmtree(guard.home, ignore_errors=True)
     code = outcome["exit_code"]
     if outcome["status"] == JobCode.SUCCEEDED.value:
         return 0
     return int(code if code is not None and 0 < code < 256 else 128 - code if code is not None and code < 0 else 1)
+
+
+def _progress(text: str | None) -> str | None:
+    """Return what a task said of its progress where it is of a form and a length to be passed on."""
+    try:
+        return text if text and len(text) <= _PROGRESS_BOUND and isinstance(json.loads(text), dict) else None
+    except (ValueError, RecursionError):  # it may have written anything
+        return None
 
 
 def _other_python(given: Mapping[str, Any]) -> str | None:

@@ -372,6 +372,9 @@ class Engine(Protocol):
     writes the store; what it saw end, it hands out once, from ``ended``.
     """
 
+    #: Whether it may come to have what it has not now, so that a job waits for that.
+    grows: bool
+
     def capacity(self) -> Mapping[str, Any]:
         """Return what jobs may use: ``cpus`` in thousandths, ``mem`` in bytes, ``gpus`` where that is known."""
 

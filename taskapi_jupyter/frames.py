@@ -27,11 +27,18 @@ class Reader:
         self._mark = _BEGIN + word.encode()
         self._held = b""
         self._begun = False
+        self._skipping = False  # to the end of a frame that is too long to be one
 
     def feed(self, data: bytes) -> Iterator[bytes | dict[str, Any]]:
         """Yield the output and the frames that are whole by now, in order."""
         self._held += data
         while True:
+            if self._skipping:
+                end = self._held.find(b"\n")
+                self._held = self._held[end + 1 :] if end >= 0 else b""
+                if end < 0:
+                    return
+                self._skipping = False
             at = self._held.find(self._mark)
             if at < 0:
                 sure = len(self._held) - self._overlap()
@@ -43,7 +50,10 @@ class Reader:
             end = self._held.find(b"\n")
             if end < 0 and len(self._held) < _LONGEST:
                 return
-            text, self._held = self._held[len(self._mark) : end], self._held[end + 1 if end >= 0 else _LONGEST :]
+            if end < 0 or end > _LONGEST:
+                self._skipping = True
+                continue
+            text, self._held = self._held[len(self._mark) : end], self._held[end + 1 :]
             try:
                 value = json.loads(text)
             except ValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
 import ssl
 from collections.abc import Mapping
@@ -45,24 +46,35 @@ class RayCluster:
 
     def session(self) -> str:
         """Return the name of the session: another one is a head that was started anew and knows nothing."""
-        return str(self._object("GET", "/api/version").get("session_name") or "")
+        name = self._object("GET", "/api/version").get("session_name")
+        if not isinstance(name, str) or not name:
+            raise Refused(200, "/api/version names no session")
+        return name
 
     def resources(self) -> dict[str, float]:
         """Return what the cluster has now: CPU, GPU, memory (bytes)."""
-        data = self._object("GET", "/api/cluster_status").get("data") or {}
-        report = ((data.get("clusterStatus") or {}).get("loadMetricsReport") or {}).get("usage") or {}
-        return {name: float(pair[1]) for name, pair in report.items() if isinstance(pair, list) and len(pair) == 2}
+        answer = self._object("GET", "/api/cluster_status")
+        try:
+            report = answer["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
+            found = {name: float(report[name][1]) for name in ("CPU", "GPU", "memory") if name in report}
+            if not all(map(math.isfinite, found.values())):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+            raise Refused(200, "/api/cluster_status does not say what there is") from None
+        return found
 
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Return all jobs that were submitted, by their submission id."""
         answer = self._json("GET", "/api/jobs/")
         if not isinstance(answer, list):
             raise Refused(200, "the list of jobs is none")
-        return {one["submission_id"]: one for one in answer if isinstance(one, dict) and one.get("submission_id")}
+        known = [one for one in answer if isinstance(one, dict) and isinstance(one.get("submission_id"), str)]
+        return {one["submission_id"]: one for one in known}
 
     def node(self, submission_id: str) -> str | None:
         """Return the node that a job runs on, or ran; None while it has none."""
-        return self._object("GET", f"/api/jobs/{quote(submission_id)}").get("driver_node_id")
+        node = self._object("GET", f"/api/jobs/{quote(submission_id)}").get("driver_node_id")
+        return node if isinstance(node, str) else None
 
     def upload(self, name: str, package: bytes) -> str:
         """Put a package into the cluster's own store, and return its URI."""
@@ -71,7 +83,9 @@ class RayCluster:
 
     def submit(self, request: Mapping[str, Any]) -> None:
         """Submit a job."""
-        self._ask("POST", "/api/jobs/", json.dumps(request).encode())
+        data = self._ask("POST", "/api/jobs/", json.dumps(request).encode())
+        if request["submission_id"].encode() not in data:
+            raise Refused(500, "the answer to a submission does not name it")
 
     def stop(self, submission_id: str) -> None:
         """Ask for a job to be stopped; it is not gone yet when this returns."""
@@ -85,8 +99,9 @@ class RayCluster:
         """Open a job's log from its beginning; one that is followed goes on until its socket is shut."""
         kind = "stream" if follow else "file"
         path = f"/api/v0/logs/{kind}?node_id={quote(node)}&submission_id={quote(submission_id)}&lines=-1"
-        connection = self._connect(60.0 if follow else _PATIENCE)
+        connection = None
         try:
+            connection = self._connect(60.0 if follow else _PATIENCE)
             connection.connect()
             sock = connection.sock
             connection.request("GET", self._path + path + ("&interval=0.1" if follow else ""), headers=self._headers)
@@ -94,10 +109,12 @@ class RayCluster:
             if answer.status != 200:
                 raise Refused(answer.status, answer.read(1 << 16).decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise self._unreachable(error) from None
         except Refused:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise
         return answer, sock
 
@@ -113,22 +130,23 @@ class RayCluster:
         data = self._ask(method, path)
         try:
             return json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unreachable(
                 f"{self.address} did not answer as a Ray cluster: see whether it is its dashboard's URL"
             ) from None
 
     def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
         headers = {**self._headers, **({"Content-Type": kind} if body is not None else {})}
-        connection = self._connect(_PATIENCE)
         try:
-            connection.request(method, self._path + path, body, headers)
-            answer = connection.getresponse()
-            data: bytes = answer.read(_LARGEST)
+            connection = self._connect(_PATIENCE)
+            try:
+                connection.request(method, self._path + path, body, headers)
+                answer = connection.getresponse()
+                data: bytes = answer.read(_LARGEST)
+            finally:
+                connection.close()
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
-        finally:
-            connection.close()
         if answer.status in (502, 503, 504):
             raise Unreachable(f"{self.address} answers HTTP {answer.status}: its head may be starting")
         if answer.status != 200:

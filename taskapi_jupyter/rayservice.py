@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -117,7 +118,7 @@ class RayService(Service):
     def _kept(self) -> Storage:
         if self._storage is None:
             raise NotKept(
-                f"environment {self.environment} has no storage, so results and files of its jobs stay on the cluster: "
+                f"environment {self.environment} has no storage, so results and files of its jobs are not kept: "
                 "give it one in environments.yaml (storage: a shared folder, s3://…, gs://…)"
             )
         return self._storage
@@ -217,9 +218,14 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = la
 
 def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[str, Any]:
     """Write down, where it is not so already, what the supervisor needs of the environment; return it."""
-    there = read_settings(str(home))
-    home_id = there.get("home_id") or secrets.token_hex(4)
-    settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
-    if settings != there:
-        write_atomically(str(home / SETTINGS), json.dumps(settings).encode())
+    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # two who come first must not give it two ids
+        there = read_settings(str(home))
+        home_id = there.get("home_id") or secrets.token_hex(4)
+        settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
+        if settings != there:
+            write_atomically(str(home / SETTINGS), json.dumps(settings).encode())
+    finally:
+        os.close(fd)
     return settings

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import BadRequest, Unavailable
 
 RESULTS = ("result.json", "result.pkl")
+_TRIES = 3  # to store what a job left, which may be the work of days
 
 
 def folder_of(url: str) -> str | None:
@@ -37,35 +40,50 @@ def checked(url: str) -> str:
 
 
 def push(url: str | None, job_folder: str) -> str:
-    """Store what a job left in its folder; return what went wrong, in a sentence."""
+    """Store what a job left in its folder; return what went wrong, in a sentence. Results come first."""
     if url is None:
         return ""
-    try:
-        found = [name for name in RESULTS if os.path.isfile(os.path.join(job_folder, name))]
-        files = os.path.join(job_folder, "files")
-        some = os.path.isdir(files) and any(os.scandir(files))
-        target = folder_of(url)
-        if target is not None:
-            os.makedirs(target, 0o700, exist_ok=True)
-            if some:
-                shutil.copytree(files, os.path.join(target, "files"), symlinks=True, dirs_exist_ok=True)
-            for name in found:
-                shutil.copyfile(os.path.join(job_folder, name), os.path.join(target, f"{name}.tmp"))
-                os.rename(os.path.join(target, f"{name}.tmp"), os.path.join(target, name))
+    wrong = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(attempt)
+        try:
+            _push(url, job_folder)
+            return ""
+        except Exception as error:  # whatever a cloud's library raises
+            wrong = f"{type(error).__name__}: {error}"[:1000]
+    return f"its result and files could not be stored: {wrong}"
+
+
+def _push(url: str, job_folder: str) -> None:
+    files = os.path.join(job_folder, "files")
+    found = [(os.path.join(job_folder, name), name) for name in RESULTS]
+    for where, _, names in os.walk(files) if not os.path.islink(files) else ():
+        found += [
+            (os.path.join(where, name), f"files/{Path(where, name).relative_to(files).as_posix()}") for name in names
+        ]
+    target = folder_of(url)
+    fs, path = (None, target) if target is not None else _filesystem(url)
+    if target is not None:
+        os.makedirs(target, 0o700, exist_ok=True)
+    for source, name in found:
+        if not stat.S_ISREG(_mode(source)):
+            continue  # a link may lead anywhere, a FIFO would hold us
+        there = f"{path}/{name}"
+        if fs is None:
+            os.makedirs(os.path.dirname(there), 0o700, exist_ok=True)
+            shutil.copyfile(source, f"{there}.tmp", follow_symlinks=False)
+            os.rename(f"{there}.tmp", there)
         else:
-            fs, path = _filesystem(url)
-            if some:
-                for entry in Path(files).rglob("*"):
-                    if entry.is_file() and not entry.is_symlink():
-                        there = f"{path}/files/{entry.relative_to(files).as_posix()}"
-                        fs.makedirs(there.rpartition("/")[0], exist_ok=True)
-                        fs.put_file(str(entry), there)
-            fs.makedirs(path, exist_ok=True)
-            for name in found:
-                fs.put_file(os.path.join(job_folder, name), f"{path}/{name}")
-    except Exception as error:  # whatever a cloud's library raises
-        return f"its result and files could not be stored in {url}: {error}"
-    return ""
+            fs.makedirs(os.path.dirname(there), exist_ok=True)
+            fs.put_file(source, there)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
 
 
 class Storage:
@@ -106,8 +124,10 @@ class Storage:
                 shutil.copyfileobj(there, file, 1 << 20)
             file.seek(0)
         except FileNotFoundError:
+            file.close()
             return None
         except Exception as error:
+            file.close()
             raise self._unavailable(error) from None
         return file
 

@@ -291,7 +291,7 @@ class Supervisor:
             seq = head["seq"]
             if head["id"] in leaving:
                 continue
-            if head["gpu"] > self.limits["gpus"]:
+            if head["gpu"] > self.limits["gpus"] and not self.engine.grows:
                 reason = f"asks for {head['gpu']} GPUs, this machine has {self.limits['gpus']}"
                 moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, reason))
                 continue

@@ -44,6 +44,8 @@ class _Watched:
 class LocalEngine:
     """Implements ``contract.Engine``. Single-threaded, as a process that forks should be."""
 
+    grows = False
+
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
         self.limits = limits

@@ -42,13 +42,18 @@ _SHARE = 10  # times as long as a list takes is waited for the next: it holds ev
 _LOOK_AWAY = 2.0  # seconds, while the cluster can't be reached
 _RESOURCES = 15.0  # seconds that what the cluster has is believed
 _FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
+_LAST_READS = 8  # of jobs that have ended, beside those
+_BACK_OFF = 5.0  # seconds between two looks at a log at most
 _BEGUN = 0.1  # seconds from one look whether a job has begun to the next
 _TRIES = 5  # of a submission that Ray answers with an error
-_MISSED = 2  # lists without a job that arrived, after which it is forgotten
+_MISSED = 2  # lists without a job that arrived, of another session, after which it is forgotten
+_MISSED_AND_SAME = 10  # of the same session
 _STOP_EVERY = 5.0  # seconds from one request to stop a job to the next
 _HEARD_OUT = 0.7  # seconds that a log is followed on after Ray has said that its job ended
-_LAST_WORDS = 10.0  # seconds that a job's last frame may come after Ray has said that it ended
-_GRACE = 15.0  # seconds past a deadline, after which the job is stopped from here
+_GRACE = 2.0  # seconds past a deadline, after which the job is stopped from here
+_UNSURE = 20.0  # seconds that a submission may be underway in Ray which nobody heard back from
+_REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its own
+_STRAY = 15.0  # seconds after which a job that runs there and is none of ours any more is stopped
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 #: What goes along, of this package: standard library only, all of it.
@@ -73,7 +78,10 @@ class _Flight:
         self.message = ""
         self.missed = 0
         self.tries = 0
+        self.refused = 0
         self.problem = ""
+        self.unseen_since: float | None = None  # by lists; of one that may be on its way
+        self.ran = False
         self.stop_asked = False
         self.stop_sent = float("-inf")
         self.ending: tuple[JobCode, str] | None = None  # why it is stopped from here
@@ -97,6 +105,8 @@ class _Flight:
 class RayEngine:
     """Implements ``contract.Engine``. Threads read logs; all else happens in the supervisor's own."""
 
+    grows = True  # what it has not now, a job waits for
+
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
         self.limits = limits
@@ -109,6 +119,8 @@ class RayEngine:
         self.found: dict[str, Any] = {}
         self.found_until = 0.0
         self.followers = threading.Semaphore(_FOLLOWED)
+        self.last_reads = threading.Semaphore(_LAST_READS)
+        self.strays: dict[str, float] = {}  # jobs of ours that run there and that nobody knows, since when
         self.settings: dict[str, Any] = {}
         self.seen: object = None
         self._read_settings()
@@ -131,11 +143,11 @@ class RayEngine:
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of the cluster: thousandths of cores, bytes of memory, GPUs."""
         if time.monotonic() >= self.found_until:
-            self.found_until = time.monotonic() + _RESOURCES
             try:
                 has = self.cluster.resources()
             except (Unreachable, Refused):
                 has = {}
+            self.found_until = time.monotonic() + (_RESOURCES if has else _LOOK_AWAY)
             if has:
                 self.found = {
                     "cpus": int(has.get("CPU", 0) * 1000),
@@ -145,8 +157,8 @@ class RayEngine:
         return self.found or {"cpus": 1000, "mem": 1 << 50, "gpus": 0}
 
     def ready(self) -> bool:
-        """Say whether the cluster can be reached, as far as is known."""
-        return not self.away
+        """Say whether the cluster can be reached, and has said what it has."""
+        return not self.away and bool(self.found)
 
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Take over what an earlier supervisor marked running, on this machine's boot or an earlier one."""
@@ -195,7 +207,10 @@ class RayEngine:
 
     def interval(self) -> float | None:
         """Return how long until the next look at the cluster."""
-        return max(self.next_look - time.monotonic(), 0.0) if self.flights else None
+        if not self.flights:
+            return None
+        hearing_out = any(flight.ended_at is not None for flight in self.flights.values())
+        return max(min(self.next_look - time.monotonic(), 0.3 if hearing_out else _LOOK_AWAY), 0.0)
 
     # Submitting
 
@@ -210,9 +225,13 @@ class RayEngine:
         try:
             plainfile.create_folder(flight.folder)
             if not flight.word:
-                flight.word = secrets.token_hex(8)
-                flight.session = self.session = self.session or self.cluster.session()
-                _write_claim(flight)
+                session = self.session = self.session or self.cluster.session()
+                flight.session, flight.word = session, secrets.token_hex(8)
+                try:
+                    _write_claim(flight)
+                except OSError:
+                    flight.word = ""  # nothing was sent that this would be about
+                    raise
             point("ray.claimed")
             package = self._package(flight)
             flight.tries += 1
@@ -223,12 +242,13 @@ class RayEngine:
         except Refused as error:
             if "already exists" not in error.text:
                 flight.problem = last_line(error.text)
+                flight.refused += error.status < 500  # else it may be coming up
                 return
         except Unreachable as error:
             self._is_away(error)
             raise
-        except OSError as error:
-            self._fall(flight, vanished(f"could not be started: {error}"))
+        except Exception as error:  # of its files: no other job is to wait for this one
+            self._fall(flight, vanished(f"could not be started: {type(error).__name__}: {error}"))
             return
         flight.arrived = True
         flight.status = "PENDING"
@@ -247,7 +267,9 @@ class RayEngine:
         }
         wanted = os.path.join(self.home, "apis", job["api_id"], "requirements.txt")
         if os.path.exists(wanted):
-            lines = [line.strip() for line in plainfile.read(wanted, 1 << 20).decode().splitlines()]
+            lines = [
+                line.strip() for line in plainfile.read(wanted, 1 << 20).decode("utf-8-sig", "replace").splitlines()
+            ]
             runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
         request: dict[str, Any] = {
             "entrypoint": "exec python -m taskapi_jupyter.aboard",
@@ -270,7 +292,7 @@ class RayEngine:
         storage = self.settings.get("storage")
         given = {
             "word": flight.word,
-            "job": {key: job[key] for key in _CARRIED},
+            "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
             "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
             "left": flight.left(),
             "sent": time.time(),
@@ -278,7 +300,7 @@ class RayEngine:
             "python": launch.get("python_version") if pickled else None,
         }
         target = io.BytesIO()
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for name in _ABOARD:
                 archive.write(os.path.join(launching.HERE, name), f"taskapi_jupyter/{name}")
             _add_folder(archive, launching.TASK_PATH, "taskapi_jupyter/task_path")
@@ -330,12 +352,17 @@ class RayEngine:
             return
         self._is_back()
         self.next_look = time.monotonic() + max(_LOOK, _SHARE * took)
+        self._stop_strays(there)
         for flight in list(self.flights.values()):
             seen = there.get(flight.submission_id)
             if seen is None:
-                self._missing(flight)
+                try:
+                    self._missing(flight)
+                except (Unreachable, Refused):
+                    return
                 continue
             flight.missed = 0
+            flight.ran = flight.ran or seen.get("driver_node_id") is not None
             if not flight.arrived:
                 flight.arrived = True
                 with suppress(OSError):
@@ -345,47 +372,69 @@ class RayEngine:
             if flight.log is None:
                 self._follow(flight)
 
+    def _stop_strays(self, there: Mapping[str, Mapping[str, Any]]) -> None:
+        """Stop what runs there as ours and is not: a submission that came after it was given up, say."""
+        now, known = time.monotonic(), {flight.submission_id for flight in self.flights.values()}
+        strays = {
+            one
+            for one, seen in there.items()
+            if one.endswith(f"-{self.settings['home_id']}") and one not in known and seen.get("status") not in _ENDED
+        }
+        self.strays = {one: self.strays.get(one, now) for one in strays}
+        for one, since in self.strays.items():
+            if now - since > _STRAY:
+                self.strays[one] = now
+                with suppress(Unreachable, Refused):
+                    self.cluster.stop(one)
+
     def _missing(self, flight: _Flight) -> None:
         """See to a job that the cluster does not list."""
         if flight.arrived:
             flight.missed += 1
-            if flight.missed >= _MISSED:
-                self._fall(
-                    flight,
-                    vanished(
-                        "the Ray cluster knows nothing of it any more: its head was restarted, or it was deleted there"
-                    ),
-                )
-        elif flight.stop_asked:
+            same = flight.session == self.cluster.session()
+            if flight.missed >= (_MISSED_AND_SAME if same else _MISSED):
+                why = "the Ray cluster knows nothing of it any more: "
+                why += "it was deleted there" if same else "its head was restarted"
+                self._fall(flight, vanished(why))
             return
-        elif flight.session and flight.session != self.session:
-            self._fall(
-                flight, vanished("the Ray cluster's head was restarted before it was known whether it had begun")
-            )
-        elif flight.tries >= _TRIES:
+        now = time.monotonic()
+        flight.unseen_since = flight.unseen_since or now
+        if flight.stop_asked:
+            return
+        if flight.session and flight.session != self.session:
+            if flight.tries:
+                why = "the Ray cluster's head was restarted before it was known whether it had begun"
+                self._fall(flight, vanished(why))
+                return
+            flight.word = ""  # it was not sent yet: its claim is made anew
+        if self._never_came(flight) and (flight.refused >= _TRIES or now - flight.unseen_since > _REFUSED):
             self._fall(flight, vanished(f"could not be started: Ray says: {flight.problem or 'nothing'}"))
-        else:
-            with suppress(Unreachable):
-                self._submit(flight)
+            return
+        with suppress(Unreachable):
+            self._submit(flight)
 
     def _judge(self, flight: _Flight) -> None:
         """Conclude a job that has ended, and see to it that one past its deadline does."""
         if flight.outcome is not None:
-            self._fall(flight, flight.outcome)
+            outcome = flight.outcome
+            if flight.ending is not None and outcome["status"] == JobCode.STOPPED.value:
+                outcome = {**outcome, "status": flight.ending[0].value, "reason": flight.ending[1]}
+            self._fall(flight, outcome)
             return
         left = flight.left()
-        if flight.stop_asked and not flight.arrived and (not flight.tries or self._is_unknown(flight)):
+        if flight.stop_asked and not flight.arrived and (not flight.tries or self._never_came(flight)):
             self._fall(flight, _outcome(*(flight.ending or (JobCode.STOPPED, ""))))
             return
         if flight.status in _ENDED:
-            now = time.monotonic()
             if self.away:  # it may say how it ended when it can be heard again
                 flight.ended_at = None
                 return
-            flight.ended_at = flight.ended_at or now
-            if flight.stream is not None and now - flight.ended_at > _HEARD_OUT:
+            flight.ended_at = flight.ended_at or time.monotonic()
+            if flight.stream is not None and time.monotonic() - flight.ended_at > _HEARD_OUT:
                 _shut(flight)  # it has said its last: the log is read once more, to its end
-            if flight.log_done or now - flight.ended_at > _LAST_WORDS or flight.log is None:
+            if flight.log is None:
+                self._follow(flight)
+            elif flight.log_done and flight.outcome is None:
                 self._fall(flight, self._concluded(flight))
             return
         if left is not None and left <= (0 if flight.status != "RUNNING" else -_GRACE - self.limits()["stop_grace"]):
@@ -397,13 +446,10 @@ class RayEngine:
         if flight.stop_asked:
             self._send_stop(flight)
 
-    def _is_unknown(self, flight: _Flight) -> bool:
-        try:
-            if self.away:
-                return False
-            return flight.submission_id not in self.cluster.jobs()
-        except (Unreachable, Refused):
-            return False
+    @staticmethod
+    def _never_came(flight: _Flight) -> bool:
+        """Say whether a submission that nobody heard back from would have come by now."""
+        return flight.unseen_since is not None and time.monotonic() - flight.unseen_since > _UNSURE
 
     def _concluded(self, flight: _Flight) -> dict[str, Any]:
         """Return how a job ended that could not say so itself."""
@@ -414,11 +460,12 @@ class RayEngine:
                 return outcome
         if flight.ending is not None:
             return _outcome(*flight.ending)
-        if flight.status == "STOPPED":
+        if flight.status == "STOPPED" or (flight.stop_asked and not flight.ran):
             return _outcome(JobCode.STOPPED, "")
         if flight.status == "SUCCEEDED":  # its entry point leaves with 0 for no other end
             return _outcome(JobCode.SUCCEEDED, "what it said of its end was lost", 0)
-        return vanished(f"Ray says: {last_line(flight.message)}")
+        said = flight.message.partition("last available logs")[0].rstrip(", ")  # these are the task's words, not Ray's
+        return vanished(f"Ray says: {last_line(said)}")
 
     def _fall(self, flight: _Flight, outcome: Mapping[str, Any]) -> None:
         if flight.job["id"] not in [job_id for job_id, _ in self.fallen]:
@@ -458,25 +505,39 @@ class RayEngine:
         flight.log.start()
 
     def _read_log(self, flight: _Flight) -> None:
-        """Write a job's output into its log here, as it comes; see what it says of itself."""
+        """Write a job's output into its log here, as it comes; see what it says of itself.
+
+        When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
+        """
         node: str | None = None
-        with self.followers:
-            while not flight.over and flight.outcome is None:
-                at_end = flight.status in _ENDED
-                try:
-                    node = node or self.cluster.node(flight.submission_id)
-                    if node:
-                        stream, flight.stream = self.cluster.log(flight.submission_id, node, follow=not at_end)
-                        with stream:
-                            flight.outcome = self._take(flight, stream)
-                except Refused:  # not begun, or its node is gone
-                    pass
-                except (Unreachable, OSError, http.client.HTTPException):  # away, or the disk is full here: again
-                    at_end = False
-                if at_end:
-                    break
-                if flight.outcome is None:
-                    time.sleep(_BEGUN)
+        failed, pause = 0, _BEGUN
+        while not flight.over and flight.outcome is None:
+            at_end = flight.status in _ENDED
+            slots = self.last_reads if at_end else self.followers
+            if not slots.acquire(timeout=_BEGUN):
+                continue  # it may have ended meanwhile
+            done = False
+            try:
+                node = node or self.cluster.node(flight.submission_id)
+                if node is not None:
+                    stream, sock = self.cluster.log(flight.submission_id, node, follow=not at_end)
+                    flight.stream = None if at_end else sock
+                    with stream:
+                        flight.outcome = self._take(flight, stream)
+                    pause = _BEGUN
+                done = at_end
+            except (Unreachable, OSError, http.client.HTTPException):  # away: again
+                pause = min(pause * 1.5, _BACK_OFF)
+            except Exception as error:  # not begun yet, or its node is gone; or an answer that is none
+                flight.problem = str(error)[:500]
+                failed += at_end
+                done = failed >= _TRIES
+            finally:
+                slots.release()
+            if done:
+                break
+            if flight.outcome is None:
+                time.sleep(pause)
         flight.log_done = True
         self.wake()
 
@@ -496,7 +557,7 @@ class RayEngine:
                         if known >= size:
                             known -= size
                         elif isinstance(value, bytes):
-                            writer.write(value[known:])
+                            _write(writer, value[known:])
                             known = 0
                         else:
                             writer.skip(size - known)
@@ -512,7 +573,8 @@ class RayEngine:
     def _heard(flight: _Flight, value: Mapping[str, Any]) -> dict[str, Any] | None:
         """Take note of what a job says; return its outcome, which is the last."""
         if isinstance(value.get("progress"), str):
-            write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
+            with suppress(OSError):
+                write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
         return _valid(value.get("outcome"))
 
 
@@ -521,7 +583,7 @@ def _shut(flight: _Flight) -> None:
     stream, flight.stream = flight.stream, None
     if stream is not None:
         with suppress(OSError):
-            stream.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(stream, socket.SHUT_RDWR)  # TLS's own would let its reader on to the bare socket
 
 
 def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
@@ -532,8 +594,17 @@ def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
 #: Columns of a job's row that go along.
 _CARRIED = (
     *("id", "api_name", "api_id", "spec_id", "timeout", "boot", "deadline", "cpu", "mem", "gpu", "config", "merged"),
-    *("launch", "gpus"),
+    "launch",
 )
+
+
+def _write(writer: LogWriter, data: bytes) -> None:
+    """Write output; what a full disk has no room for is counted as dropped."""
+    before = writer.offset
+    try:
+        writer.write(data)
+    except OSError:
+        writer.skip(len(data) - (writer.offset - before))
 
 
 class _Lock:

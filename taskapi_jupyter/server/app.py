@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -71,6 +72,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
             self.log.warning("%s", error)
             self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
         self.services: dict[str, tuple[object, RayService]] = {}  # with what each was made of
+        self.connecting = threading.Lock()
         self.quick = ThreadPoolExecutor(4, "taskapi")  # each one more takes turns from the event loop
         # Submissions wait for one another and for other processes that write: reading goes on meanwhile.
         self.submits = ThreadPoolExecutor(2, "taskapi-submit")
@@ -120,13 +122,14 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def ray(self, entry: envfile.Entry) -> RayService:
         """Return the service of a Ray cluster, the same as long as its environment is."""
-        there, now = self.services.get(entry.name), (entry, rayservice.headers(entry))
-        if there is None or there[0] != now:
-            if there is not None:
-                there[1].close()
-            there = (now, rayservice.connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
-            self.services[entry.name] = there
-        return there[1]
+        with self.connecting:
+            there, now = self.services.get(entry.name), (entry, rayservice.headers(entry))
+            if there is None or there[0] != now:
+                if there is not None:
+                    there[1].close()
+                there = (now, rayservice.connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
+                self.services[entry.name] = there
+            return there[1]
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments that this server knows."""
@@ -155,9 +158,17 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     async def look(self) -> None:
         """Count the jobs in progress; a first look also resumes those that a restart left waiting."""
         self._in_progress = await self.run(self.quick, self.service.in_progress)
+        await self.run(self.slow, self._resume_on_ray)
         if self.report_activity and self._in_progress:
             # `web_app.last_activity()`, which JupyterHub is told, takes the newest of all `*_last_activity`.
             self.serverapp.web_app.settings["taskapi_last_activity"] = datetime.now(timezone.utc)
+
+    def _resume_on_ray(self) -> None:
+        """See to it that a supervisor is there for jobs of Ray clusters; the clusters run them without this server."""
+        with suppress(TaskAPIError):  # who asks for one of them is told
+            for entry in self.environment_file.read().entries.values():
+                if entry.provider == "ray" and (self.folder / rayservice.FOLDER / entry.name).is_dir():
+                    self.ray(entry).in_progress()
 
     async def _watch_activity(self) -> None:
         said = ""
