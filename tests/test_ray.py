@@ -283,6 +283,31 @@ def test_deleted_in_ray_itself(at: Any, head: Head) -> None:
     assert (job.refresh().status, job.logs()) == ("succeeded", "done\n")
 
 
+def test_what_runs_there_and_nobody_knows_is_stopped(at: Any, head: Head, home: Path) -> None:
+    """As a submission that came through after it was given up."""
+    service = at()
+    job = started(service, WAITS)
+    other = submission(head, job)["submission_id"].replace(job.id, "0" * 16)
+    body = {"submission_id": other, "entrypoint": "sleep 1000"}
+    assert requests.post(f"{head.address}/api/jobs/", json=body, timeout=PATIENCE).ok
+
+    def status() -> str:
+        return str(requests.get(f"{head.address}/api/jobs/{other}", timeout=PATIENCE).json()["status"])
+
+    until(lambda: status() == "STOPPED", "it to be stopped", SLOW)
+    assert job.refresh().status == "running"
+
+
+def test_a_long_log_is_whole_when_its_job_has_ended(at: Any) -> None:
+    service = at()
+    body = "import sys\ndef task(config):\n    for n in range(2_000_000): sys.stdout.write('%09d\\n' % n)\n"
+    service.deploy_request(request_for("task", body))
+    job = service.submit("task").wait(SLOW)
+    assert job.status == "succeeded"
+    assert service.log_chunk(job, -10, 10).data == b"001999999\n"
+    assert service.log_chunk(job).size == 20_000_000
+
+
 # What goes along and what comes back
 
 
@@ -294,6 +319,7 @@ def test_secrets_are_in_no_listing(at: Any, head: Head) -> None:
     service.deploy_request(request_for("task", f"def task(config):\n    {lines}\n", definition=definition))
     job = service.submit("task", {"key": config})
     until(lambda: job.logs() == f"here {secret} {config}\n", "its output", SLOW)
+    assert not [one for one in head_processes(job) if Path(one.cwd(), "job.json").exists()]
     commands = [" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])]
     for text in (json.dumps(submission(head, job)), *commands, json.dumps(job.record.config)[:0]):
         assert secret not in text

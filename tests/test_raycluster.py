@@ -1,0 +1,170 @@
+"""Ray's REST API, asked of what is no Ray, or one that is coming up: every odd answer becomes a sentence."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import free_port, request_for
+
+from taskapi_jupyter.engines.ray import RayEngine
+from taskapi_jupyter.errors import TaskAPIError, Unavailable, Unreachable
+from taskapi_jupyter.raycluster import RayCluster, Refused
+from taskapi_jupyter.rayservice import RayService
+
+
+class Odd(ThreadingHTTPServer):
+    """A server that answers each path with what it is told to."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.other = (200, b"<!DOCTYPE html><title>Sign in</title>")
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Odd
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, body = self.server.answers.get(self.path, self.server.other)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def odd() -> Iterator[Odd]:
+    """Return such a server."""
+    server = Odd()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class RayServiceOf:
+    """A service and an engine of an odd server, and a job of theirs."""
+
+    def __init__(self, odd: Odd, home: Path) -> None:
+        self.service = RayService(home, environment="cluster", address=odd.address)
+        self.home = home
+
+    def __enter__(self) -> tuple[RayService, RayEngine, dict[str, Any]]:
+        self.service.deploy_request(request_for("task", "def task(config): pass\n"))
+        row = self.service.store.api("task")
+        assert row is not None
+        engine = RayEngine(str(self.home), lambda: {"stop_grace": 1, "log_max_bytes": 1 << 20}, lambda: None)
+        job = {
+            **dict.fromkeys(("spec_id", "timeout", "boot", "deadline", "mem", "config", "merged", "gpus"), None),
+            "id": "0123456789abcdef", "api_name": "task", "api_id": row["api_id"], "cpu": 1000, "gpu": 0,
+            "launch": row["launch"],
+        }
+        return self.service, engine, job
+
+    def __exit__(self, *_: object) -> None:
+        self.service.close()
+
+
+BODIES = [
+    b"",
+    b"<html>",
+    b"\xff",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"session_name": 5, "data": "x", "driver_node_id": 5}',
+    b'{"data": {"clusterStatus": {"loadMetricsReport": {"usage": {"CPU": [1, null]}}}}}',
+    b'{"data": {"clusterStatus": {"loadMetricsReport": {"usage": {"CPU": [1, NaN]}}}}}',
+    b'{"data": {"clusterStatus": {"loadMetricsReport": {"usage": {"CPU": [1, 1e999]}}}}}',
+    b'[{"submission_id": [1]}, 5, {}]',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("status", [200, 404, 500, 503])
+@pytest.mark.parametrize("body", BODIES)
+def test_odd_answers(odd: Odd, status: int, body: bytes) -> None:
+    odd.other = (status, body)
+    cluster = RayCluster({"address": odd.address})
+    for ask in (
+        cluster.session,
+        cluster.resources,
+        cluster.jobs,
+        lambda: cluster.node("x"),
+        lambda: cluster.submit({"submission_id": "taskapi-0123456789abcdef"}),
+    ):
+        try:
+            answer = ask()
+        except (Unreachable, Refused):
+            continue
+        assert answer in ({}, None)  # a list without jobs, a job without a node
+
+
+def test_what_is_no_ray_at_submission(odd: Odd, home: Path) -> None:
+    service = RayService(home, environment="cluster", address=odd.address)
+    service.deploy_request(request_for("task", "def task(config): pass\n"))
+    with pytest.raises(Unreachable, match="did not answer as a Ray cluster: see whether it is its dashboard's URL"):
+        service.submit("task")
+    odd.other = (403, b"not you")
+    with pytest.raises(Unavailable, match=r"refuses: not you"):
+        service.submit("task")
+    assert service.jobs() == []
+    service.close()
+
+
+def test_certificates_that_are_not_there(home: Path) -> None:
+    service = RayService(home, environment="c", address=f"https://127.0.0.1:{free_port()}", verify="/no/such.pem")
+    service.deploy_request(request_for("task", "def task(config): pass\n"))
+    with pytest.raises(TaskAPIError, match=r"can't be reached \(No such file or directory\)"):
+        service.submit("task")
+    service.close()
+
+
+@pytest.mark.parametrize("broken", ["requirements", "project", "nothing"])
+def test_a_submission_that_fails_again_and_again(odd: Odd, home: Path, broken: str) -> None:
+    """A job whose files are broken ends; one that the cluster has no answer for waits, and no other waits for it."""
+    odd.answers["/api/version"] = (200, b'{"session_name": "one"}')
+    odd.answers["/api/jobs/"] = (200, b"[]")
+    odd.other = (500, b"No available agent to submit job, please try again later.")
+    with RayServiceOf(odd, home) as (_, engine, job):
+        (folder,) = (home / "apis").iterdir()
+        if broken == "requirements":
+            (folder / "requirements.txt").write_bytes(b"\xff\xfe")
+        elif broken == "project":
+            (folder / "project.zip").write_bytes(b"no zip")
+        engine.start(job)
+        over = engine.ended()
+        if broken == "project":
+            ((job_id, outcome),) = over
+            assert (job_id, outcome["status"]) == (job["id"], "unexpected_error")
+            assert outcome["reason"] == "could not be started: BadZipFile: File is not a zip file"
+        else:
+            assert over == []
+            claim = json.loads((home / "jobs" / job["id"] / "claim").read_text())
+            assert (claim["session"], claim["arrived"]) == ("one", False)
+
+
+def test_no_word_without_a_claim(odd: Odd, home: Path) -> None:
+    """What was not written down was not sent: a head that does not say who it is gets nothing."""
+    odd.answers["/api/version"] = (500, b"")
+    odd.answers["/api/jobs/"] = (200, b"[]")
+    with RayServiceOf(odd, home) as (_, engine, job):
+        engine.start(job)
+        assert engine.ended() == []
+        assert not (home / "jobs" / job["id"] / "claim").exists()
