@@ -117,7 +117,8 @@ def many(head, folder):
     took = time.monotonic() - begin
     states = {}
     for job in ids:
-        status = service.get("mark", job).status
+        found = service.get("mark", job)
+        status = found.status if found.reason is None else f"{found.status}: {found.reason}"
         states[status] = states.get(status, 0) + 1
     runs = [int(path.name.split(".")[0]) for path in marks.iterdir()]
     service.close()

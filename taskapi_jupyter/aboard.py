@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from . import logfile, machine, plainfile
@@ -34,6 +35,7 @@ _PROGRESS = 0.5  # seconds from one word on how far it is to the next
 _ALIVE = 20.0  # seconds of silence after which a frame says that the stream is open still
 _READ = 1 << 18
 _PROGRESS_BOUND = 4096  # bytes; a word of progress() is far shorter
+_LINGERS, _LINGER = 2, 0.15  # times, seconds
 _SAY_AGAIN = 600  # times, once a second, that an end is said again where this node's disk is full
 
 
@@ -241,6 +243,10 @@ class Guard:
 
 def main() -> None:
     """Be the entry point: have the job run by a process that Ray does not know, and leave with its exit code."""
+    path = os.path.join(os.getcwd(), "job.json")
+    with open(path, encoding="utf-8") as file:
+        given = json.load(file)
+    os.unlink(path)  # its word, its variables and its config are nobody else's
     control, stop = os.pipe()
     ended, end = os.pipe()
     child = os.fork()
@@ -252,7 +258,7 @@ def main() -> None:
         os.close(ended)
         code = 1
         try:
-            code = run(os.getcwd(), control)
+            code = run(os.getcwd(), given, control)
         finally:
             os.write(end, bytes([code]))
             os._exit(code)
@@ -260,15 +266,17 @@ def main() -> None:
     os.close(end)
     signal.signal(signal.SIGTERM, lambda *_: os.write(stop, b"s"))
     os.waitpid(child, 0)
-    os._exit((os.read(ended, 1) or b"\1")[0])
+    code = (os.read(ended, 1) or b"\1")[0]
+    # Ray notices that who followed a log has gone when it has something to send, and serves so many at a time.
+    for _ in range(_LINGERS):
+        time.sleep(_LINGER)
+        with suppress(OSError):
+            os.write(1, frame(given["word"], {"end": code}))
+    os._exit(code)
 
 
-def run(folder: str, control: int) -> int:
+def run(folder: str, given: Mapping[str, Any], control: int) -> int:
     """Run the job, say how it ended, and return an exit code."""
-    path = os.path.join(folder, "job.json")
-    with open(path, encoding="utf-8") as file:
-        given = json.load(file)
-    os.unlink(path)  # its word, its variables and its config are nobody else's
     guard = Guard(folder, given, control)
     lost = ""
     try:

@@ -118,6 +118,13 @@ class RayCluster:
             raise
         return answer, sock
 
+    def text(self, submission_id: str) -> str:
+        """Return a job's log as a text, whose line ends are not as they were."""
+        text = self._object("GET", f"/api/jobs/{quote(submission_id)}/logs").get("logs")
+        if not isinstance(text, str):
+            raise Refused(200, "the log is no text")
+        return text
+
     # How
 
     def _object(self, method: str, path: str) -> dict[str, Any]:

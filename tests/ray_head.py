@@ -48,6 +48,8 @@ class Head:
         command = [found, "start", "--head", "--disable-usage-stats"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JPY_"))}
         environ.pop("PYTHONPATH", None)
+        # Whoever holds on to Ray's log routes longer than a job lasts is found out soon.
+        environ["RAY_STATE_SERVER_MAX_HTTP_REQUEST"] = "6"
         environ["PATH"] = os.pathsep.join([str(Path(found).absolute().parent), environ["PATH"]])
         told = subprocess.run(
             command + [f"--{name}={value}" for name, value in options.items()],

@@ -72,7 +72,11 @@ class RayServiceOf:
         engine = RayEngine(str(self.home), lambda: {"stop_grace": 1, "log_max_bytes": 1 << 20}, lambda: None)
         job = {
             **dict.fromkeys(("spec_id", "timeout", "boot", "deadline", "mem", "config", "merged", "gpus"), None),
-            "id": "0123456789abcdef", "api_name": "task", "api_id": row["api_id"], "cpu": 1000, "gpu": 0,
+            "id": "0123456789abcdef",
+            "api_name": "task",
+            "api_id": row["api_id"],
+            "cpu": 1000,
+            "gpu": 0,
             "launch": row["launch"],
         }
         return self.service, engine, job

@@ -43,6 +43,7 @@ _LOOK_AWAY = 2.0  # seconds, while the cluster can't be reached
 _RESOURCES = 15.0  # seconds that what the cluster has is believed
 _FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
 _LAST_READS = 8  # of jobs that have ended, beside those
+_WHOLE = 3.0  # seconds between two readings of a log as a whole at most
 _BACK_OFF = 5.0  # seconds between two looks at a log at most
 _BEGUN = 0.1  # seconds from one look whether a job has begun to the next
 _TRIES = 5  # of a submission that Ray answers with an error
@@ -88,6 +89,7 @@ class _Flight:
         self.outcome: dict[str, Any] | None = None  # as it said itself
         self.log: threading.Thread | None = None
         self.stream: socket.socket | None = None  # its log's, while that is followed
+        self.whole = False  # whether its log can be had as a whole only
         self.log_done = False  # whether all of its output was read that there will be
         self.ended_at: float | None = None
         self.over = False
@@ -520,11 +522,8 @@ class RayEngine:
             try:
                 node = node or self.cluster.node(flight.submission_id)
                 if node is not None:
-                    stream, sock = self.cluster.log(flight.submission_id, node, follow=not at_end)
-                    flight.stream = None if at_end else sock
-                    with stream:
-                        flight.outcome = self._take(flight, stream)
-                    pause = _BEGUN
+                    flight.outcome = self._listen(flight, node, at_end)
+                    pause = min(pause * 1.5, _WHOLE) if flight.whole else _BEGUN
                 done = at_end
             except (Unreachable, OSError, http.client.HTTPException):  # away: again
                 pause = min(pause * 1.5, _BACK_OFF)
@@ -532,6 +531,7 @@ class RayEngine:
                 flight.problem = str(error)[:500]
                 failed += at_end
                 done = failed >= _TRIES
+                pause = min(pause * 1.5, _BACK_OFF)
             finally:
                 slots.release()
             if done:
@@ -541,7 +541,29 @@ class RayEngine:
         flight.log_done = True
         self.wake()
 
-    def _take(self, flight: _Flight, stream: http.client.HTTPResponse) -> dict[str, Any] | None:
+    def _listen(self, flight: _Flight, node: str, at_end: bool) -> dict[str, Any] | None:
+        """Follow a log, or read one to its end; return the outcome where the job said it.
+
+        Ray sends logs byte by byte to so many at a time only, and forgets that one has gone where nothing more comes.
+        Its other way, to all, is a text as a whole, in which it has changed the ends of lines and broken characters.
+        """
+        try:
+            stream, sock = self.cluster.log(flight.submission_id, node, follow=not at_end)
+        except Refused:
+            flight.whole = True
+            text = self.cluster.text(flight.submission_id)
+            return self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
+        flight.stream, flight.whole = None if at_end else sock, False
+        try:
+            return self._take(flight, stream)
+        finally:
+            flight.stream = None
+            stream.close()
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            sock.close()
+
+    def _take(self, flight: _Flight, stream: http.client.HTTPResponse | io.BytesIO) -> dict[str, Any] | None:
         """Write what comes until there is no more; return the outcome where the job said it."""
         with _Lock(flight.folder):
             writer = LogWriter(flight.folder, self.limits()["log_max_bytes"], go_on=True)
