@@ -164,6 +164,22 @@ def test_a_submission_that_fails_again_and_again(odd: Odd, home: Path, broken: s
             assert (claim["session"], claim["arrived"]) == ("one", False)
 
 
+def test_what_there_is(odd: Odd, home: Path) -> None:
+    """Nothing is handed over to a cluster of which nothing is known; to one that does not say what it has, some."""
+    usage = {"CPU": [1.0, 16.0], "GPU": [0.0, 2.0], "memory": [0.0, 1e9], "node:10.0.0.1": [0.0, 1.0]}
+    said = {"data": {"clusterStatus": {"loadMetricsReport": {"usage": usage}}}}
+    for answer, capacity, ready in (
+        ((503, b""), 8000, False),
+        ((200, b'{"data": {}}'), 8000, True),
+        ((200, json.dumps(said).encode()), 16000, True),
+    ):
+        odd.answers["/api/cluster_status"] = answer
+        with RayServiceOf(odd, home) as (_, engine, _):
+            assert engine.capacity()["cpus"] == capacity
+            assert engine.ready() == ready
+    assert engine.capacity() == {"cpus": 16000, "mem": 10**9, "gpus": 2}
+
+
 def test_no_word_without_a_claim(odd: Odd, home: Path) -> None:
     """What was not written down was not sent: a head that does not say who it is gets nothing."""
     odd.answers["/api/version"] = (500, b"")

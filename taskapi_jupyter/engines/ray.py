@@ -57,6 +57,9 @@ _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its o
 _STRAY = 15.0  # seconds after which a job that runs there and is none of ours any more is stopped
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
+#: What is handed over at a time to a cluster that does not say what it has.
+_UNKNOWN: dict[str, Any] = {"cpus": 8000, "mem": 1 << 50, "gpus": 8}
+
 #: What goes along, of this package: standard library only, all of it.
 _ABOARD = (
     *("__init__.py", "_version.py", "aboard.py", "errors.py", "faults.py", "frames.py", "harness.py", "job.py"),
@@ -145,10 +148,13 @@ class RayEngine:
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of the cluster: thousandths of cores, bytes of memory, GPUs."""
         if time.monotonic() >= self.found_until:
+            has: Mapping[str, float] = {}
             try:
                 has = self.cluster.resources()
-            except (Unreachable, Refused):
-                has = {}
+            except Unreachable:
+                pass
+            except Refused:
+                self.found = self.found or _UNKNOWN
             self.found_until = time.monotonic() + (_RESOURCES if has else _LOOK_AWAY)
             if has:
                 self.found = {
@@ -156,7 +162,7 @@ class RayEngine:
                     "mem": int(has.get("memory", 0)),
                     "gpus": int(has.get("GPU", 0)),
                 }
-        return self.found or {"cpus": 1000, "mem": 1 << 50, "gpus": 0}
+        return self.found or _UNKNOWN
 
     def ready(self) -> bool:
         """Say whether the cluster can be reached, and has said what it has."""
@@ -297,7 +303,6 @@ class RayEngine:
             "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
             "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
             "left": flight.left(),
-            "sent": time.time(),
             "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
             "python": launch.get("python_version") if pickled else None,
         }
