@@ -24,7 +24,7 @@ from typing import Any
 
 from . import logfile, machine, plainfile
 from .engines.local import LocalEngine
-from .frames import frame
+from .frames import frame, output
 from .states import JobCode
 from .storage import push
 from .watcher import bind_to_parent, collect_orphans, vanished
@@ -213,11 +213,12 @@ class Guard:
             self._skip_to(offset)
             if after == offset:
                 return some
-            # Without the line that says what was dropped.
-            lost = self._write(data[len(data) - (after - offset) :])
-            self.at = after - len(lost)
-            if lost:
-                return some  # once there is room, from there on
+            data = data[len(data) - (after - offset) :]  # without the line that says what was dropped
+            whole = len(data) - (0 if last else _begun_character(data))
+            if not whole:
+                return some
+            self._write(output(self.word, data[:whole]))
+            self.at = offset + whole
             some = True
 
     def _skip_to(self, offset: int) -> None:
@@ -299,6 +300,17 @@ def run(folder: str, given: Mapping[str, Any], control: int) -> int:
     if outcome["status"] == JobCode.SUCCEEDED.value:
         return 0
     return int(code if code is not None and 0 < code < 256 else 128 - code if code is not None and code < 0 else 1)
+
+
+def _begun_character(data: bytes) -> int:
+    """Return how many bytes at the end are the beginning of a character."""
+    for size in range(1, min(3, len(data)) + 1):
+        byte = data[-size]
+        if byte >= 0xC0:
+            return size if size < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4) else 0
+        if byte < 0x80:
+            return 0
+    return 0
 
 
 def _progress(text: str | None) -> str | None:

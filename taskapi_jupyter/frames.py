@@ -3,21 +3,47 @@
 The cluster carries one stream of text for a job, its log. A frame in it is a control character and a word that only
 this job and its engine know, then a JSON object, and ends with its line; all else is the task's output, byte by byte.
 A task that prints what looks like a frame does not know the word.
+
+Some ways of the cluster's carry text alone and change the ends of lines: what they would not keep goes as frames, too.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 _BEGIN = b"\x1e"
 _LONGEST = 1 << 16  # bytes of a frame
+_PIECE = 24 << 10  # bytes of output in one
+_FEW = 20  # bytes of other output, to each of those that need frames, for these to be framed one by one
+_ODD = re.compile("([\r\udc80-\udcff]+)")
 
 
 def frame(word: str, value: dict[str, Any]) -> bytes:
-    """Return a frame; ``value`` has one key, which says what it is: begin, skip, progress or outcome."""
+    """Return a frame; ``value`` has one key, which says what it is: begin, output, skip, progress or outcome."""
     return _BEGIN + word.encode() + json.dumps(value).encode() + b"\n"
+
+
+def output(word: str, data: bytes) -> bytes:
+    """Return output as it goes into the stream: UTF-8 without carriage returns as it is, all else in frames."""
+    text = data.decode("utf-8", "surrogateescape")
+    odd = _ODD.findall(text)
+    if sum(map(len, odd)) * _FEW > len(data):
+        return b"".join(_framed(word, data[at : at + _PIECE]) for at in range(0, len(data), _PIECE))
+    if not odd:
+        return data
+    return b"".join(
+        _framed(word, piece) if _ODD.match(part) else piece
+        for part in _ODD.split(text)
+        if (piece := part.encode("utf-8", "surrogateescape"))
+    )
+
+
+def _framed(word: str, data: bytes) -> bytes:
+    return frame(word, {"output": base64.b64encode(data).decode()})
 
 
 class Reader:
@@ -58,7 +84,9 @@ class Reader:
                 value = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(value, dict):
+            if isinstance(value, dict) and isinstance(value.get("output"), str):
+                yield from self._output(base64.b64decode(value["output"]))
+            elif isinstance(value, dict):
                 self._begun = self._begun or "begin" in value
                 yield value
 

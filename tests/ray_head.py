@@ -23,9 +23,13 @@ def program() -> str | None:
 
 
 class Head:
-    """A cluster of two CPUs, on the loopback interface."""
+    """A cluster of two CPUs, on the loopback interface.
 
-    def __init__(self) -> None:
+    ``streams`` is how many logs it sends at a time: whoever holds on to one for longer than its job is found out soon.
+    """
+
+    def __init__(self, streams: int = 20) -> None:
+        self.streams = streams
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # its sockets' names may not be long
         self.port, self.dashboard, self.agent, self.client = (free_port() for _ in range(4))
         self.address = f"http://127.0.0.1:{self.dashboard}"
@@ -48,8 +52,7 @@ class Head:
         command = [found, "start", "--head", "--disable-usage-stats"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JPY_"))}
         environ.pop("PYTHONPATH", None)
-        # Whoever holds on to Ray's log routes longer than a job lasts is found out soon.
-        environ["RAY_STATE_SERVER_MAX_HTTP_REQUEST"] = "6"
+        environ["RAY_STATE_SERVER_MAX_HTTP_REQUEST"] = str(self.streams)
         environ["PATH"] = os.pathsep.join([str(Path(found).absolute().parent), environ["PATH"]])
         told = subprocess.run(
             command + [f"--{name}={value}" for name, value in options.items()],

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskapi_jupyter.frames import Reader, frame
+from taskapi_jupyter.frames import Reader, frame, output
 
 WORD = "0123456789abcdef"
 PARTS = st.lists(
@@ -47,6 +47,16 @@ def test_wherever_it_is_cut(parts: list[bytes | dict[str, Any]], size: int) -> N
         elif part:
             expected.append(part)
     assert taken_apart([stream[at : at + size] for at in range(0, len(stream), size)]) == expected
+
+
+@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([b"\r", b"50%\r" * 9, b"\xff" * 50, "é…".encode()]))))
+def test_output_comes_through_what_carries_text_alone(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    carried = output(WORD, data)
+    assert b"\r" not in carried
+    assert carried.decode().encode() == carried
+    stream = frame(WORD, {"begin": "it"}) + carried
+    assert b"".join(one for one in taken_apart([stream])[1:] if isinstance(one, bytes)) == data
 
 
 def test_a_frame_that_is_too_long_is_none() -> None:

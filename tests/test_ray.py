@@ -308,6 +308,24 @@ def test_a_long_log_is_whole_when_its_job_has_ended(at: Any) -> None:
     assert service.log_chunk(job).size == 20_000_000
 
 
+def test_a_cluster_that_follows_no_more_logs(at: Any, tmp_path: Path) -> None:
+    """Others may hold all the places that Ray has for that: a log is then read as a whole, and nothing is lost."""
+    head = Head(streams=0)
+    head.start()
+    try:
+        service = at(head.address)
+        odd = r"os.write(1, b'50%\r100%\r\nbroken \xff\xfe\n' + '\u2028 caf\xe9\n'.encode())"
+        job = started(service, f"{odd}\n" + UNTIL.format(str(tmp_path / "go")))
+        assert service.log_chunk(job).data.startswith(b"50%\r100%\r\nbroken \xff\xfe\n\xe2\x80\xa8 caf\xc3\xa9\nhere ")
+        (tmp_path / "go").touch()
+        job.wait(SLOW)
+        assert (job.status, job.reason, job.result()) == ("succeeded", None, 5)
+        assert job.logs().endswith("\nthere\n")
+        assert service.log_chunk(job).data.count(b"here") == 2  # nothing twice
+    finally:
+        head.remove()
+
+
 # What goes along and what comes back
 
 
