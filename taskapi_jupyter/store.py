@@ -139,7 +139,10 @@ class Store:
         while True:
             if not os.path.exists(self.path):
                 self._make()
-            seen = os.stat(self.path)
+            try:
+                seen = os.stat(self.path)
+            except FileNotFoundError:
+                continue  # another process has just set it aside
             identity = (seen.st_dev, seen.st_ino)
             if database.was_emptied(self.path):
                 raise database.set_aside(self.path, identity, "it was emptied", self._patience)

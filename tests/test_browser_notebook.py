@@ -144,8 +144,8 @@ def test_jobs_outlive_everything(lab: Lab, page: Page, book: Callable[..., Book]
 
     # The server ends, and with it the kernel
     lost = page.get_by_role("dialog").filter(
-        has_text=re.compile("Server Connection Error|Failed to fetch")
-    )  # Lab says so too, over everything
+        has_text=re.compile("Server Connection Error|Failed to fetch|Save your work")
+    )  # Lab says so too, over everything, or asks what to do with a notebook whose server has gone
     page.add_locator_handler(lost, lambda: page.keyboard.press("Escape"))
     lab.kill()
     expect(sidebar).to_contain_text(re.compile("can.t be reached"))
