@@ -189,8 +189,6 @@ class Guard:
         while view:
             try:
                 view = view[os.write(1, view) :]
-            except InterruptedError:
-                continue
             except OSError:  # the node's disk is full: the job goes on
                 break
         return bytes(view)
@@ -290,7 +288,7 @@ def run(folder: str, given: Mapping[str, Any], control: int) -> int:
             outcome = guard.run()
             lost = guard.store()
             outcome["reason"] = "; ".join(filter(None, (outcome["reason"], lost)))[:2000] or None
-    except Exception as error:
+    except Exception as error:  # whatever a node lacks: it is said, and not left to be guessed from a traceback
         guard.say({"begin": guard.job["id"]})
         outcome = vanished(f"could not be watched: {type(error).__name__}: {error}")
     guard.say({"outcome": outcome}, tries=_SAY_AGAIN)

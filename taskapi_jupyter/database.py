@@ -184,7 +184,7 @@ def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, pa
                 connection.close()
             point("store.made")
             os.link(temporary, path)
-            _sync(folder)
+            plainfile.sync_folder(folder)
         except OSError as error:
             raise cannot_write(folder, error) from None
         finally:
@@ -236,7 +236,7 @@ def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damage
                 point("damage.found")
                 # The database first: without its log it would pass for whole.
                 _rename_all(path, aside, ("", *_BESIDE))
-                _sync(home)
+                plainfile.sync_folder(home)
                 _note(home, f"{path} was damaged ({why}) and was set aside as {os.path.basename(aside)}")
             else:
                 aside = _by_identity(path, damaged)
@@ -283,14 +283,6 @@ def _rename_all(path: str, to: str, ends: tuple[str, ...]) -> None:
         with suppress(FileNotFoundError):
             os.rename(path + end, to + end)
         point("damage.renamed")
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _note(home: str, text: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -280,17 +279,13 @@ class EnvironmentFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        try:
-            plainfile.create_folder(self.path.parent)
-            # The folder's own lock: the file is replaced, and another file would be one more thing lying about.
-            fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise Unavailable(f"{self.path} can't be written: {error.strerror}") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                plainfile.create_folder(self.path.parent)
+                held.enter_context(plainfile.locked_folder(self.path.parent))
+            except OSError as error:
+                raise Unavailable(f"{self.path} can't be written: {error.strerror}") from None
             yield
-        finally:
-            os.close(fd)
 
     def _write(self, text: str) -> None:
         temporary = self.path.with_name(f".environments.{os.getpid()}.tmp")

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from . import rayservice
 from .client import Client
 from .cluster import CortexClient
 from .contract import Environment, EnvironmentsResponse, TaskAPI
@@ -58,6 +57,8 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     if entry.provider == "cortex":
         return CortexClient.direct(there.upstream(entry), entry.public())
     if entry.provider == "ray":
+        from . import rayservice  # what it brings is not for every kernel
+
         return rayservice.connect(default_home(), entry)
     return Service(environment=entry.name)
 

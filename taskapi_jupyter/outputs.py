@@ -57,6 +57,14 @@ def open_within(root: Path, path: str) -> IO[bytes]:
         raise missing from None
 
 
+def open_left(jobs: Path, job_id: str, name: str) -> IO[bytes] | None:
+    """Open a plain file in a job's folder; None where there is none."""
+    try:
+        return os.fdopen(plainfile.open_below(jobs, (job_id, name)), "rb")
+    except OSError:
+        return None
+
+
 def load_pickle(data: bytes, modules: Path) -> Any:
     """Load a pickled result, with the classes of its cell's module; raises whatever a pickle may."""
     import cloudpickle

@@ -7,9 +7,11 @@ would hold its reader for ever, or a device.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -75,3 +77,23 @@ def create_folder(path: str | os.PathLike[str]) -> None:
                 raise
         else:
             os.chmod(one, 0o700)
+
+
+@contextmanager
+def locked_folder(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder's own lock: its files may be replaced, and a file to lock would be one more thing lying about."""
+    fd = os.open(path, _FOLDER)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Have the names in a folder on disk."""
+    fd = os.open(path, _FOLDER)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

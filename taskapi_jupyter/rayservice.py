@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -21,12 +20,12 @@ from .engines.ray import NOTE, UNREACHABLE, submission_id
 from .envfile import Entry
 from .errors import NotFound, NotKept, TaskAPIError, Unavailable
 from .jobs import Job
-from .outputs import files_in, open_within
+from .outputs import files_in, open_left, open_within
 from .raycluster import RayCluster, Refused
 from .rows import rfc3339
 from .service import Service
 from .states import IN_PROGRESS, JobCode
-from .storage import RESULTS, Storage
+from .storage import Storage
 from .store import Row
 from .upstream import Upstream
 from .watcher import write_atomically
@@ -123,15 +122,6 @@ class RayService(Service):
             )
         return self._storage
 
-    def open_result(self, job: Job | str) -> tuple[str, IO[bytes]] | None:
-        """Return the name of the file that holds a job's result, and the file; None where there is none."""
-        row, kept = self._row(job), self._kept()
-        for name in RESULTS:
-            file = self._open(kept, row["id"], name)
-            if file is not None:
-                return name, file
-        return None
-
     def output_dir(self, job: Job | str) -> Path:
         """Return the folder that holds what the task left; raise :class:`NotKept` where it is none of this machine."""
         folder = self._kept().folder(self._row(job)["id"])
@@ -159,14 +149,10 @@ class RayService(Service):
                 return file
         raise NotFound(f"the job has no file {path!r}")
 
-    def _open(self, kept: Storage, job_id: str, name: str) -> IO[bytes] | None:
+    def _open_left(self, job_id: str, name: str) -> IO[bytes] | None:
+        kept = self._kept()
         folder = kept.folder(job_id)
-        if folder is None:
-            return kept.open(job_id, name)
-        try:
-            return os.fdopen(plainfile.open_below(folder.parent, (job_id, name)), "rb")
-        except OSError:
-            return None
+        return kept.open(job_id, name) if folder is None else open_left(folder.parent, job_id, name)
 
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, here, in the cluster's list, and what it left in the storage."""
@@ -218,14 +204,10 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = la
 
 def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[str, Any]:
     """Write down, where it is not so already, what the supervisor needs of the environment; return it."""
-    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # two who come first must not give it two ids
+    with plainfile.locked_folder(home):  # two who come first must not give it two ids
         there = read_settings(str(home))
         home_id = there.get("home_id") or secrets.token_hex(4)
         settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
         if settings != there:
             write_atomically(str(home / SETTINGS), json.dumps(settings).encode())
-    finally:
-        os.close(fd)
     return settings

@@ -46,9 +46,10 @@ from .errors import (
 )
 from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
-from .outputs import files_in, load_pickle, open_within
+from .outputs import files_in, load_pickle, open_left, open_within
 from .rows import metadata_of, spec_of, status_of
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
+from .storage import RESULTS
 from .store import Row, Store
 from .waking import Waker
 
@@ -451,17 +452,19 @@ class Service(BaseTaskAPI):
     def result_path(self, job: Job | str) -> Path | None:
         """Return where a job's result is: ``result.json`` or ``result.pkl``."""
         folder = self._folder(self._row(job)["id"])
-        return next((path for path in (folder / "result.json", folder / "result.pkl") if path.exists()), None)
+        return next((path for path in (folder / name for name in RESULTS) if path.exists()), None)
 
     def open_result(self, job: Job | str) -> tuple[str, IO[bytes]] | None:
         """Return the name of the file that holds a job's result, and the file; None where there is none."""
         job_id = self._row(job)["id"]
-        for name in ("result.json", "result.pkl"):
-            try:
-                return name, os.fdopen(plainfile.open_below(self._jobs, (job_id, name)), "rb")
-            except OSError:
-                continue
+        for name in RESULTS:
+            file = self._open_left(job_id, name)
+            if file is not None:
+                return name, file
         return None
+
+    def _open_left(self, job_id: str, name: str) -> IO[bytes] | None:
+        return open_left(self._jobs, job_id, name)
 
     def result(self, job: Job | str) -> Any:
         """Return what the task returned. A pickle is loaded: call this for jobs of your own only, never in a server."""

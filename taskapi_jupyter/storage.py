@@ -39,10 +39,8 @@ def checked(url: str) -> str:
     return url
 
 
-def push(url: str | None, job_folder: str) -> str:
+def push(url: str, job_folder: str) -> str:
     """Store what a job left in its folder; return what went wrong, in a sentence. Results come first."""
-    if url is None:
-        return ""
     wrong = ""
     for attempt in range(_TRIES):
         if attempt:

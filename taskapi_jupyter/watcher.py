@@ -62,22 +62,29 @@ def bind_to_parent(number: int) -> None:
 def read_outcome(folder: str) -> dict[str, Any] | None:
     """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
     try:
-        outcome = json.loads(plainfile.read(os.path.join(folder, "outcome.json"), 1 << 20))
-        legal = may_move(JobCode.RUNNING, JobCode(outcome["status"])) and isinstance(outcome["ended"], int)
-        return dict(outcome) if legal else None
+        found = json.loads(plainfile.read(os.path.join(folder, "outcome.json"), 1 << 20))
+        legal = may_move(JobCode.RUNNING, JobCode(found["status"])) and isinstance(found["ended"], int)
+        return dict(found) if legal else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
+def outcome(
+    status: JobCode, reason: str | None = None, exit_code: int | None = None, progress: str | None = None
+) -> dict[str, Any]:
+    """Return how a job ended, just now."""
+    return {
+        "status": status.value,
+        "reason": reason,
+        "exit_code": exit_code,
+        "ended": machine.now_us(),
+        "progress": progress,
+    }
+
+
 def vanished(reason: str) -> dict[str, Any]:
     """Return the outcome of a job that nobody saw end, or that could not be started."""
-    return {
-        "status": JobCode.UNEXPECTED_ERROR.value,
-        "reason": reason,
-        "exit_code": None,
-        "ended": machine.now_us(),
-        "progress": None,
-    }
+    return outcome(JobCode.UNEXPECTED_ERROR, reason)
 
 
 def write_atomically(path: str, data: bytes) -> None:
@@ -400,13 +407,7 @@ class Watcher:
             with suppress(OSError):
                 os.unlink(os.path.join(self.folder, "report"))
         reason = "; ".join(text for text in (reason, self.lost) if text)
-        return {
-            "status": status.value,
-            "reason": reason[:2000] or None,
-            "exit_code": code,
-            "ended": machine.now_us(),
-            "progress": self._read("progress.json"),
-        }
+        return outcome(status, reason[:2000] or None, code, self._read("progress.json"))
 
     def _verdict(self, code: int) -> tuple[JobCode, str, int]:
         try:
@@ -484,11 +485,11 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
         return error.errno or 1
     watcher = Watcher(home, job, limits)
     try:
-        outcome = watcher.run()
+        how = watcher.run()
     except (OSError, MemoryError) as error:
         watcher.abandon()
-        outcome = vanished(f"could not be watched: {error}")
-    data = json.dumps(outcome).encode()
+        how = vanished(f"could not be watched: {error}")
+    data = json.dumps(how).encode()
     while True:
         try:
             write_atomically(os.path.join(folder, "outcome.json"), data)

@@ -18,21 +18,20 @@ import secrets
 import socket
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter import launching, machine, plainfile
+from taskapi_jupyter import machine, plainfile
 from taskapi_jupyter.errors import Unreachable
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.frames import Reader
 from taskapi_jupyter.logfile import LogWriter
 from taskapi_jupyter.raycluster import RayCluster, Refused, last_line
 from taskapi_jupyter.states import JobCode, may_move
-from taskapi_jupyter.watcher import vanished, write_atomically
+from taskapi_jupyter.watcher import outcome, vanished, write_atomically
 
-from . import SETTINGS, read_settings
+from . import SETTINGS, raypackage, read_settings
 
 UNREACHABLE = "unreachable"  # a file of the home that says since when, and why
 NOTE = "note"  # a file of a job's folder: what is to be said of it while it runs
@@ -59,13 +58,6 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 #: What is handed over at a time to a cluster that does not say what it has.
 _UNKNOWN: dict[str, Any] = {"cpus": 8000, "mem": 1 << 50, "gpus": 8}
-
-#: What goes along, of this package: standard library only, all of it.
-_ABOARD = (
-    *("__init__.py", "_version.py", "aboard.py", "errors.py", "faults.py", "frames.py", "harness.py", "job.py"),
-    *("launching.py", "logfile.py", "machine.py", "oom.py", "plainfile.py", "states.py", "storage.py", "tree.py"),
-    *("watcher.py", "engines/__init__.py", "engines/local.py"),
-)
 
 
 class _Flight:
@@ -117,7 +109,7 @@ class RayEngine:
         self.limits = limits
         self.wake = wake
         self.flights: dict[str, _Flight] = {}
-        self.fallen: list[tuple[str, Mapping[str, Any]]] = []
+        self.fallen: dict[str, Mapping[str, Any]] = {}
         self.next_look = 0.0
         self.session = ""
         self.away = os.path.exists(os.path.join(home, UNREACHABLE))
@@ -200,14 +192,14 @@ class RayEngine:
             self._look()
         for flight in self.flights.values():
             self._judge(flight)
-        over, self.fallen = self.fallen, []
-        for job_id, _ in over:
+        over, self.fallen = self.fallen, {}
+        for job_id in over:
             flight = self.flights.pop(job_id)
             flight.over = True
             _shut(flight)
             with suppress(OSError):
                 os.unlink(os.path.join(flight.folder, NOTE))
-        return over
+        return list(over.items())
 
     def filenos(self) -> list[int]:
         """Return nothing: threads write to the supervisor's FIFO."""
@@ -241,11 +233,14 @@ class RayEngine:
                     flight.word = ""  # nothing was sent that this would be about
                     raise
             point("ray.claimed")
-            package = self._package(flight)
+            limits = self.limits()
+            package = raypackage.pack(
+                self.home, job, limits, word=flight.word, left=flight.left(), storage=self.settings.get("storage")
+            )
             flight.tries += 1
             uri = self.cluster.upload(f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip", package)
             point("ray.uploaded")
-            self.cluster.submit(self._request(flight, uri))
+            self.cluster.submit(raypackage.request(self.home, job, flight.submission_id, uri, limits))
             point("ray.submitted")
         except Refused as error:
             if "already exists" not in error.text:
@@ -266,61 +261,6 @@ class RayEngine:
         self._follow(flight)
         if job["timeout"] is not None:
             self.next_look = min(self.next_look, time.monotonic() + _LOOK)
-
-    def _request(self, flight: _Flight, uri: str) -> dict[str, Any]:
-        job = flight.job
-        runtime: dict[str, Any] = {
-            "working_dir": uri,
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(int(self.limits()["stop_grace"] + 60))},
-        }
-        wanted = os.path.join(self.home, "apis", job["api_id"], "requirements.txt")
-        if os.path.exists(wanted):
-            lines = [
-                line.strip() for line in plainfile.read(wanted, 1 << 20).decode("utf-8-sig", "replace").splitlines()
-            ]
-            runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
-        request: dict[str, Any] = {
-            "entrypoint": "exec python -m taskapi_jupyter.aboard",
-            "submission_id": flight.submission_id,
-            "runtime_env": runtime,
-            "metadata": {"job_submission_id": flight.submission_id, "name": f"{job['api_name']} {job['id']}"},
-            "entrypoint_num_cpus": job["cpu"] / 1000,
-        }
-        if job["gpu"]:
-            request["entrypoint_num_gpus"] = job["gpu"]
-        if job["mem"]:
-            request["entrypoint_memory"] = job["mem"]
-        return request
-
-    def _package(self, flight: _Flight) -> bytes:
-        """Return all that a job takes along; its config and its variables are in there, and in no command line."""
-        job, limits = flight.job, self.limits()
-        launch = json.loads(job["launch"])
-        pickled = launch["kind"] == "pickle"
-        storage = self.settings.get("storage")
-        given = {
-            "word": flight.word,
-            "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
-            "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
-            "left": flight.left(),
-            "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
-            "python": launch.get("python_version") if pickled else None,
-        }
-        target = io.BytesIO()
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-            for name in _ABOARD:
-                archive.write(os.path.join(launching.HERE, name), f"taskapi_jupyter/{name}")
-            _add_folder(archive, launching.TASK_PATH, "taskapi_jupyter/task_path")
-            api = os.path.join(self.home, "apis", job["api_id"])
-            _add_folder(archive, api, "api", but="project.zip")
-            with suppress(FileNotFoundError), zipfile.ZipFile(os.path.join(api, "project.zip")) as project:
-                for name in project.namelist():
-                    archive.writestr(f"project/{name}", project.read(name))
-            if launch.get("cloudpickle"):
-                _add_folder(archive, os.path.join(launch["cloudpickle"], "cloudpickle"), "cloudpickle")
-            archive.writestr("project/.keep", b"")
-            archive.writestr("job.json", json.dumps(given))
-        return target.getvalue()
 
     def _send_stop(self, flight: _Flight) -> None:
         now = time.monotonic()
@@ -423,14 +363,14 @@ class RayEngine:
     def _judge(self, flight: _Flight) -> None:
         """Conclude a job that has ended, and see to it that one past its deadline does."""
         if flight.outcome is not None:
-            outcome = flight.outcome
-            if flight.ending is not None and outcome["status"] == JobCode.STOPPED.value:
-                outcome = {**outcome, "status": flight.ending[0].value, "reason": flight.ending[1]}
-            self._fall(flight, outcome)
+            told = flight.outcome
+            if flight.ending is not None and told["status"] == JobCode.STOPPED.value:
+                told = {**told, "status": flight.ending[0].value, "reason": flight.ending[1]}
+            self._fall(flight, told)
             return
         left = flight.left()
         if flight.stop_asked and not flight.arrived and (not flight.tries or self._never_came(flight)):
-            self._fall(flight, _outcome(*(flight.ending or (JobCode.STOPPED, ""))))
+            self._fall(flight, outcome(*(flight.ending or (JobCode.STOPPED, None))))
             return
         if flight.status in _ENDED:
             if self.away:  # it may say how it ended when it can be heard again
@@ -463,20 +403,19 @@ class RayEngine:
         for value in Reader(flight.word).feed(
             b"\x1e" + flight.word.encode() + b'{"begin": 1}\n' + flight.message.encode() + b"\n"
         ):
-            if isinstance(value, dict) and (outcome := _valid(value.get("outcome"))):
-                return outcome
+            if isinstance(value, dict) and (told := _valid(value.get("outcome"))):
+                return told
         if flight.ending is not None:
-            return _outcome(*flight.ending)
+            return outcome(*flight.ending)
         if flight.status == "STOPPED" or (flight.stop_asked and not flight.ran):
-            return _outcome(JobCode.STOPPED, "")
+            return outcome(JobCode.STOPPED)
         if flight.status == "SUCCEEDED":  # its entry point leaves with 0 for no other end
-            return _outcome(JobCode.SUCCEEDED, "what it said of its end was lost", 0)
+            return outcome(JobCode.SUCCEEDED, "what it said of its end was lost", 0)
         said = flight.message.partition("last available logs")[0].rstrip(", ")  # these are the task's words, not Ray's
         return vanished(f"Ray says: {last_line(said)}")
 
-    def _fall(self, flight: _Flight, outcome: Mapping[str, Any]) -> None:
-        if flight.job["id"] not in [job_id for job_id, _ in self.fallen]:
-            self.fallen.append((flight.job["id"], outcome))
+    def _fall(self, flight: _Flight, how: Mapping[str, Any]) -> None:
+        self.fallen.setdefault(flight.job["id"], how)
 
     # Away and back
 
@@ -589,8 +528,8 @@ class RayEngine:
                         else:
                             writer.skip(size - known)
                             known = 0
-                        if isinstance(value, dict) and (outcome := self._heard(flight, value)):
-                            return outcome
+                        if isinstance(value, dict) and (told := self._heard(flight, value)):
+                            return told
                 return None
             finally:
                 with suppress(OSError):
@@ -616,13 +555,6 @@ def _shut(flight: _Flight) -> None:
 def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
     """Return what the cluster knows a job by; the home's own id tells it from those of other homes."""
     return f"taskapi-{job_id}-{settings['home_id']}"
-
-
-#: Columns of a job's row that go along.
-_CARRIED = (
-    *("id", "api_name", "api_id", "spec_id", "timeout", "boot", "deadline", "cpu", "mem", "gpu", "config", "merged"),
-    "launch",
-)
 
 
 def _write(writer: LogWriter, data: bytes) -> None:
@@ -665,44 +597,20 @@ def _write_claim(flight: _Flight) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
-    fd = os.open(flight.folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    plainfile.sync_folder(flight.folder)
 
 
-def _outcome(status: JobCode, reason: str, exit_code: int | None = None) -> dict[str, Any]:
-    return {
-        "status": status.value,
-        "reason": reason or None,
-        "exit_code": exit_code,
-        "ended": machine.now_us(),
-        "progress": None,
-    }
-
-
-def _valid(outcome: Any) -> dict[str, Any] | None:
+def _valid(told: Any) -> dict[str, Any] | None:
     """Return an outcome as a job told it, None where it can't be one; when it ended counts by this machine's clock."""
     try:
-        if not may_move(JobCode.RUNNING, JobCode(outcome["status"])):
+        status, reason, code, progress = (told.get(key) for key in ("status", "reason", "exit_code", "progress"))
+        if not may_move(JobCode.RUNNING, JobCode(status)):
             return None
-        reason, code = outcome.get("reason"), outcome.get("exit_code")
-        return {
-            "status": str(outcome["status"]),
-            "reason": None if reason is None else str(reason)[:2000],
-            "exit_code": None if code is None else int(code),
-            "ended": machine.now_us(),
-            "progress": None if outcome.get("progress") is None else str(outcome["progress"]),
-        }
-    except (KeyError, TypeError, ValueError, AttributeError):
+        return outcome(
+            JobCode(status),
+            None if reason is None else str(reason)[:2000],
+            None if code is None else int(code),
+            None if progress is None else str(progress),
+        )
+    except (TypeError, ValueError, AttributeError):
         return None
-
-
-def _add_folder(archive: zipfile.ZipFile, folder: str, name: str, but: str = "") -> None:
-    for where, folders, files in os.walk(folder):
-        folders[:] = [one for one in folders if one != "__pycache__"]
-        for one in files:
-            if one != but:
-                path = os.path.join(where, one)
-                archive.write(path, os.path.join(name, os.path.relpath(path, folder)))

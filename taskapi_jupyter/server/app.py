@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Unicode, default
 
-from taskapi_jupyter import envfile, rayservice, service
+from taskapi_jupyter import envfile, service
 from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import Damaged, TaskAPIError
 
@@ -122,6 +122,8 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def ray(self, entry: envfile.Entry) -> RayService:
         """Return the service of a Ray cluster, the same as long as its environment is."""
+        from taskapi_jupyter import rayservice  # what it brings is not for every server
+
         with self.connecting:
             there, now = self.services.get(entry.name), (entry, rayservice.headers(entry))
             if there is None or there[0] != now:
@@ -147,6 +149,10 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         """Run blocking work in a thread of a pool."""
         return await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args))
 
+    def submitting(self, env: str) -> ThreadPoolExecutor:
+        """Return the pool to submit in: a cluster that does not answer must not hold up what is for this machine."""
+        return self.submits if env == LOCAL else self.slow
+
     def current_activity(self) -> bool:
         """Say whether jobs were in progress when last counted; Jupyter asks before it ends an idle server."""
         return self.report_activity and self._in_progress > 0
@@ -167,8 +173,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         """See to it that a supervisor is there for jobs of Ray clusters; the clusters run them without this server."""
         with suppress(TaskAPIError):  # who asks for one of them is told
             for entry in self.environment_file.read().entries.values():
-                if entry.provider == "ray" and (self.folder / rayservice.FOLDER / entry.name).is_dir():
-                    self.ray(entry).in_progress()
+                if entry.provider == "ray":
+                    from taskapi_jupyter.rayservice import FOLDER
+
+                    if (self.folder / FOLDER / entry.name).is_dir():
+                        self.ray(entry).in_progress()
 
     async def _watch_activity(self) -> None:
         said = ""

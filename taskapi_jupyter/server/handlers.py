@@ -9,7 +9,6 @@ from typing import Any
 from tornado import web
 
 from taskapi_jupyter.contract import JobsPage, Message, Submission, TaskAPI, decode, encode, submit_answer
-from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
@@ -58,9 +57,7 @@ class TasksHandler(BodyHandler):
             job = environment.submit(api, submission.config, submission.timeout, notebook=submission.notebook)
             return encode(submit_answer(job.record))
 
-        # A cluster that does not answer must not hold up what is submitted to this machine.
-        pool = self.extension.submits if env == LOCAL else self.extension.slow
-        answer = await self.extension.run(pool, submit)
+        answer = await self.extension.run(self.extension.submitting(env), submit)
         self.extension.submitted()
         self.finish(answer)
 
@@ -188,7 +185,7 @@ class RerunHandler(BodyHandler):
             env,
             lambda service: service.rerun(job_id),
             lambda cluster: cluster.rerun(job_id, api),
-            self.extension.submits if env == LOCAL else self.extension.slow,
+            self.extension.submitting(env),
         )
         self.extension.submitted()
         self.finish(encode(submit_answer(job.record)))

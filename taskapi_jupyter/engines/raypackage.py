@@ -1,0 +1,101 @@
+"""What a job takes along to a Ray cluster, and how it is submitted there. Standard library only."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from taskapi_jupyter import launching, plainfile
+
+#: What goes along, of this package: standard library only, all of it.
+_ABOARD = (
+    *("__init__.py", "_version.py", "aboard.py", "errors.py", "faults.py", "frames.py", "harness.py", "job.py"),
+    *("launching.py", "logfile.py", "machine.py", "oom.py", "plainfile.py", "states.py", "storage.py", "tree.py"),
+    *("watcher.py", "engines/__init__.py", "engines/local.py"),
+)
+
+#: Columns of a job's row that go along.
+_CARRIED = (
+    *("id", "api_name", "api_id", "spec_id", "timeout", "boot", "deadline", "cpu", "mem", "gpu", "config", "merged"),
+    "launch",
+)
+
+
+def pack(
+    home: str,
+    job: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    *,
+    word: str,
+    left: float | None,
+    storage: str | None,
+) -> bytes:
+    """Return a zip of all that a job takes along; its config and its variables are in there, and in no command line.
+
+    ``word`` is what its frames begin with, ``left`` the seconds until its deadline.
+    """
+    launch = json.loads(job["launch"])
+    pickled = launch["kind"] == "pickle"
+    given = {
+        "word": word,
+        "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
+        "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
+        "left": left,
+        "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
+        "python": launch.get("python_version") if pickled else None,
+    }
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for name in _ABOARD:
+            archive.write(os.path.join(launching.HERE, name), f"taskapi_jupyter/{name}")
+        _add_folder(archive, launching.TASK_PATH, "taskapi_jupyter/task_path")
+        api = os.path.join(home, "apis", job["api_id"])
+        _add_folder(archive, api, "api", but="project.zip")
+        with suppress(FileNotFoundError), zipfile.ZipFile(os.path.join(api, "project.zip")) as project:
+            for name in project.namelist():
+                archive.writestr(f"project/{name}", project.read(name))
+        if launch.get("cloudpickle"):
+            _add_folder(archive, os.path.join(launch["cloudpickle"], "cloudpickle"), "cloudpickle")
+        archive.writestr("project/.keep", b"")
+        archive.writestr("job.json", json.dumps(given))
+    return target.getvalue()
+
+
+def request(
+    home: str, job: Mapping[str, Any], submission_id: str, uri: str, limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the body of a job's submission; ``uri`` is where its package is."""
+    runtime: dict[str, Any] = {
+        "working_dir": uri,
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(int(limits["stop_grace"] + 60))},
+    }
+    with suppress(FileNotFoundError):
+        wanted = plainfile.read(os.path.join(home, "apis", job["api_id"], "requirements.txt"), 1 << 20)
+        lines = [line.strip() for line in wanted.decode("utf-8-sig", "replace").splitlines()]
+        runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
+    body: dict[str, Any] = {
+        "entrypoint": "exec python -m taskapi_jupyter.aboard",
+        "submission_id": submission_id,
+        "runtime_env": runtime,
+        "metadata": {"job_submission_id": submission_id, "name": f"{job['api_name']} {job['id']}"},
+        "entrypoint_num_cpus": job["cpu"] / 1000,
+    }
+    if job["gpu"]:
+        body["entrypoint_num_gpus"] = job["gpu"]
+    if job["mem"]:
+        body["entrypoint_memory"] = job["mem"]
+    return body
+
+
+def _add_folder(archive: zipfile.ZipFile, folder: str, name: str, but: str = "") -> None:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [one for one in folders if one != "__pycache__"]
+        for one in files:
+            if one != but:
+                path = os.path.join(where, one)
+                archive.write(path, os.path.join(name, os.path.relpath(path, folder)))
