@@ -16,7 +16,8 @@ from . import plainfile, spec
 from .contract import DeployRequest, FileEntry, JobStatus
 from .deployment.form import project_of
 from .engines import SETTINGS, read_settings
-from .engines.ray import NOTE, UNREACHABLE, submission_id
+from .engines.ray import NOTE, UNREACHABLE
+from .engines.rayflight import submission_id
 from .envfile import Entry
 from .errors import NotFound, NotKept, TaskAPIError, Unavailable
 from .jobs import Job

@@ -1,22 +1,15 @@
 """Jobs on a Ray cluster, through its REST API: our harness and watcher go along as each job's entry point.
 
 A job's submission id is made of its job id, and Ray refuses an id that it has: a submission of which it is not
-known whether it arrived is sent once more. ``jobs/<id>/claim`` says, before anything is sent, to which session
-of the cluster, and afterwards that it arrived. A job that arrived and that the cluster does not know is one that it
-forgot.
+known whether it arrived is sent once more. A job that arrived and that the cluster does not know is one that it forgot.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import http.client
-import io
 import json
 import os
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,12 +19,13 @@ from taskapi_jupyter import machine, plainfile
 from taskapi_jupyter.errors import Unreachable
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.frames import Reader
-from taskapi_jupyter.logfile import LogWriter
 from taskapi_jupyter.raycluster import RayCluster, Refused, last_line
-from taskapi_jupyter.states import JobCode, may_move
+from taskapi_jupyter.states import JobCode
 from taskapi_jupyter.watcher import outcome, vanished, write_atomically
 
 from . import SETTINGS, raypackage, read_settings
+from .rayflight import ENDED, Flight, submission_id, valid
+from .raylogs import Logs
 
 UNREACHABLE = "unreachable"  # a file of the home that says since when, and why
 NOTE = "note"  # a file of a job's folder: what is to be said of it while it runs
@@ -40,11 +34,6 @@ _LOOK = 1.0  # seconds from one list of the cluster's jobs to the next
 _SHARE = 10  # times as long as a list takes is waited for the next: it holds everybody's jobs, ended ones too
 _LOOK_AWAY = 2.0  # seconds, while the cluster can't be reached
 _RESOURCES = 15.0  # seconds that what the cluster has is believed
-_FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
-_LAST_READS = 8  # of jobs that have ended, beside those
-_WHOLE = 3.0  # seconds between two readings of a log as a whole at most
-_BACK_OFF = 5.0  # seconds between two looks at a log at most
-_BEGUN = 0.1  # seconds from one look whether a job has begun to the next
 _TRIES = 5  # of a submission that Ray answers with an error
 _MISSED = 2  # lists without a job that arrived, of another session, after which it is forgotten
 _MISSED_AND_SAME = 10  # of the same session
@@ -54,49 +43,9 @@ _GRACE = 2.0  # seconds past a deadline, after which the job is stopped from her
 _UNSURE = 20.0  # seconds that a submission may be underway in Ray which nobody heard back from
 _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its own
 _STRAY = 15.0  # seconds after which a job that runs there and is none of ours any more is stopped
-_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 #: What is handed over at a time to a cluster that does not say what it has.
 _UNKNOWN: dict[str, Any] = {"cpus": 8000, "mem": 1 << 50, "gpus": 8}
-
-
-class _Flight:
-    """A job that is handed to the cluster."""
-
-    def __init__(self, job: Mapping[str, Any], folder: str, submission_id: str) -> None:
-        self.job = job
-        self.folder = folder
-        self.submission_id = submission_id
-        self.session = ""
-        self.word = ""
-        self.arrived = False
-        self.status = ""  # Ray's, as last seen
-        self.message = ""
-        self.missed = 0
-        self.tries = 0
-        self.refused = 0
-        self.problem = ""
-        self.unseen_since: float | None = None  # by lists; of one that may be on its way
-        self.ran = False
-        self.stop_asked = False
-        self.stop_sent = float("-inf")
-        self.ending: tuple[JobCode, str] | None = None  # why it is stopped from here
-        self.outcome: dict[str, Any] | None = None  # as it said itself
-        self.log: threading.Thread | None = None
-        self.stream: socket.socket | None = None  # its log's, while that is followed
-        self.whole = False  # whether its log can be had as a whole only
-        self.log_done = False  # whether all of its output was read that there will be
-        self.ended_at: float | None = None
-        self.over = False
-
-    def left(self) -> float | None:
-        """Return the seconds until its deadline; the clock of the boot that it was submitted in, else the wall's."""
-        job = self.job
-        if job["timeout"] is None:
-            return None
-        if job["boot"] == machine.boot_id():
-            return float(job["deadline"]) - machine.boottime()
-        return float(job["created"]) / 1e6 + float(job["timeout"]) - time.time()
 
 
 class RayEngine:
@@ -107,16 +56,14 @@ class RayEngine:
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
         self.limits = limits
-        self.wake = wake
-        self.flights: dict[str, _Flight] = {}
+        self.flights: dict[str, Flight] = {}
         self.fallen: dict[str, Mapping[str, Any]] = {}
         self.next_look = 0.0
         self.session = ""
         self.away = os.path.exists(os.path.join(home, UNREACHABLE))
         self.found: dict[str, Any] = {}
         self.found_until = 0.0
-        self.followers = threading.Semaphore(_FOLLOWED)
-        self.last_reads = threading.Semaphore(_LAST_READS)
+        self.logs = Logs(lambda: self.cluster, lambda: int(limits()["log_max_bytes"]), wake)
         self.strays: dict[str, float] = {}  # jobs of ours that run there and that nobody knows, since when
         self.settings: dict[str, Any] = {}
         self.seen: object = None
@@ -164,11 +111,7 @@ class RayEngine:
         """Take over what an earlier supervisor marked running, on this machine's boot or an earlier one."""
         for job in jobs:
             flight = self._flight(job)
-            claim = _read_claim(flight.folder)
-            if claim is not None:
-                flight.session, flight.word = str(claim["session"]), str(claim["word"])
-                flight.arrived = bool(claim["arrived"])
-                flight.tries = 1
+            flight.read_claim()
         self.next_look = 0.0
 
     def start(self, job: Mapping[str, Any]) -> None:
@@ -196,7 +139,7 @@ class RayEngine:
         for job_id in over:
             flight = self.flights.pop(job_id)
             flight.over = True
-            _shut(flight)
+            flight.shut()
             with suppress(OSError):
                 os.unlink(os.path.join(flight.folder, NOTE))
         return list(over.items())
@@ -214,12 +157,12 @@ class RayEngine:
 
     # Submitting
 
-    def _flight(self, job: Mapping[str, Any]) -> _Flight:
+    def _flight(self, job: Mapping[str, Any]) -> Flight:
         folder = os.path.join(self.home, "jobs", job["id"])
-        flight = self.flights[job["id"]] = _Flight(job, folder, submission_id(job["id"], self.settings))
+        flight = self.flights[job["id"]] = Flight(job, folder, submission_id(job["id"], self.settings))
         return flight
 
-    def _submit(self, flight: _Flight) -> None:
+    def _submit(self, flight: Flight) -> None:
         """Send a job; what is not known to have arrived afterwards, the next list tells."""
         job = flight.job
         try:
@@ -228,7 +171,7 @@ class RayEngine:
                 session = self.session = self.session or self.cluster.session()
                 flight.session, flight.word = session, secrets.token_hex(8)
                 try:
-                    _write_claim(flight)
+                    flight.write_claim()
                 except OSError:
                     flight.word = ""  # nothing was sent that this would be about
                     raise
@@ -253,16 +196,14 @@ class RayEngine:
         except Exception as error:  # of its files: no other job is to wait for this one
             self._fall(flight, vanished(f"could not be started: {type(error).__name__}: {error}"))
             return
-        flight.arrived = True
+        flight.has_arrived()
         flight.status = "PENDING"
-        with suppress(OSError):
-            _write_claim(flight)
         point("ray.arrived")
-        self._follow(flight)
+        self.logs.follow(flight)
         if job["timeout"] is not None:
             self.next_look = min(self.next_look, time.monotonic() + _LOOK)
 
-    def _send_stop(self, flight: _Flight) -> None:
+    def _send_stop(self, flight: Flight) -> None:
         now = time.monotonic()
         if self.away or now - flight.stop_sent < _STOP_EVERY:
             return
@@ -311,13 +252,11 @@ class RayEngine:
             flight.missed = 0
             flight.ran = flight.ran or seen.get("driver_node_id") is not None
             if not flight.arrived:
-                flight.arrived = True
-                with suppress(OSError):
-                    _write_claim(flight)
+                flight.has_arrived()
             flight.status, flight.message = str(seen.get("status")), str(seen.get("message") or "")
             self._note(flight)
             if flight.log is None:
-                self._follow(flight)
+                self.logs.follow(flight)
 
     def _stop_strays(self, there: Mapping[str, Mapping[str, Any]]) -> None:
         """Stop what runs there as ours and is not: a submission that came after it was given up, say."""
@@ -325,7 +264,7 @@ class RayEngine:
         strays = {
             one
             for one, seen in there.items()
-            if one.endswith(f"-{self.settings['home_id']}") and one not in known and seen.get("status") not in _ENDED
+            if one.endswith(f"-{self.settings['home_id']}") and one not in known and seen.get("status") not in ENDED
         }
         self.strays = {one: self.strays.get(one, now) for one in strays}
         for one, since in self.strays.items():
@@ -334,7 +273,7 @@ class RayEngine:
                 with suppress(Unreachable, Refused):
                     self.cluster.stop(one)
 
-    def _missing(self, flight: _Flight) -> None:
+    def _missing(self, flight: Flight) -> None:
         """See to a job that the cluster does not list."""
         if flight.arrived:
             flight.missed += 1
@@ -360,7 +299,7 @@ class RayEngine:
         with suppress(Unreachable):
             self._submit(flight)
 
-    def _judge(self, flight: _Flight) -> None:
+    def _judge(self, flight: Flight) -> None:
         """Conclude a job that has ended, and see to it that one past its deadline does."""
         if flight.outcome is not None:
             told = flight.outcome
@@ -372,15 +311,15 @@ class RayEngine:
         if flight.stop_asked and not flight.arrived and (not flight.tries or self._never_came(flight)):
             self._fall(flight, outcome(*(flight.ending or (JobCode.STOPPED, None))))
             return
-        if flight.status in _ENDED:
+        if flight.status in ENDED:
             if self.away:  # it may say how it ended when it can be heard again
                 flight.ended_at = None
                 return
             flight.ended_at = flight.ended_at or time.monotonic()
             if flight.stream is not None and time.monotonic() - flight.ended_at > _HEARD_OUT:
-                _shut(flight)  # it has said its last: the log is read once more, to its end
+                flight.shut()  # it has said its last: the log is read once more, to its end
             if flight.log is None:
-                self._follow(flight)
+                self.logs.follow(flight)
             elif flight.log_done and flight.outcome is None:
                 self._fall(flight, self._concluded(flight))
             return
@@ -394,16 +333,16 @@ class RayEngine:
             self._send_stop(flight)
 
     @staticmethod
-    def _never_came(flight: _Flight) -> bool:
+    def _never_came(flight: Flight) -> bool:
         """Say whether a submission that nobody heard back from would have come by now."""
         return flight.unseen_since is not None and time.monotonic() - flight.unseen_since > _UNSURE
 
-    def _concluded(self, flight: _Flight) -> dict[str, Any]:
+    def _concluded(self, flight: Flight) -> dict[str, Any]:
         """Return how a job ended that could not say so itself."""
         for value in Reader(flight.word).feed(
             b"\x1e" + flight.word.encode() + b'{"begin": 1}\n' + flight.message.encode() + b"\n"
         ):
-            if isinstance(value, dict) and (told := _valid(value.get("outcome"))):
+            if isinstance(value, dict) and (told := valid(value.get("outcome"))):
                 return told
         if flight.ending is not None:
             return outcome(*flight.ending)
@@ -414,7 +353,7 @@ class RayEngine:
         said = flight.message.partition("last available logs")[0].rstrip(", ")  # these are the task's words, not Ray's
         return vanished(f"Ray says: {last_line(said)}")
 
-    def _fall(self, flight: _Flight, how: Mapping[str, Any]) -> None:
+    def _fall(self, flight: Flight, how: Mapping[str, Any]) -> None:
         self.fallen.setdefault(flight.job["id"], how)
 
     # Away and back
@@ -434,7 +373,7 @@ class RayEngine:
             with suppress(OSError):
                 os.unlink(os.path.join(self.home, UNREACHABLE))
 
-    def _note(self, flight: _Flight) -> None:
+    def _note(self, flight: Flight) -> None:
         """Leave a word on a job that waits in the cluster's own line."""
         path = os.path.join(flight.folder, NOTE)
         with suppress(OSError):
@@ -443,174 +382,3 @@ class RayEngine:
                     write_atomically(path, b"waiting for the Ray cluster to have room for it")
             elif os.path.exists(path):
                 os.unlink(path)
-
-    # Logs
-
-    def _follow(self, flight: _Flight) -> None:
-        flight.log = threading.Thread(target=self._read_log, args=(flight,), daemon=True)
-        flight.log.start()
-
-    def _read_log(self, flight: _Flight) -> None:
-        """Write a job's output into its log here, as it comes; see what it says of itself.
-
-        When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
-        """
-        node: str | None = None
-        failed, pause = 0, _BEGUN
-        while not flight.over and flight.outcome is None:
-            at_end = flight.status in _ENDED
-            slots = self.last_reads if at_end else self.followers
-            if not slots.acquire(timeout=_BEGUN):
-                continue  # it may have ended meanwhile
-            done = False
-            try:
-                node = node or self.cluster.node(flight.submission_id)
-                if node is not None:
-                    flight.outcome = self._listen(flight, node, at_end)
-                    pause = min(pause * 1.5, _WHOLE) if flight.whole else _BEGUN
-                done = at_end
-            except (Unreachable, OSError, http.client.HTTPException):  # away: again
-                pause = min(pause * 1.5, _BACK_OFF)
-            except Exception as error:  # not begun yet, or its node is gone; or an answer that is none
-                flight.problem = str(error)[:500]
-                failed += at_end
-                done = failed >= _TRIES
-                pause = min(pause * 1.5, _BACK_OFF)
-            finally:
-                slots.release()
-            if done:
-                break
-            if flight.outcome is None:
-                time.sleep(pause)
-        flight.log_done = True
-        self.wake()
-
-    def _listen(self, flight: _Flight, node: str, at_end: bool) -> dict[str, Any] | None:
-        """Follow a log, or read one to its end; return the outcome where the job said it.
-
-        Ray sends logs byte by byte to so many at a time only, and forgets that one has gone where nothing more comes.
-        Its other way, to all, is a text as a whole, in which it has changed the ends of lines and broken characters.
-        """
-        try:
-            stream, sock = self.cluster.log(flight.submission_id, node, follow=not at_end)
-        except Refused:
-            flight.whole = True
-            text = self.cluster.text(flight.submission_id)
-            return self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
-        flight.stream, flight.whole = None if at_end else sock, False
-        try:
-            return self._take(flight, stream)
-        finally:
-            flight.stream = None
-            stream.close()
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            sock.close()
-
-    def _take(self, flight: _Flight, stream: http.client.HTTPResponse | io.BytesIO) -> dict[str, Any] | None:
-        """Write what comes until there is no more; return the outcome where the job said it."""
-        with _Lock(flight.folder):
-            writer = LogWriter(flight.folder, self.limits()["log_max_bytes"], go_on=True)
-            known = writer.offset  # of the output, what stands here already
-            reader = Reader(flight.word)
-            try:
-                while not flight.over:
-                    data = stream.read1(1 << 16)
-                    if not data:
-                        return None
-                    for value in reader.feed(data):
-                        size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
-                        if known >= size:
-                            known -= size
-                        elif isinstance(value, bytes):
-                            _write(writer, value[known:])
-                            known = 0
-                        else:
-                            writer.skip(size - known)
-                            known = 0
-                        if isinstance(value, dict) and (told := self._heard(flight, value)):
-                            return told
-                return None
-            finally:
-                with suppress(OSError):
-                    writer.close()
-
-    @staticmethod
-    def _heard(flight: _Flight, value: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Take note of what a job says; return its outcome, which is the last."""
-        if isinstance(value.get("progress"), str):
-            with suppress(OSError):
-                write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
-        return _valid(value.get("outcome"))
-
-
-def _shut(flight: _Flight) -> None:
-    """Have the thread that follows a log stop waiting for more."""
-    stream, flight.stream = flight.stream, None
-    if stream is not None:
-        with suppress(OSError):
-            socket.socket.shutdown(stream, socket.SHUT_RDWR)  # TLS's own would let its reader on to the bare socket
-
-
-def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
-    """Return what the cluster knows a job by; the home's own id tells it from those of other homes."""
-    return f"taskapi-{job_id}-{settings['home_id']}"
-
-
-def _write(writer: LogWriter, data: bytes) -> None:
-    """Write output; what a full disk has no room for is counted as dropped."""
-    before = writer.offset
-    try:
-        writer.write(data)
-    except OSError:
-        writer.skip(len(data) - (writer.offset - before))
-
-
-class _Lock:
-    """Holds a job's log while it is written to: another supervisor's thread may still be at it."""
-
-    def __init__(self, folder: str) -> None:
-        self.fd = plainfile.create(os.path.join(folder, "log.lock"), os.O_RDWR)
-
-    def __enter__(self) -> None:
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
-
-
-def _read_claim(folder: str) -> dict[str, Any] | None:
-    try:
-        claim = json.loads(plainfile.read(os.path.join(folder, "claim"), 4096))
-        return {key: claim[key] for key in ("session", "word", "arrived")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_claim(flight: _Flight) -> None:
-    """Write down, so that it stands after a power failure too, where a job goes, and whether it arrived."""
-    claim = {"session": flight.session, "word": flight.word, "arrived": flight.arrived}
-    path = os.path.join(flight.folder, "claim")
-    temporary = f"{path}.tmp"
-    with open(plainfile.create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        file.write(json.dumps(claim).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    plainfile.sync_folder(flight.folder)
-
-
-def _valid(told: Any) -> dict[str, Any] | None:
-    """Return an outcome as a job told it, None where it can't be one; when it ended counts by this machine's clock."""
-    try:
-        status, reason, code, progress = (told.get(key) for key in ("status", "reason", "exit_code", "progress"))
-        if not may_move(JobCode.RUNNING, JobCode(status)):
-            return None
-        return outcome(
-            JobCode(status),
-            None if reason is None else str(reason)[:2000],
-            None if code is None else int(code),
-            None if progress is None else str(progress),
-        )
-    except (TypeError, ValueError, AttributeError):
-        return None

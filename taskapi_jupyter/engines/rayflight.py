@@ -1,0 +1,117 @@
+"""A job that is handed to a Ray cluster, and its claim.
+
+``jobs/<id>/claim`` says, before anything is sent, to which session of the cluster, by which word its output is taken
+apart, and afterwards that it arrived.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from taskapi_jupyter import machine, plainfile
+from taskapi_jupyter.states import JobCode, may_move
+from taskapi_jupyter.watcher import outcome
+
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's words for it
+
+
+class Flight:
+    """A job that is handed to the cluster."""
+
+    def __init__(self, job: Mapping[str, Any], folder: str, submission_id: str) -> None:
+        self.job = job
+        self.folder = folder
+        self.submission_id = submission_id
+        self.session = ""
+        self.word = ""
+        self.arrived = False
+        self.status = ""  # Ray's, as last seen
+        self.message = ""
+        self.missed = 0
+        self.tries = 0
+        self.refused = 0
+        self.problem = ""
+        self.unseen_since: float | None = None  # by lists; of one that may be on its way
+        self.ran = False
+        self.stop_asked = False
+        self.stop_sent = float("-inf")
+        self.ending: tuple[JobCode, str] | None = None  # why it is stopped from here
+        self.outcome: dict[str, Any] | None = None  # as it said itself
+        self.log: threading.Thread | None = None
+        self.stream: socket.socket | None = None  # its log's, while that is followed
+        self.whole = False  # whether its log can be had as a whole only
+        self.log_done = False  # whether all of its output was read that there will be
+        self.ended_at: float | None = None
+        self.over = False
+
+    def left(self) -> float | None:
+        """Return the seconds until its deadline; the clock of the boot that it was submitted in, else the wall's."""
+        job = self.job
+        if job["timeout"] is None:
+            return None
+        if job["boot"] == machine.boot_id():
+            return float(job["deadline"]) - machine.boottime()
+        return float(job["created"]) / 1e6 + float(job["timeout"]) - time.time()
+
+    def read_claim(self) -> None:
+        """Take over what an earlier supervisor wrote down."""
+        try:
+            claim = json.loads(plainfile.read(os.path.join(self.folder, "claim"), 4096))
+            session, word, arrived = str(claim["session"]), str(claim["word"]), bool(claim["arrived"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        self.session, self.word, self.arrived = session, word, arrived
+        self.tries = 1
+
+    def write_claim(self) -> None:
+        """Write down, so that it stands after a power failure too, where it goes, and whether it arrived."""
+        claim = {"session": self.session, "word": self.word, "arrived": self.arrived}
+        path = os.path.join(self.folder, "claim")
+        temporary = f"{path}.tmp"
+        with open(plainfile.create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+            file.write(json.dumps(claim).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        plainfile.sync_folder(self.folder)
+
+    def has_arrived(self) -> None:
+        """Note that the cluster has it."""
+        self.arrived = True
+        with suppress(OSError):
+            self.write_claim()
+
+    def shut(self) -> None:
+        """Have the thread that follows its log stop waiting for more."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(stream, socket.SHUT_RDWR)  # TLS's own would let its reader on to the bare socket
+
+
+def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
+    """Return what the cluster knows a job by; the home's own id tells it from those of other homes."""
+    return f"taskapi-{job_id}-{settings['home_id']}"
+
+
+def valid(told: Any) -> dict[str, Any] | None:
+    """Return an outcome as a job told it, None where it can't be one; when it ended counts by this machine's clock."""
+    try:
+        status, reason, code, progress = (told.get(key) for key in ("status", "reason", "exit_code", "progress"))
+        if not may_move(JobCode.RUNNING, JobCode(status)):
+            return None
+        return outcome(
+            JobCode(status),
+            None if reason is None else str(reason)[:2000],
+            None if code is None else int(code),
+            None if progress is None else str(progress),
+        )
+    except (TypeError, ValueError, AttributeError):
+        return None

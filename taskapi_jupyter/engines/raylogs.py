@@ -1,0 +1,161 @@
+"""The logs of jobs on a Ray cluster: each is followed by a thread, and written into the job's folder here."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import io
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from taskapi_jupyter import plainfile
+from taskapi_jupyter.errors import Unreachable
+from taskapi_jupyter.frames import Reader
+from taskapi_jupyter.logfile import LogWriter
+from taskapi_jupyter.raycluster import RayCluster, Refused
+from taskapi_jupyter.watcher import write_atomically
+
+from .rayflight import ENDED, Flight, valid
+
+_FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
+_LAST_READS = 8  # of jobs that have ended, beside those
+_BEGUN = 0.1  # seconds from one look whether a job has begun to the next
+_WHOLE = 3.0  # seconds between two readings of a log as a whole at most
+_BACK_OFF = 5.0  # seconds between two looks at a log at most
+_TRIES = 5  # of the last reading of a log
+
+
+class Logs:
+    """Reads logs of ``cluster()``; ``bound()`` is what is kept of one, in bytes; ``wake()`` says that one was read."""
+
+    def __init__(self, cluster: Callable[[], RayCluster], bound: Callable[[], int], wake: Callable[[], None]) -> None:
+        self._cluster = cluster
+        self._bound = bound
+        self._wake = wake
+        self._followers = threading.Semaphore(_FOLLOWED)
+        self._last_reads = threading.Semaphore(_LAST_READS)
+
+    def follow(self, flight: Flight) -> None:
+        """Have a thread read a job's log, until it has ended or is none of ours any more."""
+        flight.log = threading.Thread(target=self._read, args=(flight,), daemon=True)
+        flight.log.start()
+
+    def _read(self, flight: Flight) -> None:
+        """Write a job's output into its log here, as it comes; see what it says of itself.
+
+        When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
+        """
+        node: str | None = None
+        failed, pause = 0, _BEGUN
+        while not flight.over and flight.outcome is None:
+            at_end = flight.status in ENDED
+            slots = self._last_reads if at_end else self._followers
+            if not slots.acquire(timeout=_BEGUN):
+                continue  # it may have ended meanwhile
+            done = False
+            try:
+                node = node or self._cluster().node(flight.submission_id)
+                if node is not None:
+                    flight.outcome = self._listen(flight, node, at_end)
+                    pause = min(pause * 1.5, _WHOLE) if flight.whole else _BEGUN
+                done = at_end
+            except (Unreachable, OSError, http.client.HTTPException):  # away: again
+                pause = min(pause * 1.5, _BACK_OFF)
+            except Exception as error:  # not begun yet, or its node is gone; or an answer that is none
+                flight.problem = str(error)[:500]
+                failed += at_end
+                done = failed >= _TRIES
+                pause = min(pause * 1.5, _BACK_OFF)
+            finally:
+                slots.release()
+            if done:
+                break
+            if flight.outcome is None:
+                time.sleep(pause)
+        flight.log_done = True
+        self._wake()
+
+    def _listen(self, flight: Flight, node: str, at_end: bool) -> dict[str, Any] | None:
+        """Follow a log, or read one to its end; return the outcome where the job said it.
+
+        Ray sends logs byte by byte to so many at a time only, and forgets that one has gone where nothing more comes.
+        Its other way, to all, is a text as a whole, in which it has changed the ends of lines and broken characters.
+        """
+        try:
+            stream, sock = self._cluster().log(flight.submission_id, node, follow=not at_end)
+        except Refused:
+            flight.whole = True
+            text = self._cluster().text(flight.submission_id)
+            return self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
+        flight.stream, flight.whole = None if at_end else sock, False
+        try:
+            return self._take(flight, stream)
+        finally:
+            flight.stream = None
+            stream.close()
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            sock.close()
+
+    def _take(self, flight: Flight, stream: http.client.HTTPResponse | io.BytesIO) -> dict[str, Any] | None:
+        """Write what comes until there is no more; return the outcome where the job said it."""
+        with _Held(flight.folder):
+            writer = LogWriter(flight.folder, self._bound(), go_on=True)
+            known = writer.offset  # of the output, what stands here already
+            reader = Reader(flight.word)
+            try:
+                while not flight.over:
+                    data = stream.read1(1 << 16)
+                    if not data:
+                        return None
+                    for value in reader.feed(data):
+                        size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
+                        if known >= size:
+                            known -= size
+                        elif isinstance(value, bytes):
+                            _write(writer, value[known:])
+                            known = 0
+                        else:
+                            writer.skip(size - known)
+                            known = 0
+                        if isinstance(value, dict) and (told := self._heard(flight, value)):
+                            return told
+                return None
+            finally:
+                with suppress(OSError):
+                    writer.close()
+
+    @staticmethod
+    def _heard(flight: Flight, value: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Take note of what a job says; return its outcome, which is the last."""
+        if isinstance(value.get("progress"), str):
+            with suppress(OSError):
+                write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
+        return valid(value.get("outcome"))
+
+
+def _write(writer: LogWriter, data: bytes) -> None:
+    """Write output; what a full disk has no room for is counted as dropped."""
+    before = writer.offset
+    try:
+        writer.write(data)
+    except OSError:
+        writer.skip(len(data) - (writer.offset - before))
+
+
+class _Held:
+    """Holds a job's log while it is written to: another supervisor's thread may still be at it."""
+
+    def __init__(self, folder: str) -> None:
+        self.fd = plainfile.create(os.path.join(folder, "log.lock"), os.O_RDWR)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
