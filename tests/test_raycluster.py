@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from conftest import free_port, request_for
 
 from taskapi_jupyter.engines.ray import RayEngine
@@ -24,6 +26,7 @@ class Odd(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.other = (200, b"<!DOCTYPE html><title>Sign in</title>")
+        self.let_in: str | None = None  # who sends this as its Authorization, where not everybody is
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -38,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status, body = self.server.answers.get(self.path, self.server.other)
+        if self.server.let_in not in (None, self.headers.get("Authorization")):
+            status, body = 401, b"who are you?"
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -138,6 +143,31 @@ def test_certificates_that_are_not_there(home: Path) -> None:
     with pytest.raises(TaskAPIError, match=r"can't be reached \(No such file or directory\)"):
         service.submit("task")
     service.close()
+
+
+def test_certificates_and_headers(odd: Odd, home: Path, tmp_path: Path) -> None:
+    """Over TLS: whose authority is not known gets nothing, and the header goes to who is."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    odd.socket = context.wrap_socket(odd.socket, server_side=True)
+    odd.let_in = "Bearer secret"
+    odd.answers["/api/version"] = (200, b'{"session_name": "one"}')
+    odd.answers["/api/v0/logs/file?node_id=n&submission_id=x&lines=-1"] = (200, b"a log")
+    cluster = {"address": f"https://localhost:{odd.server_address[1]}", "headers": {"Authorization": odd.let_in}}
+    with pytest.raises(Unreachable, match=r"can't be reached \(.*certificate verify failed.*\): see whether"):
+        RayCluster(cluster).session()
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        RayCluster(cluster).log("x", "n", follow=False)
+    for verify in (str(tmp_path / "ca.pem"), False):
+        known = RayCluster({**cluster, "verify": verify})
+        assert known.session() == "one"
+        answer, _ = known.log("x", "n", follow=False)
+        assert answer.read() == b"a log"
+        answer.close()
+    with pytest.raises(Refused, match="who are you"):
+        RayCluster({**cluster, "verify": False, "headers": {}}).session()
 
 
 @pytest.mark.parametrize("broken", ["requirements", "project", "nothing"])

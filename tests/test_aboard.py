@@ -1,0 +1,173 @@
+"""A job aboard a node, run there as Ray would run it, but without a Ray: its package unpacked, its entry point started.
+
+What Ray itself does to a job is seen in test_ray.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import PATIENCE, free_port, request_for, until
+
+from taskapi_jupyter.engines import raypackage
+from taskapi_jupyter.frames import Reader
+from taskapi_jupyter.rayservice import RayService
+
+WORD = "0123456789abcdef"
+JOB = "00000000000000aa"
+
+pytestmark = pytest.mark.local  # no engine of ours starts these
+
+
+class Aboard:
+    """A job's entry point, and what it has said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder.parent / "output"
+        # -S: where Ray starts it, none of this machine's packages are there.
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-S", "-m", "taskapi_jupyter.aboard"],
+                cwd=folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> tuple[bytes, dict[str, Any]]:
+        """Return its task's output, and the last that it said under each of its keys."""
+        output, told = b"", {}
+        for value in Reader(WORD).feed(self.output.read_bytes()):
+            if isinstance(value, bytes):
+                output += value
+            else:
+                told.update(value)
+        return output, told
+
+    def first_line(self) -> list[int]:
+        """Wait for the task's first line, of process ids."""
+        until(lambda: b"\n" in self.said()[0] or self.process.poll() is not None, "the task's first line")
+        return [int(one) for one in self.said()[0].split(b"\n")[0].split()]
+
+    def outcome(self) -> dict[str, Any]:
+        """Wait for its end, and return how it ended; the job's folder there is gone by then."""
+        until(lambda: "outcome" in self.said()[1], "the outcome")
+        self.process.wait(PATIENCE)
+        return dict(self.said()[1]["outcome"])
+
+
+@pytest.fixture
+def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
+    """Return what starts a job with a source aboard; ``given`` replaces what its package says."""
+    service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{free_port()}")
+    started: list[Aboard] = []
+
+    def aboard(source: str, *, config: Any = None, **given: Any) -> Aboard:
+        service.deploy_request(request_for("task", "import os, subprocess, sys, time\n" + source))
+        row = service.store.api("task")
+        assert row is not None
+        job = {
+            **dict.fromkeys(("spec_id", "timeout", "boot", "deadline", "mem", "gpus", "merged"), None),
+            "id": JOB,
+            "api_name": "task",
+            "api_id": row["api_id"],
+            "cpu": 1000,
+            "gpu": 0,
+            "launch": row["launch"],
+            "config": json.dumps(config),
+        }
+        limits = {"stop_grace": 1, "log_max_bytes": 1 << 20}
+        package = raypackage.pack(str(home), job, limits, word=WORD, left=None, storage=str(tmp_path / "left"))
+        folder = tmp_path / "node"
+        zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
+        said = json.loads((folder / "job.json").read_text())
+        (folder / "job.json").write_text(json.dumps({**said, **given}))
+        started.append(Aboard(folder))
+        return started[-1]
+
+    yield aboard
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+    service.close()
+
+
+def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
+    job = aboard(
+        "from taskapi_jupyter import job\n"
+        "def task(config):\n"
+        "    print('50%\\r100%', config['secret'])\n"
+        "    job.progress(1, 2)\n"
+        "    open(os.environ['TASKAPI_OUTPUT_DIR'] + '/model', 'w').write('x')\n"
+        "    return {'loss': 0.5}\n",
+        config={"secret": "é"},
+    )
+    assert job.outcome()["status"] == "succeeded"
+    output, told = job.said()
+    assert output == "50%\r100% é\n".encode()
+    assert (told["begin"], told["end"], job.process.returncode) == (JOB, 0, 0)
+    left = tmp_path / "left" / JOB
+    assert json.loads((left / "result.json").read_text()) == {"loss": 0.5}
+    assert (left / "files" / "model").read_bytes() == b"x"
+    assert not (job.folder / "job.json").exists(), "its config and its word stay on the node"
+    assert not (job.folder / "home").exists()
+
+
+def test_an_exit_code_is_the_entry_points_own(aboard: Callable[..., Aboard]) -> None:
+    job = aboard("def task(config):\n    print('last words')\n    sys.exit(7)\n")
+    outcome = job.outcome()
+    assert (outcome["status"], outcome["exit_code"]) == ("worker_error", 7)
+    assert (job.said()[0], job.process.returncode) == (b"last words\n", 7)
+
+
+def test_a_callable_of_another_python(aboard: Callable[..., Aboard]) -> None:
+    """It is refused before anything of it is read."""
+    job = aboard("def task(config):\n    print('here')\n", python="3.99")
+    here = "{}.{}".format(*sys.version_info)
+    assert job.outcome()["status"] == "unexpected_error"
+    assert job.outcome()["reason"] == (
+        f"could not be started: its callable was pickled by Python 3.99, and this cluster has {here}"
+    )
+    assert (job.said()[0], job.process.returncode) == (b"", 1)
+
+
+TREE = (
+    "def task(config):\n"
+    "    child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    "    print(os.getpid(), os.getppid(), child.pid, flush=True)\n"
+    "    time.sleep(1000)\n"
+)
+
+
+@pytest.mark.parametrize("who", ["told", "entry point", "watcher", "task"])
+def test_killed(aboard: Callable[..., Aboard], who: str) -> None:
+    """Whoever is killed, the tree is gone, and whoever is left says how it ended."""
+    job = aboard(TREE)
+    task, watcher, _ = tree = job.first_line()
+    if who == "told":
+        job.process.send_signal(signal.SIGTERM)  # as Ray does that is asked to stop a job
+    else:
+        pid = {"entry point": job.process.pid, "watcher": watcher, "task": task}[who]
+        psutil.Process(pid).kill()
+    outcome = job.outcome()
+    expected = {
+        "told": ("stopped", None),
+        "entry point": ("unexpected_error", "Ray's own process for it was killed"),
+        "watcher": ("unexpected_error", "its watcher was killed"),
+        "task": ("worker_error", "killed by signal 9 (SIGKILL)"),
+    }[who]
+    assert (outcome["status"], outcome["reason"]) == expected
+    until(lambda: not any(map(psutil.pid_exists, tree)), "the tree to be gone")
