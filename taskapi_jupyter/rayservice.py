@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
-from . import plainfile, spec
+from . import enginefile, plainfile, spec
 from .contract import DeployRequest, FileEntry, JobStatus
 from .deployment.form import project_of
-from .engines import SETTINGS, read_settings
 from .engines.ray import NOTE, UNREACHABLE
 from .engines.rayflight import submission_id
 from .envfile import Entry
@@ -156,28 +155,12 @@ class RayService(Service):
         return kept.open(job_id, name) if folder is None else open_left(folder.parent, job_id, name)
 
     def forget(self, job: Job | str) -> str:
-        """Delete an ended job, here, in the cluster's list, and what it left in the storage."""
+        """Delete an ended job, what it left, and it in the cluster's list."""
         job_id = self.job_id(job)
         said = super().forget(job)
         with suppress(TaskAPIError, Refused):
             if self._away() is None:
                 self._cluster.delete(submission_id(job_id, self._settings))
-        if self._storage is not None:
-            self._storage.remove(job_id)
-        return said
-
-    def purge(
-        self,
-        api: str | None = None,
-        status: str | Sequence[str] | None = None,
-        older_than: float | None = None,
-    ) -> str:
-        """Delete ended jobs, and what they left in the storage."""
-        before = set(self._storage.jobs()) if self._storage is not None else set()
-        said = super().purge(api, status, older_than)
-        for job_id in before:
-            if self._storage is not None and self.store.job(job_id) is None:
-                self._storage.remove(job_id)
         return said
 
 
@@ -206,9 +189,9 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = la
 def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[str, Any]:
     """Write down, where it is not so already, what the supervisor needs of the environment; return it."""
     with plainfile.locked_folder(home):  # two who come first must not give it two ids
-        there = read_settings(str(home))
+        there = enginefile.read(str(home))
         home_id = there.get("home_id") or secrets.token_hex(4)
         settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
         if settings != there:
-            write_atomically(str(home / SETTINGS), json.dumps(settings).encode())
+            write_atomically(str(home / enginefile.NAME), json.dumps(settings).encode())
     return settings

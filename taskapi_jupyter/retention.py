@@ -2,7 +2,8 @@
 
 A process that the supervisor starts now and then does it, so that its loop is never held up; killed anywhere, it
 leaves nothing that the next one doesn't finish. Standard library only. Each deletion takes the row first: nobody sees a
-job without its folder. A folder goes only where the store says that its job, or its version, was deleted.
+job without its folder. A folder goes only where the store says that its job, or its version, was deleted, and after
+what its job left in a cluster's storage.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from . import plainfile
-from .errors import Unavailable
+from . import enginefile, plainfile
+from .errors import TaskAPIError, Unavailable
 from .faults import point
 from .states import TERMINAL, values
+from .storage import Storage
 from .store import Store
 
 AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
@@ -31,20 +33,37 @@ NEW = ".new-"  # how the name of a version's folder begins while it is written
 _OLD = ".old-"  # and when it is to be removed
 
 
-def purge(store: Store, home: Path, api: str | None, statuses: Iterable[str], ended_before: int | None) -> int:
+def purge(
+    store: Store,
+    home: Path,
+    api: str | None,
+    statuses: Iterable[str],
+    ended_before: int | None,
+    *,
+    storage: Storage | None,
+) -> int:
     """Delete the jobs in some terminal states, those that ended before a time (in µs) where one is given."""
     until, count = store.last(), 0
     for status in statuses:
         while some := store.forget_some(api, status, until, AT_ONCE, ended_before):
             point("purge.forgotten")
             count += len(some)
-            remove_jobs(home, some)
+            remove_jobs(home, some, storage)
     return count
 
 
-def remove_jobs(home: Path, job_ids: Iterable[str]) -> None:
-    """Remove the folders of jobs that the store no longer has."""
+def remove_jobs(home: Path, job_ids: Iterable[str], storage: Storage | None) -> None:
+    """Remove the folders of jobs that the store no longer has, and what they left in ``storage``.
+
+    A folder stays where the storage can't be reached: it says to the next that tidies that there is more to remove.
+    """
     for job_id in job_ids:
+        if storage is not None:
+            try:
+                storage.remove(job_id)
+            except TaskAPIError:
+                continue
+            point("forget.unstored")
         shutil.rmtree(home / "jobs" / job_id, ignore_errors=True)
         point("forget.removed")
 
@@ -78,25 +97,29 @@ def tidy(home: Path) -> None:
     """Do all that is due in a home."""
     store = Store(home / "taskapi.db", follow=False)
     limits = store.settings()
+    kept_at = enginefile.read(str(home)).get("storage")
+    storage = Storage(kept_at) if kept_at else None
     if limits.get("keep_days") is not None:
-        purge(store, home, None, values(TERMINAL), int((time.time() - limits["keep_days"] * _DAY) * 1e6))
+        purge(
+            store, home, None, values(TERMINAL), int((time.time() - limits["keep_days"] * _DAY) * 1e6), storage=storage
+        )
     if limits.get("keep_jobs") is not None:
         while some := store.forget_beyond(limits["keep_jobs"], AT_ONCE):
             point("purge.forgotten")
-            remove_jobs(home, some)
-    _finish_forgetting(store, home)
+            remove_jobs(home, some, storage)
+    _finish_forgetting(store, home, storage)
     drop_unused_versions(store, home)
     _sweep_apis(home)
     store.give_space_back()
     store.close()
 
 
-def _finish_forgetting(store: Store, home: Path) -> None:
+def _finish_forgetting(store: Store, home: Path, storage: Storage | None) -> None:
     """Remove folders whose job's row was deleted by a process that died before it removed them."""
     there = set(os.listdir(home / "jobs"))
     for job_id in store.forgotten():
         if job_id in there:
-            remove_jobs(home, [job_id])
+            remove_jobs(home, [job_id], storage)
     there = set(os.listdir(home / "jobs"))
     store.drop_forgotten(keep=there)
 

@@ -49,7 +49,7 @@ from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, load_pickle, open_left, open_within
 from .rows import metadata_of, spec_of, status_of
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
-from .storage import RESULTS
+from .storage import RESULTS, Storage
 from .store import Row, Store
 from .waking import Waker
 
@@ -76,6 +76,7 @@ class Service(BaseTaskAPI):
 
     provider = "local"
     poll_ceiling = 0.05  # a look costs 50 µs here
+    _storage: Storage | None = None  # where a cluster's jobs leave results and files
 
     def __init__(
         self,
@@ -398,7 +399,7 @@ class Service(BaseTaskAPI):
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
         point("forget.forgotten")
-        retention.remove_jobs(self.home, [row["id"]])
+        retention.remove_jobs(self.home, [row["id"]], self._storage)
         if self.store.api(row["api_name"]) is None:
             retention.drop_unused_versions(self.store, self.home)
         return f"deleted job {row['id']}"
@@ -419,7 +420,7 @@ class Service(BaseTaskAPI):
             if not 0 <= older_than < math.inf:
                 raise BadRequest(f"older_than is a number of days that is not negative, not {older_than}")
             before = int(machine.now_us() - older_than * 86_400_000_000)
-        count = retention.purge(self.store, self.home, api, wanted, before)
+        count = retention.purge(self.store, self.home, api, wanted, before, storage=self._storage)
         if count:
             retention.drop_unused_versions(self.store, self.home)
         return f"deleted {count} job{'' if count == 1 else 's'}"

@@ -129,19 +129,6 @@ class Storage:
             raise self._unavailable(error) from None
         return file
 
-    def jobs(self) -> list[str]:
-        """Return the ids of the jobs that left something."""
-        folder = folder_of(self.url)
-        if folder is not None:
-            return os.listdir(folder) if os.path.isdir(folder) else []
-        fs, path = _filesystem(self.url)
-        try:
-            return [name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)]
-        except FileNotFoundError:
-            return []
-        except Exception as error:
-            raise self._unavailable(error) from None
-
     def remove(self, job_id: str) -> None:
         """Remove what a job left."""
         folder = self.folder(job_id)

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from . import database, engines, machine, plainfile
+from . import database, enginefile, engines, machine, plainfile
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -47,9 +47,7 @@ class Supervisor:
         self.home = home
         self.store = Store(os.path.join(home, "taskapi.db"), follow=False)
         self.limits: dict[str, Any] = DEFAULT_LIMITS
-        self.engine = engines.load(engines.read_settings(home)["provider"])(
-            home, lambda: self.limits, lambda: wake(home)
-        )
+        self.engine = engines.load(enginefile.read(home)["provider"])(home, lambda: self.limits, lambda: wake(home))
         self.limits = self._read_limits()
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []

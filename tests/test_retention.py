@@ -12,12 +12,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, processes, request_for, until
+from conftest import PATIENCE, free_port, processes, request_for, until
 from test_store import FIRST, SCHEMAS, deploy, end, row
 
 from taskapi_jupyter import waking
 from taskapi_jupyter.cli import main
 from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.rayservice import RayService
 from taskapi_jupyter.service import Service
 from taskapi_jupyter.store import Store
 
@@ -44,6 +45,13 @@ def keep(home: Path, text: str) -> Service:
     """Return a service that has read and passed on what config.yaml says."""
     (home / "config.yaml").write_text(text)
     service = Service(home)
+    service.deploy_request(request_for("other", NOTHING))
+    return service
+
+
+def cluster(home: Path, storage: str | None) -> RayService:
+    """Return a service of a cluster that nobody can reach."""
+    service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{free_port()}", storage=storage)
     service.deploy_request(request_for("other", NOTHING))
     return service
 
@@ -100,6 +108,43 @@ def test_killed_between_row_and_folder(home: Path, tmp_path: Path, where: str) -
     assert tidy(home) == 0
     assert [job.id for job in service.jobs()] == jobs[-1:]
     assert there(home) == [jobs[-1], stranger.name]
+    service.close()
+
+
+@pytest.mark.parametrize("where", ["", "purge.forgotten", "forget.unstored", "forget.removed"])
+def test_what_a_clusters_jobs_left_in_its_storage(home: Path, tmp_path: Path, where: str) -> None:
+    """It goes with them, wherever the process that deletes is killed; what others left there stays."""
+    (home / "config.yaml").write_text("keep_jobs: 1\n")
+    service = cluster(home, str(tmp_path / "left"))
+    jobs = ended(service, 3)
+    left = service.output_dir(jobs[0]).parent.parent
+    for name in (*jobs, "another"):
+        (left / name).mkdir(parents=True)
+        (left / name / "result.json").write_text("1")
+    if where:
+        (tmp_path / where).write_text("kill")
+        assert tidy(home, TASKAPI_FAULTS=str(tmp_path)) == -signal.SIGKILL
+    assert tidy(home) == 0
+    assert {one.name for one in left.iterdir()} == {jobs[-1], "another"}
+    assert there(home) == jobs[-1:]
+    service.purge()
+    assert [one.name for one in left.iterdir()] == ["another"]
+    assert there(home) == []
+    service.close()
+
+
+def test_a_storage_that_is_away(home: Path) -> None:
+    """A job is deleted all the same; its folder stays until what it left can be deleted, too."""
+    service = cluster(home, "nowhere://bucket/left")
+    jobs = ended(service, 2)
+    service.forget(jobs[0])
+    assert service.purge() == "deleted 1 job"
+    assert service.jobs() == []
+    assert tidy(home) == 0
+    assert there(home) == jobs
+    cluster(home, None).close()
+    assert tidy(home) == 0
+    assert there(home) == []
     service.close()
 
 

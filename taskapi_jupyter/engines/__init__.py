@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any
-
-from taskapi_jupyter import plainfile
-
-SETTINGS = "engine.json"  # of a home; without one its jobs run on this machine
-
-
-def read_settings(home: str) -> dict[str, Any]:
-    """Return what a home's engine is told: its provider, and what else that needs."""
-    try:
-        return dict(json.loads(plainfile.read(os.path.join(home, SETTINGS), 1 << 20)))
-    except FileNotFoundError:
-        return {"provider": "local"}
 
 
 def load(provider: str) -> Any:

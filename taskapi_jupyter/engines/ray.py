@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter import machine, plainfile
+from taskapi_jupyter import enginefile, machine, plainfile
 from taskapi_jupyter.errors import Unreachable
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.frames import Reader
@@ -23,7 +23,7 @@ from taskapi_jupyter.raycluster import RayCluster, Refused, last_line
 from taskapi_jupyter.states import JobCode
 from taskapi_jupyter.watcher import outcome, vanished, write_atomically
 
-from . import SETTINGS, raypackage, read_settings
+from . import raypackage
 from .rayflight import ENDED, Flight, submission_id, valid
 from .raylogs import Logs
 
@@ -72,12 +72,12 @@ class RayEngine:
     def _read_settings(self) -> None:
         """Read the cluster's address and what lets us in again, where that has changed."""
         try:
-            about = os.stat(os.path.join(self.home, SETTINGS))
+            about = os.stat(os.path.join(self.home, enginefile.NAME))
         except OSError:
             return
         seen = (about.st_mtime_ns, about.st_ino)
         if seen != self.seen:
-            self.settings = read_settings(self.home)
+            self.settings = enginefile.read(self.home)
             self.cluster = RayCluster(self.settings)
             self.seen = seen
             self.next_look = 0.0
