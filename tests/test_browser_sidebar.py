@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
-from conftest import ECHO, PATIENCE, until
+import yaml
+from conftest import ECHO, PATIENCE, free_port, request_for, until
 from lab import ROW, Lab, drawn, row, show_sidebar
 from playwright.sync_api import BrowserContext, Page, expect
+
+from taskapi_jupyter.rayservice import RayService
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -48,6 +52,35 @@ def test_a_job_of_another_process_is_seen_live(lab: Lab, page: Page, name: str, 
     expect(line).to_contain_text("succeeded")
     expect(details).to_contain_text('"steps": 4')
     expect(details).to_contain_text("work/run.ipynb")
+
+
+def test_the_environment_that_is_the_default(lab: Lab, page: Page, name: str) -> None:
+    """It is shown first; afterwards, what was chosen. A cluster that is away shows what is known of it."""
+    address = f"http://127.0.0.1:{free_port()}"
+    other = f"other-{token_hex(4)}"
+    both = [{"name": one, "provider": "ray", "address": address} for one in ("gpus", other)]
+    file = lab.home / "environments.yaml"
+    file.write_text(yaml.safe_dump({"default_environment": "gpus", "environments": both}))
+    try:
+        service = RayService(lab.home / "ray" / "gpus", environment="gpus", address=address)
+        service.deploy_request(request_for(name, ECHO))
+        service.close()
+        lab.open(page)
+        sidebar = show_sidebar(page)
+        chosen = sidebar.get_by_label("Environment")
+        expect(chosen).to_have_value("gpus")
+        sidebar.get_by_role("button", name=name).click()
+        form = sidebar.get_by_role("form", name=f"Submit a job to {name}")
+        form.get_by_role("button", name="Submit").click()
+        expect(form).to_contain_text(f"the Ray cluster at {address} can't be reached (Connection refused)")
+        chosen.select_option(other)
+        until(lambda: lab.kept(f'"environment":"{other}"'), "the choice to be kept")
+        page.reload()
+        drawn(page)
+        show_sidebar(page)
+        expect(chosen).to_have_value(other)
+    finally:
+        file.unlink()
 
 
 def test_submit_from_the_form(lab: Lab, page: Page, name: str) -> None:

@@ -69,6 +69,11 @@ export class TaskAPIModel implements IDisposable {
     return this.jobs(this._environment);
   }
 
+  /** Whether it is known what environments there are, and with it which is shown first. */
+  get settled(): boolean {
+    return this._settled;
+  }
+
   /** The environments that the server knows; this machine's until it has said. */
   get environments(): readonly Environment[] {
     return this._environments;
@@ -79,6 +84,7 @@ export class TaskAPIModel implements IDisposable {
     return this._environment;
   }
   set environment(name: string) {
+    this._settled = true;
     if (name !== this._environment) {
       this._environment = name;
       this._selected = null;
@@ -225,11 +231,15 @@ export class TaskAPIModel implements IDisposable {
   }
 
   private async readEnvironments(): Promise<void> {
+    let answer;
     try {
-      const answer = await this.client.environments();
-      this._environments = answer.environments;
+      answer = await this.client.environments();
     } catch {
       return; // the jobs' own look says so
+    }
+    this._environments = answer.environments;
+    if (!this._settled) {
+      this.environment = answer.default_environment;
     }
     if (!this._environments.some(one => one.name === this._environment)) {
       this.environment = LOCAL; // it was deleted
@@ -246,6 +256,7 @@ export class TaskAPIModel implements IDisposable {
   private _environments: readonly Environment[] = [
     { name: LOCAL, provider: LOCAL }
   ];
+  private _settled = false;
   private _environment = LOCAL;
   private _selected: string | null = null;
   private _jobs = new Map<string, Jobs>();

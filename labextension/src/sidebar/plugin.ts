@@ -80,6 +80,9 @@ function keep(
     }
     let last = '';
     const save = () => {
+      if (!model.settled) {
+        return;
+      }
       const value = {
         view: widget.state.toJSON(),
         environment: model.environment,
