@@ -148,7 +148,8 @@ export function took(job: Job, now = new Date()): number | null {
   if (!start || (!end && !IN_PROGRESS.includes(status))) {
     return null;
   }
-  return Math.max(((end ?? now).getTime() - start.getTime()) / 1000, 0);
+  const seen = moment(job.stale); // how long it runs by now, nobody knows
+  return Math.max(((end ?? seen ?? now).getTime() - start.getTime()) / 1000, 0);
 }
 
 /** Return how much is done, from 0 to 1; null where the task did not say of how much. */
@@ -164,7 +165,7 @@ export function fraction(progress: Progress | null | undefined): number | null {
 export function secondsLeft(job: Job, now = new Date()): number | null {
   const done = fraction(job.progress);
   const spent = took(job, now);
-  if (!done || spent === null || statusOf(job) !== 'running') {
+  if (!done || spent === null || statusOf(job) !== 'running' || job.stale) {
     return null;
   }
   return (spent * (1 - done)) / done;
@@ -191,11 +192,16 @@ export function progressWords(progress: Progress | null | undefined): string {
   return parts.join(' · ');
 }
 
-/** Return the one thing to know about a job beside its status: why it ended, or how far it is. */
+/** Return the one thing to know about a job beside its status: why it ended, what it waits for, or how far it is. */
 export function note(job: Job): string {
-  return IN_PROGRESS.includes(statusOf(job))
-    ? progressWords(job.progress)
-    : why(job);
+  if (!IN_PROGRESS.includes(statusOf(job))) {
+    return why(job);
+  }
+  const words = progressWords(job.progress);
+  if (job.stale) {
+    return words ? `as last seen: ${words}` : 'as last seen';
+  }
+  return job.reason ? clean(job.reason) : words;
 }
 
 /** Return a job's reason, or its exit code where that is all there is to tell. */

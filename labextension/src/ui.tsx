@@ -43,8 +43,15 @@ const ICONS: { [status: string]: LabIcon } = {
 };
 
 /** A status as an icon; whoever draws it writes the word beside. */
-export function StatusIcon({ status }: { status: string }): JSX.Element {
-  const className = `jp-TaskAPI-StatusIcon jp-mod-${status.replace(/_/g, '-')}`;
+export function StatusIcon({
+  status,
+  stale = false
+}: {
+  status: string;
+  /** Whether that is what was seen last, before its cluster was away. */
+  stale?: boolean;
+}): JSX.Element {
+  const className = `jp-TaskAPI-StatusIcon jp-mod-${status.replace(/_/g, '-')} ${stale ? 'jp-mod-stale' : ''}`;
   if (status === 'running') {
     return (
       <span aria-hidden="true" className={`${className} jp-TaskAPI-Spinner`} />

@@ -40,7 +40,8 @@ def took(record: JobStatus, now: datetime | None = None) -> float | None:
         start = created(record)
     if start is None or (end is None and record.code not in IN_PROGRESS):
         return None
-    return max(((end or now or utc_now()) - start).total_seconds(), 0.0)
+    seen = moment(record.stale or None)  # how long it runs by now, nobody knows
+    return max(((end or seen or now or utc_now()) - start).total_seconds(), 0.0)
 
 
 def fraction(progress: Progress | None) -> float | None:
@@ -54,7 +55,7 @@ def fraction(progress: Progress | None) -> float | None:
 def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None:
     """Estimate how long a running job still takes, from its progress so far."""
     done, spent = fraction(record.progress or None), took(record, now)
-    if not done or spent is None or record.code is not JobCode.RUNNING:
+    if not done or spent is None or record.code is not JobCode.RUNNING or record.stale:
         return None
     return spent * (1 - done) / done
 
@@ -66,10 +67,13 @@ def left_words(record: JobStatus, now: datetime | None = None) -> str:
 
 
 def note(record: JobStatus, limit: int | None = None) -> str:
-    """Return the one thing to know about a job beside its status: why it ended, or how far it is."""
+    """Return the one thing to know about a job beside its status: why it ended, what it waits for, or how far it is."""
     if record.code not in IN_PROGRESS:
         return why(record, limit)
-    return progress_words(record.progress or None, limit)
+    words = progress_words(record.progress or None, limit)
+    if record.stale:
+        return f"as last seen: {words}" if words else "as last seen"
+    return clean(record.reason, limit) if record.reason else words
 
 
 def why(record: JobStatus, limit: int | None = None) -> str:

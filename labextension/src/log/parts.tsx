@@ -82,7 +82,7 @@ export function Head({ view, trans }: IPart): JSX.Element {
   return (
     <>
       <div className="jp-TaskAPI-log-job">
-        {status && <StatusIcon status={status} />}
+        {status && <StatusIcon status={status} stale={Boolean(job.stale)} />}
         <span className="jp-TaskAPI-log-name" title={`${clean(api)} · ${id}`}>
           {clean(api, 200)}
         </span>
@@ -184,6 +184,11 @@ export function Foot({ view, trans }: IPart): JSX.Element {
         <div className="jp-TaskAPI-log-strip jp-mod-error" role="status">
           <StatusIcon status={statusOf(job!)} />
           <span>{reason}</span>
+        </div>
+      )}
+      {job?.stale && job.reason && (
+        <div className="jp-TaskAPI-log-strip jp-mod-warn" role="status">
+          <span>{clean(job.reason)}</span>
         </div>
       )}
       {message && buffer.rows > 0 && (

@@ -76,7 +76,7 @@ function JobDetails({
       aria-label={trans.__('Job %1', job.job_id)}
     >
       <header className="jp-TaskAPI-Details-head">
-        <StatusIcon status={status} />
+        <StatusIcon status={status} stale={Boolean(job.stale)} />
         <strong className="jp-TaskAPI-ellipsis" title={job.api_name}>
           {job.api_name}
         </strong>
@@ -124,7 +124,9 @@ function JobDetails({
       </div>
       {!ended && <ProgressBar job={job} now={now} trans={trans} />}
       {status !== 'succeeded' && job.reason && (
-        <p className="jp-TaskAPI-Reason">{job.reason}</p>
+        <p className={`jp-TaskAPI-Reason ${ended ? '' : 'jp-mod-waits'}`}>
+          {job.reason}
+        </p>
       )}
       <dl className="jp-TaskAPI-Facts">
         <dt>{trans.__('id')}</dt>

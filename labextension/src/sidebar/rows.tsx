@@ -194,7 +194,7 @@ const Row = React.memo(function Row(props: IRowProps): JSX.Element {
         title={`${job.api_name} · ${job.job_id}${job.notebook ? `\n${job.notebook}` : ''}`}
         onClick={() => onSelect(job.job_id)}
       >
-        <StatusIcon status={status} />
+        <StatusIcon status={status} stale={Boolean(job.stale)} />
         <span className="jp-TaskAPI-Job-name">
           <span className="jp-TaskAPI-ellipsis">{job.api_name}</span>
           <span className="jp-TaskAPI-faint">{shortId(job.job_id)}</span>
