@@ -16,6 +16,9 @@ const GLANCE = 700;
 /** Milliseconds between two looks where no event tells of changes, as on a cluster. */
 const FALLBACK = 3_000;
 
+/** Milliseconds between two looks at a cluster that nobody looks at: jobs that end there are told of. */
+const SELDOM = 15_000;
+
 /** Milliseconds between two looks where events do: for what was missed while they were away. */
 const SLOW = 60_000;
 
@@ -222,8 +225,7 @@ export class TaskAPIModel implements IDisposable {
     }
     if (
       current !== local &&
-      this._looking &&
-      now - this._clusterAt >= FALLBACK
+      now - this._clusterAt >= (this._looking ? FALLBACK : SELDOM)
     ) {
       await current.refresh();
       this._clusterAt = Date.now(); // from its end on: a cluster may be slow

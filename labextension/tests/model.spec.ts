@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 import { APIError, Unreachable, urlOf } from '../src/request';
 import { Wire } from './plugins/wire';
@@ -97,6 +97,34 @@ describe('TaskAPIModel', () => {
     );
     jobs.forEach(job => told(job.job_id, 'running'));
     await seen;
+  });
+
+  it('shows the default environment first, and looks there while nobody does', async () => {
+    vi.useFakeTimers();
+    try {
+      const wire = new Wire();
+      const job = wire.add({ environment: 'prod' });
+      wire.first = 'prod';
+      const { model } = wire.tab();
+      const moves: [string, string, string][] = [];
+      model.moved.connect((_, { environment, job: { job_id, status } }) =>
+        moves.push([environment, job_id, status])
+      );
+      model.start();
+      await vi.advanceTimersByTimeAsync(2_000);
+      expect(model.environment).toBe('prod');
+      wire.end(job, 5);
+      await vi.advanceTimersByTimeAsync(20_000);
+      expect(moves).toEqual([
+        ['prod', job.job_id, 'running'],
+        ['prod', job.job_id, 'succeeded']
+      ]);
+      wire.first = 'local'; // an open page stays where it is
+      await vi.advanceTimersByTimeAsync(200_000);
+      expect(model.environment).toBe('prod');
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('chooses a job of the environment that is shown, and none of another', async () => {

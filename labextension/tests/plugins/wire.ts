@@ -18,6 +18,8 @@ export class Wire {
   /** Jobs by environment. */
   readonly jobs: { [environment: string]: Job[] } = { local: [] };
   readonly apis = ['train', 'other'];
+  /** The environment that is used where none is named. */
+  first = 'local';
   /** What was asked for beside GET, as `METHOD path?query`. */
   readonly asked: string[] = [];
   /** Answers instead of the usual ones, by the beginning of `METHOD path`. */
@@ -113,7 +115,7 @@ export class Wire {
         name,
         provider: name === 'local' ? 'local' : 'cortex'
       }));
-      return [{ default_environment: 'local', environments }];
+      return [{ default_environment: this.first, environments }];
     }
     const [environment, verb, name, more] = path.split('/');
     const jobs = this.jobs[environment];
