@@ -263,7 +263,12 @@ def main() -> None:
             os._exit(code)
     os.close(control)
     os.close(end)
-    signal.signal(signal.SIGTERM, lambda *_: os.write(stop, b"s"))
+
+    def pass_on(*_: object) -> None:
+        with suppress(OSError):  # it has just ended
+            os.write(stop, b"s")
+
+    signal.signal(signal.SIGTERM, pass_on)
     os.waitpid(child, 0)
     code = (os.read(ended, 1) or b"\1")[0]
     # Ray notices that who followed a log has gone when it has something to send, and serves so many at a time.

@@ -14,6 +14,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import psutil
@@ -25,7 +26,6 @@ from taskapi_jupyter.frames import Reader
 from taskapi_jupyter.rayservice import RayService
 
 WORD = "0123456789abcdef"
-JOB = "00000000000000aa"
 
 pytestmark = pytest.mark.local  # no engine of ours starts these
 
@@ -33,8 +33,9 @@ pytestmark = pytest.mark.local  # no engine of ours starts these
 class Aboard:
     """A job's entry point, and what it has said."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, job_id: str) -> None:
         self.folder = folder
+        self.id = job_id
         self.output = folder.parent / "output"
         # -S: where Ray starts it, none of this machine's packages are there.
         with self.output.open("wb") as output:
@@ -77,11 +78,11 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
 
     def aboard(source: str, *, config: Any = None, **given: Any) -> Aboard:
         service.deploy_request(request_for("task", "import os, subprocess, sys, time\n" + source))
-        row = service.store.api("task")
+        row, job_id = service.store.api("task"), token_hex(8)  # its processes are known by it
         assert row is not None
         job = {
             **dict.fromkeys(("spec_id", "timeout", "boot", "deadline", "mem", "gpus", "merged"), None),
-            "id": JOB,
+            "id": job_id,
             "api_name": "task",
             "api_id": row["api_id"],
             "cpu": 1000,
@@ -95,7 +96,7 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
         zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
         said = json.loads((folder / "job.json").read_text())
         (folder / "job.json").write_text(json.dumps({**said, **given}))
-        started.append(Aboard(folder))
+        started.append(Aboard(folder, job_id))
         return started[-1]
 
     yield aboard
@@ -118,8 +119,8 @@ def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
     assert job.outcome()["status"] == "succeeded"
     output, told = job.said()
     assert output == "50%\r100% é\n".encode()
-    assert (told["begin"], told["end"], job.process.returncode) == (JOB, 0, 0)
-    left = tmp_path / "left" / JOB
+    assert (told["begin"], told["end"], job.process.returncode) == (job.id, 0, 0)
+    left = tmp_path / "left" / job.id
     assert json.loads((left / "result.json").read_text()) == {"loss": 0.5}
     assert (left / "files" / "model").read_bytes() == b"x"
     assert not (job.folder / "job.json").exists(), "its config and its word stay on the node"
@@ -169,5 +170,5 @@ def test_killed(aboard: Callable[..., Aboard], who: str) -> None:
         "watcher": ("unexpected_error", "its watcher was killed"),
         "task": ("worker_error", "killed by signal 9 (SIGKILL)"),
     }[who]
-    assert (outcome["status"], outcome["reason"]) == expected
+    assert (outcome["status"], outcome["reason"]) == expected, job.output.read_text()
     until(lambda: not any(map(psutil.pid_exists, tree)), "the tree to be gone")
