@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import logfile, machine, plainfile
+from . import launching, logfile, machine, plainfile
 from .engines.local import LocalEngine
 from .frames import frame, output
 from .states import JobCode
@@ -78,6 +78,7 @@ class Guard:
         os.symlink(os.path.join(folder, "api"), os.path.join(self.home, "apis", self.job["api_id"]))
         launch = json.loads(self.job["launch"])
         project = os.path.join(folder, "project")
+        left = os.environ.pop(launching.SECONDS_LEFT, None)
         launch["env"] = {**os.environ, **launch["env"]}
         launch["python"] = sys.executable
         if not os.path.isdir(launch["cwd"]):  # one machine, or a file system that all share, has the folder itself
@@ -91,9 +92,9 @@ class Guard:
             project,
         ]
         self.job["launch"] = json.dumps(launch)
-        if self.given["left"] is not None:
+        if left is not None:
             # From here on, whatever this node's clock says; the engine counts too, since the submission.
-            self.job["boot"], self.job["deadline"] = machine.boot_id(), machine.boottime() + self.given["left"]
+            self.job["boot"], self.job["deadline"] = machine.boot_id(), machine.boottime() + float(left)
 
     def run(self) -> dict[str, Any]:
         """Run the job to its end, and return the outcome."""
@@ -135,6 +136,7 @@ class Guard:
         """Store what the job left; return what went wrong. In a child: a storage may hang, and a stop ends that."""
         if self.given["storage"] is None:
             return ""
+        self.say({"storing": True})  # its time is over, this is not
         heard, told = os.pipe()
         child = os.fork()
         if child == 0:

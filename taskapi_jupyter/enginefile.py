@@ -7,13 +7,24 @@ import os
 from typing import Any
 
 from . import plainfile
+from .errors import Unavailable
 
 NAME = "engine.json"  # of a home; without one its jobs run on this machine
 
 
 def read(home: str) -> dict[str, Any]:
     """Return what a home's engine is told: its provider, and what else that needs."""
+    path = os.path.join(home, NAME)
     try:
-        return dict(json.loads(plainfile.read(os.path.join(home, NAME), 1 << 20)))
+        return dict(json.loads(plainfile.read(path, 1 << 20)))
     except FileNotFoundError:
         return {"provider": "local"}
+    except (OSError, ValueError, TypeError) as error:
+        raise Unavailable(
+            f"{path} can't be read ({error}): restore it, or delete it if no job runs there any more"
+        ) from None
+
+
+def write(home: str, settings: dict[str, Any]) -> None:
+    """Write that down: the ids that jobs have elsewhere are made from it, so it must not be lost with the power."""
+    plainfile.write_synced(os.path.join(home, NAME), json.dumps(settings).encode())

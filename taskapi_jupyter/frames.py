@@ -23,7 +23,7 @@ _ODD = re.compile("([\r\udc80-\udcff]+)")
 
 
 def frame(word: str, value: dict[str, Any]) -> bytes:
-    """Return a frame; ``value`` has one key, which says what it is: begin, output, skip, progress or outcome."""
+    """Return a frame; ``value`` has one key: begin, output, skip, progress, alive, storing, outcome or end."""
     return _BEGIN + word.encode() + json.dumps(value).encode() + b"\n"
 
 

@@ -10,6 +10,9 @@ from typing import Any
 HERE = os.path.dirname(os.path.abspath(__file__))
 TASK_PATH = os.path.join(HERE, "task_path")
 
+#: Tells a cluster's entry point how long its job may still take; the task does not see it.
+SECONDS_LEFT = "TASKAPI_SECONDS_LEFT"
+
 #: Imports the harness by path, so that its compiled form is cached, and leaves no trace of that for the task to see.
 START_HARNESS = "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
 

@@ -79,6 +79,17 @@ def create_folder(path: str | os.PathLike[str]) -> None:
             os.chmod(one, 0o700)
 
 
+def write_synced(path: str, data: bytes) -> None:
+    """Write a file whole or not at all, so that it stands after a power failure; one writer at a time."""
+    temporary = f"{path}.tmp"
+    with open(create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+    sync_folder(os.path.dirname(path))
+
+
 @contextmanager
 def locked_folder(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a folder's own lock: its files may be replaced, and a file to lock would be one more thing lying about."""

@@ -7,6 +7,7 @@ one, and needs no client of Ray's, which would have to be of the cluster's own v
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import math
 import socket
@@ -17,7 +18,6 @@ from urllib.parse import quote, urlsplit
 
 from .errors import Unreachable
 
-_PATIENCE = 10.0  # seconds
 _LARGEST = 512 << 20  # bytes of an answer
 
 
@@ -32,6 +32,8 @@ class Refused(Exception):
 
 class RayCluster:
     """Asks a cluster. Methods raise :class:`Unreachable` where it can't be, :class:`Refused` where it says no."""
+
+    patience = 10.0  # seconds, for a connection, for each block of what is sent and for each of an answer
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.address = str(settings["address"]).rstrip("/")
@@ -78,7 +80,8 @@ class RayCluster:
 
     def upload(self, name: str, package: bytes) -> str:
         """Put a package into the cluster's own store, and return its URI."""
-        self._ask("PUT", f"/api/packages/gcs/{name}", package, "application/octet-stream")
+        # From a file: what is sent at a time is a block then, for which the time allowed is.
+        self._ask("PUT", f"/api/packages/gcs/{name}", io.BytesIO(package), "application/octet-stream", len(package))
         return f"gcs://{name}"
 
     def submit(self, request: Mapping[str, Any]) -> None:
@@ -101,14 +104,14 @@ class RayCluster:
         path = f"/api/v0/logs/{kind}?node_id={quote(node)}&submission_id={quote(submission_id)}&lines=-1"
         connection = None
         try:
-            connection = self._connect(60.0 if follow else _PATIENCE)
+            connection = self._connect(60.0 if follow else self.patience)
             connection.connect()
             sock = connection.sock
             connection.request("GET", self._path + path + ("&interval=0.1" if follow else ""), headers=self._headers)
             answer = connection.getresponse()
             if answer.status != 200:
                 raise Refused(answer.status, answer.read(1 << 16).decode("utf-8", "replace"))
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last of a host's name
             if connection is not None:
                 connection.close()
             raise self._unreachable(error) from None
@@ -142,17 +145,26 @@ class RayCluster:
                 f"{self.address} did not answer as a Ray cluster: see whether it is its dashboard's URL"
             ) from None
 
-    def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | io.BytesIO | None = None,
+        kind: str = "application/json",
+        size: int | None = None,
+    ) -> bytes:
         headers = {**self._headers, **({"Content-Type": kind} if body is not None else {})}
+        if size is not None:
+            headers["Content-Length"] = str(size)
         try:
-            connection = self._connect(_PATIENCE)
+            connection = self._connect(self.patience)
             try:
                 connection.request(method, self._path + path, body, headers)
                 answer = connection.getresponse()
                 data: bytes = answer.read(_LARGEST)
             finally:
                 connection.close()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last of a host's name
             raise self._unreachable(error) from None
         if answer.status in (502, 503, 504):
             raise Unreachable(f"{self.address} answers HTTP {answer.status}: its head may be starting")

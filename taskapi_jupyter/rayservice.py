@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
-from . import enginefile, plainfile, spec
+from . import enginefile, plainfile, retention, spec
 from .contract import DeployRequest, FileEntry, JobStatus
 from .deployment.form import project_of
 from .engines.ray import NOTE, UNREACHABLE
-from .engines.rayflight import submission_id
+from .engines.rayflight import ENDED, submission_id
 from .envfile import Entry
 from .errors import NotFound, NotKept, TaskAPIError, Unavailable
 from .jobs import Job
@@ -28,9 +29,10 @@ from .states import IN_PROGRESS, JobCode
 from .storage import Storage
 from .store import Row
 from .upstream import Upstream
-from .watcher import write_atomically
 
 FOLDER = "ray"  # of a home, in which each Ray environment has its own
+
+_LOOK_AFTER = 30.0  # seconds
 
 
 class RayService(Service):
@@ -65,6 +67,7 @@ class RayService(Service):
             raise Unavailable(f"can't use {home_} for jobs: {error.strerror}; set TASKAPI_HOME") from None
         self._cluster = RayCluster(self._settings)
         self._storage = Storage(self._settings["storage"]) if storage else None
+        self._look_after_at = 0.0
         super().__init__(home_, environment=environment, endpoint=endpoint)
 
     # What is different
@@ -85,10 +88,35 @@ class RayService(Service):
 
     def _before_submit(self) -> None:
         """Raise :class:`Unreachable` where a job would not get anywhere now."""
+        self._vouch()
+
+    def _vouch(self) -> None:
+        """Have the supervisor use our headers, as the cluster lets in who has them."""
         try:
             self._cluster.session()
         except Refused as error:
             raise Unavailable(f"the Ray cluster at {self._cluster.address} refuses: {error.text[:200]}") from None
+        try:
+            with plainfile.locked_folder(self.home):
+                if enginefile.read(str(self.home)) != self._settings:
+                    enginefile.write(str(self.home), self._settings)
+        except OSError as error:
+            raise Unavailable(f"can't write to {self.home}: {error.strerror}") from None
+
+    def look_after(self) -> None:
+        """See to it that a supervisor is there for jobs in progress. Do, now and then, what it can't do itself.
+
+        It has nobody's variables, by which a cluster and a storage let in: where its headers are good no more it is
+        given ours, and what deleted jobs left in the storage is removed. May take long, and raise
+        :class:`TaskAPIError`.
+        """
+        busy, now = self.in_progress(), time.monotonic()
+        if now < self._look_after_at:
+            return
+        self._look_after_at = now + _LOOK_AFTER
+        if busy and self._away() is not None and enginefile.read(str(self.home)) != self._settings:
+            self._vouch()
+        retention.finish_forgetting(self.store, self.home, self._storage)
 
     def _patience(self) -> float:
         return super()._patience() + 15.0
@@ -163,6 +191,23 @@ class RayService(Service):
                 self._cluster.delete(submission_id(job_id, self._settings))
         return said
 
+    def purge(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        older_than: float | None = None,
+    ) -> str:
+        """Delete ended jobs, what they left, and in the cluster's list whatever was deleted here by now."""
+        said = super().purge(api, status, older_than)
+        ours = f"-{self._settings['home_id']}"
+        with suppress(TaskAPIError, Refused):
+            if self._away() is None:
+                for name, seen in self._cluster.jobs().items():
+                    job_id = name.removeprefix("taskapi-").removesuffix(ours)
+                    if name.endswith(ours) and seen.get("status") in ENDED and self.store.job(job_id) is None:
+                        self._cluster.delete(name)
+        return said
+
 
 def headers(entry: Entry) -> dict[str, str]:
     """Return what lets us into an environment's cluster, as it is now.
@@ -186,12 +231,25 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = la
     )
 
 
+def forget_headers(home: Path, name: str) -> None:
+    """Have nothing left that lets in, of an environment that was deleted."""
+    there = home / FOLDER / name
+    if (there / enginefile.NAME).exists():
+        with suppress(OSError, TaskAPIError), plainfile.locked_folder(there):
+            enginefile.write(str(there), {**enginefile.read(str(there)), "headers": {}})
+
+
 def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[str, Any]:
-    """Write down, where it is not so already, what the supervisor needs of the environment; return it."""
+    """Write down, where it is not so already, what the supervisor needs of the environment; return ours.
+
+    Headers that others wrote stay until ours were seen to let in: they come from variables of whoever connects.
+    """
     with plainfile.locked_folder(home):  # two who come first must not give it two ids
         there = enginefile.read(str(home))
         home_id = there.get("home_id") or secrets.token_hex(4)
         settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
-        if settings != there:
-            write_atomically(str(home / enginefile.NAME), json.dumps(settings).encode())
+        same = there.get("address") == settings["address"]
+        written = {**settings, "headers": there.get("headers") or settings["headers"]} if same else settings
+        if written != there:
+            enginefile.write(str(home), written)
     return settings

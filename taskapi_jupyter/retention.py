@@ -23,7 +23,7 @@ from . import enginefile, plainfile
 from .errors import TaskAPIError, Unavailable
 from .faults import point
 from .states import TERMINAL, values
-from .storage import Storage
+from .storage import Storage, folder_of
 from .store import Store
 
 AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
@@ -55,14 +55,15 @@ def purge(
 def remove_jobs(home: Path, job_ids: Iterable[str], storage: Storage | None) -> None:
     """Remove the folders of jobs that the store no longer has, and what they left in ``storage``.
 
-    A folder stays where the storage can't be reached: it says to the next that tidies that there is more to remove.
+    A folder stays where the storage can't be reached: it says to the next that tidies that there is more to remove. To
+    try that for one job is enough: it may take long.
     """
     for job_id in job_ids:
         if storage is not None:
             try:
                 storage.remove(job_id)
             except TaskAPIError:
-                continue
+                return
             point("forget.unstored")
         shutil.rmtree(home / "jobs" / job_id, ignore_errors=True)
         point("forget.removed")
@@ -98,7 +99,7 @@ def tidy(home: Path) -> None:
     store = Store(home / "taskapi.db", follow=False)
     limits = store.settings()
     kept_at = enginefile.read(str(home)).get("storage")
-    storage = Storage(kept_at) if kept_at else None
+    storage = None if not kept_at else Storage(kept_at) if folder_of(kept_at) else _Elsewhere(kept_at)
     if limits.get("keep_days") is not None:
         purge(
             store, home, None, values(TERMINAL), int((time.time() - limits["keep_days"] * _DAY) * 1e6), storage=storage
@@ -107,21 +108,28 @@ def tidy(home: Path) -> None:
         while some := store.forget_beyond(limits["keep_jobs"], AT_ONCE):
             point("purge.forgotten")
             remove_jobs(home, some, storage)
-    _finish_forgetting(store, home, storage)
+    finish_forgetting(store, home, storage)
     drop_unused_versions(store, home)
     _sweep_apis(home)
     store.give_space_back()
     store.close()
 
 
-def _finish_forgetting(store: Store, home: Path, storage: Storage | None) -> None:
-    """Remove folders whose job's row was deleted by a process that died before it removed them."""
+def finish_forgetting(store: Store, home: Path, storage: Storage | None) -> None:
+    """Remove folders whose job's row was deleted by a process that died before it removed them, or could not."""
     there = set(os.listdir(home / "jobs"))
     for job_id in store.forgotten():
         if job_id in there:
             remove_jobs(home, [job_id], storage)
     there = set(os.listdir(home / "jobs"))
     store.drop_forgotten(keep=there)
+
+
+class _Elsewhere(Storage):
+    """What takes fsspec, and somebody's variables and keys: a server removes what jobs left there, this does not."""
+
+    def remove(self, job_id: str) -> None:
+        raise Unavailable("not from here")
 
 
 def _sweep_apis(home: Path) -> None:

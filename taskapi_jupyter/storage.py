@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import BadRequest, Unavailable
+from .errors import BadRequest, TaskAPIError, Unavailable
 
 RESULTS = ("result.json", "result.pkl")
 _TRIES = 3  # to store what a job left, which may be the work of days
@@ -132,16 +132,18 @@ class Storage:
     def remove(self, job_id: str) -> None:
         """Remove what a job left."""
         folder = self.folder(job_id)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        fs, path = _filesystem(self.of(job_id))
         try:
-            fs.rm(path, recursive=True)
+            if folder is not None:
+                shutil.rmtree(folder)
+            else:
+                fs, path = _filesystem(self.of(job_id))
+                fs.rm(path, recursive=True)
         except FileNotFoundError:
             return
+        except TaskAPIError:
+            raise
         except Exception as error:
-            raise self._unavailable(error) from None
+            raise Unavailable(f"what {job_id} left in {self.url} can't be removed: {error}") from None
 
     def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable(f"{self.url} can't be read: {error}")
@@ -164,4 +166,6 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise Unavailable(f"{url} needs a package that is not installed here: {error}") from None
     except ValueError as error:
         raise BadRequest(f"storage {url[:64]!r} can't be used: {error}") from None
+    except Exception as error:  # what lets in is not there, say
+        raise Unavailable(f"{url} can't be used: {type(error).__name__}: {error}") from None
     return fs, path.rstrip("/")

@@ -411,6 +411,9 @@ def main(home: str) -> None:
         return
     except Damaged as error:
         _say(str(error))
+    except Unavailable as error:
+        _say(str(error))
+        sys.exit(1)
     except Exception:
         traceback.print_exc()
         sys.exit(1)

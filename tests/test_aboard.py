@@ -91,7 +91,7 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
             "config": json.dumps(config),
         }
         limits = {"stop_grace": 1, "log_max_bytes": 1 << 20}
-        package = raypackage.pack(str(home), job, limits, word=WORD, left=None, storage=str(tmp_path / "left"))
+        package = raypackage.pack(str(home), job, limits, word=WORD, storage=str(tmp_path / "left"))
         folder = tmp_path / "node"
         zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
         said = json.loads((folder / "job.json").read_text())

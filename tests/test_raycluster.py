@@ -24,7 +24,10 @@ class Odd(ThreadingHTTPServer):
     """A server that answers each path with what it is told to."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.answers: dict[str, tuple[int, bytes]] = {}  # by path, or by method and path
+        self.asked: list[str] = []  # methods and paths
+        self.keeps_waiting: str | None = None  # who asks for what begins so
+        self.ending = threading.Event()
         self.other = (200, b"<!DOCTYPE html><title>Sign in</title>")
         self.let_in: str | None = None  # who sends this as its Authorization, where not everybody is
         super().__init__(("127.0.0.1", 0), Handler)
@@ -39,8 +42,15 @@ class Handler(BaseHTTPRequestHandler):
     server: Odd
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, body = self.server.answers.get(self.path, self.server.other)
+        for _ in range(0, int(self.headers.get("Content-Length", 0)), 1 << 16):
+            self.rfile.read1(1 << 16)
+        said = f"{self.command} {self.path}"
+        self.server.asked.append(said)
+        if self.server.keeps_waiting is not None and said.startswith(self.server.keeps_waiting):
+            self.server.ending.wait()
+            return
+        known = self.server.answers
+        status, body = known.get(said) or known.get(self.path) or self.server.other
         if self.server.let_in not in (None, self.headers.get("Authorization")):
             status, body = 401, b"who are you?"
         self.send_response(status)
@@ -59,6 +69,7 @@ def odd() -> Iterator[Odd]:
     """Return such a server."""
     server = Odd()
     yield server
+    server.ending.set()
     server.shutdown()
     server.server_close()
 

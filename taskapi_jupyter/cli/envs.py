@@ -89,9 +89,12 @@ def configure(options: Namespace) -> None:
 
 def delete(options: Namespace) -> None:
     """Take an environment away."""
+    from taskapi_jupyter.rayservice import forget_headers  # what it brings is not for every command
+
     file = _file()
     default = file.read().default
     file.delete(options.name)
+    forget_headers(file.path.parent, options.name)
     message = f"deleted environment {options.name}"
     if default == options.name:
         message += f"; {file.read().default} is the default one now"

@@ -52,6 +52,7 @@ class RayEngine:
     """Implements ``contract.Engine``. Threads read logs; all else happens in the supervisor's own."""
 
     grows = True  # what it has not now, a job waits for
+    last_read = 120.0  # seconds without a word after which a job's log is given up that has ended
 
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
@@ -139,6 +140,7 @@ class RayEngine:
         for job_id in over:
             flight = self.flights.pop(job_id)
             flight.over = True
+            flight.hurry.set()
             flight.shut()
             with suppress(OSError):
                 os.unlink(os.path.join(flight.folder, NOTE))
@@ -164,12 +166,13 @@ class RayEngine:
 
     def _submit(self, flight: Flight) -> None:
         """Send a job; what is not known to have arrived afterwards, the next list tells."""
-        job = flight.job
+        job, before = flight.job, flight.unsure_at
         try:
             plainfile.create_folder(flight.folder)
             if not flight.word:
                 session = self.session = self.session or self.cluster.session()
-                flight.session, flight.word = session, secrets.token_hex(8)
+                flight.session, flight.word, flight.uri = session, secrets.token_hex(8), ""
+                flight.address = self.cluster.address
                 try:
                     flight.write_claim()
                 except OSError:
@@ -177,18 +180,23 @@ class RayEngine:
                     raise
             point("ray.claimed")
             limits = self.limits()
-            package = raypackage.pack(
-                self.home, job, limits, word=flight.word, left=flight.left(), storage=self.settings.get("storage")
-            )
-            flight.tries += 1
-            uri = self.cluster.upload(f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip", package)
+            if not flight.uri:  # once: Ray keeps what no job has referred to
+                package = raypackage.pack(
+                    self.home, job, limits, word=flight.word, storage=self.settings.get("storage")
+                )
+                name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
+                flight.uri = self.cluster.upload(name, package)
             point("ray.uploaded")
-            self.cluster.submit(raypackage.request(self.home, job, flight.submission_id, uri, limits))
+            flight.unsure_at = time.monotonic()
+            request = raypackage.request(self.home, job, flight.submission_id, flight.uri, limits, left=flight.left())
+            self.cluster.submit(request)
             point("ray.submitted")
         except Refused as error:
             if "already exists" not in error.text:
                 flight.problem = last_line(error.text)
-                flight.refused += error.status < 500  # else it may be coming up
+                if error.status < 500:  # else it may be coming up, or have taken it
+                    flight.refused += 1
+                    flight.unsure_at = before
                 return
         except Unreachable as error:
             self._is_away(error)
@@ -207,7 +215,7 @@ class RayEngine:
         now = time.monotonic()
         if self.away or now - flight.stop_sent < _STOP_EVERY:
             return
-        if not flight.arrived and not flight.tries:
+        if not flight.arrived and not flight.sent:
             return  # it never left: `_judge` sees to it
         flight.stop_sent = now
         try:
@@ -241,7 +249,7 @@ class RayEngine:
         self._is_back()
         self.next_look = time.monotonic() + max(_LOOK, _SHARE * took)
         self._stop_strays(there)
-        for flight in list(self.flights.values()):
+        for flight in [one for job_id, one in self.flights.items() if job_id not in self.fallen]:
             seen = there.get(flight.submission_id)
             if seen is None:
                 try:
@@ -250,10 +258,14 @@ class RayEngine:
                     return
                 continue
             flight.missed = 0
-            flight.ran = flight.ran or seen.get("driver_node_id") is not None
+            node = seen.get("driver_node_id")
+            flight.node = node if isinstance(node, str) else flight.node
+            flight.ran = flight.ran or node is not None
             if not flight.arrived:
                 flight.has_arrived()
             flight.status, flight.message = str(seen.get("status")), str(seen.get("message") or "")
+            if flight.status in ENDED:
+                flight.hurry.set()
             self._note(flight)
             if flight.log is None:
                 self.logs.follow(flight)
@@ -279,22 +291,24 @@ class RayEngine:
             flight.missed += 1
             same = flight.session == self.cluster.session()
             if flight.missed >= (_MISSED_AND_SAME if same else _MISSED):
-                why = "the Ray cluster knows nothing of it any more: "
-                why += "it was deleted there" if same else "its head was restarted"
-                self._fall(flight, vanished(why))
+                why = "it was deleted there" if same else "its head was restarted"
+                if not same and flight.address not in ("", self.cluster.address):
+                    why = f"it was sent to {flight.address}, where it may still run"
+                self._fall(flight, vanished(f"the Ray cluster knows nothing of it any more: {why}"))
             return
-        now = time.monotonic()
+        now = flight.unseen_at = time.monotonic()
         flight.unseen_since = flight.unseen_since or now
         if flight.stop_asked:
             return
         if flight.session and flight.session != self.session:
-            if flight.tries:
+            if flight.sent:
                 why = "the Ray cluster's head was restarted before it was known whether it had begun"
                 self._fall(flight, vanished(why))
                 return
-            flight.word = ""  # it was not sent yet: its claim is made anew
-        if self._never_came(flight) and (flight.refused >= _TRIES or now - flight.unseen_since > _REFUSED):
-            self._fall(flight, vanished(f"could not be started: Ray says: {flight.problem or 'nothing'}"))
+            flight.word = ""  # it was not sent: its claim is made anew
+        if flight.refused >= _TRIES or now - flight.unseen_since > _REFUSED:
+            if self._never_came(flight):
+                self._fall(flight, vanished(f"could not be started: Ray says: {flight.problem or 'nothing'}"))
             return
         with suppress(Unreachable):
             self._submit(flight)
@@ -308,22 +322,26 @@ class RayEngine:
             self._fall(flight, told)
             return
         left = flight.left()
-        if flight.stop_asked and not flight.arrived and (not flight.tries or self._never_came(flight)):
+        if flight.stop_asked and not flight.arrived and (not flight.sent or self._never_came(flight)):
             self._fall(flight, outcome(*(flight.ending or (JobCode.STOPPED, None))))
             return
         if flight.status in ENDED:
             if self.away:  # it may say how it ended when it can be heard again
-                flight.ended_at = None
+                flight.ended_at = flight.reading_at = None
                 return
             flight.ended_at = flight.ended_at or time.monotonic()
             if flight.stream is not None and time.monotonic() - flight.ended_at > _HEARD_OUT:
                 flight.shut()  # it has said its last: the log is read once more, to its end
             if flight.log is None:
                 self.logs.follow(flight)
-            elif flight.log_done and flight.outcome is None:
+            elif flight.outcome is None and (flight.log_done or self._unheard(flight)):
                 self._fall(flight, self._concluded(flight))
             return
-        if left is not None and left <= (0 if flight.status != "RUNNING" else -_GRACE - self.limits()["stop_grace"]):
+        if (
+            left is not None
+            and not flight.storing
+            and left <= (0 if flight.status != "RUNNING" else -_GRACE - self.limits()["stop_grace"])
+        ):
             flight.ending = flight.ending or (
                 JobCode.TIMED_OUT,
                 f"not done {flight.job['timeout']} s after its submission",
@@ -332,10 +350,14 @@ class RayEngine:
         if flight.stop_asked:
             self._send_stop(flight)
 
+    def _unheard(self, flight: Flight) -> bool:
+        """Say whether its node, say, has gone in a way that keeps everybody waiting who asks for its log."""
+        return flight.reading_at is not None and time.monotonic() - flight.reading_at > self.last_read
+
     @staticmethod
     def _never_came(flight: Flight) -> bool:
-        """Say whether a submission that nobody heard back from would have come by now."""
-        return flight.unseen_since is not None and time.monotonic() - flight.unseen_since > _UNSURE
+        """Say whether a submission that nobody heard back from would be in the cluster's list by now."""
+        return flight.unseen_at - flight.unsure_at > _UNSURE
 
     def _concluded(self, flight: Flight) -> dict[str, Any]:
         """Return how a job ended that could not say so itself."""
@@ -360,6 +382,8 @@ class RayEngine:
 
     def _is_away(self, error: Unreachable) -> None:
         self.next_look = time.monotonic() + _LOOK_AWAY
+        for flight in self.flights.values():
+            flight.unseen_since = None
         if not self.away:
             self.away = True
             since = {"since": machine.now_us(), "why": str(error)}

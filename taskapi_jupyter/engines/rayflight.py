@@ -29,27 +29,39 @@ class Flight:
         self.job = job
         self.folder = folder
         self.submission_id = submission_id
+        self.address = ""  # of the cluster, when it was sent
         self.session = ""
         self.word = ""
+        self.uri = ""  # of its package there
+        self.node: str | None = None  # that it runs on
         self.arrived = False
         self.status = ""  # Ray's, as last seen
         self.message = ""
         self.missed = 0
-        self.tries = 0
         self.refused = 0
         self.problem = ""
-        self.unseen_since: float | None = None  # by lists; of one that may be on its way
+        self.unseen_since: float | None = None  # by lists, of a cluster that can be reached; it may be on its way
+        self.unseen_at = float("-inf")  # the last of those lists
+        self.unsure_at = float("-inf")  # when it was sent last without an answer that says what became of it
+        self.storing = False  # the task has ended, what it left is being stored
+        self.reading_at: float | None = None  # when its log, after its end, was begun to be read or brought something
         self.ran = False
         self.stop_asked = False
         self.stop_sent = float("-inf")
         self.ending: tuple[JobCode, str] | None = None  # why it is stopped from here
         self.outcome: dict[str, Any] | None = None  # as it said itself
         self.log: threading.Thread | None = None
+        self.hurry = threading.Event()  # its thread is to look again now: it has ended
         self.stream: socket.socket | None = None  # its log's, while that is followed
         self.whole = False  # whether its log can be had as a whole only
         self.log_done = False  # whether all of its output was read that there will be
         self.ended_at: float | None = None
         self.over = False
+
+    @property
+    def sent(self) -> bool:
+        """Say whether it may have been sent: the cluster has not said that it did not take it."""
+        return self.unsure_at != float("-inf")
 
     def left(self) -> float | None:
         """Return the seconds until its deadline; the clock of the boot that it was submitted in, else the wall's."""
@@ -65,22 +77,16 @@ class Flight:
         try:
             claim = json.loads(plainfile.read(os.path.join(self.folder, "claim"), 4096))
             session, word, arrived = str(claim["session"]), str(claim["word"]), bool(claim["arrived"])
+            self.address = str(claim["address"])
         except (OSError, ValueError, KeyError, TypeError):
             return
         self.session, self.word, self.arrived = session, word, arrived
-        self.tries = 1
+        self.unsure_at = time.monotonic()  # it may have sent it just before it went
 
     def write_claim(self) -> None:
         """Write down, so that it stands after a power failure too, where it goes, and whether it arrived."""
-        claim = {"session": self.session, "word": self.word, "arrived": self.arrived}
-        path = os.path.join(self.folder, "claim")
-        temporary = f"{path}.tmp"
-        with open(plainfile.create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-            file.write(json.dumps(claim).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-        plainfile.sync_folder(self.folder)
+        claim = {"address": self.address, "session": self.session, "word": self.word, "arrived": self.arrived}
+        plainfile.write_synced(os.path.join(self.folder, "claim"), json.dumps(claim).encode())
 
     def has_arrived(self) -> None:
         """Note that the cluster has it."""

@@ -24,10 +24,15 @@ from .rayflight import ENDED, Flight, valid
 
 _FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
 _LAST_READS = 8  # of jobs that have ended, beside those
-_BEGUN = 0.1  # seconds from one look whether a job has begun to the next
-_WHOLE = 3.0  # seconds between two readings of a log as a whole at most
+_BEGUN = 0.1  # seconds from one look whether a job has begun to the next, at first
+_LISTED = 1.0  # seconds; where that would take longer, the list of all jobs says so
+_WHOLES = 2  # logs that are read as a whole at once: each is in memory then
+_WHOLE = 3.0  # seconds between two readings of a log as a whole at least
+_SHARE = 5  # times as long as such a reading takes is waited for the next, up to
+_LONGEST = 30.0  # seconds
 _BACK_OFF = 5.0  # seconds between two looks at a log at most
-_TRIES = 5  # of the last reading of a log
+_TRIES = 5  # of the last reading of a log, where Ray refuses it
+_CUT = 30  # of those where it does not come to its end
 
 
 class Logs:
@@ -39,6 +44,7 @@ class Logs:
         self._wake = wake
         self._followers = threading.Semaphore(_FOLLOWED)
         self._last_reads = threading.Semaphore(_LAST_READS)
+        self._wholes = threading.Semaphore(_WHOLES)
 
     def follow(self, flight: Flight) -> None:
         """Have a thread read a job's log, until it has ended or is none of ours any more."""
@@ -50,21 +56,29 @@ class Logs:
 
         When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
         """
-        node: str | None = None
-        failed, pause = 0, _BEGUN
+        failed, cut, pause = 0, 0, _BEGUN
         while not flight.over and flight.outcome is None:
             at_end = flight.status in ENDED
             slots = self._last_reads if at_end else self._followers
             if not slots.acquire(timeout=_BEGUN):
                 continue  # it may have ended meanwhile
             done = False
+            if at_end and flight.reading_at is None:  # for the first time, or after the cluster was away
+                flight.reading_at, cut = time.monotonic(), 0
             try:
-                node = node or self._cluster().node(flight.submission_id)
-                if node is not None:
-                    flight.outcome = self._listen(flight, node, at_end)
-                    pause = min(pause * 1.5, _WHOLE) if flight.whole else _BEGUN
+                if flight.node is None and (at_end or pause < _LISTED):
+                    flight.node = self._cluster().node(flight.submission_id)
+                if flight.node is not None:
+                    began = time.monotonic()
+                    flight.outcome = self._listen(flight, flight.node, at_end)
+                    took = time.monotonic() - began
+                    pause = min(max(min(pause * 1.5, _WHOLE), _SHARE * took), _LONGEST) if flight.whole else _BEGUN
+                else:
+                    pause = min(pause * 1.15, _LISTED)
                 done = at_end
             except (Unreachable, OSError, http.client.HTTPException):  # away: again
+                cut += at_end
+                done = cut >= _CUT
                 pause = min(pause * 1.5, _BACK_OFF)
             except Exception as error:  # not begun yet, or its node is gone; or an answer that is none
                 flight.problem = str(error)[:500]
@@ -76,7 +90,7 @@ class Logs:
             if done:
                 break
             if flight.outcome is None:
-                time.sleep(pause)
+                (time.sleep if at_end else flight.hurry.wait)(pause)
         flight.log_done = True
         self._wake()
 
@@ -90,8 +104,9 @@ class Logs:
             stream, sock = self._cluster().log(flight.submission_id, node, follow=not at_end)
         except Refused:
             flight.whole = True
-            text = self._cluster().text(flight.submission_id)
-            return self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
+            with self._wholes:
+                text = self._cluster().text(flight.submission_id)
+                return self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
         flight.stream, flight.whole = None if at_end else sock, False
         try:
             return self._take(flight, stream)
@@ -113,6 +128,8 @@ class Logs:
                     data = stream.read1(1 << 16)
                     if not data:
                         return None
+                    if flight.reading_at is not None:
+                        flight.reading_at = time.monotonic()
                     for value in reader.feed(data):
                         size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
                         if known >= size:
@@ -136,6 +153,7 @@ class Logs:
         if isinstance(value.get("progress"), str):
             with suppress(OSError):
                 write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
+        flight.storing = flight.storing or "storing" in value
         return valid(value.get("outcome"))
 
 

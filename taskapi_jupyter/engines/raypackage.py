@@ -32,12 +32,11 @@ def pack(
     limits: Mapping[str, Any],
     *,
     word: str,
-    left: float | None,
     storage: str | None,
 ) -> bytes:
     """Return a zip of all that a job takes along; its config and its variables are in there, and in no command line.
 
-    ``word`` is what its frames begin with, ``left`` the seconds until its deadline.
+    ``word`` is what its frames begin with.
     """
     launch = json.loads(job["launch"])
     pickled = launch["kind"] == "pickle"
@@ -45,7 +44,6 @@ def pack(
         "word": word,
         "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
         "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
-        "left": left,
         "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
         "python": launch.get("python_version") if pickled else None,
     }
@@ -67,13 +65,19 @@ def pack(
 
 
 def request(
-    home: str, job: Mapping[str, Any], submission_id: str, uri: str, limits: Mapping[str, Any]
+    home: str,
+    job: Mapping[str, Any],
+    submission_id: str,
+    uri: str,
+    limits: Mapping[str, Any],
+    *,
+    left: float | None,
 ) -> dict[str, Any]:
-    """Return the body of a job's submission; ``uri`` is where its package is."""
-    runtime: dict[str, Any] = {
-        "working_dir": uri,
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(int(limits["stop_grace"] + 60))},
-    }
+    """Return the body of a job's submission: ``uri`` is where its package is, ``left`` how many seconds it has."""
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(int(limits["stop_grace"] + 60))}
+    if left is not None:
+        variables[launching.SECONDS_LEFT] = str(left)
+    runtime: dict[str, Any] = {"working_dir": uri, "env_vars": variables}
     with suppress(FileNotFoundError):
         wanted = plainfile.read(os.path.join(home, "apis", job["api_id"], "requirements.txt"), 1 << 20)
         lines = [line.strip() for line in wanted.decode("utf-8-sig", "replace").splitlines()]

@@ -84,6 +84,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.document = document(self.serverapp.base_url)
         self._in_progress = 0
         self._watch: asyncio.Task[None] | None = None
+        self._looking_after: asyncio.Task[None] | None = None
 
     def initialize_handlers(self) -> None:
         """Add the routes; those of clusters come first, and leave what is not theirs to the handlers."""
@@ -101,7 +102,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         """End followers and threads; jobs go on."""
         gc.unfreeze()
         await self.events.stop()
-        tasks = [*self.followers, *([self._watch] if self._watch else [])]
+        tasks = [*self.followers, *(one for one in (self._watch, self._looking_after) if one)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -164,20 +165,28 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     async def look(self) -> None:
         """Count the jobs in progress; a first look also resumes those that a restart left waiting."""
         self._in_progress = await self.run(self.quick, self.service.in_progress)
-        await self.run(self.slow, self._resume_on_ray)
+        if self._looking_after is None or self._looking_after.done():  # which a storage may keep waiting
+            self._looking_after = asyncio.create_task(self._look_after())
         if self.report_activity and self._in_progress:
             # `web_app.last_activity()`, which JupyterHub is told, takes the newest of all `*_last_activity`.
             self.serverapp.web_app.settings["taskapi_last_activity"] = datetime.now(timezone.utc)
 
-    def _resume_on_ray(self) -> None:
-        """See to it that a supervisor is there for jobs of Ray clusters; the clusters run them without this server."""
-        with suppress(TaskAPIError):  # who asks for one of them is told
-            for entry in self.environment_file.read().entries.values():
-                if entry.provider == "ray":
-                    from taskapi_jupyter.rayservice import FOLDER
+    async def _look_after(self) -> None:
+        try:
+            await self.run(self.slow, self._look_after_clusters)
+        except Exception:  # what runs there goes on, whatever keeps us from looking
+            self.log.exception("jobs of clusters could not be looked after")
 
-                    if (self.folder / FOLDER / entry.name).is_dir():
-                        self.ray(entry).in_progress()
+    def _look_after_clusters(self) -> None:
+        """See to it that jobs of Ray clusters are followed; the clusters run them without this server."""
+        with suppress(TaskAPIError):  # who asks for one of them is told
+            entries = self.environment_file.read().entries.values()
+            for entry in [one for one in entries if one.provider == "ray"]:
+                from taskapi_jupyter.rayservice import FOLDER
+
+                if (self.folder / FOLDER / entry.name).is_dir():
+                    with suppress(TaskAPIError):  # one that can't be used holds no other up
+                        self.ray(entry).look_after()
 
     async def _watch_activity(self) -> None:
         said = ""
