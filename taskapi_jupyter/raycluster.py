@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from .errors import Unreachable
 
+_SILENCE = 60.0  # seconds in which a log that is followed brings something: a job says that it is alive; or a package
 _LARGEST = 512 << 20  # bytes of an answer
 
 
@@ -104,11 +105,13 @@ class RayCluster:
         path = f"/api/v0/logs/{kind}?node_id={quote(node)}&submission_id={quote(submission_id)}&lines=-1"
         connection = None
         try:
-            connection = self._connect(60.0 if follow else self.patience)
+            connection = self._connect(self.patience)
             connection.connect()
             sock = connection.sock
             connection.request("GET", self._path + path + ("&interval=0.1" if follow else ""), headers=self._headers)
             answer = connection.getresponse()
+            if follow:
+                sock.settimeout(_SILENCE)
             if answer.status != 200:
                 raise Refused(answer.status, answer.read(1 << 16).decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last of a host's name
@@ -160,6 +163,8 @@ class RayCluster:
             connection = self._connect(self.patience)
             try:
                 connection.request(method, self._path + path, body, headers)
+                if size is not None:
+                    connection.sock.settimeout(_SILENCE)  # much of it may be on its way still
                 answer = connection.getresponse()
                 data: bytes = answer.read(_LARGEST)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ from typing import Any
 
 import pytest
 import trustme
-from conftest import free_port, request_for
+from conftest import free_port, request_for, until
 
+from taskapi_jupyter import machine
+from taskapi_jupyter.enginefile import read
 from taskapi_jupyter.engines.ray import RayEngine
+from taskapi_jupyter.engines.rayflight import submission_id
 from taskapi_jupyter.errors import TaskAPIError, Unavailable, Unreachable
+from taskapi_jupyter.frames import frame
 from taskapi_jupyter.raycluster import RayCluster, Refused
-from taskapi_jupyter.rayservice import RayService
+from taskapi_jupyter.rayservice import RayService, forget_headers
 
 
 class Odd(ThreadingHTTPServer):
@@ -27,6 +32,7 @@ class Odd(ThreadingHTTPServer):
         self.answers: dict[str, tuple[int, bytes]] = {}  # by path, or by method and path
         self.asked: list[str] = []  # methods and paths
         self.keeps_waiting: str | None = None  # who asks for what begins so
+        self.takes = 0.0  # seconds for each MiB that is sent
         self.ending = threading.Event()
         self.other = (200, b"<!DOCTYPE html><title>Sign in</title>")
         self.let_in: str | None = None  # who sends this as its Authorization, where not everybody is
@@ -42,8 +48,10 @@ class Handler(BaseHTTPRequestHandler):
     server: Odd
 
     def answer(self) -> None:
-        for _ in range(0, int(self.headers.get("Content-Length", 0)), 1 << 16):
-            self.rfile.read1(1 << 16)
+        left = int(self.headers.get("Content-Length", 0))
+        while left:
+            left -= len(self.rfile.read(min(left, 1 << 20)))
+            self.server.ending.wait(self.server.takes)
         said = f"{self.command} {self.path}"
         self.server.asked.append(said)
         if self.server.keeps_waiting is not None and said.startswith(self.server.keeps_waiting):
@@ -203,6 +211,190 @@ def test_a_submission_that_fails_again_and_again(odd: Odd, home: Path, broken: s
             assert over == []
             claim = json.loads((home / "jobs" / job["id"] / "claim").read_text())
             assert (claim["session"], claim["arrived"]) == ("one", False)
+
+
+SESSION = (200, b'{"session_name": "one"}')
+
+
+def listed(job: dict[str, Any], service: RayService, **more: Any) -> tuple[int, bytes]:
+    """Return a list of jobs as Ray has it, with one."""
+    name = submission_id(job["id"], read(str(service.home)))
+    return 200, json.dumps([{"submission_id": name, "type": "SUBMISSION", **more}]).encode()
+
+
+def accept(odd: Odd, job: dict[str, Any], service: RayService) -> str:
+    """Have a job taken, and return what Ray would know it by."""
+    name = submission_id(job["id"], read(str(service.home)))
+    odd.answers["/api/version"] = SESSION
+    odd.answers["POST /api/jobs/"] = (200, json.dumps({"submission_id": name}).encode())
+    odd.answers["GET /api/jobs/"] = (200, b"[]")
+    odd.answers[f"/api/jobs/{name}"] = (200, b'{"driver_node_id": "n"}')
+    odd.answers[f"/api/jobs/{name}/stop"] = (200, b"{}")
+    odd.other = (200, b"{}")
+    return name
+
+
+def test_a_node_that_keeps_everybody_waiting(odd: Odd, home: Path) -> None:
+    """It went with its machine: its job's log can't be had, and its job ends all the same."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        odd.keeps_waiting = "GET /api/v0/logs/"
+        engine.cluster.patience, engine.last_read = 0.2, 0.3
+        engine.start(job)
+        lost = {"status": "FAILED", "driver_node_id": "n", "message": "The job's node died."}
+        odd.answers["GET /api/jobs/"] = listed(job, service, **lost)
+        over: list[Any] = []
+        until(lambda: over.extend(engine.ended()) or over, "its end")
+        ((job_id, outcome),) = over
+        assert (job_id, outcome["status"]) == (job["id"], "unexpected_error")
+        assert outcome["reason"] == "Ray says: The job's node died."
+
+
+def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
+    """A task that has ended in time is not stopped for what is done with its result."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        name = accept(odd, job, service)
+        job.update(timeout=1, boot=machine.boot_id(), deadline=machine.boottime() - 10)
+        job["deadline"] += 11
+        engine.start(job)
+        word = engine.flights[job["id"]].word
+        odd.other = (200, frame(word, {"begin": job["id"]}) + frame(word, {"storing": True}))
+        odd.answers["GET /api/jobs/"] = listed(job, service, status="RUNNING", driver_node_id="n")
+        until(lambda: engine.ended() or engine.flights[job["id"]].storing, "it to be heard")
+        job["deadline"] -= 100
+        engine.next_look = 0.0
+        assert engine.ended() == []
+        assert f"POST /api/jobs/{name}/stop" not in odd.asked
+
+
+def test_a_package_is_sent_once(odd: Odd, home: Path) -> None:
+    """A cluster keeps what no job has referred to: a submission that is tried again sends it no more."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        taken = odd.answers["POST /api/jobs/"]
+        odd.answers["POST /api/jobs/"] = (500, b"No available agent to submit job, please try again later.")
+        engine.start(job)
+        for _ in range(3):
+            engine.next_look = 0.0
+            assert engine.ended() == []
+        odd.answers["POST /api/jobs/"] = taken
+        engine.next_look = 0.0
+        engine.ended()
+        assert engine.flights[job["id"]].arrived
+        assert len([one for one in odd.asked if one.startswith("PUT ")]) == 1
+        assert odd.asked.count("POST /api/jobs/") == 5
+
+
+def test_a_large_package_over_a_slow_line(odd: Odd) -> None:
+    """So long as it gets on, it takes as long as it takes."""
+    cluster = RayCluster({"address": odd.address})
+    cluster.patience, odd.takes, odd.other = 0.5, 0.1, (200, b"{}")
+    assert cluster.upload("p.zip", os.urandom(16 << 20)) == "gcs://p.zip"
+
+
+def test_what_could_not_be_started_is_not_started_later(odd: Odd, home: Path) -> None:
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        (home / "jobs" / job["id"]).write_text("in the way")
+        engine.start(job)
+        (home / "jobs" / job["id"]).unlink()
+        ((job_id, outcome),) = engine.ended()
+        assert (job_id, outcome["status"]) == (job["id"], "unexpected_error")
+        assert "POST /api/jobs/" not in odd.asked
+
+
+def test_stopped_while_it_may_be_on_its_way(odd: Odd, home: Path) -> None:
+    """A submission without an answer may still come: the job is not stopped before that is known."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        name = accept(odd, job, service)
+        odd.answers["POST /api/jobs/"] = (504, b"")
+        engine.start(job)
+        engine.stop(job["id"])
+        for _ in range(3):
+            engine.next_look = 0.0
+            assert engine.ended() == []
+        odd.answers["GET /api/jobs/"] = listed(job, service, status="STOPPED", driver_node_id=None, message="stopped")
+        odd.answers[f"/api/jobs/{name}"] = (404, b"")
+        over: list[Any] = []
+        engine.next_look = 0.0
+        until(lambda: over.extend(engine.ended()) or over, "its end")
+        assert over[0][1]["status"] == "stopped"
+
+
+def test_another_address_while_a_job_runs(odd: Odd, home: Path) -> None:
+    """What it is told of its end is true: it is another cluster that does not know it."""
+    other = Odd()
+    other.answers["/api/version"] = (200, b'{"session_name": "two"}')
+    other.answers["/api/jobs/"] = (200, b"[]")
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        odd.keeps_waiting = "GET /api/v0/logs/"
+        engine.start(job)
+        RayService(home, environment="cluster", address=other.address).close()
+        over: list[Any] = []
+        until(lambda: over.extend(engine.ended()) or over, "its end")
+        assert over[0][1]["reason"] == (
+            f"the Ray cluster knows nothing of it any more: it was sent to {odd.address}, where it may still run"
+        )
+    other.ending.set()
+    other.shutdown()
+    other.server_close()
+
+
+def test_whose_headers_are_used(odd: Odd, home: Path) -> None:
+    """Those that the cluster lets in, whoever connects: a terminal may have last week's."""
+    odd.let_in = "Bearer this week's"
+    odd.answers["/api/version"] = SESSION
+
+    def service(token: str) -> RayService:
+        return RayService(
+            home, environment="cluster", address=odd.address, headers={"Authorization": f"Bearer {token}"}
+        )
+
+    def used() -> Any:
+        return read(str(home))["headers"]["Authorization"]
+
+    ours, theirs = service("this week's"), service("last week's")
+    assert used() == "Bearer this week's"
+    theirs.deploy_request(request_for("task", "def task(config): pass\n"))
+    with pytest.raises(Unavailable, match="refuses: who are you"):
+        theirs.submit("task")
+    assert used() == "Bearer this week's"
+    odd.let_in = "Bearer last week's"
+    odd.answers["/api/jobs/"] = (200, b"[]")
+    theirs.store.wish_stop(theirs.submit("task").id)
+    assert used() == "Bearer last week's"
+    forget_headers(home.parent, home.name)  # of another folder: nothing happens
+    assert used() == "Bearer last week's"
+    for one in (ours, theirs):
+        one.close()
+
+
+def test_headers_go_with_their_environment(home: Path) -> None:
+    there = home / "ray" / "gpus"
+    RayService(there, environment="gpus", address="http://127.0.0.1:1", headers={"Authorization": "secret"}).close()
+    home_id = read(str(there))["home_id"]
+    forget_headers(home, "gpus")
+    assert "secret" not in (there / "engine.json").read_text()
+    assert read(str(there))["home_id"] == home_id
+    forget_headers(home, "another")
+    assert [one.name for one in (home / "ray").iterdir()] == ["gpus"]
+
+
+def test_a_file_that_can_not_be_read(home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    for text in ("", "[1]", "{"):
+        (home / "engine.json").write_text(text)
+        with pytest.raises(Unavailable, match=r"engine.json can't be read \(.*restore it, or delete it if no job runs"):
+            RayService(home, environment="cluster", address="http://127.0.0.1:1")
+
+
+def test_a_name_that_is_none(home: Path) -> None:
+    service = RayService(home, environment="cluster", address="http://head..example:8265")
+    service.deploy_request(request_for("task", "def task(config): pass\n"))
+    with pytest.raises(Unreachable, match=r"http://head..example:8265 can't be reached \("):
+        service.submit("task")
+    service.close()
 
 
 def test_what_there_is(odd: Odd, home: Path) -> None:
