@@ -33,7 +33,7 @@ pytestmark = pytest.mark.local  # no engine of ours starts these
 class Aboard:
     """A job's entry point, and what it has said."""
 
-    def __init__(self, folder: Path, job_id: str) -> None:
+    def __init__(self, folder: Path, job_id: str, **variables: str) -> None:
         self.folder = folder
         self.id = job_id
         self.output = folder.parent / "output"
@@ -42,7 +42,7 @@ class Aboard:
             self.process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "taskapi_jupyter.aboard"],
                 cwd=folder,
-                env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+                env={"PATH": os.environ["PATH"], "HOME": str(folder), **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -76,12 +76,13 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
     service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{free_port()}")
     started: list[Aboard] = []
 
-    def aboard(source: str, *, config: Any = None, **given: Any) -> Aboard:
+    def aboard(source: str, *, config: Any = None, seconds_left: str | None = None, **given: Any) -> Aboard:
         service.deploy_request(request_for("task", "import os, subprocess, sys, time\n" + source))
         row, job_id = service.store.api("task"), token_hex(8)  # its processes are known by it
         assert row is not None
         job = {
-            **dict.fromkeys(("spec_id", "timeout", "boot", "deadline", "mem", "gpus", "merged"), None),
+            **dict.fromkeys(("spec_id", "boot", "deadline", "mem", "gpus", "merged"), None),
+            "timeout": None if seconds_left is None else 1,
             "id": job_id,
             "api_name": "task",
             "api_id": row["api_id"],
@@ -96,7 +97,8 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
         zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
         said = json.loads((folder / "job.json").read_text())
         (folder / "job.json").write_text(json.dumps({**said, **given}))
-        started.append(Aboard(folder, job_id))
+        left = {} if seconds_left is None else {"TASKAPI_SECONDS_LEFT": seconds_left}
+        started.append(Aboard(folder, job_id, **left))
         return started[-1]
 
     yield aboard
@@ -119,12 +121,23 @@ def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
     assert job.outcome()["status"] == "succeeded"
     output, told = job.said()
     assert output == "50%\r100% é\n".encode()
+    assert told["storing"] is True
     assert (told["begin"], told["end"], job.process.returncode) == (job.id, 0, 0)
     left = tmp_path / "left" / job.id
     assert json.loads((left / "result.json").read_text()) == {"loss": 0.5}
     assert (left / "files" / "model").read_bytes() == b"x"
     assert not (job.folder / "job.json").exists(), "its config and its word stay on the node"
     assert not (job.folder / "home").exists()
+
+
+def test_its_time_is_what_is_left_of_it(aboard: Callable[..., Aboard]) -> None:
+    """By this node's clock, from when it begins; the task does not see it."""
+    job = aboard(
+        "def task(config):\n    print('TASKAPI_SECONDS_LEFT' in os.environ, flush=True)\n    time.sleep(1000)\n",
+        seconds_left="1.5",
+    )
+    assert job.outcome()["status"] == "timed_out"
+    assert job.said()[0] == b"False\n"
 
 
 def test_an_exit_code_is_the_entry_points_own(aboard: Callable[..., Aboard]) -> None:

@@ -128,6 +128,11 @@ def submission(head: Head, job: Job) -> dict[str, Any]:
     return dict(found)
 
 
+def head_jobs(head: Head) -> list[str]:
+    """Return the submission ids of all that Ray lists."""
+    return [str(one["submission_id"]) for one in requests.get(f"{head.address}/api/jobs/", timeout=PATIENCE).json()]
+
+
 # The way there
 
 
@@ -383,7 +388,7 @@ def test_results_without_a_storage(at: Any) -> None:
             ask()
 
 
-def test_results_by_fsspec(at: Any, home: Path) -> None:
+def test_results_by_fsspec(at: Any, home: Path, head: Head) -> None:
     pytest.importorskip("fsspec")
     service = at(storage=f"local://{home}/by-fsspec")
     body = "import os\ndef task(config):\n    os.makedirs(os.environ['TASKAPI_OUTPUT_DIR'] + '/sub')\n"
@@ -394,8 +399,9 @@ def test_results_by_fsspec(at: Any, home: Path) -> None:
     assert job.result() == {1, 2}
     assert [(one.path, one.size) for one in job.files()] == [("sub/a.txt", 4)]
     assert job.read_file("sub/a.txt") == b"text"
-    job.forget()
+    assert service.purge() == "deleted 1 job"
     assert not list((home / "by-fsspec").rglob("*.pkl"))
+    assert not [one for one in head_jobs(head) if job.id in one]
 
 
 def test_a_storage_that_can_not_be_written(at: Any) -> None:

@@ -17,6 +17,7 @@ from test_store import FIRST, SCHEMAS, deploy, end, row
 
 from taskapi_jupyter import waking
 from taskapi_jupyter.cli import main
+from taskapi_jupyter.enginefile import read
 from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.rayservice import RayService
 from taskapi_jupyter.service import Service
@@ -129,6 +130,37 @@ def test_what_a_clusters_jobs_left_in_its_storage(home: Path, tmp_path: Path, wh
     assert there(home) == jobs[-1:]
     service.purge()
     assert [one.name for one in left.iterdir()] == ["another"]
+    assert there(home) == []
+    service.close()
+
+
+def test_a_storage_that_is_no_folder(home: Path, tmp_path: Path) -> None:
+    """What lets into one has a server, not what tidies: it goes when the server looks after the environment."""
+    (home / "config.yaml").write_text("keep_jobs: 1\n")
+    service = cluster(home, f"local://{tmp_path}/left")
+    jobs = ended(service, 3)
+    left = tmp_path / "left" / read(str(home))["home_id"]
+    for job in jobs:
+        (left / job / "files").mkdir(parents=True)
+        (left / job / "files" / "x").write_text("1")
+    assert tidy(home) == 0
+    assert [job.id for job in service.jobs()] == jobs[-1:]
+    assert there(home) == jobs
+    service.look_after()
+    assert there(home) == [one.name for one in left.iterdir()] == jobs[-1:]
+    service.close()
+
+
+def test_what_can_not_be_removed(home: Path, tmp_path: Path) -> None:
+    service = cluster(home, str(tmp_path))
+    (job,) = ended(service, 1)
+    left = service.output_dir(job).parent
+    left.parent.mkdir()
+    left.write_text("no folder")
+    service.forget(job)
+    assert there(home) == [job]
+    left.unlink()
+    assert tidy(home) == 0
     assert there(home) == []
     service.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import (
     PATIENCE,
     WAITING,
@@ -20,10 +21,13 @@ from conftest import (
     stop_supervisor,
     until,
 )
+from test_retention import ended as jobs_that_ended
 from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
 
 from taskapi_jupyter.client import Client
+from taskapi_jupyter.enginefile import read
 from taskapi_jupyter.errors import Unreachable
+from taskapi_jupyter.rayservice import RayService
 from taskapi_jupyter.server.files import accepts
 from taskapi_jupyter.server.streams import LONG_LINE, Lines
 
@@ -418,6 +422,24 @@ async def test_a_look_resumes_what_nobody_supervises(call: Call, jp_serverapp: A
         await asyncio.sleep(0.01)
     (tmp_path / "go").touch()
     assert (await ended(call, job_id))["status"] == "succeeded"
+
+
+async def test_a_look_after_clusters(call: Call, jp_serverapp: Any, home: Path, tmp_path: Path) -> None:
+    """What deleted jobs left in a storage is removed; an environment that can't be used holds no other up."""
+    broken = {"name": "a", "provider": "ray", "address": "http://127.0.0.1:1", "headers": {"X": {"env": "NOT_SET"}}}
+    good = {"name": "b", "provider": "ray", "address": "http://127.0.0.1:1", "storage": f"local://{tmp_path}/left"}
+    (home / "environments.yaml").write_text(yaml.safe_dump({"environments": [broken, good]}))
+    (home / "ray" / "a").mkdir(parents=True)
+    service = RayService(home / "ray" / "b", environment="b", address=good["address"], storage=good["storage"])
+    (job,) = jobs_that_ended(service, 1)
+    left = tmp_path / "left" / read(str(service.home))["home_id"] / job
+    left.mkdir(parents=True)
+    (left / "result.json").write_text("1")
+    service.store.forget(job)  # as who deletes does before it is killed
+    service.close()
+    await jp_serverapp.web_app.settings["taskapi_jupyter"].look()
+    await asyncio.to_thread(until, lambda: not left.exists(), "what it left to be removed")
+    await asyncio.to_thread(until, lambda: not (service.home / "jobs" / job).exists(), "its folder to be removed")
 
 
 async def test_slow_stops_hold_nothing_up(call: Call, home: Path) -> None:
