@@ -68,6 +68,7 @@ class RayService(Service):
         self._cluster = RayCluster(self._settings)
         self._storage = Storage(self._settings["storage"]) if storage else None
         self._look_after_at = 0.0
+        self._off_list: set[str] = set()  # deleted jobs that the cluster's list is known not to have
         super().__init__(home_, environment=environment, endpoint=endpoint)
 
     # What is different
@@ -107,8 +108,8 @@ class RayService(Service):
         """See to it that a supervisor is there for jobs in progress. Do, now and then, what it can't do itself.
 
         It has nobody's variables, by which a cluster and a storage let in: where its headers are good no more it is
-        given ours, and what deleted jobs left in the storage is removed. May take long, and raise
-        :class:`TaskAPIError`.
+        given ours, and what deleted jobs left in the storage and in the cluster's list is removed. May take long, and
+        raise :class:`TaskAPIError`.
         """
         busy, now = self.in_progress(), time.monotonic()
         if now < self._look_after_at:
@@ -116,6 +117,7 @@ class RayService(Service):
         self._look_after_at = now + _LOOK_AFTER
         if busy and self._away() is not None and enginefile.read(str(self.home)) != self._settings:
             self._vouch()
+        self._take_off_list()
         retention.finish_forgetting(self.store, self.home, self._storage)
 
     def _patience(self) -> float:
@@ -184,11 +186,8 @@ class RayService(Service):
 
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, what it left, and it in the cluster's list."""
-        job_id = self.job_id(job)
         said = super().forget(job)
-        with suppress(TaskAPIError, Refused):
-            if self._away() is None:
-                self._cluster.delete(submission_id(job_id, self._settings))
+        self._take_off_list()
         return said
 
     def purge(
@@ -197,16 +196,26 @@ class RayService(Service):
         status: str | Sequence[str] | None = None,
         older_than: float | None = None,
     ) -> str:
-        """Delete ended jobs, what they left, and in the cluster's list whatever was deleted here by now."""
+        """Delete ended jobs, what they left, and them in the cluster's list."""
         said = super().purge(api, status, older_than)
-        ours = f"-{self._settings['home_id']}"
-        with suppress(TaskAPIError, Refused):
-            if self._away() is None:
-                for name, seen in self._cluster.jobs().items():
-                    job_id = name.removeprefix("taskapi-").removesuffix(ours)
-                    if name.endswith(ours) and seen.get("status") in ENDED and self.store.job(job_id) is None:
-                        self._cluster.delete(name)
+        self._take_off_list()
         return said
+
+    def _take_off_list(self) -> None:
+        """Delete in the cluster's list, which grows with it, what was deleted here; what has not ended there, later."""
+        with suppress(TaskAPIError, Refused):
+            deleted = set(self.store.forgotten()) - self._off_list
+            if not deleted or self._away() is not None:
+                return
+            listed = self._cluster.jobs()
+            for job_id in deleted:
+                name = submission_id(job_id, self._settings)
+                if name in listed:
+                    if listed[name].get("status") not in ENDED:
+                        continue
+                    with suppress(Refused):
+                        self._cluster.delete(name)
+                self._off_list.add(job_id)
 
 
 def headers(entry: Entry) -> dict[str, str]:

@@ -401,7 +401,7 @@ def test_results_by_fsspec(at: Any, home: Path, head: Head) -> None:
     assert job.read_file("sub/a.txt") == b"text"
     assert service.purge() == "deleted 1 job"
     assert not list((home / "by-fsspec").rglob("*.pkl"))
-    assert not [one for one in head_jobs(head) if job.id in one]
+    until(lambda: service.purge() and not [one for one in head_jobs(head) if job.id in one], "Ray to list it no more")
 
 
 def test_a_storage_that_can_not_be_written(at: Any) -> None:
