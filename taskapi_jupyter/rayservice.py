@@ -60,7 +60,7 @@ class RayService(Service):
             plainfile.create_folder(home_)
             self._settings = _settle(
                 home_,
-                {"provider": "ray", "address": address, "headers": dict(headers or {}), "verify": verify},
+                {"provider": "ray", "address": address.rstrip("/"), "headers": dict(headers or {}), "verify": verify},
                 storage,
             )
         except OSError as error:
@@ -99,8 +99,14 @@ class RayService(Service):
             raise Unavailable(f"the Ray cluster at {self._cluster.address} refuses: {error.text[:200]}") from None
         try:
             with plainfile.locked_folder(self.home):
-                if enginefile.read(str(self.home)) != self._settings:
-                    enginefile.write(str(self.home), self._settings)
+                there = enginefile.read(str(self.home))
+                if there.get("address") != self._cluster.address:
+                    raise Unavailable(
+                        f"environment {self.environment} is at {there.get('address')} by now, not at "
+                        f"{self._cluster.address}: connect to it again"
+                    )
+                if there["headers"] != self._settings["headers"]:
+                    enginefile.write(str(self.home), {**there, "headers": self._settings["headers"]})
         except OSError as error:
             raise Unavailable(f"can't write to {self.home}: {error.strerror}") from None
 
@@ -115,7 +121,7 @@ class RayService(Service):
         if now < self._look_after_at:
             return
         self._look_after_at = now + _LOOK_AFTER
-        if busy and self._away() is not None and enginefile.read(str(self.home)) != self._settings:
+        if busy and self._away() is not None:
             self._vouch()
         self._take_off_list()
         retention.finish_forgetting(self.store, self.home, self._storage)

@@ -370,6 +370,21 @@ def test_whose_headers_are_used(odd: Odd, home: Path) -> None:
         one.close()
 
 
+def test_who_connected_before_the_address_changed(odd: Odd, home: Path) -> None:
+    """It is told, and takes nothing back."""
+    odd.answers["/api/version"] = SESSION
+    before = RayService(home, environment="gpus", address=odd.address)
+    before.deploy_request(request_for("task", "def task(config): pass\n"))
+    RayService(home, environment="gpus", address="http://127.0.0.1:1").close()
+    with pytest.raises(
+        Unavailable, match=f"environment gpus is at http://127.0.0.1:1 by now, not at {odd.address}: connect"
+    ):
+        before.submit("task")
+    assert before.jobs() == []
+    assert read(str(home))["address"] == "http://127.0.0.1:1"
+    before.close()
+
+
 def test_headers_go_with_their_environment(home: Path) -> None:
     there = home / "ray" / "gpus"
     RayService(there, environment="gpus", address="http://127.0.0.1:1", headers={"Authorization": "secret"}).close()
