@@ -170,8 +170,8 @@ class RayEngine:
         try:
             plainfile.create_folder(flight.folder)
             if not flight.word:
-                session = self.session = self.session or self.cluster.session()
-                flight.session, flight.word, flight.uri = session, secrets.token_hex(8), ""
+                self.session = self.cluster.session()  # now: who looked last may have looked at another
+                flight.session, flight.word, flight.uri = self.session, secrets.token_hex(8), ""
                 flight.address = self.cluster.address
                 try:
                     flight.write_claim()
@@ -291,9 +291,7 @@ class RayEngine:
             flight.missed += 1
             same = flight.session == self.cluster.session()
             if flight.missed >= (_MISSED_AND_SAME if same else _MISSED):
-                why = "it was deleted there" if same else "its head was restarted"
-                if not same and flight.address not in ("", self.cluster.address):
-                    why = f"it was sent to {flight.address}, where it may still run"
+                why = "it was deleted there" if same else self._elsewhere(flight) or "its head was restarted"
                 self._fall(flight, vanished(f"the Ray cluster knows nothing of it any more: {why}"))
             return
         now = flight.unseen_at = time.monotonic()
@@ -302,8 +300,8 @@ class RayEngine:
             return
         if flight.session and flight.session != self.session:
             if flight.sent:
-                why = "the Ray cluster's head was restarted before it was known whether it had begun"
-                self._fall(flight, vanished(why))
+                why = self._elsewhere(flight) or "its head was restarted before it was known whether it had begun"
+                self._fall(flight, vanished(f"the Ray cluster knows nothing of it: {why}"))
                 return
             flight.word = ""  # it was not sent: its claim is made anew
         if flight.refused >= _TRIES or now - flight.unseen_since > _REFUSED:
@@ -312,6 +310,11 @@ class RayEngine:
             return
         with suppress(Unreachable):
             self._submit(flight)
+
+    def _elsewhere(self, flight: Flight) -> str | None:
+        """Say that a job was sent to another cluster than the environment's address leads to now."""
+        there = flight.address
+        return None if there in ("", self.cluster.address) else f"it was sent to {there}, where it may still run"
 
     def _judge(self, flight: Flight) -> None:
         """Conclude a job that has ended, and see to it that one past its deadline does."""
