@@ -78,6 +78,7 @@ bench: $(VENV)/.dev
 	@$(RUN) bench/events.py
 	@$(RUN) bench/load.py
 	@$(RUN) bench/browser.py
+	@$(NPM) run bench
 
 docs: $(VENV)/.docs
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build
