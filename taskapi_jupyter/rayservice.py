@@ -26,13 +26,14 @@ from .raycluster import RayCluster, Refused
 from .rows import rfc3339
 from .service import Service
 from .states import IN_PROGRESS, JobCode
-from .storage import Storage
+from .storage import Storage, folder_of
 from .store import Row
 from .upstream import Upstream
 
 FOLDER = "ray"  # of a home, in which each Ray environment has its own
 
-_LOOK_AFTER = 30.0  # seconds
+_LOOK_AFTER = 30.0  # seconds from one time to the next
+_AT_MOST = 10.0  # seconds that something of it may take
 
 
 class RayService(Service):
@@ -70,6 +71,7 @@ class RayService(Service):
         self._look_after_at = 0.0
         self._off_list: set[str] = set()  # deleted jobs that the cluster's list is known not to have
         super().__init__(home_, environment=environment, endpoint=endpoint)
+        self._renew()
 
     # What is different
 
@@ -117,14 +119,20 @@ class RayService(Service):
         given ours, and what deleted jobs left in the storage and in the cluster's list is removed. May take long, and
         raise :class:`TaskAPIError`.
         """
-        busy, now = self.in_progress(), time.monotonic()
+        self.in_progress()
+        now = time.monotonic()
         if now < self._look_after_at:
             return
         self._look_after_at = now + _LOOK_AFTER
-        if busy and self._away() is not None:
-            self._vouch()
+        self._renew()
         self._take_off_list()
-        retention.finish_forgetting(self.store, self.home, self._storage)
+        retention.finish_forgetting(self.store, self.home, self._storage, _AT_MOST)
+
+    def _renew(self) -> None:
+        """Where a cluster is away, see whether it is so for who has our headers."""
+        with suppress(TaskAPIError):
+            if self._away() is not None and enginefile.read(str(self.home))["headers"] != self._settings["headers"]:
+                self._vouch()
 
     def _patience(self) -> float:
         return super()._patience() + 15.0
@@ -192,8 +200,12 @@ class RayService(Service):
 
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, what it left, and it in the cluster's list."""
+        job_id = self.job_id(job)
         said = super().forget(job)
-        self._take_off_list()
+        with suppress(TaskAPIError, Refused):
+            if self._away() is None:
+                self._cluster.delete(submission_id(job_id, self._settings))
+                self._off_list.add(job_id)
         return said
 
     def purge(
@@ -210,17 +222,18 @@ class RayService(Service):
     def _take_off_list(self) -> None:
         """Delete in the cluster's list, which grows with it, what was deleted here; what has not ended there, later."""
         with suppress(TaskAPIError, Refused):
-            deleted = set(self.store.forgotten()) - self._off_list
+            deleted, until = set(self.store.forgotten()), time.monotonic() + _AT_MOST
+            self._off_list &= deleted
+            deleted -= self._off_list
             if not deleted or self._away() is not None:
                 return
             listed = self._cluster.jobs()
             for job_id in deleted:
                 name = submission_id(job_id, self._settings)
                 if name in listed:
-                    if listed[name].get("status") not in ENDED:
+                    if listed[name].get("status") not in ENDED or time.monotonic() > until:
                         continue
-                    with suppress(Refused):
-                        self._cluster.delete(name)
+                    self._cluster.delete(name)
                 self._off_list.add(job_id)
 
 
@@ -267,4 +280,7 @@ def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[s
         written = {**settings, "headers": there.get("headers") or settings["headers"]} if same else settings
         if written != there:
             enginefile.write(str(home), written)
+    if storage and folder_of(storage) and os.path.isdir(folder_of(storage) or ""):
+        with suppress(OSError):  # that it is there tells a storage without something from one that is not mounted
+            plainfile.create_folder(folder_of(str(settings["storage"])) or "")
     return settings

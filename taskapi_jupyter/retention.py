@@ -12,6 +12,7 @@ import fcntl
 import json
 import math
 import os
+import random
 import shutil
 import sys
 import time
@@ -52,21 +53,22 @@ def purge(
     return count
 
 
-def remove_jobs(home: Path, job_ids: Iterable[str], storage: Storage | None) -> None:
+def remove_jobs(home: Path, job_ids: Iterable[str], storage: Storage | None) -> bool:
     """Remove the folders of jobs that the store no longer has, and what they left in ``storage``.
 
     A folder stays where the storage can't be reached: it says to the next that tidies that there is more to remove. To
-    try that for one job is enough: it may take long.
+    try that for one job is enough: it may take long. Return whether all went.
     """
     for job_id in job_ids:
         if storage is not None:
             try:
                 storage.remove(job_id)
             except TaskAPIError:
-                return
+                return False
             point("forget.unstored")
         shutil.rmtree(home / "jobs" / job_id, ignore_errors=True)
         point("forget.removed")
+    return True
 
 
 def drop_unused_versions(store: Store, home: Path) -> None:
@@ -115,12 +117,17 @@ def tidy(home: Path) -> None:
     store.close()
 
 
-def finish_forgetting(store: Store, home: Path, storage: Storage | None) -> None:
-    """Remove folders whose job's row was deleted by a process that died before it removed them, or could not."""
-    there = set(os.listdir(home / "jobs"))
-    for job_id in store.forgotten():
-        if job_id in there:
-            remove_jobs(home, [job_id], storage)
+def finish_forgetting(store: Store, home: Path, storage: Storage | None, seconds: float = math.inf) -> None:
+    """Remove folders whose job's row was deleted by a process that died before it removed them, or could not.
+
+    It ends after some seconds, and where a storage can't be reached; it goes on another time, with others first.
+    """
+    there, until = set(os.listdir(home / "jobs")), time.monotonic() + seconds
+    left = [job_id for job_id in store.forgotten() if job_id in there]
+    random.shuffle(left)
+    for job_id in left:
+        if not remove_jobs(home, [job_id], storage) or time.monotonic() > until:
+            break
     there = set(os.listdir(home / "jobs"))
     store.drop_forgotten(keep=there)
 

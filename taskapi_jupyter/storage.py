@@ -139,7 +139,8 @@ class Storage:
                 fs, path = _filesystem(self.of(job_id))
                 fs.rm(path, recursive=True)
         except FileNotFoundError:
-            return
+            if folder is not None and not folder.parent.is_dir():  # not mounted, say
+                raise Unavailable(f"what {job_id} left can't be removed: there is no {folder.parent}") from None
         except TaskAPIError:
             raise
         except Exception as error:

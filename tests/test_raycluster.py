@@ -29,7 +29,7 @@ class Odd(ThreadingHTTPServer):
     """A server that answers each path with what it is told to."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {}  # by path, or by method and path
+        self.answers: dict[str, tuple[int, bytes]] = {}  # by path, method and path, or method
         self.asked: list[str] = []  # methods and paths
         self.keeps_waiting: str | None = None  # who asks for what begins so
         self.takes = 0.0  # seconds for each MiB that is sent
@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.ending.wait()
             return
         known = self.server.answers
-        status, body = known.get(said) or known.get(self.path) or self.server.other
+        status, body = known.get(said) or known.get(self.path) or known.get(self.command) or self.server.other
         if self.server.let_in not in (None, self.headers.get("Authorization")):
             status, body = 401, b"who are you?"
         self.send_response(status)
@@ -239,7 +239,7 @@ def test_a_node_that_keeps_everybody_waiting(odd: Odd, home: Path) -> None:
     with RayServiceOf(odd, home) as (service, engine, job):
         accept(odd, job, service)
         odd.keeps_waiting = "GET /api/v0/logs/"
-        engine.cluster.patience, engine.last_read = 0.2, 0.3
+        engine.cluster.patience, engine.logs.last_read = 0.2, 0.3
         engine.start(job)
         lost = {"status": "FAILED", "driver_node_id": "n", "message": "The job's node died."}
         odd.answers["GET /api/jobs/"] = listed(job, service, **lost)
@@ -264,7 +264,60 @@ def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
         job["deadline"] -= 100
         engine.next_look = 0.0
         assert engine.ended() == []
+        # Nor by the next supervisor, who has not read that yet.
+        following = RayEngine(str(home), engine.limits, lambda: None)
+        following.adopt([job])
+        assert following.ended() == []
+        assert following.flights[job["id"]].status == "RUNNING"
         assert f"POST /api/jobs/{name}/stop" not in odd.asked
+
+
+def test_past_its_deadline(odd: Odd, home: Path) -> None:
+    """A job whose log says no more than that it runs is stopped from here, whatever its node's clock says."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        name = accept(odd, job, service)
+        job.update(timeout=1, boot=machine.boot_id(), deadline=machine.boottime() + 1)
+        odd.other = (500, b"too many")
+        odd.answers["PUT"] = (200, b"{}")
+        engine.start(job)
+        begun = frame(engine.flights[job["id"]].word, {"begin": job["id"]}).decode()
+        odd.answers[f"/api/jobs/{name}/logs"] = (200, json.dumps({"logs": begun}).encode())
+        odd.answers["GET /api/jobs/"] = listed(job, service, status="RUNNING", driver_node_id="n")
+        until(lambda: engine.ended() or f"POST /api/jobs/{name}/stop" in odd.asked, "it to be stopped")
+
+
+def test_one_job_that_does_not_get_through(odd: Odd, home: Path) -> None:
+    """Its package is what some gateway cuts: the cluster is there all the same, for the others."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        odd.answers["PUT"] = (504, b"")
+        engine.start(job)
+        assert not engine.flights[job["id"]].arrived
+        assert engine.ended() == []
+        assert not (home / "unreachable").exists()
+        other = {**job, "id": "fedcba9876543210"}
+        accept(odd, other, service)
+        odd.answers["PUT"] = (200, b"{}")
+        engine.start(other)
+        assert engine.flights[other["id"]].arrived
+
+
+def test_a_large_package_keeps_nobody_waiting(odd: Odd, home: Path) -> None:
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        (folder,) = (home / "apis").iterdir()
+        (folder / "large.bin").write_bytes(os.urandom(4 << 20))
+        gate = odd.keeps_waiting = "PUT "
+        engine.start(job)
+        until(lambda: any(one.startswith(gate) for one in odd.asked), "it to be sent")
+        for _ in range(2):
+            engine.next_look = 0.0
+            assert engine.ended() == []
+        assert "POST /api/jobs/" not in odd.asked
+        odd.keeps_waiting = None
+        odd.ending.set()  # which cuts it off
+        until(lambda: engine.ended() or engine.flights[job["id"]].arrived, "it to get there")
+        assert len([one for one in odd.asked if one.startswith(gate)]) == 2
 
 
 def test_a_package_is_sent_once(odd: Odd, home: Path) -> None:

@@ -155,13 +155,30 @@ def test_what_can_not_be_removed(home: Path, tmp_path: Path) -> None:
     service = cluster(home, str(tmp_path))
     (job,) = ended(service, 1)
     left = service.output_dir(job).parent
-    left.parent.mkdir()
     left.write_text("no folder")
     service.forget(job)
     assert there(home) == [job]
     left.unlink()
     assert tidy(home) == 0
     assert there(home) == []
+    service.close()
+
+
+def test_a_folder_that_is_not_mounted(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    service = cluster(home, str(tmp_path / "shared"))
+    never, job = ended(service, 2)
+    left = service.output_dir(job)
+    left.mkdir(parents=True)
+    assert service.forget(never) == f"deleted job {never}"  # which left nothing
+    (tmp_path / "shared").rename(tmp_path / "elsewhere")
+    service.forget(job)
+    assert tidy(home) == 0
+    assert there(home) == [job]
+    (tmp_path / "elsewhere").rename(tmp_path / "shared")
+    assert tidy(home) == 0
+    assert there(home) == []
+    assert not left.parent.exists()
     service.close()
 
 

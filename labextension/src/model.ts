@@ -72,11 +72,6 @@ export class TaskAPIModel implements IDisposable {
     return this.jobs(this._environment);
   }
 
-  /** Whether it is known what environments there are, and with it which is shown first. */
-  get settled(): boolean {
-    return this._settled;
-  }
-
   /** The environments that the server knows; this machine's until it has said. */
   get environments(): readonly Environment[] {
     return this._environments;
@@ -87,13 +82,13 @@ export class TaskAPIModel implements IDisposable {
     return this._environment;
   }
   set environment(name: string) {
-    this._settled = true;
-    if (name !== this._environment) {
-      this._environment = name;
-      this._selected = null;
-      this.emit();
-      void this.jobs(name).refresh();
-    }
+    this._chosen = true;
+    this.show(name);
+  }
+
+  /** Whether somebody chose it; else it is the default one. */
+  get isChosen(): boolean {
+    return this._chosen;
   }
 
   /** The job that is chosen, as last seen; null where none is, or it is gone. */
@@ -232,6 +227,15 @@ export class TaskAPIModel implements IDisposable {
     }
   }
 
+  private show(environment: string): void {
+    if (environment !== this._environment) {
+      this._environment = environment;
+      this._selected = null;
+      this.emit();
+      void this.jobs(environment).refresh();
+    }
+  }
+
   private async readEnvironments(): Promise<void> {
     let answer;
     try {
@@ -240,12 +244,14 @@ export class TaskAPIModel implements IDisposable {
       return; // the jobs' own look says so
     }
     this._environments = answer.environments;
-    if (!this._settled) {
-      this.environment = answer.default_environment;
+    const known = answer.environments.some(
+      one => one.name === this._environment
+    );
+    if (!known || (!this._settled && !this._chosen)) {
+      this._chosen = false;
+      this.show(answer.default_environment);
     }
-    if (!this._environments.some(one => one.name === this._environment)) {
-      this.environment = LOCAL; // it was deleted
-    }
+    this._settled = true;
     this.emit();
   }
 
@@ -258,7 +264,8 @@ export class TaskAPIModel implements IDisposable {
   private _environments: readonly Environment[] = [
     { name: LOCAL, provider: LOCAL }
   ];
-  private _settled = false;
+  private _settled = false; // whether the server has said which there are
+  private _chosen = false;
   private _environment = LOCAL;
   private _selected: string | null = null;
   private _jobs = new Map<string, Jobs>();

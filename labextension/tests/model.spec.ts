@@ -122,6 +122,13 @@ describe('TaskAPIModel', () => {
       wire.first = 'local'; // an open page stays where it is
       await vi.advanceTimersByTimeAsync(200_000);
       expect(model.environment).toBe('prod');
+      expect(model.isChosen).toBe(false);
+      delete wire.jobs.prod;
+      await vi.advanceTimersByTimeAsync(200_000);
+      expect(model.environment).toBe('local');
+      wire.add({ environment: 'prod' });
+      model.environment = 'prod';
+      expect(model.isChosen).toBe(true);
     } finally {
       vi.useRealTimers();
     }

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -40,6 +41,10 @@ _MISSED_AND_SAME = 10  # of the same session
 _STOP_EVERY = 5.0  # seconds from one request to stop a job to the next
 _HEARD_OUT = 0.7  # seconds that a log is followed on after Ray has said that its job ended
 _GRACE = 2.0  # seconds past a deadline, after which the job is stopped from here
+_CAUGHT_UP = 5.0  # seconds after which a log that is followed is known up to now
+_UNHEARD = 300.0  # seconds past a deadline, after which a job is stopped whose log can't be had
+_SMALL = 1 << 20  # bytes of a package that is sent at once
+_TRY_EVERY = 60.0  # seconds between two submissions of a job that do not get through at most
 _UNSURE = 20.0  # seconds that a submission may be underway in Ray which nobody heard back from
 _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its own
 _STRAY = 15.0  # seconds after which a job that runs there and is none of ours any more is stopped
@@ -52,15 +57,17 @@ class RayEngine:
     """Implements ``contract.Engine``. Threads read logs; all else happens in the supervisor's own."""
 
     grows = True  # what it has not now, a job waits for
-    last_read = 120.0  # seconds without a word after which a job's log is given up that has ended
 
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
         self.limits = limits
+        self.wake = wake
         self.flights: dict[str, Flight] = {}
         self.fallen: dict[str, Mapping[str, Any]] = {}
         self.next_look = 0.0
         self.session = ""
+        self.doubt = False  # whether something did not get through, of a cluster that was there when last seen
+        self.listed_at = float("-inf")  # when the list of jobs was asked for last
         self.away = os.path.exists(os.path.join(home, UNREACHABLE))
         self.found: dict[str, Any] = {}
         self.found_until = 0.0
@@ -106,7 +113,7 @@ class RayEngine:
 
     def ready(self) -> bool:
         """Say whether the cluster can be reached, and has said what it has."""
-        return not self.away and bool(self.found)
+        return not self.away and not self.doubt and bool(self.found)
 
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Take over what an earlier supervisor marked running, on this machine's boot or an earlier one."""
@@ -118,9 +125,8 @@ class RayEngine:
     def start(self, job: Mapping[str, Any]) -> None:
         """Submit a job, or have that done as soon as the cluster can be reached."""
         flight = self._flight(job)
-        if not self.away:
-            with suppress(Unreachable):
-                self._submit(flight)
+        if not self.away and not self.doubt:
+            self._submit(flight)
 
     def stop(self, job_id: str) -> None:
         """Ask the cluster to stop a job."""
@@ -132,9 +138,12 @@ class RayEngine:
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""
         self._read_settings()
+        self.doubt = self.doubt and bool(self.flights)
         if (self.flights or self.away) and time.monotonic() >= self.next_look:
             self._look()
         for flight in self.flights.values():
+            if flight.uploaded and not self.away and not self.doubt:
+                self._submit(flight)
             self._judge(flight)
         over, self.fallen = self.fallen, {}
         for job_id in over:
@@ -180,12 +189,9 @@ class RayEngine:
                     raise
             point("ray.claimed")
             limits = self.limits()
-            if not flight.uri:  # once: Ray keeps what no job has referred to
-                package = raypackage.pack(
-                    self.home, job, limits, word=flight.word, storage=self.settings.get("storage")
-                )
-                name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
-                flight.uri = self.cluster.upload(name, package)
+            if not flight.uri and not self._upload(flight):
+                return
+            flight.uploaded = False
             point("ray.uploaded")
             flight.unsure_at = time.monotonic()
             request = raypackage.request(self.home, job, flight.submission_id, flight.uri, limits, left=flight.left())
@@ -193,14 +199,16 @@ class RayEngine:
             point("ray.submitted")
         except Refused as error:
             if "already exists" not in error.text:
-                flight.problem = last_line(error.text)
+                flight.problem = f"Ray says: {last_line(error.text)}"
                 if error.status < 500:  # else it may be coming up, or have taken it
                     flight.refused += 1
                     flight.unsure_at = before
                 return
-        except Unreachable as error:
-            self._is_away(error)
-            raise
+        except Unreachable as error:  # whether that is so for all, the next look tells
+            flight.problem, flight.failed = str(error), flight.failed + 1
+            flight.try_at = time.monotonic() + min(2.0**flight.failed, _TRY_EVERY)
+            self.doubt, self.next_look = True, 0.0
+            return
         except Exception as error:  # of its files: no other job is to wait for this one
             self._fall(flight, vanished(f"could not be started: {type(error).__name__}: {error}"))
             return
@@ -210,6 +218,39 @@ class RayEngine:
         self.logs.follow(flight)
         if job["timeout"] is not None:
             self.next_look = min(self.next_look, time.monotonic() + _LOOK)
+
+    def _upload(self, flight: Flight) -> bool:
+        """Have its package in the cluster, once: Ray keeps what no job has referred to. Say whether it is there.
+
+        What may take a while to send, a thread does, and who waits for other jobs does not wait for this one.
+        """
+        if flight.uploading:
+            return False
+        error, flight.upload_error, flight.uploaded = flight.upload_error, None, False
+        if error is not None:
+            raise error
+        package = raypackage.pack(
+            self.home, flight.job, self.limits(), word=flight.word, storage=self.settings.get("storage")
+        )
+        name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
+        cluster, word = self.cluster, flight.word
+        if len(package) <= _SMALL:
+            flight.uri = cluster.upload(name, package)
+            return True
+
+        def upload() -> None:
+            try:
+                uri = cluster.upload(name, package)
+                if flight.word == word:  # else it goes to another session by now
+                    flight.uri = uri
+            except (Unreachable, Refused) as error:
+                flight.upload_error = error
+            flight.uploading, flight.uploaded = False, True
+            self.wake()
+
+        flight.uploading = True
+        threading.Thread(target=upload, daemon=True).start()
+        return False
 
     def _send_stop(self, flight: Flight) -> None:
         now = time.monotonic()
@@ -221,8 +262,8 @@ class RayEngine:
         try:
             self.cluster.stop(flight.submission_id)
             self.next_look = min(self.next_look, now + 0.2)
-        except Unreachable as error:
-            self._is_away(error)
+        except Unreachable:
+            self.next_look = 0.0  # which tells whether that is so for all
         except Refused as error:
             if error.status != 404:
                 flight.problem = last_line(error.text)
@@ -235,9 +276,9 @@ class RayEngine:
         try:
             if any(not flight.arrived for flight in self.flights.values()) or self.away:
                 self.session = self.cluster.session()
-            began = time.monotonic()
+            self.listed_at = time.monotonic()
             there = self.cluster.jobs()
-            took = time.monotonic() - began
+            took = time.monotonic() - self.listed_at
         except Unreachable as error:
             self._is_away(error)
             return
@@ -247,6 +288,7 @@ class RayEngine:
             )
             return
         self._is_back()
+        self.doubt = False
         self.next_look = time.monotonic() + max(_LOOK, _SHARE * took)
         self._stop_strays(there)
         for flight in [one for job_id, one in self.flights.items() if job_id not in self.fallen]:
@@ -294,9 +336,12 @@ class RayEngine:
                 why = "it was deleted there" if same else self._elsewhere(flight) or "its head was restarted"
                 self._fall(flight, vanished(f"the Ray cluster knows nothing of it any more: {why}"))
             return
-        now = flight.unseen_at = time.monotonic()
+        now, flight.unseen_at = time.monotonic(), self.listed_at
         flight.unseen_since = flight.unseen_since or now
         if flight.stop_asked:
+            return
+        if flight.uploading:
+            flight.unseen_since = None
             return
         if flight.session and flight.session != self.session:
             if flight.sent:
@@ -306,9 +351,9 @@ class RayEngine:
             flight.word = ""  # it was not sent: its claim is made anew
         if flight.refused >= _TRIES or now - flight.unseen_since > _REFUSED:
             if self._never_came(flight):
-                self._fall(flight, vanished(f"could not be started: Ray says: {flight.problem or 'nothing'}"))
+                self._fall(flight, vanished(f"could not be started: {flight.problem or 'Ray says nothing'}"))
             return
-        with suppress(Unreachable):
+        if not self.doubt and now >= flight.try_at:
             self._submit(flight)
 
     def _elsewhere(self, flight: Flight) -> str | None:
@@ -330,21 +375,17 @@ class RayEngine:
             return
         if flight.status in ENDED:
             if self.away:  # it may say how it ended when it can be heard again
-                flight.ended_at = flight.reading_at = None
+                flight.ended_at, flight.waited, flight.cut = None, 0.0, 0
                 return
             flight.ended_at = flight.ended_at or time.monotonic()
             if flight.stream is not None and time.monotonic() - flight.ended_at > _HEARD_OUT:
                 flight.shut()  # it has said its last: the log is read once more, to its end
             if flight.log is None:
                 self.logs.follow(flight)
-            elif flight.outcome is None and (flight.log_done or self._unheard(flight)):
+            elif flight.outcome is None and flight.log_done:
                 self._fall(flight, self._concluded(flight))
             return
-        if (
-            left is not None
-            and not flight.storing
-            and left <= (0 if flight.status != "RUNNING" else -_GRACE - self.limits()["stop_grace"])
-        ):
+        if left is not None and left <= 0 and (flight.status != "RUNNING" or self._overdue(flight, left)):
             flight.ending = flight.ending or (
                 JobCode.TIMED_OUT,
                 f"not done {flight.job['timeout']} s after its submission",
@@ -353,9 +394,16 @@ class RayEngine:
         if flight.stop_asked:
             self._send_stop(flight)
 
-    def _unheard(self, flight: Flight) -> bool:
-        """Say whether its node, say, has gone in a way that keeps everybody waiting who asks for its log."""
-        return flight.reading_at is not None and time.monotonic() - flight.reading_at > self.last_read
+    def _overdue(self, flight: Flight, left: float) -> bool:
+        """Say whether a job that runs past its deadline is still at it, and not at storing what it left.
+
+        It says so in its log, which has to be known up to the deadline.
+        """
+        if flight.storing or left > -_GRACE - self.limits()["stop_grace"]:
+            return False
+        now = time.monotonic()
+        followed = flight.followed_at is not None and now - flight.followed_at > _CAUGHT_UP
+        return followed or flight.read_at > now + left or left < -_UNHEARD
 
     @staticmethod
     def _never_came(flight: Flight) -> bool:

@@ -38,6 +38,8 @@ _CUT = 30  # of those where it does not come to its end
 class Logs:
     """Reads logs of ``cluster()``; ``bound()`` is what is kept of one, in bytes; ``wake()`` says that one was read."""
 
+    last_read = 120.0  # seconds of waiting after which the log of a job that has ended is given up
+
     def __init__(self, cluster: Callable[[], RayCluster], bound: Callable[[], int], wake: Callable[[], None]) -> None:
         self._cluster = cluster
         self._bound = bound
@@ -45,6 +47,7 @@ class Logs:
         self._followers = threading.Semaphore(_FOLLOWED)
         self._last_reads = threading.Semaphore(_LAST_READS)
         self._wholes = threading.Semaphore(_WHOLES)
+        self._last_wholes = threading.Semaphore(_WHOLES)
 
     def follow(self, flight: Flight) -> None:
         """Have a thread read a job's log, until it has ended or is none of ours any more."""
@@ -56,20 +59,18 @@ class Logs:
 
         When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
         """
-        failed, cut, pause = 0, 0, _BEGUN
+        failed, pause = 0, _BEGUN
         while not flight.over and flight.outcome is None:
             at_end = flight.status in ENDED
             slots = self._last_reads if at_end else self._followers
             if not slots.acquire(timeout=_BEGUN):
                 continue  # it may have ended meanwhile
             done = False
-            if at_end and flight.reading_at is None:  # for the first time, or after the cluster was away
-                flight.reading_at, cut = time.monotonic(), 0
+            began = time.monotonic()
             try:
                 if flight.node is None and (at_end or pause < _LISTED):
                     flight.node = self._cluster().node(flight.submission_id)
                 if flight.node is not None:
-                    began = time.monotonic()
                     flight.outcome = self._listen(flight, flight.node, at_end)
                     took = time.monotonic() - began
                     pause = min(max(min(pause * 1.5, _WHOLE), _SHARE * took), _LONGEST) if flight.whole else _BEGUN
@@ -77,8 +78,10 @@ class Logs:
                     pause = min(pause * 1.15, _LISTED)
                 done = at_end
             except (Unreachable, OSError, http.client.HTTPException):  # away: again
-                cut += at_end
-                done = cut >= _CUT
+                if at_end:  # its node may have gone in a way that keeps everybody waiting who asks for its log
+                    flight.cut += 1
+                    flight.waited += time.monotonic() - began
+                    done = flight.cut >= _CUT or flight.waited > self.last_read
                 pause = min(pause * 1.5, _BACK_OFF)
             except Exception as error:  # not begun yet, or its node is gone; or an answer that is none
                 flight.problem = str(error)[:500]
@@ -104,14 +107,18 @@ class Logs:
             stream, sock = self._cluster().log(flight.submission_id, node, follow=not at_end)
         except Refused:
             flight.whole = True
-            with self._wholes:
+            with self._last_wholes if at_end else self._wholes:
+                began = time.monotonic()
                 text = self._cluster().text(flight.submission_id)
-                return self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
+                told = self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
+                flight.read_at = began
+                return told
         flight.stream, flight.whole = None if at_end else sock, False
+        flight.followed_at = None if at_end else time.monotonic()
         try:
             return self._take(flight, stream)
         finally:
-            flight.stream = None
+            flight.stream = flight.followed_at = None
             stream.close()
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -128,8 +135,6 @@ class Logs:
                     data = stream.read1(1 << 16)
                     if not data:
                         return None
-                    if flight.reading_at is not None:
-                        flight.reading_at = time.monotonic()
                     for value in reader.feed(data):
                         size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
                         if known >= size:

@@ -172,21 +172,22 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
             self.serverapp.web_app.settings["taskapi_last_activity"] = datetime.now(timezone.utc)
 
     async def _look_after(self) -> None:
+        """See to it that jobs of Ray clusters are followed; the clusters run them without this server."""
         try:
-            await self.run(self.slow, self._look_after_clusters)
+            entries = (await self.run(self.quick, self.environment_file.read)).entries.values()
+            clusters = [one for one in entries if one.provider == "ray"]
+            await asyncio.gather(*(self.run(self.slow, self._look_after_one, one) for one in clusters))
+        except TaskAPIError:
+            pass  # who asks for one of them is told
         except Exception:  # what runs there goes on, whatever keeps us from looking
             self.log.exception("jobs of clusters could not be looked after")
 
-    def _look_after_clusters(self) -> None:
-        """See to it that jobs of Ray clusters are followed; the clusters run them without this server."""
-        with suppress(TaskAPIError):  # who asks for one of them is told
-            entries = self.environment_file.read().entries.values()
-            for entry in [one for one in entries if one.provider == "ray"]:
-                from taskapi_jupyter.rayservice import FOLDER
+    def _look_after_one(self, entry: envfile.Entry) -> None:
+        from taskapi_jupyter.rayservice import FOLDER
 
-                if (self.folder / FOLDER / entry.name).is_dir():
-                    with suppress(TaskAPIError):  # one that can't be used holds no other up
-                        self.ray(entry).look_after()
+        if (self.folder / FOLDER / entry.name).is_dir():
+            with suppress(TaskAPIError):  # one that can't be used holds no other up
+                self.ray(entry).look_after()
 
     async def _watch_activity(self) -> None:
         said = ""

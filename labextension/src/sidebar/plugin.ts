@@ -75,18 +75,17 @@ function keep(
     if (typeof environment === 'string') {
       model.environment = environment;
     }
-    if (typeof selected === 'string') {
+    if (typeof environment === 'string' && typeof selected === 'string') {
       widget.showJob({ environment: model.environment, api: '', id: selected });
     }
     let last = '';
     const save = () => {
-      if (!model.settled) {
-        return;
-      }
+      const selected = model.selected?.job_id ?? null;
       const value = {
         view: widget.state.toJSON(),
-        environment: model.environment,
-        selected: model.selected?.job_id ?? null
+        environment:
+          model.isChosen || selected !== null ? model.environment : null,
+        selected
       };
       const text = JSON.stringify(value);
       if (text !== last) {
