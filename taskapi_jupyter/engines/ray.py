@@ -243,7 +243,7 @@ class RayEngine:
                 uri = cluster.upload(name, package)
                 if flight.word == word:  # else it goes to another session by now
                     flight.uri = uri
-            except (Unreachable, Refused) as error:
+            except Exception as error:  # whatever it is, `_submit` says it
                 flight.upload_error = error
             flight.uploading, flight.uploaded = False, True
             self.wake()
