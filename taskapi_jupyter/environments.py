@@ -59,7 +59,9 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     if entry.provider == "ray":
         from . import rayservice  # what it brings is not for every kernel
 
-        return rayservice.connect(default_home(), entry)
+        cluster = rayservice.connect(default_home(), entry)
+        cluster.renew()
+        return cluster
     return Service(environment=entry.name)
 
 

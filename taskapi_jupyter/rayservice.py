@@ -26,7 +26,7 @@ from .raycluster import RayCluster, Refused
 from .rows import rfc3339
 from .service import Service
 from .states import IN_PROGRESS, JobCode
-from .storage import Storage, folder_of
+from .storage import Storage
 from .store import Row
 from .upstream import Upstream
 
@@ -71,7 +71,6 @@ class RayService(Service):
         self._look_after_at = 0.0
         self._off_list: set[str] = set()  # deleted jobs that the cluster's list is known not to have
         super().__init__(home_, environment=environment, endpoint=endpoint)
-        self._renew()
 
     # What is different
 
@@ -124,12 +123,12 @@ class RayService(Service):
         if now < self._look_after_at:
             return
         self._look_after_at = now + _LOOK_AFTER
-        self._renew()
+        self.renew()
         self._take_off_list()
         retention.finish_forgetting(self.store, self.home, self._storage, _AT_MOST)
 
-    def _renew(self) -> None:
-        """Where a cluster is away, see whether it is so for who has our headers."""
+    def renew(self) -> None:
+        """Where a cluster is away, see whether it is so for who has our headers; it may take some seconds to say."""
         with suppress(TaskAPIError):
             if self._away() is not None and enginefile.read(str(self.home))["headers"] != self._settings["headers"]:
                 self._vouch()
@@ -233,7 +232,10 @@ class RayService(Service):
                 if name in listed:
                     if listed[name].get("status") not in ENDED or time.monotonic() > until:
                         continue
-                    self._cluster.delete(name)
+                    try:
+                        self._cluster.delete(name)
+                    except Refused:
+                        continue
                 self._off_list.add(job_id)
 
 
@@ -280,7 +282,4 @@ def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[s
         written = {**settings, "headers": there.get("headers") or settings["headers"]} if same else settings
         if written != there:
             enginefile.write(str(home), written)
-    if storage and folder_of(storage) and os.path.isdir(folder_of(storage) or ""):
-        with suppress(OSError):  # that it is there tells a storage without something from one that is not mounted
-            plainfile.create_folder(folder_of(str(settings["storage"])) or "")
     return settings

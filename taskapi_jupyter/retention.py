@@ -62,7 +62,7 @@ def remove_jobs(home: Path, job_ids: Iterable[str], storage: Storage | None) -> 
     for job_id in job_ids:
         if storage is not None:
             try:
-                storage.remove(job_id)
+                storage.remove(job_id, left=(home / "jobs" / job_id / "log").exists())
             except TaskAPIError:
                 return False
             point("forget.unstored")
@@ -135,7 +135,7 @@ def finish_forgetting(store: Store, home: Path, storage: Storage | None, seconds
 class _Elsewhere(Storage):
     """What takes fsspec, and somebody's variables and keys: a server removes what jobs left there, this does not."""
 
-    def remove(self, job_id: str) -> None:
+    def remove(self, job_id: str, left: bool = False) -> None:
         raise Unavailable("not from here")
 
 

@@ -129,8 +129,8 @@ class Storage:
             raise self._unavailable(error) from None
         return file
 
-    def remove(self, job_id: str) -> None:
-        """Remove what a job left."""
+    def remove(self, job_id: str, left: bool = False) -> None:
+        """Remove what a job left; ``left`` says that it left something."""
         folder = self.folder(job_id)
         try:
             if folder is not None:
@@ -139,7 +139,7 @@ class Storage:
                 fs, path = _filesystem(self.of(job_id))
                 fs.rm(path, recursive=True)
         except FileNotFoundError:
-            if folder is not None and not folder.parent.is_dir():  # not mounted, say
+            if left and folder is not None and not folder.parent.is_dir():  # not mounted, say
                 raise Unavailable(f"what {job_id} left can't be removed: there is no {folder.parent}") from None
         except TaskAPIError:
             raise

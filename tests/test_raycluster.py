@@ -267,6 +267,10 @@ def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
         # Nor by the next supervisor, who has not read that yet.
         following = RayEngine(str(home), engine.limits, lambda: None)
         following.adopt([job])
+        there, odd.answers["GET /api/jobs/"] = odd.answers["GET /api/jobs/"], (503, b"")
+        assert following.ended() == []
+        odd.answers["GET /api/jobs/"] = there
+        following.next_look = 0.0
         assert following.ended() == []
         assert following.flights[job["id"]].status == "RUNNING"
         assert f"POST /api/jobs/{name}/stop" not in odd.asked
@@ -293,6 +297,7 @@ def test_one_job_that_does_not_get_through(odd: Odd, home: Path) -> None:
         odd.answers["PUT"] = (504, b"")
         engine.start(job)
         assert not engine.flights[job["id"]].arrived
+        engine.flights[job["id"]].try_at += 100
         assert engine.ended() == []
         assert not (home / "unreachable").exists()
         other = {**job, "id": "fedcba9876543210"}
@@ -336,6 +341,22 @@ def test_a_package_is_sent_once(odd: Odd, home: Path) -> None:
         assert engine.flights[job["id"]].arrived
         assert len([one for one in odd.asked if one.startswith("PUT ")]) == 1
         assert odd.asked.count("POST /api/jobs/") == 5
+
+
+def test_stopped_while_its_package_is_sent(odd: Odd, home: Path) -> None:
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        (folder,) = (home / "apis").iterdir()
+        (folder / "large.bin").write_bytes(os.urandom(2 << 20))
+        odd.takes = 0.1
+        engine.start(job)
+        flight = engine.flights[job["id"]]
+        assert flight.uploading
+        engine.stop(job["id"])
+        until(lambda: not flight.uploading, "it to get there")
+        ((job_id, outcome),) = engine.ended()
+        assert (job_id, outcome["status"]) == (job["id"], "stopped")
+        assert "POST /api/jobs/" not in odd.asked
 
 
 def test_a_large_package_over_a_slow_line(odd: Odd) -> None:

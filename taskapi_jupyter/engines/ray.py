@@ -41,9 +41,10 @@ _MISSED_AND_SAME = 10  # of the same session
 _STOP_EVERY = 5.0  # seconds from one request to stop a job to the next
 _HEARD_OUT = 0.7  # seconds that a log is followed on after Ray has said that its job ended
 _GRACE = 2.0  # seconds past a deadline, after which the job is stopped from here
-_CAUGHT_UP = 5.0  # seconds after which a log that is followed is known up to now
+_CAUGHT_UP = 5.0  # seconds after which what was in a log is read that is followed
 _UNHEARD = 300.0  # seconds past a deadline, after which a job is stopped whose log can't be had
 _SMALL = 1 << 20  # bytes of a package that is sent at once
+_UPLOADS = 4  # of larger ones at a time: each is in memory
 _TRY_EVERY = 60.0  # seconds between two submissions of a job that do not get through at most
 _UNSURE = 20.0  # seconds that a submission may be underway in Ray which nobody heard back from
 _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its own
@@ -142,8 +143,6 @@ class RayEngine:
         if (self.flights or self.away) and time.monotonic() >= self.next_look:
             self._look()
         for flight in self.flights.values():
-            if flight.uploaded and not self.away and not self.doubt:
-                self._submit(flight)
             self._judge(flight)
         over, self.fallen = self.fallen, {}
         for job_id in over:
@@ -191,7 +190,6 @@ class RayEngine:
             limits = self.limits()
             if not flight.uri and not self._upload(flight):
                 return
-            flight.uploaded = False
             point("ray.uploaded")
             flight.unsure_at = time.monotonic()
             request = raypackage.request(self.home, job, flight.submission_id, flight.uri, limits, left=flight.left())
@@ -224,11 +222,14 @@ class RayEngine:
 
         What may take a while to send, a thread does, and who waits for other jobs does not wait for this one.
         """
-        if flight.uploading:
-            return False
-        error, flight.upload_error, flight.uploaded = flight.upload_error, None, False
+        error, flight.upload_error = flight.upload_error, None
         if error is not None:
+            flight.failed += 1
+            flight.try_at = time.monotonic() + min(2.0**flight.failed, _TRY_EVERY)
             raise error
+        if flight.uploading or sum(one.uploading for one in self.flights.values()) >= _UPLOADS:
+            flight.unseen_since = None  # it is not its turn
+            return False
         package = raypackage.pack(
             self.home, flight.job, self.limits(), word=flight.word, storage=self.settings.get("storage")
         )
@@ -242,10 +243,10 @@ class RayEngine:
             try:
                 uri = cluster.upload(name, package)
                 if flight.word == word:  # else it goes to another session by now
-                    flight.uri = uri
+                    flight.uri, flight.unseen_since = uri, None
             except Exception as error:  # whatever it is, `_submit` says it
                 flight.upload_error = error
-            flight.uploading, flight.uploaded = False, True
+            flight.uploading, self.next_look = False, 0.0  # which submits it
             self.wake()
 
         flight.uploading = True
@@ -254,7 +255,7 @@ class RayEngine:
 
     def _send_stop(self, flight: Flight) -> None:
         now = time.monotonic()
-        if self.away or now - flight.stop_sent < _STOP_EVERY:
+        if self.away or self.doubt or now - flight.stop_sent < _STOP_EVERY:
             return
         if not flight.arrived and not flight.sent:
             return  # it never left: `_judge` sees to it
@@ -262,8 +263,8 @@ class RayEngine:
         try:
             self.cluster.stop(flight.submission_id)
             self.next_look = min(self.next_look, now + 0.2)
-        except Unreachable:
-            self.next_look = 0.0  # which tells whether that is so for all
+        except Unreachable:  # whether that is so for all, the next look tells
+            self.doubt, self.next_look = True, 0.0
         except Refused as error:
             if error.status != 404:
                 flight.problem = last_line(error.text)
@@ -341,7 +342,6 @@ class RayEngine:
         if flight.stop_asked:
             return
         if flight.uploading:
-            flight.unseen_since = None
             return
         if flight.session and flight.session != self.session:
             if flight.sent:
@@ -385,7 +385,9 @@ class RayEngine:
             elif flight.outcome is None and flight.log_done:
                 self._fall(flight, self._concluded(flight))
             return
-        if left is not None and left <= 0 and (flight.status != "RUNNING" or self._overdue(flight, left)):
+        if self.away:
+            flight.overdue_at = None
+        if left is not None and left <= 0 and (not flight.sent or self._overdue(flight, left)):
             flight.ending = flight.ending or (
                 JobCode.TIMED_OUT,
                 f"not done {flight.job['timeout']} s after its submission",
@@ -395,15 +397,21 @@ class RayEngine:
             self._send_stop(flight)
 
     def _overdue(self, flight: Flight, left: float) -> bool:
-        """Say whether a job that runs past its deadline is still at it, and not at storing what it left.
+        """Say whether a job that was sent is past its deadline, and not at storing what it left.
 
-        It says so in its log, which has to be known up to the deadline.
+        It says so in its log, which has to be known up to when it would have.
         """
-        if flight.storing or left > -_GRACE - self.limits()["stop_grace"]:
-            return False
+        if self.away or flight.storing or (flight.arrived and not flight.status):
+            return False  # it may have ended since it was seen last
+        if flight.status != "RUNNING":
+            return True
         now = time.monotonic()
-        followed = flight.followed_at is not None and now - flight.followed_at > _CAUGHT_UP
-        return followed or flight.read_at > now + left or left < -_UNHEARD
+        would_have = now + left + _GRACE + float(self.limits()["stop_grace"])
+        if now < would_have:
+            return False
+        flight.overdue_at = flight.overdue_at or now
+        followed = flight.followed_at is not None and flight.heard_at > max(would_have, flight.followed_at + _CAUGHT_UP)
+        return followed or flight.read_at > would_have or now - flight.overdue_at > _UNHEARD
 
     @staticmethod
     def _never_came(flight: Flight) -> bool:

@@ -45,11 +45,12 @@ class Flight:
         self.unsure_at = float("-inf")  # when it was sent last without an answer that says what became of it
         self.storing = False  # the task has ended, what it left is being stored
         self.uploading = False  # whether a thread sends its package
-        self.uploaded = False  # whether that has just ended, and
-        self.upload_error: Exception | None = None  # how, where not well
+        self.upload_error: Exception | None = None  # how that ended, where not well
         self.failed = 0  # submissions that did not get through
         self.try_at = float("-inf")  # when it is sent again at the earliest
         self.followed_at: float | None = None  # since when its log is followed
+        self.heard_at = float("-inf")  # when that brought something
+        self.overdue_at: float | None = None  # since when it is past its deadline, of a cluster that can be reached
         self.read_at = float("-inf")  # when the last reading of its log as a whole began
         self.waited = 0.0  # seconds, for a log that does not come to its end
         self.cut = 0  # how often that was tried

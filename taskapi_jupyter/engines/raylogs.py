@@ -135,6 +135,7 @@ class Logs:
                     data = stream.read1(1 << 16)
                     if not data:
                         return None
+                    flight.heard_at = time.monotonic()
                     for value in reader.feed(data):
                         size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
                         if known >= size:
