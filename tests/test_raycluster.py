@@ -348,7 +348,7 @@ def test_stopped_while_its_package_is_sent(odd: Odd, home: Path) -> None:
         accept(odd, job, service)
         (folder,) = (home / "apis").iterdir()
         (folder / "large.bin").write_bytes(os.urandom(2 << 20))
-        odd.takes = 0.1
+        odd.takes = 1.0
         engine.start(job)
         flight = engine.flights[job["id"]]
         assert flight.uploading

@@ -45,7 +45,7 @@ _CAUGHT_UP = 5.0  # seconds after which what was in a log is read that is follow
 _UNHEARD = 300.0  # seconds past a deadline, after which a job is stopped whose log can't be had
 _SMALL = 1 << 20  # bytes of a package that is sent at once
 _UPLOADS = 4  # of larger ones at a time: each is in memory
-_TRY_EVERY = 60.0  # seconds between two submissions of a job that do not get through at most
+_BACK_OFF = 6  # times that the seconds are doubled between two submissions of a job that do not get through
 _UNSURE = 20.0  # seconds that a submission may be underway in Ray which nobody heard back from
 _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its own
 _STRAY = 15.0  # seconds after which a job that runs there and is none of ours any more is stopped
@@ -204,7 +204,7 @@ class RayEngine:
                 return
         except Unreachable as error:  # whether that is so for all, the next look tells
             flight.problem, flight.failed = str(error), flight.failed + 1
-            flight.try_at = time.monotonic() + min(2.0**flight.failed, _TRY_EVERY)
+            flight.try_at = time.monotonic() + 2.0 ** min(flight.failed, _BACK_OFF)
             self.doubt, self.next_look = True, 0.0
             return
         except Exception as error:  # of its files: no other job is to wait for this one
@@ -225,19 +225,21 @@ class RayEngine:
         error, flight.upload_error = flight.upload_error, None
         if error is not None:
             flight.failed += 1
-            flight.try_at = time.monotonic() + min(2.0**flight.failed, _TRY_EVERY)
+            flight.try_at = time.monotonic() + 2.0 ** min(flight.failed, _BACK_OFF)
             raise error
-        if flight.uploading or sum(one.uploading for one in self.flights.values()) >= _UPLOADS:
-            flight.unseen_since = None  # it is not its turn
+        if flight.uploading or (flight.large and self._not_its_turn(flight)):
             return False
         package = raypackage.pack(
             self.home, flight.job, self.limits(), word=flight.word, storage=self.settings.get("storage")
         )
         name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
         cluster, word = self.cluster, flight.word
-        if len(package) <= _SMALL:
+        flight.large = len(package) > _SMALL
+        if not flight.large:
             flight.uri = cluster.upload(name, package)
             return True
+        if self._not_its_turn(flight):
+            return False
 
         def upload() -> None:
             try:
@@ -252,6 +254,12 @@ class RayEngine:
         flight.uploading = True
         threading.Thread(target=upload, daemon=True).start()
         return False
+
+    def _not_its_turn(self, flight: Flight) -> bool:
+        if sum(one.uploading for one in self.flights.values()) < _UPLOADS:
+            return False
+        flight.unseen_since = None
+        return True
 
     def _send_stop(self, flight: Flight) -> None:
         now = time.monotonic()
@@ -338,20 +346,21 @@ class RayEngine:
                 self._fall(flight, vanished(f"the Ray cluster knows nothing of it any more: {why}"))
             return
         now, flight.unseen_at = time.monotonic(), self.listed_at
-        flight.unseen_since = flight.unseen_since or now
-        if flight.stop_asked:
+        if flight.stop_asked or flight.uploading:
             return
-        if flight.uploading:
-            return
+        since = flight.unseen_since = flight.unseen_since or now
         if flight.session and flight.session != self.session:
             if flight.sent:
                 why = self._elsewhere(flight) or "its head was restarted before it was known whether it had begun"
                 self._fall(flight, vanished(f"the Ray cluster knows nothing of it: {why}"))
                 return
             flight.word = ""  # it was not sent: its claim is made anew
-        if flight.refused >= _TRIES or now - flight.unseen_since > _REFUSED:
+        if flight.refused >= _TRIES or now - since > _REFUSED:
             if self._never_came(flight):
-                self._fall(flight, vanished(f"could not be started: {flight.problem or 'Ray says nothing'}"))
+                self._fall(
+                    flight,
+                    vanished(f"could not be started: {flight.problem or flight.upload_error or 'Ray says nothing'}"),
+                )
             return
         if not self.doubt and now >= flight.try_at:
             self._submit(flight)
@@ -403,14 +412,15 @@ class RayEngine:
         """
         if self.away or flight.storing or (flight.arrived and not flight.status):
             return False  # it may have ended since it was seen last
-        if flight.status != "RUNNING":
+        if flight.status != "RUNNING" and flight.node is None:
             return True
         now = time.monotonic()
         would_have = now + left + _GRACE + float(self.limits()["stop_grace"])
         if now < would_have:
             return False
         flight.overdue_at = flight.overdue_at or now
-        followed = flight.followed_at is not None and flight.heard_at > max(would_have, flight.followed_at + _CAUGHT_UP)
+        followed_at = flight.followed_at
+        followed = followed_at is not None and flight.heard_at > max(would_have, followed_at + _CAUGHT_UP)
         return followed or flight.read_at > would_have or now - flight.overdue_at > _UNHEARD
 
     @staticmethod

@@ -44,7 +44,8 @@ class Flight:
         self.unseen_at = float("-inf")  # the last of those lists
         self.unsure_at = float("-inf")  # when it was sent last without an answer that says what became of it
         self.storing = False  # the task has ended, what it left is being stored
-        self.uploading = False  # whether a thread sends its package
+        self.large = False  # whether its package is, so that
+        self.uploading = False  # a thread sends it
         self.upload_error: Exception | None = None  # how that ended, where not well
         self.failed = 0  # submissions that did not get through
         self.try_at = float("-inf")  # when it is sent again at the earliest
