@@ -83,8 +83,9 @@ folder = Path(sys.argv[1])
 mount(folder, "size=2m", "mode=700")
 home = folder / "home"
 service = Service(home)
-service.deploy_request(request_for("waiting", WAITING + "    return 'x' * 20_000\\n"))
-running = service.submit("waiting", {"path": str(folder.parent / "go")})
+service.deploy_request(request_for("waiting", WAITING + "    return 'x' * config.get('size', 9)\\n"))
+# Larger than what a job that can't be started for want of room takes away again.
+running = service.submit("waiting", {"path": str(folder.parent / "go"), "size": 800_000})
 until(lambda: running.refresh().status == "running", "the job to run")
 until(lambda: (home / "jobs" / running.id / "report").exists(), "the job to be watched")
 fill(folder / "fill")
