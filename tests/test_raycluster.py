@@ -276,6 +276,27 @@ def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
         assert f"POST /api/jobs/{name}/stop" not in odd.asked
 
 
+def test_a_claim_of_an_older_version(odd: Odd, home: Path) -> None:
+    """A job that was sent by a supervisor that wrote no address is taken over all the same."""
+    with RayServiceOf(odd, home) as (service, engine, job):
+        accept(odd, job, service)
+        engine.start(job)
+        claim = home / "jobs" / job["id"] / "claim"
+        told = json.loads(claim.read_text())
+        del told["address"]
+        claim.write_text(json.dumps(told))
+        odd.other = (
+            200,
+            frame(told["word"], {"begin": "it"}) + frame(told["word"], {"outcome": {"status": "stopped"}}),
+        )
+        odd.answers["GET /api/jobs/"] = listed(job, service, status="SUCCEEDED", driver_node_id="n")
+        following = RayEngine(str(home), engine.limits, lambda: None)
+        following.adopt([job])
+        over: list[Any] = []
+        until(lambda: over.extend(following.ended()) or over, "its end")
+        assert over[0][1]["status"] == "stopped"
+
+
 def test_past_its_deadline(odd: Odd, home: Path) -> None:
     """A job whose log says no more than that it runs is stopped from here, whatever its node's clock says."""
     with RayServiceOf(odd, home) as (service, engine, job):

@@ -45,7 +45,6 @@ _CAUGHT_UP = 5.0  # seconds after which what was in a log is read that is follow
 _UNHEARD = 300.0  # seconds past a deadline, after which a job is stopped whose log can't be had
 _SMALL = 1 << 20  # bytes of a package that is sent at once
 _UPLOADS = 4  # of larger ones at a time: each is in memory
-_BACK_OFF = 6  # times that the seconds are doubled between two submissions of a job that do not get through
 _UNSURE = 20.0  # seconds that a submission may be underway in Ray which nobody heard back from
 _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its own
 _STRAY = 15.0  # seconds after which a job that runs there and is none of ours any more is stopped
@@ -203,8 +202,8 @@ class RayEngine:
                     flight.unsure_at = before
                 return
         except Unreachable as error:  # whether that is so for all, the next look tells
-            flight.problem, flight.failed = str(error), flight.failed + 1
-            flight.try_at = time.monotonic() + 2.0 ** min(flight.failed, _BACK_OFF)
+            flight.problem = str(error)
+            flight.put_off()
             self.doubt, self.next_look = True, 0.0
             return
         except Exception as error:  # of its files: no other job is to wait for this one
@@ -224,8 +223,7 @@ class RayEngine:
         """
         error, flight.upload_error = flight.upload_error, None
         if error is not None:
-            flight.failed += 1
-            flight.try_at = time.monotonic() + 2.0 ** min(flight.failed, _BACK_OFF)
+            flight.put_off()
             raise error
         if flight.uploading or (flight.large and self._not_its_turn(flight)):
             return False
@@ -311,7 +309,6 @@ class RayEngine:
             flight.missed = 0
             node = seen.get("driver_node_id")
             flight.node = node if isinstance(node, str) else flight.node
-            flight.ran = flight.ran or node is not None
             if not flight.arrived:
                 flight.has_arrived()
             flight.status, flight.message = str(seen.get("status")), str(seen.get("message") or "")
@@ -437,7 +434,7 @@ class RayEngine:
                 return told
         if flight.ending is not None:
             return outcome(*flight.ending)
-        if flight.status == "STOPPED" or (flight.stop_asked and not flight.ran):
+        if flight.status == "STOPPED" or (flight.stop_asked and flight.node is None):
             return outcome(JobCode.STOPPED)
         if flight.status == "SUCCEEDED":  # its entry point leaves with 0 for no other end
             return outcome(JobCode.SUCCEEDED, "what it said of its end was lost", 0)

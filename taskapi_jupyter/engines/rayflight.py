@@ -19,6 +19,8 @@ from taskapi_jupyter import machine, plainfile
 from taskapi_jupyter.states import JobCode, may_move
 from taskapi_jupyter.watcher import outcome
 
+_BACK_OFF = 6  # times that the seconds are doubled between two submissions of a job that do not get through
+
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's words for it
 
 
@@ -55,7 +57,6 @@ class Flight:
         self.read_at = float("-inf")  # when the last reading of its log as a whole began
         self.waited = 0.0  # seconds, for a log that does not come to its end
         self.cut = 0  # how often that was tried
-        self.ran = False
         self.stop_asked = False
         self.stop_sent = float("-inf")
         self.ending: tuple[JobCode, str] | None = None  # why it is stopped from here
@@ -82,12 +83,17 @@ class Flight:
             return float(job["deadline"]) - machine.boottime()
         return float(job["created"]) / 1e6 + float(job["timeout"]) - time.time()
 
+    def put_off(self) -> None:
+        """Note that it did not get through: it is sent again later, and each time later still."""
+        self.failed += 1
+        self.try_at = time.monotonic() + 2.0 ** min(self.failed, _BACK_OFF)
+
     def read_claim(self) -> None:
         """Take over what an earlier supervisor wrote down."""
         try:
             claim = json.loads(plainfile.read(os.path.join(self.folder, "claim"), 4096))
             session, word, arrived = str(claim["session"]), str(claim["word"]), bool(claim["arrived"])
-            self.address = str(claim["address"])
+            self.address = str(claim.get("address", ""))  # which older versions did not write
         except (OSError, ValueError, KeyError, TypeError):
             return
         self.session, self.word, self.arrived = session, word, arrived
