@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from msgspec import structs
+
 from .contract import (
     API,
     DeployRequest,
@@ -21,9 +23,10 @@ from .contract import (
     JobStatus,
     LogChunk,
     Message,
+    Rerun,
     encode,
 )
-from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TaskAPIError
+from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TaskAPIError, Unavailable
 from .jobs import BaseTaskAPI, Job, JobList
 from .transport import JSON, Transport, media_type
 
@@ -51,9 +54,11 @@ class Client(BaseTaskAPI):
         environment: str = "local",
         verify: bool | str = True,
         timeout: float = 30.0,
+        server: EnvironmentsResponse | None = None,
     ) -> None:
         self._http = Transport(base_url, token, headers, verify=verify, timeout=timeout)
         self.environment = environment
+        self._server = server  # what it said of itself when it was asked last
 
     @property
     def base_url(self) -> str:
@@ -67,11 +72,31 @@ class Client(BaseTaskAPI):
         """Close the connections."""
         self._http.close()
 
+    def lacks(self, feature: str) -> str | None:
+        """Return the sentence to show where the server is too old for a feature; one that lacked it is asked again."""
+        if self._server is None or feature not in self._server.features:
+            self._server = self.environments()
+        if feature in self._server.features:
+            return None
+        return f"restart the Jupyter server: it runs taskapi_jupyter {self._server.version}"
+
+    def _needs(self, feature: str, value: object) -> None:
+        """Raise :class:`Unavailable` where a value can't be sent to this server."""
+        if value and (too_old := self.lacks(feature)):
+            raise Unavailable(too_old)
+
     # Deploying and submitting
 
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
-        """Deploy one prepared API."""
-        return self._http.read(self._http.send("POST", "deploy", body=encode(request)), list[DeployResult])
+        """Deploy one prepared API; what an older server would drop is left out, with a warning."""
+        dropped = {
+            feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
+        }
+        sent = structs.replace(request, **dropped)
+        results = self._http.read(self._http.send("POST", "deploy", body=encode(sent)), list[DeployResult])
+        if dropped and results:
+            results[0].warnings = [*(results[0].warnings or ()), str(self.lacks(next(iter(dropped))))]
+        return results
 
     def submit(
         self,
@@ -80,9 +105,14 @@ class Client(BaseTaskAPI):
         timeout: int | None = None,
         *,
         notebook: str | None = None,
+        api_id: str | None = None,
+        run_timeout: int | None = None,
     ) -> Job:
         """Start a job; it is on the server's disk when this returns."""
-        answer = self._post_job(api, {"config": config, "timeout": timeout, "notebook": notebook})
+        self._needs("api_id", api_id)
+        self._needs("run_timeout", run_timeout)
+        given = {"config": config, "timeout": timeout, "notebook": notebook}
+        answer = self._post_job(api, {**given, "api_id": api_id, "run_timeout": run_timeout})
         return self._submitted(self._http.read(answer, JobSpec))
 
     def _post_job(self, api: str, given: Mapping[str, Any]) -> requests.Response:
@@ -93,9 +123,11 @@ class Client(BaseTaskAPI):
             raise BadRequest(f"config can't be written as JSON: {error}") from None
         return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode())
 
-    def rerun(self, job: Job | str) -> Job:
-        """Submit a job's config and timeout again, to the API as it is now."""
-        return self._submitted(self._http.read(self._http.send("POST", f"{self._path(job)}/rerun"), JobSpec))
+    def rerun(self, job: Job | str, same: bool = False) -> Job:
+        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
+        self._needs("rerun_same", same)
+        body = encode(Rerun(same)) if same else None
+        return self._submitted(self._http.read(self._http.send("POST", f"{self._path(job)}/rerun", body=body), JobSpec))
 
     def _submitted(self, spec: JobSpec) -> Job:
         fields = {name: getattr(spec, name) for name in JobSpec.__struct_fields__}

@@ -23,6 +23,9 @@ MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
 KIND = "TaskAPI"
 
+#: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
+FEATURES = ("api_id", "main", "notebook", "rerun_same", "run_timeout", "sys_path", "upload")
+
 Timeout = Annotated[int, Meta(ge=1, le=10**9)]
 
 T = TypeVar("T")
@@ -39,6 +42,14 @@ class Submission(Body):
     timeout: Timeout | None = None
     workers: Literal[1] | None = 1
     notebook: Annotated[str, Meta(max_length=4096)] | None = None
+    api_id: str | None = None  # the version to run; None: the one that is deployed
+    run_timeout: Timeout | None = None  # seconds from the start of the task
+
+
+class Rerun(Body):
+    """``POST jobs/{id}/rerun``; an empty body is as good as ``{}``."""
+
+    same: bool = False  # run the job's own version, not the one that is deployed
 
 
 class Progress(Body):
@@ -147,7 +158,9 @@ class DeployRequest(Body, kw_only=True):
     """JSON body of ``POST deploy``: one API with what its task needs to be started later.
 
     ``source`` is the text of the file at ``definition.path``; ``pickle`` a callable by cloudpickle; ``python``, ``cwd``
-    and ``environ`` the interpreter, the folder and the variables of the kernel that deploys.
+    and ``environ`` the interpreter, the folder and the variables of the kernel that deploys. ``notebook`` is the path
+    of the notebook or file that deploys; ``sys_path`` lists the folders that the kernel's ``sys.path`` has beyond its
+    interpreter's own, for which an empty text stands.
     """
 
     spec: dict[str, Any]
@@ -156,6 +169,8 @@ class DeployRequest(Body, kw_only=True):
     python: str | None = None
     cwd: str | None = None
     environ: dict[str, str] | None = None
+    notebook: Annotated[str, Meta(max_length=4096)] | None = None
+    sys_path: list[str] | None = None
 
 
 class DeployedAPI(Body):
@@ -212,8 +227,12 @@ class Environment(Body):
 
 
 class EnvironmentsResponse(Body):
+    """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has."""
+
     default_environment: str
     environments: list[Environment]
+    version: str = "0.1.0"  # which did not say
+    features: list[str] = []
 
 
 class LogChunk(msgspec.Struct, frozen=True):
@@ -301,8 +320,17 @@ class TaskAPI(Protocol):
         timeout: int | None = None,
         *,
         notebook: str | None = None,
+        api_id: str | None = None,
+        run_timeout: int | None = None,
     ) -> Job:
-        """Start a job; it is on disk when this returns."""
+        """Start a job; it is on disk when this returns.
+
+        ``timeout`` is in seconds since the submission, ``run_timeout`` since the task's start; ``api_id`` names the
+        version to run instead of the one that is deployed.
+        """
+
+    def lacks(self, feature: str) -> str | None:
+        """Return the sentence to show where what answers is too old for one of :data:`FEATURES`, else None."""
 
     @overload
     def get(self) -> list[API]: ...
@@ -342,8 +370,8 @@ class TaskAPI(Protocol):
         ``older_than`` is a number of days since they ended.
         """
 
-    def rerun(self, job: Job | str) -> Job:
-        """Submit a job's config and timeout again, to the API as it is now."""
+    def rerun(self, job: Job | str, same: bool = False) -> Job:
+        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
 
     def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """Return part of the log; a negative offset counts from the end."""

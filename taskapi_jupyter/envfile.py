@@ -14,7 +14,8 @@ import yaml
 from msgspec import UNSET, Meta
 
 from . import plainfile, storage, transport, typed
-from .contract import Environment, EnvironmentsResponse
+from ._version import __version__
+from .contract import FEATURES, Environment, EnvironmentsResponse
 from .errors import BadRequest, NotFound, Unavailable
 from .spec import load
 from .upstream import Upstream, Value
@@ -161,7 +162,8 @@ class Environments:
 
     def response(self) -> EnvironmentsResponse:
         """Return what the wire has of them."""
-        return EnvironmentsResponse(self.default, [entry.public() for entry in self.entries.values()])
+        entries = [entry.public() for entry in self.entries.values()]
+        return EnvironmentsResponse(self.default, entries, __version__, list(FEATURES))
 
 
 class EnvironmentFile:

@@ -47,11 +47,12 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     server = server_of(environ)
     if server is not None:
         url, token = server
-        environment = find(Client(f"{url}taskapi/{env or 'local'}", token).environments(), env)
+        about = Client(f"{url}taskapi/{env or 'local'}", token).environments()
+        environment = find(about, env)
         base = f"{url}taskapi/{environment.name}"
         if environment.provider == "cortex":
             return CortexClient(base, token, environment=environment)
-        return Client(base, token, environment=environment.name)
+        return Client(base, token, environment=environment.name, server=about)
     there = file().read()
     entry = there.find(env)
     if entry.provider == "cortex":

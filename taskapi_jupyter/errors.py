@@ -48,6 +48,12 @@ class NotFound(TaskAPIError):
     status = 404
 
 
+class ResultNotStored(NotFound):
+    """A task succeeded, and what it returned can't be had: it could not be stored, or can't be loaded here."""
+
+    kind = "result.not_stored"
+
+
 class APINotDeployed(NotFound):
     kind = "resources.api_not_deployed"
 

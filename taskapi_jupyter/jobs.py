@@ -216,9 +216,9 @@ class Job:
             self.refresh()
         return message
 
-    def rerun(self) -> Job:
-        """Submit the same again, to the API as it is now."""
-        return self.api.rerun(self)
+    def rerun(self, same: bool = False) -> Job:
+        """Submit its config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
+        return self.api.rerun(self, same)
 
     def forget(self) -> str:
         """Delete the ended job, with its log, result and files."""
@@ -294,6 +294,10 @@ class BaseTaskAPI(TaskAPI):
     """The part of :class:`TaskAPI` that is the same wherever jobs are."""
 
     poll_ceiling = POLL_CEILING  #: seconds between two looks at a job at most
+
+    def lacks(self, feature: str) -> str | None:
+        """Return None: what runs in this process has all that this package has."""
+        return None
 
     def job_id(self, job: Job | str) -> str:
         """Return the id of a job, or an id itself."""

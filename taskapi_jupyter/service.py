@@ -202,13 +202,19 @@ class Service(BaseTaskAPI):
         timeout: int | None = None,
         *,
         notebook: str | None = None,
+        api_id: str | None = None,
+        run_timeout: int | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
-        convert({"config": config, "timeout": timeout, "notebook": notebook}, Submission)
+        convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
         self.waker.check()
         version = self.store.api(api)
         if version is None:
             raise APINotDeployed(api)
+        if api_id is not None:
+            version = self.store.version(api_id)
+            if version is None or version["name"] != api:
+                raise APIIDNotFound(api, api_id)
         self._before_submit()
         self._read_config()
         submitted = None if config is None else _json(config)
@@ -253,11 +259,12 @@ class Service(BaseTaskAPI):
     def _before_submit(self) -> None:
         """Raise where a job would not get anywhere."""
 
-    def rerun(self, job: Job | str) -> Job:
-        """Submit a job's config and timeout again, to the API as it is now."""
+    def rerun(self, job: Job | str, same: bool = False) -> Job:
+        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         row = self._row(job)
         submitted = None if row["config"] is None else json.loads(row["config"])
-        return self.submit(row["api_name"], submitted, row["timeout"], notebook=row["notebook"])
+        api_id = row["api_id"] if same else None
+        return self.submit(row["api_name"], submitted, row["timeout"], notebook=row["notebook"], api_id=api_id)
 
     # Reading
 

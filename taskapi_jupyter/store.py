@@ -18,7 +18,7 @@ from typing import Any
 from weakref import WeakSet
 
 from . import database, machine
-from .errors import APINotDeployed, Damaged, TooNew
+from .errors import APIIDNotFound, APINotDeployed, Damaged, TooNew
 from .faults import point
 from .states import IN_PROGRESS, JobCode, may_move
 
@@ -58,6 +58,13 @@ CREATE TABLE forgotten (change INTEGER NOT NULL, id TEXT NOT NULL);
 CREATE INDEX forgotten_by_change ON forgotten (change);
 """,
     1001: "ALTER TABLE forgotten ADD COLUMN api_name TEXT NOT NULL DEFAULT ''",
+    # apis.notebook: the notebook or file that deployed last. jobs.hurry: 1 where a second stop ends the grace period.
+    1002: """
+ALTER TABLE apis ADD COLUMN notebook TEXT;
+ALTER TABLE versions ADD COLUMN run_timeout INTEGER;
+ALTER TABLE jobs ADD COLUMN run_timeout INTEGER;
+ALTER TABLE jobs ADD COLUMN hurry INTEGER NOT NULL DEFAULT 0
+""",
 }
 
 SCHEMA = max(MIGRATIONS)
@@ -370,11 +377,13 @@ class Store:
     def add_job(self, job: Mapping[str, Any], first_id: int) -> str:
         """Write a pending job and return its id: ``first_id`` as 16 hex digits, or less where that isn't the newest.
 
-        Raises :class:`APINotDeployed` where the API was deleted meanwhile, and its version perhaps with it.
+        Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the version was deleted meanwhile.
         """
         with self.write() as transaction:
             if not transaction.execute("SELECT 1 FROM apis WHERE name = ?", (job["api_name"],)).fetchone():
                 raise APINotDeployed(job["api_name"])
+            if not transaction.execute("SELECT 1 FROM versions WHERE api_id = ?", (job["api_id"],)).fetchone():
+                raise APIIDNotFound(job["api_name"], job["api_id"])
             last = transaction.execute("SELECT id FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
             number = min(first_id, int(last[0], 16) - 1) if last else first_id
             job = {

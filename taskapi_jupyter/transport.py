@@ -27,6 +27,7 @@ from .errors import (
     NotAcceptable,
     NotFound,
     QueryParamRequired,
+    ResultNotStored,
     StopTimeout,
     TaskAPIError,
     TooLarge,
@@ -53,6 +54,7 @@ BY_KIND: dict[str, type[TaskAPIError]] = {
         JobNotFound,
         JobNotInProgress,
         QueryParamRequired,
+        ResultNotStored,
         StopTimeout,
     )
 }

@@ -24,7 +24,9 @@ from conftest import (
 from test_retention import ended as jobs_that_ended
 from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
 
+from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import Client
+from taskapi_jupyter.contract import FEATURES
 from taskapi_jupyter.enginefile import read
 from taskapi_jupyter.errors import Unreachable
 from taskapi_jupyter.rayservice import RayService
@@ -39,6 +41,8 @@ async def test_environments(call: Call) -> None:
     assert answer.json == {
         "default_environment": "local",
         "environments": [{"name": "local", "provider": "local"}],
+        "version": __version__,
+        "features": list(FEATURES),
     }
 
 

@@ -78,6 +78,7 @@ class CortexClient(Client):
 
     def _begin(self, environment: Environment) -> None:
         self._about = environment
+        self._server = None
         self._version: str | None = environment.version or None
         self._asked = bool(self._version)
         self._submissions: dict[str, tuple[float, JobStatus]] = {}  # ours, while a cluster may not list them yet
@@ -85,6 +86,10 @@ class CortexClient(Client):
 
     def __repr__(self) -> str:
         return f"<CortexClient of {self.environment} at {self.base_url}>"
+
+    def lacks(self, feature: str) -> str | None:
+        """Return None: no newer server would make a cluster take more."""
+        return None
 
     def version(self) -> str | None:
         """Return the cluster's version, None where it does not say."""
@@ -144,8 +149,15 @@ class CortexClient(Client):
         timeout: int | None = None,
         *,
         notebook: str | None = None,  # a cluster keeps no such thing
+        api_id: str | None = None,  # it runs what is deployed
+        run_timeout: int | None = None,
     ) -> Job:
         """Start a job."""
+        if run_timeout is not None:
+            raise BadRequest(
+                f"{self.environment} is a Cortex cluster, which has no limit on running time: give a timeout, which "
+                "counts from the submission"
+            )
         given = None if config is None else dict(config)
         answer = self._post_job(api, {"workers": 1, "config": given, "timeout": timeout})
         raw = self._json(answer, dict)
@@ -155,8 +167,10 @@ class CortexClient(Client):
         url = f"{self.base_url}/tasks/{api_segment(record.api_name)}?jobID={record.job_id}"
         return Job(self, record, url)
 
-    def rerun(self, job: Job | str, api: str | None = None) -> Job:
+    def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
         """Submit a job's config and timeout again, where the cluster says what they were."""
+        if same:
+            raise BadRequest(f"{self.environment} is a Cortex cluster, which runs the version that is deployed")
         answer = self._answer(self.job_id(job), api or self._name(job))
         raw = self._json(answer, dict)["job_status"]
         if "config" not in raw:

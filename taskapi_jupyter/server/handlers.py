@@ -8,7 +8,7 @@ from typing import Any
 
 from tornado import web
 
-from taskapi_jupyter.contract import JobsPage, Message, Submission, TaskAPI, decode, encode, submit_answer
+from taskapi_jupyter.contract import JobsPage, Message, Rerun, Submission, TaskAPI, decode, encode, submit_answer
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
@@ -54,7 +54,14 @@ class TasksHandler(BodyHandler):
 
         def submit() -> bytes:
             submission = decode(body, Submission)
-            job = environment.submit(api, submission.config, submission.timeout, notebook=submission.notebook)
+            job = environment.submit(
+                api,
+                submission.config,
+                submission.timeout,
+                notebook=submission.notebook,
+                api_id=submission.api_id,
+                run_timeout=submission.run_timeout,
+            )
             return encode(submit_answer(job.record))
 
         answer = await self.extension.run(self.extension.submitting(env), submit)
@@ -178,13 +185,14 @@ class RerunHandler(BodyHandler):
 
     @guarded
     async def post(self, env: str, job_id: str) -> None:
-        """Answer as to a submission; a body is read and ignored."""
-        self.body()
+        """Answer as to a submission."""
+        body = self.body()
+        same = bool(body.strip()) and decode(body, Rerun).same
         api = self.text("api")
         job = await self.ask(
             env,
-            lambda service: service.rerun(job_id),
-            lambda cluster: cluster.rerun(job_id, api),
+            lambda service: service.rerun(job_id, same),
+            lambda cluster: cluster.rerun(job_id, same, api),
             self.extension.submitting(env),
         )
         self.extension.submitted()

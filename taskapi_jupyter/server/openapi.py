@@ -22,6 +22,7 @@ from taskapi_jupyter.contract import (
     JobsPage,
     JobSpec,
     Message,
+    Rerun,
     Submission,
     encode,
 )
@@ -196,9 +197,10 @@ OPERATIONS = (
     Operation(
         "post",
         "/taskapi/{env}/jobs/{job_id}/rerun",
-        "Submit a job's config and timeout again",
+        "Submit a job's config and timeouts again",
         JobSpec,
         (OF,),
+        body=Rerun,
         errors=(*OWN, 413),
     ),
     Operation("get", "/taskapi/environments", "The environments", EnvironmentsResponse, errors=(400, 403)),
@@ -214,7 +216,7 @@ def document(base_url: str) -> bytes:
     )
     names = {id(t): schema for t, schema in zip([*types, ErrorBody], schemas, strict=True)}
     for name, model in vars(contract).items():
-        if name in components and model not in (Submission, DeployRequest):  # what we answer has every key
+        if name in components and model not in (Submission, DeployRequest, Rerun):  # what we answer has every key
             fields = msgspec.structs.fields(model)
             components[name]["required"] = [one.encode_name for one in fields if one.default is not UNSET]
     paths: dict[str, dict[str, Any]] = {}
