@@ -20,7 +20,7 @@ from taskapi_jupyter import spec
 from taskapi_jupyter.contract import DeployRequest
 from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.spec import APISpec, build, check_name, merge, parse, parse_bytes, parse_cpu, source
-from taskapi_jupyter.spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu
+from taskapi_jupyter.spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu, parse_seconds
 
 TASK = """\
 class Task:
@@ -137,6 +137,30 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 CONFIGS = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(90, 90), ("90", 90), ("90s", 90), (" 15m ", 900), ("1h30m", 5400), ("2h", 7200), ("1d1s", 86_401)],
+)
+def test_times_are_whole_seconds(text: Any, seconds: int) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1.5", 1.5, "-1", -1, True, None, "1h30", "30m1h", "90 s", "1y", "m", "\u0661", "0", "0m"]
+)
+def test_what_is_no_time_is_refused_by_name(text: Any) -> None:
+    with pytest.raises(BadRequest, match=r"^--timeout must be "):
+        parse_seconds(text, "--timeout")
+
+
+def test_times_have_bounds() -> None:
+    assert parse_seconds("0", least=0) == 0
+    assert parse_seconds(10**9) == 10**9
+    for too_long in (10**9 + 1, 10**5000, "9999999999d"):
+        with pytest.raises(BadRequest, match="timeout"):
+            parse_seconds(too_long)
 
 
 def test_merge_goes_into_mappings() -> None:

@@ -1,4 +1,4 @@
-"""Kubernetes quantities, as API configurations write them: ``200m`` of a CPU, ``500Mi`` of memory."""
+"""Quantities as people write them: ``200m`` of a CPU, ``500Mi`` of memory (Kubernetes' forms), ``1h30m`` of time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from taskapi_jupyter.errors import BadRequest
 
 MAX_CPU = 10**9  # millicores
 MAX_BYTES = 2**63 - 1
+MAX_SECONDS = 10**9
 
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_DURATION = re.compile(r"(\d{1,10})|(?:(\d{1,10})d)?(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s)?", re.ASCII)
 _NUMBER = re.compile(r"\+?((?:\d{1,30})(?:\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?([A-Za-z]*)", re.ASCII)
 
 
@@ -34,6 +36,21 @@ def parse_bytes(value: Any, path: str = "compute.mem") -> int:
     if factor is None:
         raise _refused(value, path, wanted)
     return _whole(number * factor, value, path, wanted, MAX_BYTES)
+
+
+def parse_seconds(value: Any, path: str = "timeout", least: int = 1) -> int:
+    """Return whole seconds: ``90`` and ``"90"`` are 90, ``"15m"`` is 900, ``"1h30m"`` is 5400; ``d`` is days."""
+    if isinstance(value, int) and abs(value) > MAX_BYTES:
+        raise BadRequest(f"{path} is too large")  # str() of such a number may even be forbidden
+    text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    match = _DURATION.fullmatch(text) if text else None
+    if match is None:
+        raise _refused(value, path, "a time such as 90 (seconds), 90s, 15m or 1h30m")
+    bare, days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = bare + ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not least <= total <= MAX_SECONDS:
+        raise BadRequest(f"{path} must be from {least} to {MAX_SECONDS} seconds, not {text}")
+    return total
 
 
 def format_cpu(millicores: int) -> str:
