@@ -275,7 +275,7 @@ def _operation(op: Operation, names: dict[int, dict[str, Any]]) -> dict[str, Any
     if op.body is not None:
         bodies = op.body if isinstance(op.body, dict) else {JSON: op.body}
         content = {media: {"schema": names[id(body)] if _is_model(body) else body} for media, body in bodies.items()}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": op.body is not Rerun, "content": content}  # which may be left out
     return described
 
 
