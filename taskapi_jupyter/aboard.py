@@ -88,8 +88,8 @@ class Guard:
             launch["cloudpickle"] = folder
         launch["sys_path"] = [
             launch["cwd"],
-            *(one for one in launch.get("sys_path", ()) if os.path.isdir(one)),
             project,
+            *(one for one in launch.get("sys_path", ()) if not one or os.path.isdir(one)),
         ]
         self.job["launch"] = json.dumps(launch)
         if left is not None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from msgspec import structs
 
+from . import results
 from .contract import (
     API,
     DeployRequest,
@@ -26,7 +27,7 @@ from .contract import (
     Rerun,
     encode,
 )
-from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TaskAPIError, Unavailable
+from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, Unavailable
 from .jobs import BaseTaskAPI, Job, JobList
 from .transport import JSON, Transport, media_type
 
@@ -223,14 +224,7 @@ class Client(BaseTaskAPI):
                 return json.loads(answer.content)
             except ValueError:
                 raise self._http.foreign(answer) from None
-        import cloudpickle
-
-        try:
-            return cloudpickle.loads(answer.content)
-        except Exception as error:  # whatever the pickled objects' own code raises
-            raise TaskAPIError(
-                f"the result of {self.job_id(job)} can't be unpickled here: {type(error).__name__}: {error}"
-            ) from None
+        return results.load(answer.content, self.job_id(job))
 
     def files(self, job: Job | str) -> list[FileEntry]:
         """List what the task left in its output folder."""

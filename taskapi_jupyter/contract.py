@@ -159,8 +159,9 @@ class DeployRequest(Body, kw_only=True):
 
     ``source`` is the text of the file at ``definition.path``; ``pickle`` a callable by cloudpickle; ``python``, ``cwd``
     and ``environ`` the interpreter, the folder and the variables of the kernel that deploys. ``notebook`` is the path
-    of the notebook or file that deploys; ``sys_path`` lists the folders that the kernel's ``sys.path`` has beyond its
-    interpreter's own, for which an empty text stands.
+    of the notebook or file that deploys; ``sys_path`` is the kernel's ``sys.path``, with one empty text for its
+    interpreter's standard library and one for its packages. With ``main``, ``pickle`` also brings what the callable's
+    task is to find in ``__main__`` (``deployment.notebook``).
     """
 
     spec: dict[str, Any]
@@ -170,7 +171,8 @@ class DeployRequest(Body, kw_only=True):
     cwd: str | None = None
     environ: dict[str, str] | None = None
     notebook: Annotated[str, Meta(max_length=4096)] | None = None
-    sys_path: list[str] | None = None
+    sys_path: Annotated[list[str], Meta(max_length=100)] | None = None
+    main: bool = False
 
 
 class DeployedAPI(Body):

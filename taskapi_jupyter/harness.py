@@ -2,7 +2,8 @@
 
 Imported by a line that its watcher gives the interpreter, so that its compiled form is cached. Arguments: this file's
 folder, the API's folder, kind, file, module, attribute, the folder that holds cloudpickle, the path that a project's
-file has in the project, then the folders for ``sys.path``.
+file has in the project, then what :func:`search_path` takes. Kinds: ``main`` is a file that runs as ``__main__``,
+``module`` one that is imported; ``pickle`` and ``dill`` hold a callable.
 Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
 """
 
@@ -22,24 +23,24 @@ def main() -> None:
     here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
     point("task.executed")
     spec = os.environ["TASKAPI_JOB_SPEC"]
-    sys.argv[:] = [os.path.join(folder, file)]
-    sys.path[0:1] = [folder] + paths
+    path = os.path.join(folder, file)
+    sys.argv[:] = [path]
+    sys.path[:] = ([] if kind == "main" else [folder]) + search_path(paths, sys.path[1:])
     sys.path.append(os.path.join(here, "task_path"))
+    if cloudpickle:  # for an interpreter that has none: its stand-in is in task_path
+        os.environ["TASKAPI_CLOUDPICKLE"] = cloudpickle
     with open(spec, encoding="utf-8") as job:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")
     pid = os.getpid()
     try:
-        if kind == "module":
-            task = getattr(
-                load(module, os.path.join(folder, file), origin) if origin else __import__(module), attribute
-            )
+        if kind == "main":
+            task = getattr(run_as_main(path), attribute)
+        elif kind == "module":
+            task = getattr(load(module, path, origin) if origin else __import__(module), attribute)
         else:
-            if kind == "pickle":
-                lend(cloudpickle)
-            loader = __import__("pickle" if kind == "pickle" else "dill")
-            with open(os.path.join(folder, file), "rb") as pickled:
-                task = loader.load(pickled)
+            with open(path, "rb") as pickled:
+                task = __import__("pickle" if kind == "pickle" else "dill").load(pickled)
         if isinstance(task, type):
             task = task()
         point("task.loaded")
@@ -52,10 +53,37 @@ def main() -> None:
             raise
         result = None
     except BaseException as error:
-        failed(out if os.getpid() == pid else None, error)
+        failed(out if os.getpid() == pid else None, error, path if kind == "main" else "")
     if os.getpid() == pid:  # not a child that the task forked and let return
-        keep(out, result)
+        keep(out, result, os.path.basename(folder), "__main__" if kind == "main" else module)
         point("task.kept")
+
+
+def search_path(paths: "list[str]", own: "list[str]") -> "list[str]":
+    """Return the folders to import from, in the order that the kernel has them.
+
+    An empty one among ``paths`` stands for the interpreter's own folders; of two, the first for its standard library,
+    the second for its packages. Without any, they come last.
+    """
+    cut = next((at for at, one in enumerate(own) if one.endswith("-packages")), len(own))
+    parts = [own[:cut], own[cut:]] if paths.count("") > 1 else [own]
+    found = []  # type: list[str]
+    for one in paths:
+        found += [one] if one else parts.pop(0) if parts else []
+    return found + [one for part in parts for one in part]
+
+
+def run_as_main(path: str):  # type: ignore[no-untyped-def]
+    """Run a file as ``python FILE`` does, so that pickles and processes find what it defines; return ``__main__``."""
+    from _frozen_importlib_external import SourceFileLoader  # importlib.util would import half the library
+
+    module = sys.modules["__main__"]
+    for name in ("sys", "main"):  # what started us
+        module.__dict__.pop(name, None)
+    module.__loader__ = loader = SourceFileLoader("__main__", path)
+    module.__file__ = path
+    exec(loader.get_code("__main__"), module.__dict__)  # type: ignore[arg-type]
+    return module
 
 
 def load(name: str, path: str, origin: str) -> object:
@@ -68,20 +96,6 @@ def load(name: str, path: str, origin: str) -> object:
     module.__loader__ = loader
     exec(loader.get_code(name), module.__dict__)  # type: ignore[arg-type]
     return module
-
-
-def lend(folder: str) -> None:
-    """Make the deploying side's cloudpickle importable where there is none, without the packages beside it."""
-    try:
-        import cloudpickle  # noqa: F401
-    except ImportError:
-        from importlib.util import module_from_spec, spec_from_file_location
-
-        package = os.path.join(folder, "cloudpickle")
-        spec = spec_from_file_location("cloudpickle", os.path.join(package, "__init__.py"))
-        module = sys.modules["cloudpickle"] = module_from_spec(spec)  # type: ignore[arg-type]
-        module.__path__ = [package]
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
 
 
 def decode(text: str):  # type: ignore[no-untyped-def]
@@ -116,8 +130,11 @@ def report(out: str, word: str, text: str = "") -> None:
     point("task.reported")
 
 
-def failed(out: "str | None", error: BaseException) -> None:
-    """Print the traceback without our own frames and leave; its last line is the reason, told where ``out`` is."""
+def failed(out: "str | None", error: BaseException, path: str = "") -> None:
+    """Print the traceback without our own frames and leave; its last line is the reason, told where ``out`` is.
+
+    Where it speaks of the file of a cell, at ``path``, it says which cell that is.
+    """
     import traceback
 
     tb = error.__traceback__
@@ -133,31 +150,42 @@ def failed(out: "str | None", error: BaseException) -> None:
         report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000])
     try:
         sys.stdout.flush()
-        traceback.print_exception(type(error), error, tb)
+        notebook = sys.modules.get("_taskapi_notebook")
+        labels = {path: "cell " + os.environ["TASKAPI_API_NAME"]}
+        labels.update((cell, cell) for cell in (notebook.cells if notebook else ()))
+        text = "".join(traceback.format_exception(type(error), error, tb))
+        for file, label in labels.items():
+            text = text.replace('File "%s", line' % file, label + ", line")
+        sys.stderr.write(text)
         sys.stderr.flush()
     except Exception:  # the task may have closed its own streams
         pass
     sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
-def keep(out: str, result: object) -> None:
-    """Store what the task returned: as JSON where that gives the same back, else pickled."""
+def keep(out: str, result: object, api_id: str, module: str) -> None:
+    """Store what the task returned: as JSON where that gives the same back, else pickled.
+
+    A pickle has a JSON view beside it where there is one, and says behind its end which Python wrote it. Classes of
+    the task's ``module`` go by value: whoever loads the result has no such module.
+    """
     try:
         if result is None:
             return write(out + "result.json", b"null", sync=False)
         import json
 
+        if fits_json(result, exact=True):
+            try:
+                return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+            except ValueError:  # NaN, an infinity, a number too long to be written
+                pass
+        written = b"#taskapi-python=%d.%d" % sys.version_info[:2]
+        write(out + "result.pkl", pickled(result, api_id, module) + written)
         try:
-            if not plain_keys(result):
-                raise TypeError("keys that are not text")
-            return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
-        except (TypeError, ValueError, RecursionError):
+            if fits_json(result, exact=False):
+                write(out + "result.view.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+        except Exception:  # it has none
             pass
-        try:
-            import cloudpickle as pickler
-        except ImportError:
-            import pickle as pickler
-        return write(out + "result.pkl", pickler.dumps(result))
     except Exception as error:  # no disk space, or what a __reduce__ raises: the task is done, its result is lost
         text = "its result (%s) could not be stored: %s" % (type(result).__name__, error)
         report(out, "returned", text[:2000])
@@ -168,13 +196,56 @@ def keep(out: str, result: object) -> None:
     return None
 
 
-def plain_keys(value: object) -> bool:
-    """Say whether all keys in a value are text: JSON would turn others into text."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and plain_keys(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(map(plain_keys, value))
-    return True
+def pickled(result: object, api_id: str, module: str) -> bytes:
+    """Pickle a result; a class that the task's module defines is the same class in all results of the API's version."""
+    try:
+        import cloudpickle
+    except ImportError:  # older packages lent none to cells
+        import pickle
+
+        return pickle.dumps(result)
+    names = sys.modules.get(module)
+    if names is not None and module != "__main__" and hasattr(cloudpickle, "register_pickle_by_value"):
+        cloudpickle.register_pickle_by_value(names)
+    known = getattr(sys.modules.get("cloudpickle.cloudpickle"), "_DYNAMIC_CLASS_TRACKER_BY_CLASS", None)
+    if known is not None and names is not None:
+        defined = [one for one in vars(names).values() if isinstance(one, type)]
+        while defined:
+            one = defined.pop()
+            if one.__module__ == module and one not in known:
+                known[one] = "%s.%s" % (api_id, one.__qualname__)
+                defined += [inner for inner in vars(one).values() if isinstance(inner, type)]
+    return cloudpickle.dumps(result)  # type: ignore[no-any-return]
+
+
+def fits_json(value: object, exact: bool) -> bool:
+    """Whether JSON can carry a value, 64 levels deep at most; with ``exact``, in types that come back as they were.
+
+    Looks at a whole level at once, in C: lists may have millions of elements.
+    """
+    level, room = [value], 1 << 24
+    for _ in range(65):
+        types = set(map(type, level))
+        if exact and not types <= {type(None), bool, int, float, str, list, dict}:
+            return False
+        dicts = {one for one in types if issubclass(one, dict)}
+        lists = {one for one in types if issubclass(one, (list, tuple))}
+        if not dicts and not lists:
+            return True
+        inner = []  # type: list[object]
+        for one in level:
+            if type(one) in dicts:
+                keys = set(map(type, one))  # type: ignore[call-overload]
+                if not (keys <= {str} if exact else all(issubclass(key, str) for key in keys)):
+                    return False
+                inner.extend(one.values())  # type: ignore[attr-defined]
+            elif type(one) in lists:
+                inner.extend(one)  # type: ignore[arg-type]
+            if len(inner) > room:  # it may contain itself
+                return False
+        room -= len(inner)
+        level = inner
+    return False
 
 
 def private(path: str, how: int = os.O_TRUNC) -> int:

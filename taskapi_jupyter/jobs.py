@@ -18,7 +18,7 @@ from . import display, logs
 from .contract import API, DeployResult, FileEntry, JobStatus, Progress, TaskAPI
 from .display.bar import Bar
 from .display.words import created, why
-from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, TaskAPIError, Unreachable
+from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError, Unreachable
 from .states import TERMINAL, JobCode
 
 if TYPE_CHECKING:
@@ -162,9 +162,12 @@ class Job:
             bar.show(self.record, last=True)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait, then return what the task returned; raise :class:`JobFailed` unless it succeeded.
+        """Wait, then return what the task returned, in the types that it had.
 
-        None where the environment keeps no results, which it then says on standard error.
+        ``timeout`` is in seconds, None for any time. A result that is pickled is loaded, which runs code of its
+        classes, but nothing of the cell. None where the environment keeps no results, which it then says on standard
+        error. Raises :class:`JobFailed` unless the job succeeded, :class:`ResultNotStored` where its result could not
+        be stored or another Python pickled it, TimeoutError.
         """
         try:
             return self.kept_result(timeout)
@@ -176,7 +179,7 @@ class Job:
         self.wait(timeout).check()
         try:
             return self.api.result(self)
-        except (JobNotFound, NotKept):
+        except (JobNotFound, NotKept, ResultNotStored):
             raise
         except NotFound:
             return None  # the task had nothing to return, as a command
@@ -307,8 +310,11 @@ class BaseTaskAPI(TaskAPI):
         """Deploy a file, a specification or a callable; raise where one of them can't be."""
         from .deployment import prepare
 
-        requests = prepare(target, name=name, **options)
+        too_old = self.lacks("main") if callable(target) else None
+        requests = prepare(target, name=name, main=not too_old, **options)
         results = [result for request in requests for result in self.deploy_request(request)]
+        if too_old:
+            results[0].warnings = [*(results[0].warnings or ()), too_old]
         for result in results:
             if result.error:
                 raise BadRequest(result.error)

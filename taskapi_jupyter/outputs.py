@@ -1,12 +1,11 @@
-"""What a job left: files in its output folder, a pickled result. A task may have put anything there."""
+"""What a job left: files in its output folder, its result. A task may have put anything there."""
 
 from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from . import plainfile
 from .contract import FileEntry
@@ -63,14 +62,3 @@ def open_left(jobs: Path, job_id: str, name: str) -> IO[bytes] | None:
         return os.fdopen(plainfile.open_below(jobs, (job_id, name)), "rb")
     except OSError:
         return None
-
-
-def load_pickle(data: bytes, modules: Path) -> Any:
-    """Load a pickled result, with the classes of its cell's module; raises whatever a pickle may."""
-    import cloudpickle
-
-    sys.path.append(str(modules))
-    try:
-        return cloudpickle.loads(data)
-    finally:
-        sys.path.remove(str(modules))

@@ -78,7 +78,7 @@ class RayService(Service):
         """Check a request; the task runs with the variables of a node, not with this machine's."""
         path = os.environ.get("PATH", os.defpath)
         request = msgspec.structs.replace(request, environ={"PATH": path})
-        built = spec.build(request, files=project_of(request))
+        built = spec.build(request, files=project_of(request), looks_up=False)
         built.launch["env"].pop("PATH", None)
         return built
 

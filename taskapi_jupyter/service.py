@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import config, database, logfile, machine, plainfile, retention, spec
+from . import config, database, logfile, machine, plainfile, results, retention, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -39,17 +39,17 @@ from .errors import (
     JobNotFound,
     JobNotInProgress,
     NotFound,
+    ResultNotStored,
     StopTimeout,
-    TaskAPIError,
     TooLarge,
     Unavailable,
 )
 from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
-from .outputs import files_in, load_pickle, open_left, open_within
+from .outputs import files_in, open_left, open_within
 from .rows import metadata_of, spec_of, status_of
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
-from .storage import RESULTS, Storage
+from .storage import RESULTS, VIEW, Storage
 from .store import Row, Store
 from .waking import Waker
 
@@ -138,7 +138,7 @@ class Service(BaseTaskAPI):
             "config": _json(built.config),
             "launch": json.dumps(built.launch),
         }
-        what = self.store.put_api(version, now)
+        what, old = self.store.put_api(version, now, request.notebook)
         point("deploy.deployed")
         self._write_files(built)  # where they were removed just now, as those of a version that nothing referred to
         told = {
@@ -147,6 +147,9 @@ class Service(BaseTaskAPI):
             "unchanged": f"{built.name} (TaskAPI) is up to date",
         }[what]
         warnings = list(built.warnings)
+        if what == "updated" and old["notebook"] and request.notebook and old["notebook"] != request.notebook:
+            other = _unlike(old["notebook"], request.notebook)
+            warnings.append(f"{built.name} was deployed from {other} {_ago(now - old['updated'])}; replaced")
         return [
             DeployResult(
                 api=DeployedAPI(spec=spec.hidden(built.spec), endpoint=self._endpoint(built.name)),
@@ -457,19 +460,26 @@ class Service(BaseTaskAPI):
         """Return part of the log; a negative offset counts from the end."""
         return LogChunk(*logfile.read(str(self._folder(self._row(job)["id"])), offset, limit))
 
-    def result_path(self, job: Job | str) -> Path | None:
-        """Return where a job's result is: ``result.json`` or ``result.pkl``."""
-        folder = self._folder(self._row(job)["id"])
-        return next((path for path in (folder / name for name in RESULTS) if path.exists()), None)
+    def open_result(self, job: Job | str, view: bool = False) -> tuple[str, IO[bytes]]:
+        """Return the name of the file that holds a job's result, and the file.
 
-    def open_result(self, job: Job | str) -> tuple[str, IO[bytes]] | None:
-        """Return the name of the file that holds a job's result, and the file; None where there is none."""
-        job_id = self._row(job)["id"]
-        for name in RESULTS:
-            file = self._open_left(job_id, name)
+        With ``view``, of one that is pickled what JSON has of it, where that is something. Raises :class:`NotFound`
+        where the job has no result, :class:`ResultNotStored` where it should have one.
+        """
+        row = self._row(job)
+        for name in (RESULTS[0], *([VIEW] if view else []), RESULTS[1]):
+            file = self._open_left(row["id"], name)
             if file is not None:
                 return name, file
-        return None
+        whole = self.store.whole_job(row["id"])
+        what = f"{row['id']} ({row['api_name']} api)"
+        if (
+            row["status"] != JobCode.SUCCEEDED.value
+            or whole is None
+            or json.loads(whole["launch"])["kind"] == "command"
+        ):
+            raise NotFound(f"{what} has no result")
+        raise ResultNotStored(f"{what}: {row['reason'] or 'its result is gone'}")
 
     def _open_left(self, job_id: str, name: str) -> IO[bytes] | None:
         return open_left(self._jobs, job_id, name)
@@ -477,20 +487,12 @@ class Service(BaseTaskAPI):
     def result(self, job: Job | str) -> Any:
         """Return what the task returned. A pickle is loaded: call this for jobs of your own only, never in a server."""
         row = self._row(job)
-        found = self.open_result(row["id"])
-        if found is None:
-            raise NotFound(f"{row['id']} ({row['api_name']} api) has no result")
-        name, file = found
+        name, file = self.open_result(row["id"])
         with file:
             data = file.read()
-        if name == "result.json":
+        if name == RESULTS[0]:
             return json.loads(data)
-        try:
-            return load_pickle(data, self.home / "apis" / row["api_id"])
-        except Exception as error:  # whatever a pickle raises
-            raise TaskAPIError(
-                f"the result of {row['id']} can't be unpickled here: {type(error).__name__}: {error}"
-            ) from None
+        return results.load(data, row["id"], self.home / "apis" / row["api_id"])
 
     def output_dir(self, job: Job | str) -> Path:
         """Return the folder that the task finds as ``TASKAPI_OUTPUT_DIR``."""
@@ -577,6 +579,20 @@ def _tell_of_network(home_: Path) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _unlike(path: str, other: str) -> str:
+    """Return a path's last part, or all of it where the other one ends alike."""
+    return os.path.basename(path) if os.path.basename(path) != os.path.basename(other) else path
+
+
+def _ago(us: int) -> str:
+    """Say how long ago something was, given in microseconds, such as ``3 minutes ago``."""
+    seconds = max(us // 1_000_000, 1)
+    size, unit = next(
+        one for one in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if seconds >= one[0]
+    )
+    return f"{seconds // size} {unit}{'' if seconds // size == 1 else 's'} ago"
 
 
 def _statuses(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> list[str]:

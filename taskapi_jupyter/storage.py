@@ -1,7 +1,7 @@
 """Where jobs of a cluster leave results and files: a folder that all see, or a URL that fsspec knows.
 
-``{storage}/{job}/result.json`` or ``result.pkl``, and ``{storage}/{job}/files/…``. Standard library only, but for
-fsspec where the storage is no folder.
+``{storage}/{job}/result.json``, or ``result.pkl`` with ``result.view.json`` beside it where JSON has something of it,
+and ``{storage}/{job}/files/…``. Standard library only, but for fsspec where the storage is no folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from .errors import BadRequest, TaskAPIError, Unavailable
 
+VIEW = "result.view.json"  # what JSON has of a result that is pickled
 RESULTS = ("result.json", "result.pkl")
 _TRIES = 3  # to store what a job left, which may be the work of days
 
@@ -55,7 +56,7 @@ def push(url: str, job_folder: str) -> str:
 
 def _push(url: str, job_folder: str) -> None:
     files = os.path.join(job_folder, "files")
-    found = [(os.path.join(job_folder, name), name) for name in RESULTS]
+    found = [(os.path.join(job_folder, name), name) for name in (*RESULTS, VIEW)]
     for where, _, names in os.walk(files) if not os.path.islink(files) else ():
         found += [
             (os.path.join(where, name), f"files/{Path(where, name).relative_to(files).as_posix()}") for name in names

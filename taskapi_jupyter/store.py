@@ -281,31 +281,37 @@ class Store:
 
     # APIs
 
-    def put_api(self, version: Row, now: int) -> str:
-        """Deploy a version; return ``created``, ``updated`` or ``unchanged``."""
+    def put_api(self, version: Row, now: int, notebook: str | None = None) -> tuple[str, Row]:
+        """Deploy a version; return ``created``, ``updated`` or ``unchanged``, and what was there.
+
+        That is the row of ``apis``, empty where there was none. ``notebook`` is the notebook or file that deploys.
+        """
         columns = (
             "api_id", "name", "spec_id", "updated", "timeout", "cpu", "mem", "gpu", "spec", "config", "launch",
         )  # fmt: skip
         with self.write() as transaction:
-            old = transaction.execute("SELECT api_id FROM apis WHERE name = ?", (version["name"],)).fetchone()
-            unchanged = old is not None and old[0] == version["api_id"]
+            found = transaction.execute("SELECT * FROM apis WHERE name = ?", (version["name"],)).fetchone()
+            old = dict(found) if found else {}
+            unchanged = old.get("api_id") == version["api_id"]
             known = transaction.execute("SELECT launch FROM versions WHERE api_id = ?", (version["api_id"],)).fetchone()
+            if unchanged and notebook != old["notebook"]:
+                transaction.execute("UPDATE apis SET notebook = ? WHERE name = ?", (notebook, version["name"]))
             if unchanged and known and known[0] == version["launch"]:
-                return "unchanged"
+                return "unchanged", old
             transaction.execute(
                 f"INSERT OR REPLACE INTO versions ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                 [version.get(column, now) for column in columns],
             )
             if unchanged:
-                return "unchanged"  # the same content under another environment
+                return "unchanged", old  # the same content under another environment
             change = _raise(transaction)
             transaction.execute(
-                "INSERT INTO apis (name, api_id, created, updated, change) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, "
-                "updated = excluded.updated, change = excluded.change",
-                (version["name"], version["api_id"], now, now, change),
+                "INSERT INTO apis (name, api_id, created, updated, change, notebook) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, updated = excluded.updated, "
+                "change = excluded.change, notebook = excluded.notebook",
+                (version["name"], version["api_id"], now, now, change, notebook),
             )
-            return "updated" if old else "created"
+            return ("updated" if old else "created"), old
 
     def delete_api(self, name: str) -> list[str] | None:
         """Take an API away and wish its jobs stopped; return their ids, None where there is no such API."""

@@ -321,7 +321,7 @@ def test_a_pickle_that_cant_be_loaded(client: Client, upstream: Upstream) -> Non
     headers = {"Content-Type": "application/octet-stream"}
     for pickle in (b"cabsent_module\nThing\n.", b"", b"nonsense"):
         upstream.answer = (200, headers, pickle)
-        with pytest.raises(TaskAPIError, match="the result of abc can't be unpickled here"):
+        with pytest.raises(TaskAPIError, match="the result of job abc can't be loaded here"):
             client.result("abc")
     assert upstream.asked[0][2]["accept"] == "application/json, application/octet-stream"
 

@@ -196,7 +196,7 @@ def test_the_api_names_its_interpreter_unless_the_caller_does(project: Path) -> 
 def test_a_cell(project: Path, tmp_path: Path) -> None:
     request = one(Source("def train(config):\n    return config['x']\n"), name="my-cell", cwd=project)
     built = build(request)
-    assert built.launch["module"].startswith("taskapi_my_cell_")
+    assert (built.launch["kind"], built.launch["file"]) == ("main", "cell_my-cell.py")
     assert result(built, {"x": 3}, tmp_path) == 3
     assert "needs a name" in refusal(Source(TASK), cwd=project)
     assert "IPython syntax" in refusal(Source("%time\n" + TASK), name="a", cwd=project)
@@ -235,7 +235,7 @@ def test_a_project_file_and_its_neighbour(project: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("target", [train, Task, Task(), functools.partial(train), lambda config: {"lr": config["lr"]}])
 def test_callables(target: Callable[..., Any], tmp_path: Path) -> None:
     built = build(one(target, name="train", config={"lr": 0.5}, cwd=tmp_path))
-    assert built.launch["kind"] == "pickle"
+    assert (built.launch["kind"], built.launch["file"]) == ("main", "notebook_train.py")
     assert built.config == {"lr": 0.5}
     assert result(built, built.config, tmp_path) == {"lr": 0.5}
 

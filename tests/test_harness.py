@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 from conftest import PATIENCE, clean, request_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskapi_jupyter import harness
-from taskapi_jupyter.errors import NotFound
+from taskapi_jupyter.errors import ResultNotStored
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.service import Service
 
@@ -38,9 +40,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run(service: Service, name: str) -> Callable[..., Job]:
     """Return what deploys a source, runs it to its end and returns the job."""
 
-    def run(source: str, config: dict[str, Any] | None = None, python: str | None = None, **spec: Any) -> Job:
+    def run(
+        source: str,
+        config: dict[str, Any] | None = None,
+        python: str | None = None,
+        cwd: str | None = None,
+        **spec: Any,
+    ) -> Job:
         request = request_for(name, source, **spec)
         request.python = python or request.python
+        request.cwd = cwd or request.cwd
         service.deploy_request(request)
         return service.submit(name, config).wait(PATIENCE)
 
@@ -67,6 +76,13 @@ def other_interpreters() -> list[str]:
 # Results
 
 
+def stored(service: Service, job: Job, view: bool = False) -> tuple[str, bytes]:
+    """Return the name of the file that holds a result, or what JSON has of it, and what it holds."""
+    name, file = service.open_result(job, view)
+    with file:
+        return name, file.read()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -83,14 +99,75 @@ def other_interpreters() -> list[str]:
 def test_results_that_json_gives_back(run: Any, service: Service, text: str) -> None:
     job = run(f"def task(config):\n    return {text}\n")
     assert (job.status, job.reason) == ("succeeded", None)
-    path = service.result_path(job)
-    assert path is not None
-    assert path.name == "result.json"
-    assert job.result() == json.loads(path.read_bytes()) == eval(text)
+    name, data = stored(service, job)
+    assert name == "result.json"
+    assert job.result() == json.loads(data) == eval(text)
 
 
-def test_a_tuple_becomes_a_list(run: Any) -> None:
-    assert run("def task(config):\n    return (1, (2, 3))\n").result() == [1, [2, 3]]
+TYPES = """
+import collections, enum
+Split = collections.namedtuple("Split", "train test")
+Level = enum.IntEnum("Level", "LOW HIGH")
+class Kind(str, enum.Enum):
+    A = "a"
+class Text(str): ...
+class Whole(int): ...
+class Real(float): ...
+class Items(list): ...
+class Names(dict): ...
+def nested(depth):
+    value = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "view"),
+    [
+        ("(1, (2, 3))", [1, [2, 3]]),
+        ("[{'a': (1,)}]", [{"a": [1]}]),
+        ("collections.Counter('aab')", {"a": 2, "b": 1}),
+        ("collections.OrderedDict(b=1, a=2)", {"b": 1, "a": 2}),
+        ("collections.defaultdict(list, a=[1])", {"a": [1]}),
+        ("Split(1, 2)", [1, 2]),
+        ("Level.LOW", 1),
+        ("{'k': Kind.A}", {"k": "a"}),
+        ("{Kind.A: 1}", {"a": 1}),
+        ("Text('t')", "t"),
+        ("Whole(3)", 3),
+        ("[Real(0.5)]", [0.5]),
+        ("Items([1])", [1]),
+        ("Names(a=1)", {"a": 1}),
+    ],
+)
+def test_a_type_that_json_does_not_keep_is_pickled_beside_a_view(
+    run: Any, service: Service, text: str, view: Any
+) -> None:
+    job = run(f"{TYPES}def task(config):\n    return {text}\n")
+    assert (job.status, job.reason) == ("succeeded", None)
+    assert stored(service, job)[0] == "result.pkl"
+    name, data = stored(service, job, view=True)
+    assert (name, json.loads(data)) == ("result.view.json", view)
+    names: dict[str, Any] = {}
+    exec(TYPES, names)
+    result, wanted = job.result(), eval(text, names)
+    assert (type(result).__name__, repr(result)) == (type(wanted).__name__, repr(wanted))
+    assert isinstance(result, type(wanted).__mro__[1])
+
+
+@pytest.mark.parametrize(("depth", "file"), [(64, "result.json"), (65, "result.pkl"), (200, "result.pkl")])
+def test_a_result_that_nests_deeper_than_64_is_pickled(run: Any, service: Service, depth: int, file: str) -> None:
+    job = run(f"{TYPES}def task(config):\n    return nested({depth})\n")
+    assert stored(service, job)[0] == file
+    assert stored(service, job, view=True)[0] == file
+    assert repr(job.result()).count("[") == depth
+
+
+def test_a_result_that_contains_itself(run: Any) -> None:
+    result = run("def task(config):\n    a = [1]\n    a.append(a)\n    return [a, a]\n").result()
+    assert result[0] is result[1] is result[0][1]
 
 
 @pytest.mark.parametrize(
@@ -99,9 +176,7 @@ def test_a_tuple_becomes_a_list(run: Any) -> None:
 def test_results_that_are_pickled(run: Any, service: Service, text: str) -> None:
     job = run(f"def task(config):\n    return {text}\n")
     assert (job.status, job.reason) == ("succeeded", None)
-    path = service.result_path(job)
-    assert path is not None
-    assert path.name == "result.pkl"
+    assert stored(service, job)[0] == stored(service, job, view=True)[0] == "result.pkl"
     assert job.result() == eval(text)
 
 
@@ -114,7 +189,43 @@ def test_an_object_of_the_cells_own_class(run: Any) -> None:
     source = (
         "class Model:\n    def __init__(self):\n        self.weights = [1]\n\ndef task(config):\n    return Model()\n"
     )
-    assert run(source).result().weights == [1]
+    job = run(source)
+    first, again, other = job.result(), job.result(), job.rerun(same=True).wait(PATIENCE).result()
+    assert first.weights == [1]
+    assert type(first) is type(again) is type(other)
+    assert (type(first).__module__, type(first).__qualname__) == ("__main__", "Model")
+
+
+def test_a_class_that_a_project_has(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "class Fit:\n    loss = 1\n\ndef task(config):\n    return Fit()\n"
+    (tmp_path / "fits_well.py").write_text(text)
+    spec = {"definition": {"path": "fits_well.py"}}
+    job = run(text, cwd=str(tmp_path), **spec)
+    assert (job.result().loss, type(job.result()).__module__) == (1, "fits_well")
+    assert "fits_well" not in sys.modules
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fits_well = __import__("fits_well")
+    assert isinstance(job.result(), fits_well.Fit)
+    del sys.modules["fits_well"]
+
+
+def test_loading_a_result_runs_nothing_of_its_cell(run: Any, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    job = run(f"open({str(ran)!r}, 'a').write('x')\nclass Model: ...\ndef task(config):\n    return Model()\n")
+    assert [type(job.result()).__name__, type(job.result()).__name__] == ["Model", "Model"]
+    assert ran.read_text() == "x"
+
+
+def test_a_result_of_0_1_0_is_loaded_with_its_cells_module(run: Any, service: Service) -> None:
+    job = run("def task(config):\n    return 1\n")
+    module = service.home / "apis" / job.record.api_id / "taskapi_old_1234abcd.py"
+    module.write_text("class Model:\n    weights = [1]\n")
+    folder = service.home / "jobs" / job.id
+    (folder / "result.json").unlink()
+    (folder / "result.pkl").write_bytes(b"ctaskapi_old_1234abcd\nModel\n)\x81.")
+    assert job.result().weights == [1]
+    assert str(module.parent) not in sys.path
+    del sys.modules["taskapi_old_1234abcd"]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +242,9 @@ def test_a_result_that_can_not_be_pickled(run: Any, service: Service, text: str,
     assert job.status == "succeeded"
     assert job.reason.startswith(reason)
     assert job.logs() == f"taskapi: {job.reason}\n"
-    with pytest.raises(NotFound, match="has no result"):
-        service.result(job)
-    assert job.result() is None
+    for look in (job.result, lambda: service.result(job), lambda: service.open_result(job)):
+        with pytest.raises(ResultNotStored, match=re.escape(reason)):
+            look()
 
 
 @pytest.mark.parametrize("value", ["None", "5"])
@@ -218,10 +329,10 @@ def task(config):
     return {
         "modules": sorted(name for name in sys.modules if "harness" in name or name == "json"),
         "path": [path for path in sys.path if os.path.realpath(path) == package],
-        "first": sys.path[0] == os.path.dirname(__file__),
-        "argv": [os.path.basename(one) for one in sys.argv],
-        "name": __name__,
-        "imported": sys.modules[__name__].__file__ == __file__,
+        "first": sys.path[0] == os.getcwd(),
+        "argv": sys.argv == [__file__],
+        "names": sorted(set(globals()) - {"os", "sys", "task"}),
+        "main": [__name__, sys.modules["__main__"].__file__ == __file__, os.path.basename(__file__)],
     }
 """
     package = os.path.dirname(os.path.realpath(harness.__file__))
@@ -234,8 +345,19 @@ def task(config):
     assert told["modules"] == []
     assert told["path"] == []
     assert told["first"]
-    assert told["imported"]
-    assert told["argv"] == [f"{told['name']}.py"]
+    assert told["argv"]
+    assert told["main"] == ["__main__", True, f"cell_{job.api_name}.py"]
+    plain = [
+        "__annotations__",
+        "__builtins__",
+        "__doc__",
+        "__file__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__spec__",
+    ]
+    assert told["names"] == plain
 
 
 @settings(deadline=None, max_examples=50)
@@ -270,15 +392,24 @@ def task(config):
     logger.info("hello", extra={"n": 1})
     if config["fail"]:
         {}[config["text"]]
-    return [list(sys.version_info[:2]), config["text"], {1: 2}]
+    if config["pickled"]:
+        return Model()
+    return [list(sys.version_info[:2]), config["text"]]
+
+class Model: ...
 """
-    job = run(source, {"text": "é", "fail": False}, python)
+    job = run(source, {"text": "é", "fail": False, "pickled": False}, python)
     assert (job.status, job.reason) == ("succeeded", None), job.logs()
-    version, text, other = job.result()
+    version, text = job.result()
     assert tuple(version) != sys.version_info[:2]
-    assert (text, other) == ("é", {1: 2})
+    assert text == "é"
     assert (job.progress.done, job.progress.total, job.progress.message) == (1, 2, "half")
     assert json.loads(job.logs())["message"] == "hello"
+    pickled = run(source, {"text": "é", "fail": False, "pickled": True}, python)
+    assert (pickled.status, pickled.reason) == ("succeeded", None), pickled.logs()
+    here, there = "{}.{}".format(*sys.version_info), "{}.{}".format(*version)
+    with pytest.raises(ResultNotStored, match=f"pickled by Python {there}, and this is Python {here}"):
+        pickled.result()
     job = run(source, {"text": "é", "fail": True}, python)
     assert (job.status, job.reason) == ("worker_error", "KeyError: 'é'")
     assert "harness" not in job.logs()
@@ -289,6 +420,11 @@ def task(config):
 def test_another_interpreter_that_has_nothing_at_all(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "venv"
     subprocess.run([OTHERS[-1], "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
-    job = run("def task(config):\n    return config\n", {"a": 1}, str(folder / "bin" / "python"))
+    python = str(folder / "bin" / "python")
+    job = run("def task(config):\n    return config\n", {"a": 1}, python)
     assert job.result() == {"a": 1}
+    lent = run("import cloudpickle\ndef task(config):\n    return cloudpickle.__file__\n", None, python)
+    assert lent.result() == cloudpickle.__file__
+    pickled = run("class Model: ...\ndef task(config):\n    return Model()\n", None, python)
+    assert (pickled.status, pickled.reason) == ("succeeded", None), pickled.logs()
     shutil.rmtree(folder)

@@ -32,14 +32,23 @@ def run(config):
 class Kernel:
     """A kernel of a Jupyter server, spoken to as JupyterLab does."""
 
-    def __init__(self, server: LiveServer) -> None:
+    def __init__(self, server: LiveServer, path: str | None = None) -> None:
+        """Start one, of the notebook at a path where one is given."""
         headers = {"Authorization": f"token {server.token}"}
-        started = requests.post(f"{server.url}api/kernels", json={"name": "python3"}, headers=headers, timeout=60)
+        body: dict[str, Any] = {"name": "python3"}
+        if path is not None:
+            body = {"name": path, "path": path, "type": "notebook", "kernel": body}
+        route = "kernels" if path is None else "sessions"
+        started = requests.post(f"{server.url}api/{route}", json=body, headers=headers, timeout=60)
         started.raise_for_status()
-        self.id = started.json()["id"]
+        self.id = started.json()["id"] if path is None else started.json()["kernel"]["id"]
         host, path = urlsplit(server.url).netloc, urlsplit(server.url).path
         url = f"ws://{host}{path}api/kernels/{self.id}/channels"
         self.socket = websocket.create_connection(url, header=headers, timeout=60)
+
+    def close(self) -> None:
+        """Let go of it; it ends with its server."""
+        self.socket.close()
 
     def run(self, code: str) -> str:
         """Execute code; return what it printed and showed, as text."""

@@ -12,14 +12,26 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import cloudpickle
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskapi_jupyter import spec
+from taskapi_jupyter import harness, spec
 from taskapi_jupyter.contract import DeployRequest
 from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.spec import APISpec, build, check_name, merge, parse, parse_bytes, parse_cpu, source
+from taskapi_jupyter.spec import (
+    APISpec,
+    build,
+    check_name,
+    interpreter,
+    merge,
+    parse,
+    parse_bytes,
+    parse_cpu,
+    pickled,
+    source,
+)
 from taskapi_jupyter.spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu, parse_seconds
 
 TASK = """\
@@ -281,6 +293,7 @@ def test_definition_as_in_the_iris_example(project: Path) -> None:
         "module": "task",
         "attr": "Task",
         "origin": str(project / "task.py"),
+        "cloudpickle": interpreter.package_folder("cloudpickle"),
     }
 
 
@@ -608,13 +621,79 @@ def test_an_interpreter_by_name_is_looked_up(project: Path, tmp_path: Path) -> N
 # Files and cells
 
 
-def test_a_cell_gets_a_module_name_of_its_own(project: Path) -> None:
+def test_a_cell_runs_as_main(project: Path) -> None:
     api = {"name": "my-json", **definition(path="json.py")}
     built = build(DeployRequest(spec=api, source=TASK, cwd=str(project)))
-    module = built.launch["module"]
-    assert module.startswith("taskapi_my_json_")
-    assert built.files == {f"{module}.py": TASK.encode()}
+    assert (built.launch["kind"], built.launch["file"]) == ("main", "cell_my-json.py")
+    assert built.files == {"cell_my-json.py": TASK.encode()}
     assert "origin" not in built.launch
+
+
+def test_a_mistake_in_a_cell_names_the_cell(project: Path) -> None:
+    api = {"name": "train", **definition(path="train.py")}
+    with pytest.raises(BadRequest, match="cell train, line 3: expected ':'"):
+        build(DeployRequest(spec=api, source="\n\ndef train(config)\n", cwd=str(project)))
+
+
+# Where a task imports from
+
+
+def test_the_kernels_folders_are_searched_in_its_order(project: Path, tmp_path: Path) -> None:
+    first, last = tmp_path / "first", tmp_path / "last"
+    for folder in (first, last):
+        folder.mkdir()
+    paths = [str(first), "", str(project), "", str(tmp_path / "gone"), str(last)]
+    api = {"name": "a", **definition(path="cell.py")}
+    built = build(DeployRequest(spec=api, source=TASK, cwd=str(project), sys_path=paths))
+    assert built.launch["sys_path"] == [str(first), "", str(project), "", str(last)]
+    for wrong in ("relative", "/nul\0"):
+        with pytest.raises(BadRequest, match=r"sys_path: .* is no absolute path"):
+            build(DeployRequest(spec=api, source=TASK, cwd=str(project), sys_path=[wrong]))
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["/a"], ["/a", "/lib", "/lib/x", "/site-packages", "/more"]),
+        (["/a", "", "/b"], ["/a", "/lib", "/lib/x", "/site-packages", "/more", "/b"]),
+        (["", "/a", "", "/b"], ["/lib", "/lib/x", "/a", "/site-packages", "/more", "/b"]),
+        (["", "", "", "/b"], ["/lib", "/lib/x", "/site-packages", "/more", "/b"]),
+    ],
+)
+def test_an_empty_folder_stands_for_the_interpreters_own(paths: list[str], found: list[str]) -> None:
+    assert harness.search_path(paths, ["/lib", "/lib/x", "/site-packages", "/more"]) == found
+    assert harness.search_path(["/a"], ["/lib"]) == ["/a", "/lib"]
+
+
+# What a pickle refers to
+
+
+def test_the_modules_that_a_pickle_names() -> None:
+    import decimal
+
+    import msgspec.json as away
+
+    def target(config: Any) -> Any:
+        return away.encode(config), decimal.Decimal
+
+    for protocol in range(2, 6):
+        found = pickled.modules(cloudpickle.dumps([target, os.path.join, away], protocol=protocol))
+        assert {"msgspec", "decimal", "posixpath"} <= found
+        assert "cloudpickle" not in found
+    assert pickled.modules(b"not a pickle") == set()
+
+
+def test_a_module_that_the_interpreter_can_not_import(project: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "only_here_xyz.py").write_text("def f(x):\n    return x\n")
+    data = b"conly_here_xyz\nf\n."
+    request = DeployRequest(spec={"name": "a", "kind": "TaskAPI"}, pickle=data, cwd=str(project))
+    with pytest.raises(BadRequest, match=r"refers to the module only_here_xyz, which .* can't import"):
+        build(request)
+    assert build(request, looks_up=False).launch["kind"] == "pickle"
+    request.sys_path = [str(away)]
+    assert build(request).launch["sys_path"] == [str(project), str(away)]
 
 
 def test_source_wins_over_the_file(project: Path) -> None:

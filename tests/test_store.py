@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def deploy(store: Store, name: str = "a", api_id: str = "v1", launch: str = "{}") -> str:
     version = {"api_id": api_id, "name": name, "spec_id": "s", "timeout": None, "cpu": 1000, "mem": None, "gpu": 0}
-    return store.put_api({**version, "updated": 1, "spec": "{}", "config": "{}", "launch": launch}, 1)
+    return store.put_api({**version, "updated": 1, "spec": "{}", "config": "{}", "launch": launch}, 1)[0]
 
 
 def row(api: str = "a", api_id: str = "v1", **columns: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from taskapi_jupyter.spec import source
 from taskapi_jupyter.spec.fields import plain, wrong
 
 from . import callables, requirements
+from .search import search_path
 
 __all__ = ["Source", "free_names", "kernel_environ", "prepare", "requirement_warnings", "unmet_requirements"]
 
@@ -49,6 +50,8 @@ def prepare(
     cwd: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     environ_extra: Iterable[str] = (),
+    notebook: str | None = None,
+    main: bool = True,
 ) -> list[DeployRequest]:
     """Return the requests, one an API, that deploy a target.
 
@@ -58,12 +61,15 @@ def prepare(
     bytes or as ``1Gi``, ``timeout`` in seconds; ``config`` and ``env`` are merged into its own; ``function``
     chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this process by
     default; a file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the
-    documented list. Raises :class:`BadRequest`.
+    documented list. ``notebook`` is the path of the notebook that deploys; a file deploys by its own. Without ``main``
+    a callable is pickled alone, as 0.1.0 takes it. Raises :class:`BadRequest`.
     """
     folder = os.path.abspath(os.path.expanduser(cwd or os.getcwd()))
     pickled: bytes | None = None
+    is_file = isinstance(target, str | os.PathLike)
     if isinstance(target, str | os.PathLike):
-        apis, folder = _read_file(os.path.join(folder, os.path.expanduser(target)), name)
+        notebook = os.path.abspath(os.path.join(folder, os.path.expanduser(target)))
+        apis, folder = _read_file(notebook, name)
     elif isinstance(target, Source):
         if name is None:
             raise BadRequest("a cell needs a name to be deployed under")
@@ -74,7 +80,8 @@ def prepare(
         callables.check(target)
         name = spec.check_name(name or callables.name(target))
         apis = [_api(name, python_version="{}.{}".format(*sys.version_info))]
-        pickled = callables.pickle(target, _importable_from(folder))
+        importable = _importable_from(folder)
+        pickled = callables.take_along(target, importable).data if main else callables.pickle(target, importable)
     else:
         raise wrong("what is deployed", "a file, a specification, a class Task or a function of config", target)
 
@@ -106,6 +113,9 @@ def prepare(
                 python=os.fspath(python) if python is not None else sys.executable,
                 cwd=folder,
                 environ=variables,
+                notebook=notebook,
+                sys_path=None if is_file else search_path(folder),
+                main=main and pickled is not None,
             )
         )
     return requests
@@ -231,6 +241,7 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
 
 
 def _importable_from(folder: str) -> list[str]:
-    """Return the folders that a task imports from as well: its own, and those of installed packages."""
+    """Return the folders that a task imports from as well: its own, the kernel's, those of installed packages."""
     installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
-    return [folder, *installed, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return [folder, *installed, *python_path, *filter(None, search_path(folder))]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.errors import BadRequest
+
+if TYPE_CHECKING:
+    from .notebook import Taken
 
 
 def check(target: Callable[..., Any]) -> None:
@@ -50,7 +54,28 @@ def vars_of(target: type, method: str) -> Callable[..., Any] | None:
 
 
 def pickle(target: Any, importable_from: Iterable[str]) -> bytes:
-    """Pickle a callable; its own module goes along by value where a job could not import it."""
+    """Pickle a callable alone, as servers of 0.1.0 take it."""
+    import cloudpickle
+
+    with _modules_by_value(target, importable_from):
+        data: bytes = cloudpickle.dumps(target)
+        return data
+
+
+def take_along(target: Any, importable_from: Iterable[str]) -> Taken:
+    """Pickle a callable with what its task finds in ``__main__``: the notebook's functions and classes, their source.
+
+    Its own module goes along by value where a job could not import it.
+    """
+    from .notebook import take
+
+    with _modules_by_value(target, importable_from):
+        return take(target)
+
+
+@contextmanager
+def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[None]:
+    """Pickle modules of a callable that a job can't import by value; raise :class:`BadRequest` where that fails."""
     import cloudpickle
 
     by_value = cloudpickle.list_registry_pickle_by_value()  # what the user registered stays registered
@@ -60,8 +85,7 @@ def pickle(target: Any, importable_from: Iterable[str]) -> bytes:
         for module in along:
             cloudpickle.register_pickle_by_value(module)
         try:
-            data: bytes = cloudpickle.dumps(target)
-            return data
+            yield
         finally:
             for module in along:
                 cloudpickle.unregister_pickle_by_value(module)

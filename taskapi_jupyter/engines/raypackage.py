@@ -39,13 +39,12 @@ def pack(
     ``word`` is what its frames begin with.
     """
     launch = json.loads(job["launch"])
-    pickled = launch["kind"] == "pickle"
     given = {
         "word": word,
         "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
         "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
         "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
-        "python": launch.get("python_version") if pickled else None,
+        "python": launch.get("python_version"),
     }
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:

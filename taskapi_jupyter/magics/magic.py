@@ -124,7 +124,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         if function is not None:
             if not callable(variables.get(function)):
                 raise LineError(f"{shorten(function)} is no function or class of this notebook", read.verb)
-            results = self.api().deploy(variables[function], name=str(word), **options)
+            results = self.api().deploy(variables[function], name=str(word), notebook=self._notebook(), **options)
             return Deployed(results, deployment.requirement_warnings(Path()))
         path = Path(word).expanduser() if isinstance(word, str) else None
         if path is not None and not path.exists():
@@ -134,20 +134,33 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return Deployed(results, deployment.requirement_warnings(folder.parent if folder.is_file() else folder))
 
     def _deploy_cell(self, name: str, cell: str, options: dict[str, Any]) -> Deployed:
-        results = self.api().deploy(deployment.Source(cell), name=name, **options)
+        # Its lines count as the notebook shows them: the magic's own is the first.
+        source = deployment.Source("\n" + cell)
+        results = self.api().deploy(source, name=name, notebook=self._notebook(), **options)
         return Deployed(results, [*_name_warnings(cell), *deployment.requirement_warnings(Path())])
 
     def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
         name = str(_single(read, "API", "; configuration is written key=value, without spaces"))
+        api_id = None
         if cell is not None:
             deployed = self._deploy_cell(name, cell, _prepare_options(read.options))
+            api_id = self._version_of(deployed)
             if deployed.has_warnings:
                 display(deployed)
         config = read.options.get("config")
         if read.config:
             config = {**(config or {}), **read.config}
-        job = self.api().submit(name, config, read.options.get("timeout"), notebook=self._notebook())
+        notebook = self._notebook()
+        job = self.api().submit(name, config, read.options.get("timeout"), notebook=notebook, api_id=api_id)
         return job.wait().check() if read.options.get("wait") else job
+
+    def _version_of(self, deployed: Deployed) -> str | None:
+        """Return the version that a submission of this cell means; None where it can't be named, which is said."""
+        if too_old := self.api().lacks("api_id"):
+            deployed.warnings.append(f"{too_old}: this job runs what is deployed when it is submitted")
+            return None
+        shown = deployed[0].api
+        return str(shown.spec["id"]) if shown and shown.spec.get("id") else None
 
     def _status(self, read: Line, variables: Variables, cell: str | None) -> Any:
         def look() -> API | Job | JobList:

@@ -10,7 +10,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from taskapi_jupyter.contract import ErrorBody, FilesResponse, LogChunk, TaskAPI, encode
-from taskapi_jupyter.errors import NotAcceptable, NotFound
+from taskapi_jupyter.errors import NotAcceptable
 
 from .base import INT64, MAX_CHUNK, Handler, guarded
 
@@ -133,17 +133,16 @@ class ResultHandler(FileBase):
 
     @guarded
     async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
-        """Answer JSON; a pickle's bytes only to who takes them, since loading one runs code."""
+        """Answer JSON; the bytes of a pickle to who asks for them, or takes anything where there is no JSON."""
 
-        def there(cluster: CortexClient) -> tuple[str, IO[bytes]] | None:
+        def there(cluster: CortexClient) -> tuple[str, IO[bytes]]:
             raise cluster.not_kept("result")
 
-        found = await self.ask(env, lambda service: service.open_result(job_id), there)
-        if found is None:
-            raise NotFound(f"job {job_id} has no result")
-        name, file = found
-        self.json = name == "result.json"
-        if not self.json and not accepts(self.request.headers.get("Accept", "*/*"), BINARY):
+        accept = self.request.headers.get("Accept", "*/*")
+        wants_pickle = BINARY in accept.lower() and accepts(accept, BINARY)
+        name, file = await self.ask(env, lambda service: service.open_result(job_id, not wants_pickle), there)
+        self.json = name.endswith(".json")
+        if not self.json and not accepts(accept, BINARY):
             file.close()
             raise NotAcceptable(f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'")
         if not self.json:

@@ -71,16 +71,23 @@ class APISpec:
     warnings: tuple[str, ...]
 
 
-def build(request: DeployRequest, *, environ: Iterable[str] = (), files: Mapping[str, bytes] | None = None) -> APISpec:
+def build(
+    request: DeployRequest,
+    *,
+    environ: Iterable[str] = (),
+    files: Mapping[str, bytes] | None = None,
+    looks_up: bool = True,
+) -> APISpec:
     """Check a request; ``environ`` names variables that a task gets beyond the documented list.
 
-    ``files`` are kept beside the task's own.
+    ``files`` are kept beside the task's own; ``looks_up`` says whether the task's interpreter is on this machine, and
+    is asked for the modules that a pickled callable refers to.
 
     Raises :class:`BadRequest` that says which API, which key and what is wrong with it.
     """
     name = check_name(request.spec.get("name"))
     try:
-        return _build(name, plain(request.spec), request, environ, files or {})
+        return _build(name, plain(request.spec), request, environ, files or {}, looks_up=looks_up)
     except BadRequest as error:
         raise BadRequest(f"{name}: {error.message}") from None
 
@@ -127,13 +134,20 @@ def check_name(name: Any) -> str:
 
 
 def _build(
-    name: str, raw: dict[str, Any], request: DeployRequest, extra: Iterable[str], files: Mapping[str, bytes]
+    name: str,
+    raw: dict[str, Any],
+    request: DeployRequest,
+    extra: Iterable[str],
+    files: Mapping[str, bytes],
+    *,
+    looks_up: bool,
 ) -> APISpec:
     top = Section(raw, "", _TOP)
     if (kind := top.text("kind") or KIND) != KIND:
         raise BadRequest(f"kind {shorten(kind)} can't be run here, only {KIND} can")
     draft = _start(name, top, request, extra)
     draft.files.update(files)
+    draft.looks_up = looks_up
     spec: dict[str, Any] = {"name": name, "kind": KIND}
     if top.given("pod"):
         if top.given("definition"):

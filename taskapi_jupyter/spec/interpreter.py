@@ -44,9 +44,10 @@ def ask(
     given: Any = None,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    seconds: float = SECONDS,
 ) -> Any:
     """Run ``python args…`` with ``given`` as JSON on its standard input; return the JSON that it prints."""
-    result = _run(python, args, json.dumps(given), env, cwd)
+    result = _run(python, args, json.dumps(given), env, cwd, seconds=seconds)
     try:
         if result.returncode == 0:
             return json.loads(result.stdout)
@@ -80,7 +81,13 @@ def package_folder(name: str) -> str:
 
 
 def _run(
-    python: str, args: tuple[str, ...], given: str, env: Mapping[str, str] | None, cwd: str | None
+    python: str,
+    args: tuple[str, ...],
+    given: str,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    *,
+    seconds: float = SECONDS,
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
@@ -89,12 +96,12 @@ def _run(
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=SECONDS,
+            timeout=seconds,
             env=env,
             cwd=cwd,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BadRequest(f"{python} did not answer within {SECONDS:g} s") from None
+        raise BadRequest(f"{python} did not answer within {seconds:g} s") from None
     except OSError as error:
         raise BadRequest(f"{python} can't be started: {error.strerror or error}") from None

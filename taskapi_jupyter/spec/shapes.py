@@ -16,7 +16,7 @@ from taskapi_jupyter import plainfile
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest
 from taskapi_jupyter.errors import BadRequest
 
-from . import interpreter, source, variables
+from . import interpreter, pickled, source, variables
 from .fields import Section, shorten, wrong
 
 COMPUTE = ("cpu", "gpu", "inf", "mem", "shm")
@@ -24,6 +24,12 @@ COMPUTE = ("cpu", "gpu", "inf", "mem", "shm")
 _DEFINITION = ("path", "config", "python_path", "image", "env", "log_level", "function", "python_version")
 _CONTAINER = ("name", "image", "command", "args", "env", "compute", "liveness_probe")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+_PICKLED_TASK = "__taskapi_task__"
+_LOADS_PICKLE = b"""# What a function took along of its notebook, for its task and the processes that the task starts.
+from _taskapi_notebook import load as __taskapi_task__
+
+__taskapi_task__ = __taskapi_task__(globals())
+"""
 _CONTAINER_JOB_FILE = "/cortex/spec/job.json"
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)", re.ASCII)
 
@@ -42,6 +48,7 @@ class Draft:
     config: dict[str, Any] = field(default_factory=dict)
     launch: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    looks_up: bool = True  # whether the interpreter is here, to be asked what it can import
 
 
 def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, Any]:
@@ -60,7 +67,7 @@ def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, An
         draft.warnings.append("definition.image is ignored: jobs run on this machine, not in a container")
     shown["env"] = variables.own_environ(section.mapping("env"), "definition.env")
     draft.env.update(shown["env"])
-    draft.launch["sys_path"] = _sys_path(shown, draft.cwd)
+    draft.launch["sys_path"] = _sys_path(shown, draft.cwd, request.sys_path or [])
     path, function = shown.get("path"), shown.get("function")
     if path is None or path.endswith(".pickle"):
         if request.source is not None:
@@ -68,7 +75,7 @@ def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, An
         if function is not None:
             raise BadRequest("definition.function chooses from a Python file; a pickle holds one callable")
         if path is None:
-            _cloudpickle(request.pickle, shown.get("python_version"), draft)
+            _cloudpickle(request, shown.get("python_version"), draft)
         else:
             _dill(path, request.pickle, draft)
     elif request.pickle is not None:
@@ -121,8 +128,12 @@ def read_task(cwd: str | Path, path: str) -> bytes:
     return data
 
 
-def _sys_path(shown: dict[str, Any], cwd: str) -> list[str]:
-    """Return the project's folders to import from: those that Cortex has, then that of the task's file."""
+def _sys_path(shown: dict[str, Any], cwd: str, kernel: list[str]) -> list[str]:
+    """Return the folders to import from: the project's as Cortex has them, that of the task's file, the kernel's."""
+    for one in kernel:
+        if one and ("\0" in one or not os.path.isabs(one)):
+            raise BadRequest(f"sys_path: {shorten(one)} is no absolute path")
+    kernel = [one for one in kernel if not one or os.path.isdir(one)]
     folders = [cwd]
     if "python_path" in shown:
         folder = os.path.normpath(os.path.join(cwd, shown["python_path"]))
@@ -131,34 +142,45 @@ def _sys_path(shown: dict[str, Any], cwd: str) -> list[str]:
         folders.insert(0, folder)
     if "path" in shown:
         folders.append(os.path.normpath(os.path.join(cwd, os.path.dirname(shown["path"]))))
-    return list(dict.fromkeys(folders))
+    return [*dict.fromkeys(one for one in folders if one not in kernel), *kernel]
 
 
 def _module(path: str, text: str | None, function: str | None, draft: Draft) -> None:
     if path.endswith(".ipynb"):
         raise BadRequest("definition.path must be a Python file; a notebook can't be a task")
+    file = os.path.normpath(os.path.join(draft.cwd, path))
+    is_cell = text is not None and not os.path.isfile(file)
+    label = f"cell {draft.name}" if is_cell else path
     try:
         if text is None:
             data = read_task(draft.cwd, path)
-            text = source.decode(data, path)
+            text = source.decode(data, label)
         else:
-            data = source.encode(text, path)
-        attr = _find_task(text, path, function, draft)
+            data = source.encode(text, label)
+        attr = _find_task(text, label, function, draft)
     except source.SourceError as error:
         raise BadRequest(str(error)) from None
+    if is_cell:
+        _run_as_main("cell", data, attr, draft)
+        return
     module = _module_name(path, data, draft)
     draft.files[f"{module}.py"] = data
     draft.launch.update(kind="module", file=f"{module}.py", module=module, attr=attr)
-    file = os.path.normpath(os.path.join(draft.cwd, path))
-    if os.path.isfile(file):
-        draft.launch["origin"] = file
+    draft.launch.update(origin=file, cloudpickle=interpreter.package_folder("cloudpickle"))
+
+
+def _run_as_main(what: str, data: bytes, attr: str, draft: Draft) -> None:
+    """Have a file run as ``__main__``, as the notebook's cells do. Results of its classes need cloudpickle."""
+    file = f"{what}_{draft.name}.py"
+    draft.files[file] = data
+    draft.launch.update(kind="main", file=file, attr=attr, cloudpickle=interpreter.package_folder("cloudpickle"))
 
 
 def _module_name(path: str, data: bytes, draft: Draft) -> str:
-    """Return a name to import by: a project file's own, as others import it; a cell's hides no package."""
+    """Return a name to import a project's file by: its own, as others import it, where that hides no package."""
     stem = os.path.splitext(os.path.basename(path))[0]
     taken = {*sys.stdlib_module_names, "taskapi_jupyter", "cortex_internal", "cloudpickle", "dill"}
-    if os.path.isfile(os.path.join(draft.cwd, path)) and re.fullmatch(r"[\w-]+", stem) and stem not in taken:
+    if re.fullmatch(r"[\w-]+", stem) and stem not in taken:
         return stem
     return "taskapi_{}_{}".format(draft.name.replace("-", "_"), hashlib.sha256(data).hexdigest()[:8])
 
@@ -183,15 +205,23 @@ def _dill(path: str, data: bytes | None, draft: Draft) -> None:
     draft.launch.update(kind="dill", file="task.pickle")
 
 
-def _cloudpickle(data: bytes | None, pickled_by: str | None, draft: Draft) -> None:
+def _cloudpickle(request: DeployRequest, pickled_by: str | None, draft: Draft) -> None:
+    data = request.pickle
     if data is None:
         raise BadRequest("definition.path is missing: the file that holds the task")
     pickled_by = pickled_by or interpreter.version(draft.deployer)
     if (runs := interpreter.version(draft.python)) != pickled_by:
         raise BadRequest(f"the callable was pickled by Python {pickled_by}; {draft.python} is {runs} and can't load it")
     draft.files["task.pkl"] = data
-    draft.launch.update(kind="pickle", file="task.pkl", cloudpickle=interpreter.package_folder("cloudpickle"))
     draft.launch["python_version"] = pickled_by
+    if request.main:
+        _run_as_main("notebook", _LOADS_PICKLE, _PICKLED_TASK, draft)
+    else:  # from a kernel with 0.1.0
+        draft.launch.update(kind="pickle", file="task.pkl", cloudpickle=interpreter.package_folder("cloudpickle"))
+    if draft.looks_up:
+        paths = draft.launch["sys_path"]
+        warning = pickled.check_modules(data, draft.python, paths, draft.env, draft.cwd)
+        draft.warnings += [warning] if warning else []
 
 
 def _expand(word: str, env: Mapping[str, str]) -> str:

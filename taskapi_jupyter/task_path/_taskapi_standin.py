@@ -8,10 +8,11 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def give_way(name):
-    """Load an installed package in the place of its stand-in; say whether there is one."""
+def give_way(name, last=None):
+    """Load an installed package, else one in the folder ``last``, in place of its stand-in; whether there is one."""
     # Only as a last entry of sys.path does a stand-in lose by itself; through PYTHONPATH it is found first.
     others = [path for path in sys.path if os.path.realpath(path or os.curdir) != os.path.realpath(HERE)]
+    others += [last] if last else []
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
         if find is None:
