@@ -318,3 +318,16 @@ def test_lines_of_a_cell_count_as_the_notebook_shows_them(notebook: Notebook) ->
     log = notebook.run("print(job.logs())")
     assert log.startswith("Traceback (most recent call last):\n  cell train, line 4, in run\n    return {}['x']\n")
     assert lines(log)[-1] == "KeyError: 'x'"
+
+
+def test_a_result_gets_the_notebooks_class_where_its_definition_is_the_same(notebook: Notebook) -> None:
+    notebook.run("%%taskapi deploy typed\n" + CLASSES)
+    notebook.run(CLASSES)
+    kinds = "[type(job.result()[key]) is kind for key, kind in (('fit', Fit), ('names', Names), ('split', Split))]"
+    assert returned(notebook, "typed", kinds) == "[True, True, True]"
+    assert returned(notebook, "typed", "job.result()['level'] is Level.LOW") == "True"
+    notebook.run(CLASSES.replace("self.loss < other.loss", "self.loss > other.loss").replace("LOW = 1", "LOW = 2"))
+    assert returned(notebook, "typed", kinds) == "[False, True, True]"
+    assert returned(notebook, "typed", "job.result()['level'].value") == "1"
+    better = "[job.result()['fit'].better(other) for other in (Fit(0.1), Fit(0.9))]"
+    assert returned(notebook, "typed", better) == "[False, True]"

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskapi_jupyter import harness
+from taskapi_jupyter.contract import DeployRequest
 from taskapi_jupyter.errors import ResultNotStored
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.service import Service
@@ -428,3 +429,28 @@ def test_another_interpreter_that_has_nothing_at_all(run: Any, tmp_path: Path) -
     pickled = run("class Model: ...\ndef task(config):\n    return Model()\n", None, python)
     assert (pickled.status, pickled.reason) == ("succeeded", None), pickled.logs()
     shutil.rmtree(folder)
+
+
+# APIs that 0.1.0 deployed
+
+
+def test_a_cell_that_0_1_0_deployed(run: Any, service: Service, name: str) -> None:
+    job = run("class Model:\n    w = 3\n\ndef task(config):\n    return [__name__, Model()]\n")
+    launch = json.loads(service.store.launches()[-1])
+    module = f"taskapi_{name}_12345678"
+    folder = service.home / "apis" / job.record.api_id
+    (folder / launch["file"]).rename(folder / f"{module}.py")
+    launch.update(kind="module", file=f"{module}.py", module=module)
+    del launch["cloudpickle"]
+    with service.store.write() as transaction:
+        change = (json.dumps(launch), job.record.api_id)
+        transaction.execute("UPDATE versions SET launch = ? WHERE api_id = ?", change)
+    imported, model = job.rerun().wait(PATIENCE).result()
+    assert (imported, model.w) == (module, 3)
+
+
+def test_a_callable_that_a_kernel_with_0_1_0_deploys(service: Service, name: str) -> None:
+    spec = {"name": name, "kind": "TaskAPI", "definition": {"python_version": "{}.{}".format(*sys.version_info)}}
+    pickled = cloudpickle.dumps(lambda config: config["x"] + 1)
+    service.deploy_request(DeployRequest(spec=spec, pickle=pickled, python=sys.executable))
+    assert service.submit(name, {"x": 1}).wait(PATIENCE).result() == 2
