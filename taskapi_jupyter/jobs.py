@@ -313,7 +313,7 @@ class BaseTaskAPI(TaskAPI):
         too_old = self.lacks("main") if callable(target) else None
         requests = prepare(target, name=name, main=not too_old, **options)
         results = [result for request in requests for result in self.deploy_request(request)]
-        if too_old:
+        if too_old and too_old not in (results[0].warnings or ()):
             results[0].warnings = [*(results[0].warnings or ()), too_old]
         for result in results:
             if result.error:

@@ -57,7 +57,7 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     except Exception as error:  # whatever the pickled objects' own code raises
         raise TaskAPIError(
             f"the result of job {job_id} can't be loaded here: {type(error).__name__}: {error}"
-        ) from error
+        ) from None
     finally:
         for one in path:
             sys.path.remove(one)

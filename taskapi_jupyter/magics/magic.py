@@ -157,7 +157,9 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
     def _version_of(self, deployed: Deployed) -> str | None:
         """Return the version that a submission of this cell means; None where it can't be named, which is said."""
         if too_old := self.api().lacks("api_id"):
-            deployed.warnings.append(f"{too_old}: this job runs what is deployed when it is submitted")
+            for result in deployed:
+                result.warnings = [text for text in result.warnings or () if text != too_old]
+            deployed.warnings.append(f"{too_old}; this job runs what is deployed when it is submitted")
             return None
         shown = deployed[0].api
         return str(shown.spec["id"]) if shown and shown.spec.get("id") else None
