@@ -93,11 +93,20 @@ class Client(BaseTaskAPI):
         dropped = {
             feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
         }
-        sent = structs.replace(request, **dropped)
+        sent = structs.replace(self._without_parameters(request), **dropped)
         results = self._http.read(self._http.send("POST", "deploy", body=encode(sent)), list[DeployResult])
         if dropped and results:
             results[0].warnings = [*(results[0].warnings or ()), str(self.lacks(next(iter(dropped))))]
         return results
+
+    def _without_parameters(self, request: DeployRequest) -> DeployRequest:
+        """Leave out what an older server refuses, which matters for a callable alone: of all else it is read again."""
+        definition = request.spec.get("definition")
+        if not isinstance(definition, dict) or "parameters" not in definition or not self.lacks("parameters"):
+            return request
+        self._needs("parameters", request.pickle)
+        known = {key: value for key, value in definition.items() if key != "parameters"}
+        return structs.replace(request, spec={**request.spec, "definition": known})
 
     def submit(
         self,

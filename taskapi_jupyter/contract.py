@@ -24,7 +24,7 @@ MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte includ
 KIND = "TaskAPI"
 
 #: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
-FEATURES = ("api_id", "main", "notebook", "rerun_same", "run_timeout", "sys_path", "upload")
+FEATURES = ("api_id", "main", "notebook", "parameters", "rerun_same", "run_timeout", "sys_path", "upload")
 
 Timeout = Annotated[int, Meta(ge=1, le=10**9)]
 

@@ -1,8 +1,8 @@
 """Runs a task in its own interpreter; found by path, imports nothing of ours and, before the task, next to nothing.
 
 Imported by a line that its watcher gives the interpreter, so that its compiled form is cached. Arguments: this file's
-folder, the API's folder, kind, file, module, attribute, the folder that holds cloudpickle, the path that a project's
-file has in the project, then what :func:`search_path` takes. Kinds: ``main`` is a file that runs as ``__main__``,
+folder, the API's folder, kind, file, module, attribute (behind ``*`` or ``?`` where :func:`call` is to call it), the folder
+that holds cloudpickle, the path that a project's file has in the project, then what :func:`search_path` takes. Kinds: ``main`` is a file that runs as ``__main__``,
 ``module`` one that is imported; ``pickle`` and ``dill`` hold a callable.
 Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
 """
@@ -21,6 +21,8 @@ else:
 
 def main() -> None:
     here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
+    how = attribute[: attribute[:1] in ("*", "?")]
+    attribute = attribute[len(how) :]
     point("task.executed")
     spec = os.environ["TASKAPI_JOB_SPEC"]
     path = os.path.join(folder, file)
@@ -44,7 +46,9 @@ def main() -> None:
         if isinstance(task, type):
             task = task()
         point("task.loaded")
-        result = task(config)
+        result = call(task, config, how) if how else task(config)
+        if type(result).__name__ == "coroutine":
+            result = awaited(result)
         point("task.returned")
     except SystemExit as error:
         if error.code not in (None, 0):
@@ -96,6 +100,57 @@ def load(name: str, path: str, origin: str) -> object:
     module.__loader__ = loader
     exec(loader.get_code(name), module.__dict__)  # type: ignore[arg-type]
     return module
+
+
+def call(task, config: dict, how: str) -> object:  # type: ignore[no-untyped-def,type-arg]
+    """Call a task with what the config holds for its parameters, by their names; the others keep their defaults.
+
+    A parameter ``config`` of a task that needs no other gets all of the config. ``how`` is ``*``, or ``?`` for a task
+    whose parameters could not be read when it was deployed: it gets the config if that is all that it can take.
+    """
+    plain = task if hasattr(task, "__code__") else type(task).__call__
+    code = getattr(plain, "__code__", None)  # inspect takes longer to import than all that comes before the task
+    if code is not None and not code.co_posonlyargcount and not hasattr(task, "__wrapped__"):
+        bound = plain is not task or hasattr(task, "__self__")
+        names = code.co_varnames[bound : code.co_argcount + code.co_kwonlyargcount]
+        if how == "?" and names[:1] == ("config",) and code.co_argcount > bound:
+            return task(config)
+        if how == "*" and "config" not in names:
+            return task(**config)
+    from inspect import signature
+
+    try:
+        taken = [*signature(task, follow_wrapped=False).parameters.values()]
+        if {one.VAR_POSITIONAL for one in taken} <= {one.kind for one in taken}:
+            taken = [*signature(task).parameters.values()]  # a wrapper that takes anything, as functools.wraps says
+    except (TypeError, ValueError):  # of C, which tells nothing
+        return task(config) if how == "?" else task(**config)
+    taken = [one for one in taken if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    names = [one.name for one in taken]
+    needed = [one.name for one in taken if one.default is one.empty]
+    if "config" in names and needed in ([], ["config"]):
+        config = {"config": config}
+    elif how == "?" and len(names) == 1 and needed == names and names[0] not in config:
+        return task(config)
+    before, rest = [], dict(config)
+    for one in taken:
+        if one.kind is not one.POSITIONAL_ONLY or (one.name in needed and one.name not in rest):
+            break
+        before.append(rest.pop(one.name, one.default))
+    return task(*before, **rest)
+
+
+def awaited(coroutine) -> object:  # type: ignore[no-untyped-def]
+    """Run an async task to its end; its traceback begins where the task's own code does."""
+    import asyncio
+
+    try:
+        return asyncio.run(coroutine)
+    except BaseException as error:
+        ours, tb = os.path.join(os.path.dirname(asyncio.__file__), ""), error.__traceback__
+        while tb is not None and (tb.tb_frame.f_code.co_filename + os.sep).startswith((__file__, ours)):
+            tb = tb.tb_next
+        raise error.with_traceback(tb or error.__traceback__)  # noqa: B904  (its own cause stays)
 
 
 def decode(text: str):  # type: ignore[no-untyped-def]

@@ -225,6 +225,8 @@ class Service(BaseTaskAPI):
             raise TooLarge(f"config is larger than {MAX_BODY} bytes (10 MiB) as JSON")
         defaults = json.loads(version["config"])
         merged = _json(spec.merge(defaults, dict(config or {}))) if defaults else None
+        if '"parameters"' in version["spec"]:
+            _check_parameters(api, json.loads(version["spec"]), {**defaults, **(config or {})})
         if timeout is None:
             timeout = version["timeout"]
         now_ns = time.time_ns()
@@ -593,6 +595,13 @@ def _ago(us: int) -> str:
         one for one in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if seconds >= one[0]
     )
     return f"{seconds // size} {unit}{'' if seconds // size == 1 else 's'} ago"
+
+
+def _check_parameters(api: str, of: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise :class:`BadRequest` where a config lacks a parameter of the task, or has a key that is none."""
+    parameters = spec.parameters.of(of)
+    if parameters is not None and (complaint := spec.parameters.complaint(parameters, config)):
+        raise BadRequest(f"{api}: {complaint}")
 
 
 def _statuses(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> list[str]:

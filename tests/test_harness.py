@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from conftest import PATIENCE, clean, request_for
+from conftest import PATIENCE, clean, request_for, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -454,3 +455,137 @@ def test_a_callable_that_a_kernel_with_0_1_0_deploys(service: Service, name: str
     pickled = cloudpickle.dumps(lambda config: config["x"] + 1)
     service.deploy_request(DeployRequest(spec=spec, pickle=pickled, python=sys.executable))
     assert service.submit(name, {"x": 1}).wait(PATIENCE).result() == 2
+
+
+# How a task is called
+
+CALLED = """
+import functools
+
+def _passing(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+    return inner
+
+def _opaque(function):
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+    return inner
+
+def _adapting(function):
+    @functools.wraps(function)
+    def inner(config):
+        return function(**config)
+    return inner
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "result"),
+    [
+        ("def task(config): return config", {"a": 1}, {"a": 1}),
+        ("def task(config, lr=0.1, *, n=3): return [config, lr, n]", {"lr": 1}, [{"lr": 1}, 0.1, 3]),
+        ("def task(lr=0.1, config=None): return [config, lr]", {"lr": 1}, [{"lr": 1}, 0.1]),
+        ("def task(lr=0.1, config=None, /): return [config, lr]", {"lr": 1}, [{"lr": 1}, 0.1]),
+        ("def task(*, config): return config", {"lr": 1}, {"lr": 1}),
+        ("def task(): return 7", None, 7),
+        ("def task(lr, epochs=3): return [lr, epochs]", {"lr": "0.5"}, ["0.5", 3]),
+        ("def task(a, b=2, /, c=3, *more, d, e=5, **rest): return [a, b, c, more, d, e, rest]",
+         {"d": 4, "a": 1, "x": 0, "c": None}, [1, 2, None, [], 4, 5, {"x": 0}]),
+        ("def task(a=1, b=2, /): return [a, b]", {"b": 3}, [1, 3]),
+        ("def task(*args, **rest): return [args, rest]", {"args": 1, "rest": 2, "a b": 3},
+         [[], {"args": 1, "rest": 2, "a b": 3}]),
+        ("task = lambda lr: lr", {"lr": 1}, 1),
+        ("class Task:\n def __call__(self, lr, **params): return [lr, params]", {"lr": 1, "x": 2}, [1, {"x": 2}]),
+        ("class Task:\n def __call__(self, lr, /, n=1): return [lr, n]", {"lr": 1}, [1, 1]),
+        ("class Task:\n @staticmethod\n def __call__(config): return config", {"lr": 1}, {"lr": 1}),
+        ("class Task:\n @classmethod\n def __call__(cls, lr): return lr", {"lr": 1}, 1),
+        ("@functools.lru_cache\ndef task(lr, n=2): return [lr, n]", {"lr": 1}, [1, 2]),
+        ("@_passing\ndef task(lr, /, n=2): return [lr, n]", {"lr": 1}, [1, 2]),
+        ("@_passing\ndef task(config): return config", {"lr": 1}, {"lr": 1}),
+        ("@_opaque\ndef task(config): return config", {"lr": 1}, {"lr": 1}),
+        ("@_opaque\ndef task(lr, n=2): return [lr, n]", {"lr": 1}, [1, 2]),
+        ("@_adapting\ndef task(lr, n=2): return [lr, n]", {"lr": 1}, [1, 2]),
+        ("def task(lr, n=2): return [lr, n]\nTask = functools.partial(task, n=5)", {"lr": 1}, [1, 5]),
+        ("class Base:\n def __call__(self, cfg): return cfg\nTask = type('Task', (Base,), {})", {"a": 1}, {"a": 1}),
+        ("class Base:\n def __call__(self, config): return config\nclass Task(Base): pass", {"a": 1}, {"a": 1}),
+        ("class Base:\n def __call__(self, lr, n=2): return [lr, n]\nclass Task(Base): pass", {"lr": 1}, [1, 2]),
+        ("async def task(config): return config", {"a": 1}, {"a": 1}),
+        ("async def task(lr, n=2): return [lr, n]", {"lr": 1}, [1, 2]),
+        ("class Task:\n async def __call__(self, config): return config", {"a": 1}, {"a": 1}),
+        ("@_passing\nasync def task(config): return config", {"a": 1}, {"a": 1}),
+    ],
+)  # fmt: skip
+def test_how_a_task_is_called(run: Any, source: str, config: Any, result: Any) -> None:
+    job = run(CALLED + source, config)
+    assert (job.status, job.reason) == ("succeeded", None), job.logs()
+    assert job.result() == result
+
+
+def test_the_defaults_of_the_signature_the_api_and_the_submission(run: Any) -> None:
+    source = "def task(a=1, b=1, c=1, d={'x': 1, 'y': 1}): return [a, b, c, d]\n"
+    definition = {"path": "task.py", "config": {"b": 2, "c": 2, "d": {"x": 2}}}
+    assert run(source, {"c": 3, "d": {"z": 3}}, definition=definition).result() == [1, 2, 3, {"x": 2, "z": 3}]
+
+
+def test_a_parameter_that_only_the_run_finds_wrong(run: Any) -> None:
+    job = run(CALLED + "@_passing\ndef task(lr): return lr\n", {"lrr": 1})
+    assert job.status == "worker_error"
+    assert job.reason == "TypeError: task() got an unexpected keyword argument 'lrr'"
+
+
+def test_an_async_task_fails_with_its_own_lines(run: Any) -> None:
+    job = run("import asyncio\nasync def task(lr):\n    await asyncio.sleep(0)\n    raise ValueError(lr)\n", {"lr": 5})
+    assert (job.status, job.reason) == ("worker_error", "ValueError: 5")
+    log = job.logs()
+    assert log.startswith("Traceback")
+    assert "raise ValueError(lr)" in log
+    assert "asyncio" not in log.replace("await asyncio.sleep(0)", "")
+    assert "harness" not in log
+
+
+def test_an_async_task_that_is_told_to_stop_cleans_up(service: Service, name: str, tmp_path: Path) -> None:
+    source = (
+        "import asyncio, signal, sys\n"
+        "from pathlib import Path\n"
+        "async def task(folder):\n"
+        "    signal.signal(signal.SIGTERM, lambda *about: sys.exit(3))\n"
+        "    Path(folder, 'begun').touch()\n"
+        "    try:\n"
+        "        await asyncio.sleep(1000)\n"
+        "    finally:\n"
+        "        await asyncio.sleep(0)\n"
+        "        Path(folder, 'cleaned').touch()\n"
+    )
+    service.deploy_request(request_for(name, source))
+    job = service.submit(name, {"folder": str(tmp_path)})
+    until((tmp_path / "begun").exists, "the task to begin")
+    job.stop()
+    assert (tmp_path / "cleaned").exists()
+    assert job.refresh().status == "stopped"
+
+
+def test_functions_of_parameters(service: Service, name: str) -> None:
+    class Trainer:
+        def fit(self, lr, /, n=3, **rest):  # type: ignore[no-untyped-def]
+            return [lr, n, rest]
+
+    async def later(config):  # type: ignore[no-untyped-def]
+        return config
+
+    def simple(lr, n=3):  # type: ignore[no-untyped-def]
+        return [lr, n]
+
+    for target, config, result in (
+        (simple, {"lr": 1}, [1, 3]),
+        (functools.partial(simple, n=5), {"lr": 1}, [1, 5]),
+        (Trainer().fit, {"lr": 1, "x": 2}, [1, 3, {"x": 2}]),
+        (lambda cfg: cfg, {"cfg": {"a": 1}}, {"a": 1}),
+        (lambda n=1, *, config: [n, config], {"n": 2}, [1, {"n": 2}]),
+        (later, {"a": 1}, {"a": 1}),
+    ):
+        service.deploy(target, name=name)
+        job = service.submit(name, config).wait(PATIENCE)
+        assert job.result() == result

@@ -489,8 +489,14 @@ def test_a_pod_takes_no_source(project: Path) -> None:
 # What the task's source must be
 
 
-def found(text: str, function: str | None = None) -> str:
-    return source.find_task(dedent(text), "train.py", function)
+def found(text: str, function: str | None = None, api: str | None = None) -> str:
+    return str(source.find_task(dedent(text), "train.py", function, api)["attr"])
+
+
+def taken(text: str, function: str | None = None) -> tuple[str, list[str] | None]:
+    """Return how the task of a source is called, and the names of its parameters."""
+    task = source.find_task(dedent(text), "train.py", function)
+    return task["call"], None if task["parameters"] is None else [one["name"] for one in task["parameters"]]
 
 
 @pytest.mark.parametrize(
@@ -514,6 +520,14 @@ def found(text: str, function: str | None = None) -> str:
         ("import functools\n@functools.lru_cache\ndef train(config): ...", "train"),
         ("class Task:\n @wrapped\n def __call__(self, config, db): ...", "Task"),
         ("def outer(config):\n def inner():\n  yield 1\n return list(inner())", "outer"),
+        ("def load(path): ...\ndef train(config, n=3): ...", "train"),
+        ("def load(path): ...\ndef train(n=3, *, config): ...", "train"),
+        ("def _train(config): ...\ndef load(path): ...", "_train"),
+        ("async def train(config): ...", "train"),
+        ("class Task:\n async def __call__(self, config): ...", "Task"),
+        ("def train(lr=0.1, epochs=3, **rest): ...\ndef _load(path): ...", "train"),
+        ("def main(): ...", "main"),
+        ("class Task:\n def __call__(self, **params): ...\ndef train(config): ...", "Task"),
     ],
 )
 def test_tasks_that_are_found(text: str, attr: str) -> None:
@@ -521,26 +535,75 @@ def test_tasks_that_are_found(text: str, attr: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "attr"),
+    [
+        ("def load(path): ...\ndef my_train(lr): ...", "my_train"),
+        ("def load(path): ...\ndef my_train(config): ...\ndef other(config): ...", "my_train"),
+        ("def _load(config): ...\ndef my_train(lr): ...", "my_train"),
+        ("def load(config): ...\ndef my_train(lr): ...", "load"),  # the one of config comes first
+        ("def my_train(lr): ...\nclass Task:\n def __call__(self, config): ...", "Task"),
+    ],
+)
+def test_a_function_named_as_the_api(text: str, attr: str) -> None:
+    assert found(text, api="my-train") == attr
+
+
+@pytest.mark.parametrize(
+    ("text", "call", "names"),
+    [
+        ("def train(config): ...", "", None),
+        ("def train(config, n=3, *more, k=1, **rest): ...", "", None),
+        ("def train(config, /): ...", "", None),
+        ("train = lambda config: 1", "", None),
+        ("class Task:\n def __call__(self, config, n=3): ...", "", None),
+        ("class Task:\n @staticmethod\n def __call__(config): ...", "", None),
+        ("@wrapped\ndef train(config, db): ...", "", None),
+        ("def train(n=3, config=None): ...", "*", None),
+        ("def train(*, config): ...", "*", None),
+        ("from lib import Task", "?", None),
+        ("from lib import Base\nclass Task(Base): pass", "?", None),
+        ("from functools import partial\ndef train(lr): ...\nTask = partial(train, 1)", "?", None),
+        ("def train(): ...", "*", []),
+        ("class Task:\n def __call__(self): ...", "*", []),
+        ("def train(cfg): ...", "*", ["cfg"]),
+        ("def train(a, /, b, *more, c, d=1): ...", "*", ["a", "b", "c", "d"]),
+        ("def train(lr=0.1, **rest): ...", "*", ["lr", "**rest"]),
+        ("def train(*a, **rest): ...", "*", ["**rest"]),
+        ("class Task:\n def __call__(self, lr, *, n=1): ...", "*", ["lr", "n"]),
+        ("class Task:\n def __call__(*everything, n=1): ...", "*", ["n"]),
+        ("@wrapped\ndef train(lr): ...", "*", ["lr", "**"]),
+        ("@wrapped\ndef train(lr, **rest): ...", "*", ["lr", "**rest"]),
+    ],
+)
+def test_how_a_task_is_called(text: str, call: str, names: list[str] | None) -> None:
+    assert taken(text) == (call, names)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no class named Task and no function whose only parameter is config"),
-        ("def train(cfg, *, lr): ...", "there is train(cfg, *, lr) in line 1"),
+        ("", "no class named Task and no function at its top level"),
+        (
+            "def load(path): ...\ndef train(lr): ...",
+            "which function is the task: load(path) in line 1, train(lr) in line 2",
+        ),
+        ("def _load(path): ...", "which function is the task: _load(path) in line 1"),
+        (
+            "def train(config, lr): ...",
+            "line 1: train takes config, which gets all of the config, so that nothing is left for lr",
+        ),
+        ("def train(" + ", ".join(f"a{n}=0" for n in range(101)) + "): ...", "has 101 parameters, more than 100"),
         ("class Trainer:\n def __call__(self, config): ...", "no class named Task"),
         (TASK + TASK, "class Task is defined more than once (lines 1, 4)"),
         ("class Task: pass", "line 1: Task has no method __call__(self, config)"),
-        (
-            "class Task:\n def __call__(self): ...",
-            "line 2: Task.__call__ must take (self, config), not (self)",
-        ),
-        ("class Task:\n def __call__(self, cfg): ...", "must take (self, config), not (self, cfg)"),
-        ("class Task:\n def __call__(self, config, *, lr): ...", "not (self, config, *, lr)"),
+        ("class Task:\n def __call__(): ...", "line 2: Task.__call__ must take self, and then config or parameters"),
+        ("class Task:\n def __call__(self, config, *, lr): ...", "nothing is left for lr"),
         (TASK + "    def __init__(self, path): ...", "must take self alone, not (self, path)"),
-        ("class Task:\n async def __call__(self, config): ...", "is async"),
-        ("async def train(config): ...", "is async"),
+        ("async def train(config):\n yield 1", "has a yield"),
         ("def train(config):\n yield 1", "has a yield"),
         (
             "def a(config): ...\ndef b(config): ...",
-            "several functions take config alone: a (line 1), b (line 2)",
+            "not clear which function is the task: a(config) in line 1, b(config) in line 2; give it the API's name",
         ),
         ("def train(config)\n    pass", "train.py, line 1: expected ':': def train(config)"),
         ("x = 1\nreturn x", "train.py, line 2: 'return' outside function"),
@@ -585,8 +648,9 @@ def test_a_function_that_is_named() -> None:
     text += "\ndef c(x, y): ..."
     assert found(text, "b") == "b"
     assert found(text, "Trainer") == "Trainer"
-    with pytest.raises(source.SourceError, match=r"c must take \(config\), not \(x, y\)"):
-        found(text, "c")
+    assert found(text, "c") == "c"
+    with pytest.raises(source.SourceError, match=r"there is no d at its top level"):
+        found(text, "d")
 
 
 def test_nothing_of_the_source_runs(project: Path) -> None:
@@ -858,4 +922,4 @@ def test_the_check_of_sources_runs_by_itself() -> None:
     asked = json.dumps({"text": TASK, "filename": "task.py", "function": None})
     command = [sys.executable, "-I", "-S", source.__file__]
     answer = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
-    assert json.loads(answer) == {"attr": "Task"}
+    assert json.loads(answer) == {"attr": "Task", "call": "", "parameters": None, "async": False, "doc": ""}

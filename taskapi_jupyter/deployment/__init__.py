@@ -56,11 +56,11 @@ def prepare(
     """Return the requests, one an API, that deploy a target.
 
     ``target`` is the path of a configuration file (or a folder with a ``cortex.yaml``, or a Python file), a
-    specification or a list of them as in such a file, a class ``Task`` or a function of ``config``, or a
-    :class:`Source`. The options override what a single API says: ``cpu`` in CPUs or as ``200m``, ``mem`` in
-    bytes or as ``1Gi``, ``timeout`` in seconds; ``config`` and ``env`` are merged into its own; ``function``
-    chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this process by
-    default; a file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the
+    specification or a list of them as in such a file, a class like ``Task``, a function of ``config`` or of parameters
+    that the config fills by their names, or a :class:`Source`. The options override what a single API says: ``cpu`` in
+    CPUs or as ``200m``, ``mem`` in bytes or as ``1Gi``, ``timeout`` in seconds; ``config`` and ``env`` are merged into
+    its own; ``function`` chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this
+    process by default; a file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the
     documented list. ``notebook`` is the path of the notebook that deploys; a file deploys by its own. Without ``main``
     a callable is pickled alone, as 0.1.0 takes it. Raises :class:`BadRequest`.
     """
@@ -77,9 +77,11 @@ def prepare(
     elif isinstance(target, Mapping | list | tuple):
         apis = spec.parse(_named(target, name))
     elif callable(target):
-        callables.check(target)
+        taken = callables.check(target)
         name = spec.check_name(name or callables.name(target))
         apis = [_api(name, python_version="{}.{}".format(*sys.version_info))]
+        if taken is not None:
+            apis[0]["definition"]["parameters"] = taken
         importable = _importable_from(folder)
         pickled = callables.take_along(target, importable).data if main else callables.pickle(target, importable)
     else:

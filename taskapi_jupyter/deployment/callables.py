@@ -11,31 +11,47 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.spec import parameters, source
 
 if TYPE_CHECKING:
     from .notebook import Taken
 
 
-def check(target: Callable[..., Any]) -> None:
-    """Raise :class:`BadRequest` unless this is a class like ``Task`` or takes ``config`` alone."""
+def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
+    """Return the parameters of a task, ``config`` alone where it can't be called by it plainly, None where it can.
+
+    Raises :class:`BadRequest` where it can be no task.
+    """
     what = name(target) or type(target).__name__
     if inspect.isclass(target):
         start = vars_of(target, "__init__")
-        if start is not None and _parameters(start, what)[1:]:
+        if start is not None and [one for one in _signature(start, what)[0] if _is_needed(one)][1:]:
             raise BadRequest(f"{what}.__init__ must take self alone, not {_shown(start)}")
         called = vars_of(target, "__call__")
         if called is None:
             raise BadRequest(f"the class {what} has no method __call__(self, config)")
-        if _parameters(called, what) != ["self", "config"]:
-            raise BadRequest(f"{what}.__call__ must take (self, config), not {_shown(called)}")
+        what = f"{what}.__call__"
+        taken, unsure = _signature(called, what)
+        if not isinstance(inspect.getattr_static(target, "__call__"), staticmethod | classmethod):
+            taken = taken[taken[:1] != [] and taken[0].kind is not inspect.Parameter.VAR_POSITIONAL :]
     else:
         called = target if inspect.isroutine(target) else vars_of(type(target), "__call__")
-        if _parameters(target, what) != ["config"]:
-            raise BadRequest(f"{what} must take config alone, not {_shown(target)}")
-    if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(target):
-        raise BadRequest(f"{what} is async, and a task is called, not awaited; use asyncio.run() in it")
+        taken, unsure = _signature(target, what)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise BadRequest(f"{what} has a yield, so that calling it would run nothing of it")
+    found = [_described(one) for one in taken if one.kind is not one.VAR_POSITIONAL]
+    if unsure and not any(one.kind is one.VAR_KEYWORD for one in taken):
+        found.append({"name": "**", "required": False})
+    first = bool(taken) and taken[0].name == "config" and taken[0].kind is not inspect.Parameter.KEYWORD_ONLY
+    try:
+        call = source.how_called(found, first)
+    except source.SourceError as error:
+        raise BadRequest(f"{what} {error}") from None
+    if any(one["name"] == "config" for one in found):
+        awaited = any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in (called, target) if one is not None)
+        return [{"name": "config", "required": True}] if call or awaited else None
+    doc = inspect.getdoc(getattr(target, "func", called)) or inspect.getdoc(target)
+    return parameters.documented(found, doc or "")
 
 
 def name(target: Any) -> str | None:
@@ -120,18 +136,41 @@ def _importable(module: ModuleType, folders: Iterable[str]) -> bool:
     return root in {os.path.realpath(folder) for folder in folders}
 
 
-def _parameters(target: Callable[..., Any], what: str) -> list[str]:
-    """Return the parameters that take a position, and those by keyword alone that have no default."""
+def _signature(target: Callable[..., Any], what: str) -> tuple[list[inspect.Parameter], bool]:
+    """Return the parameters, and whether they are those of what is wrapped, which a wrapper may change."""
     try:
-        parameters = inspect.signature(target).parameters.values()
+        whole = [*inspect.signature(target).parameters.values()]
     except (TypeError, ValueError):
         raise BadRequest(f"{what} does not tell its parameters; wrap it in a function of config") from None
-    return [
-        one.name
-        for one in parameters
-        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-        or (one.kind is one.KEYWORD_ONLY and one.default is one.empty)
-    ]
+    try:
+        own = [*inspect.signature(target, follow_wrapped=False).parameters.values()]
+    except (TypeError, ValueError):
+        return whole, False  # of C, such as lru_cache's
+    passes_on = {one.kind for one in own} >= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return (whole, own != whole) if passes_on else (own, False)
+
+
+def _described(one: inspect.Parameter) -> dict[str, Any]:
+    if one.kind is one.VAR_KEYWORD:
+        return {"name": f"**{one.name}", "required": False}
+    found: dict[str, Any] = {"name": one.name, "required": one.default is one.empty}
+    if not found["required"] and source.is_json(one.default):
+        found["default"] = one.default
+    if one.annotation is not one.empty:
+        try:
+            found["type"] = (
+                one.annotation if isinstance(one.annotation, str) else inspect.formatannotation(one.annotation)
+            )
+        except Exception:  # what an annotation's own __repr__ raises
+            pass
+    return found
+
+
+def _is_needed(one: inspect.Parameter) -> bool:
+    """Return whether a parameter takes a position, or is by keyword alone and has no default."""
+    return one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) or (
+        one.kind is one.KEYWORD_ONLY and one.default is one.empty
+    )
 
 
 def _shown(target: Callable[..., Any]) -> str:

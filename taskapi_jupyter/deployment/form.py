@@ -29,7 +29,7 @@ IGNORED = ("__pycache__/", "*.pyc", ".*", "!.env", "!.cortexignore", "*.ipynb", 
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _OURS = ("timeout", "python")  # keys that Cortex does not know
-_OURS_IN_DEFINITION = ("function", "python_version")
+_OURS_IN_DEFINITION = ("function", "parameters", "python_version")
 
 
 def with_project(request: DeployRequest, folder: Path | None) -> tuple[dict[str, bytes], list[str]]:
@@ -160,9 +160,16 @@ def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
 def _find_task(api: dict[str, Any], request: DeployRequest, path: str) -> str:
     function = (request.spec.get("definition") or {}).get("function")
     try:
-        return source.find_task(request.source or "", path, function)
+        found = source.find_task(request.source or "", path, function, api["name"])
     except source.SourceError as error:
         raise BadRequest(f"{api['name']}: {error}") from None
+    if found["call"] == "*" or found["async"]:
+        how = "is async" if found["async"] else "takes parameters of its own"
+        raise BadRequest(
+            f"{api['name']}: a Cortex cluster calls a task with config alone, and awaits none; {found['attr']} {how}: "
+            f"deploy a function def {found['attr']}(config)"
+        )
+    return str(found["attr"])
 
 
 def _no_pickle(api: dict[str, Any]) -> str:

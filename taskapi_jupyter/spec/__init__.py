@@ -2,7 +2,8 @@
 
 Beyond Cortex's keys there are, at the top, ``timeout`` (seconds, the default of every job) and ``python`` (an
 interpreter other than the deploying kernel's), and in ``definition``, ``function`` (which of the file's
-callables is the task) and ``python_version`` (the minor version that pickled a callable).
+callables is the task), ``python_version`` (the minor version that pickled a callable) and ``parameters``, which is
+shown, and ignored where it is given, but for a pickled callable.
 ``networking.endpoint`` is kept as it was written, by default the name. ``compute`` is shown with Kubernetes'
 suffixes; where it says nothing, it is one CPU.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from taskapi_jupyter.contract import KIND, DeployRequest
 from taskapi_jupyter.errors import BadRequest
 
-from . import interpreter, variables
+from . import interpreter, parameters, variables
 from .fields import Section, plain, shorten, wrong
 from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu
 from .shapes import COMPUTE, Draft, definition, pod, read_task
@@ -36,6 +37,7 @@ __all__ = [
     "hidden",
     "load",
     "merge",
+    "parameters",
     "parse",
     "parse_bytes",
     "parse_cpu",
@@ -46,7 +48,8 @@ DEFAULT_CPU = 1000  # millicores; Cortex's 200m would put five trainings on a co
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _ENDPOINT = re.compile(r"[A-Za-z0-9_./-]{1,1000}", re.ASCII)
-_TOP = ("name", "kind", "definition", "pod", "networking", "compute", "node_groups", "timeout", "python")
+_ANSWERED = ("id", "spec_id")  # stand in what is answered, and are ignored where that is deployed again
+_TOP = ("name", "kind", "definition", "pod", "networking", "compute", "node_groups", "timeout", "python", *_ANSWERED)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def parse(text_or_obj: Any) -> list[dict[str, Any]]:
     for index, api in enumerate(value):
         if not isinstance(api, Mapping):
             raise wrong(f"API number {index + 1}", "a mapping with a name", api)
-        apis.append(plain(api))
+        apis.append(plain({key: part for key, part in api.items() if key not in _ANSWERED}))
     names = [check_name(api.get("name")) for api in apis]
     for name in names:
         if names.count(name) > 1:
@@ -197,6 +200,11 @@ def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APIS
     }
     files = {name: hashlib.sha256(data).hexdigest() for name, data in draft.files.items()}
     api_id = _digest([spec, content, files, draft.from_file])
+    if draft.parameters is not None:
+        if complaint := parameters.complaint(draft.parameters, draft.config, whole=False):
+            raise BadRequest(f"definition.config: {complaint}")
+        # They follow from the content, and are no part of what names it.
+        spec = {**spec, "definition": {**spec["definition"], "parameters": draft.parameters}}
     return APISpec(
         name=draft.name,
         spec={**spec, "id": api_id, "spec_id": spec_id},

@@ -16,12 +16,12 @@ from taskapi_jupyter import plainfile
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest
 from taskapi_jupyter.errors import BadRequest
 
-from . import interpreter, pickled, source, variables
+from . import interpreter, parameters, pickled, source, variables
 from .fields import Section, shorten, wrong
 
 COMPUTE = ("cpu", "gpu", "inf", "mem", "shm")
 
-_DEFINITION = ("path", "config", "python_path", "image", "env", "log_level", "function", "python_version")
+_DEFINITION = ("path", "config", "python_path", "image", "env", "log_level", "function", "python_version", "parameters")
 _CONTAINER = ("name", "image", "command", "args", "env", "compute", "liveness_probe")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _PICKLED_TASK = "__taskapi_task__"
@@ -49,6 +49,7 @@ class Draft:
     launch: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     looks_up: bool = True  # whether the interpreter is here, to be asked what it can import
+    parameters: list[dict[str, Any]] | None = None  # that the task is called with, where it is not called with config
 
 
 def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, An
             raise BadRequest("definition.function chooses from a Python file; a pickle holds one callable")
         if path is None:
             _cloudpickle(request, shown.get("python_version"), draft)
+            _callable_parameters(section.get("parameters"), draft)
         else:
             _dill(path, request.pickle, draft)
     elif request.pickle is not None:
@@ -186,14 +188,25 @@ def _module_name(path: str, data: bytes, draft: Draft) -> str:
 
 
 def _find_task(text: str, path: str, function: str | None, draft: Draft) -> str:
-    """Find the task by the grammar of the interpreter that will run it."""
+    """Find the task by the grammar of the interpreter that will run it; return how it is called, and its name."""
     if interpreter.is_own(draft.python):
-        return source.find_task(text, path, function)
-    asked = {"text": text, "filename": path, "function": function}
-    answer = interpreter.ask(draft.python, "-I", "-S", str(source.__file__), given=asked)
-    if "error" in answer:
-        raise source.SourceError(answer["error"])
-    return str(answer["attr"])
+        found = source.find_task(text, path, function, draft.name)
+    else:
+        asked = {"text": text, "filename": path, "function": function, "api": draft.name}
+        found = interpreter.ask(draft.python, "-I", "-S", str(source.__file__), given=asked)
+        if "error" in found:
+            raise source.SourceError(found["error"])
+    if found["parameters"] is not None:
+        draft.parameters = parameters.documented(found["parameters"], found["doc"])
+    return f"{found['call']}{found['attr']}"
+
+
+def _callable_parameters(value: Any, draft: Draft) -> None:
+    """Take over what the kernel says of a callable; ``config`` alone is one that is to be looked at when it runs."""
+    if value is not None:
+        draft.launch["attr"] = "*" + draft.launch.get("attr", "")
+        found = parameters.read(value)
+        draft.parameters = None if [one["name"] for one in found] == ["config"] else found
 
 
 def _dill(path: str, data: bytes | None, draft: Draft) -> None:
