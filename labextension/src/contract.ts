@@ -70,3 +70,30 @@ export function hasEnded(job: Pick<Job, 'status' | 'end_time'>): boolean {
 export function nameOf(api: API): string {
   return api.metadata?.name ?? String(api.spec?.name ?? '');
 }
+
+/** A parameter of a task that is called with more than its config; `**name` stands for any others. */
+export interface IParameter {
+  name: string;
+  required?: boolean;
+  default?: unknown;
+  type?: string;
+  help?: string;
+}
+
+interface IDefinition {
+  config?: { [key: string]: unknown } | null;
+  parameters?: unknown;
+}
+
+/** Return the definition of an API, empty where it has none. */
+export function definitionOf(api: API): IDefinition {
+  return (api.spec?.definition as IDefinition | null | undefined) ?? {};
+}
+
+/** Return the parameters of an API's task, null where it takes its config whole or does not say. */
+export function parametersOf(api: API): IParameter[] | null {
+  const { parameters } = definitionOf(api);
+  return Array.isArray(parameters)
+    ? parameters.filter(one => typeof one?.name === 'string')
+    : null;
+}

@@ -1,10 +1,11 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
-import type { Job } from '../src/contract';
+import type { API, Job } from '../src/contract';
+import { signatureOf } from '../src/sidebar/parameters';
 import { curlOf, magicOf } from '../src/sidebar/snippets';
 import { ViewState } from '../src/sidebar/state';
-import { readConfig } from '../src/sidebar/submit';
+import { defaultsOf, readConfig } from '../src/sidebar/submit';
 
 const trans = nullTranslator.load('');
 
@@ -38,6 +39,41 @@ describe('readConfig', () => {
     expect(readConfig('{"a": 1', trans)).toEqual({
       error: 'Not valid JSON: close brace expected (line 1, column 8)'
     });
+  });
+});
+
+describe('a task of parameters', () => {
+  const api = (definition: object): API => ({ spec: { definition } }) as API;
+
+  it('begins with its defaults, and over them the config of the API', () => {
+    const parameters = [
+      { name: 'data', required: true },
+      { name: 'lr', required: false, default: 0.1 },
+      { name: 'opt', required: false, default: { a: 1 } },
+      { name: 'seed', required: false, default: 2 ** 60 },
+      { name: 'seeds', required: false, default: [{ a: [2 ** 60] }] },
+      { name: 'betas', required: false },
+      { name: '**rest', required: false }
+    ];
+    expect(defaultsOf(api({ parameters, config: { opt: 3, x: 1 } }))).toEqual({
+      lr: 0.1,
+      opt: 3,
+      x: 1
+    });
+    expect(defaultsOf(api({ config: { x: 1 } }))).toEqual({ x: 1 });
+    expect(defaultsOf(api({ parameters: 'odd' }))).toEqual({});
+    expect(defaultsOf({} as API)).toEqual({});
+  });
+
+  it.each([
+    [{ name: 'lr', default: 0.1 }, 'lr = 0.1'],
+    [{ name: 'lr', type: 'float', default: null }, 'lr: float = null'],
+    [{ name: 'betas', type: 'tuple' }, 'betas: tuple = …'],
+    [{ name: 'data', type: 'str', required: true }, 'data: str'],
+    [{ name: '**rest' }, '**rest'],
+    [{ name: 'a', default: 'x'.repeat(90) }, `a = "${'x'.repeat(58)}…`]
+  ])('shows %j', (one, text) => {
+    expect(signatureOf(one)).toBe(text);
   });
 });
 

@@ -194,7 +194,7 @@ def _facts_html(facts: Iterable[tuple[str, str]]) -> str:
 def _fact(head: str, text: str) -> str:
     if not text:
         return ""
-    tag = "code" if head in {"config", "version", "endpoint", "task"} else "span"
+    tag = "code" if head in {"config", "version", "endpoint", "task", "parameters"} else "span"
     return f'<{tag} dir="auto">{escape(text)}</{tag}>'
 
 

@@ -139,11 +139,39 @@ def api_facts(api: API) -> list[tuple[str, str]]:
     return [
         ("endpoint", clean(api.endpoint or "")),
         ("task", clean(definition.get("path") or "", 200)),
+        ("parameters", "" if (there := parameters(api)) is None else ", ".join(map(parameter_words, there)) or "none"),
         ("config", short_json(definition.get("config"), 400)),
         ("compute", clean(", ".join(limits), 200)),
         ("timeout", duration(timeout) if isinstance(timeout, int | float) else ""),
         ("version", clean(api.api_id)),
     ]
+
+
+def parameters(api: API) -> list[Mapping[str, Any]] | None:
+    """Return the parameters that an API's task has, None where it takes ``config`` or does not say."""
+    definition = (api.spec or {}).get("definition")
+    found = definition.get("parameters") if isinstance(definition, Mapping) else None
+    if not isinstance(found, list):
+        return None
+    return [one for one in found if isinstance(one, Mapping) and isinstance(one.get("name"), str)]
+
+
+def parameter_words(one: Mapping[str, Any]) -> str:
+    """Return a parameter as a signature shows it; ``…`` is a default that JSON has no form for."""
+    kind = clean(one.get("type") or "", 60)
+    words = clean(one["name"], 60) + (f": {kind}" if kind else "")
+    if one.get("required") or one["name"].startswith("*"):
+        return words
+    default = clean(repr(one["default"]), 60) if "default" in one else "…"
+    return f"{words} = {default}" if kind else f"{words}={default}"
+
+
+def starting_config(api: API) -> dict[str, Any]:
+    """Return what a form begins with: the defaults of the task's parameters, and over them the API's own config."""
+    definition = (api.spec or {}).get("definition")
+    config = definition.get("config") if isinstance(definition, Mapping) else None
+    defaults = {one["name"]: one["default"] for one in parameters(api) or () if "default" in one}
+    return {**defaults, **(config if isinstance(config, Mapping) else {})}
 
 
 def cluster(environment: Environment) -> tuple[str, str]:

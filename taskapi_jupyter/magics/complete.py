@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import threading
 import time
@@ -22,7 +23,8 @@ _FRESH = 2.0  # seconds for which an answer is good
 _TAKES_JOB = {"status", "stop", "delete", "logs", "wait", "result", "rerun"}
 _TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
-Ask = Callable[[str], Iterable[str]]  # "apis", "jobs" or "environments" -> words
+#: "apis", "jobs", "environments", "parameters API" or "values API PARAMETER" -> words
+Ask = Callable[[str], Iterable[str]]
 
 
 class Completer:
@@ -63,6 +65,11 @@ class Completer:
             return self._names(lambda value: not callable(value))
         if now.startswith("-"):
             return [option.name for option in verb.taken(cell="%%" in begin[0])]
+        if verb.pairs and (api := self._api(verb, before[1:])):
+            if equals:
+                return self._fetch(f"values {api} {name}")
+            given = {word.partition("=")[0] for word in before}
+            return [word for word in self._fetch(f"parameters {api}") if word.removesuffix("=") not in given]
         return self._words(verb, len([word for word in before[1:] if not word.startswith("-")]))
 
     def _values(self, verb: Verb, option: str, joined: bool) -> list[str] | None:
@@ -76,6 +83,14 @@ class Completer:
         known = {each.name: each.kind for each in (*verb.options, *verb.cell_options)}
         known |= {each.short: each.kind for each in verb.options if each.short}
         return [] if known.get(option, "flag") not in ("flag", "json") else None
+
+    def _api(self, verb: Verb, words: list[str]) -> str | None:
+        """Return the API of a line: the first word that is neither an option nor its value."""
+        valued = {each.name for each in (*verb.options, *verb.cell_options) if each.kind != "flag"}
+        for word, previous in zip(words, ["", *words], strict=False):
+            if not word.startswith("-") and "=" not in word and previous not in valued:
+                return word
+        return None
 
     def _words(self, verb: Verb, position: int) -> list[str]:
         if verb.name == "help":
@@ -116,3 +131,24 @@ class Completer:
         except Exception:  # of a thread; nobody could handle it
             words = []
         self._known[what] = (time.monotonic(), words)
+
+
+def known_values(parameter: Mapping[str, Any]) -> list[str]:
+    """Return the values that a parameter's annotation lists: ``bool`` and ``Literal``, ``None`` beside them."""
+    words: list[str] = []
+    for part in re.findall(r"Literal\[[^\]]*\]|\bbool\b|\bNone\b|\bOptional\b", str(parameter.get("type") or "")[:200]):
+        if part.startswith("Literal"):
+            try:
+                values = ast.literal_eval(part[len("Literal") :])
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                continue
+            words += [one if _is_text(one) else repr(one) for one in values]
+        else:
+            words += {"bool": ["True", "False"]}.get(part, ["None"])
+    return words
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is text that needs no quotes to be read as text."""
+    words = {"none", "true", "false", "null", "nan", "infinity"}
+    return isinstance(value, str) and value.isidentifier() and value.lower() not in words

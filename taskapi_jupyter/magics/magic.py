@@ -22,6 +22,7 @@ from taskapi_jupyter.contract import API, TaskAPI
 from taskapi_jupyter.display import (
     clean,
 )
+from taskapi_jupyter.display.words import parameters
 from taskapi_jupyter.errors import (
     APINotDeployed,
     Forbidden,
@@ -37,7 +38,7 @@ from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.references import Resolver, Unclear, Unknown, notebook_of, shorten
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
-from .complete import HOOK, Completer
+from .complete import HOOK, Completer, known_values
 from .line import Line, LineError, parse
 from .show import Deployed, EnvironmentList, pieces, print_log, say, watch
 from .verbs import ALIASES, VERBS, general_help, verb_help
@@ -104,6 +105,11 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             return [env.name for env in environments.environments().environments]
         if what == "apis":
             return [api.name for api in self.api().get()]
+        if what.startswith(("parameters ", "values ")):
+            _, api, *name = what.split(" ")
+            taken = [one for one in parameters(self.api().get(api)) or () if not one["name"].startswith("*")]
+            values = [known_values(one) for one in taken if [one["name"]] == name]
+            return [value for one in values for value in one] if name else [f"{one['name']}=" for one in taken]
         ids = [job.id for job in self.api().jobs(limit=20)]
         return [*(job_id[-6:] for job_id in ids), *ids]
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter.contract import FileEntry, JobStatus
+from taskapi_jupyter.contract import API, FileEntry, JobStatus
 from taskapi_jupyter.display.ansi import ansi_html
 from taskapi_jupyter.display.formats import age, clean, duration, size, utc
 from taskapi_jupyter.display.html import headline_html, job_facts_html, job_id_html, status_html
 from taskapi_jupyter.display.style import STYLE
-from taskapi_jupyter.display.words import created, fraction, left_words, note, took
+from taskapi_jupyter.display.words import created, fraction, left_words, note, parameter_words, parameters, took
 from taskapi_jupyter.states import IN_PROGRESS
 
 MAX_SHOWN = 64 << 10  # characters of a config or a result
@@ -41,6 +41,21 @@ def title(text: str, name: str = "") -> str:
     """Return the title of a part, which may end with a name."""
     named = f" <b>{escape(clean(name, 80))}</b>" if name else ""
     return f'<div class="taskapi ta-title" role="heading" aria-level="4">{escape(text)}{named}</div>'
+
+
+def parameter_table(api: API) -> str:
+    """Return what an API's task may be configured with, a line a parameter; nothing where it does not say."""
+    rows = "".join(
+        f'<tr><th scope="row"><code>{escape(parameter_words(one))}</code></th>'
+        f'<td><span class="ta-dim" dir="auto">{escape(_parameter_note(one))}</span></td></tr>'
+        for one in parameters(api) or ()
+    )
+    heading = '<table class="ta-kv ta-parameters" aria-label="Parameters"><tbody>'
+    return f'<div class="taskapi">{heading}{rows}</tbody></table></div>' if rows else ""
+
+
+def _parameter_note(one: Mapping[str, Any]) -> str:
+    return " · ".join(filter(None, ["required" if one.get("required") else "", clean(one.get("help") or "", 200)]))
 
 
 def row(job: JobStatus, now: datetime) -> str:

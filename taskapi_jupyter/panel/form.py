@@ -11,8 +11,9 @@ from ipywidgets import HTML, Button, HBox, Text, Textarea, VBox
 
 from taskapi_jupyter.contract import API
 from taskapi_jupyter.display.formats import duration
+from taskapi_jupyter.display.words import starting_config
 
-from .draw import said, title
+from .draw import parameter_table, said, title
 
 MAX_TIMEOUT = 10**9  # seconds
 
@@ -38,11 +39,12 @@ class Form:
             description="Timeout (seconds)", tooltip="Seconds after its submission at which the job is stopped"
         ).add_class("ta-field")
         self.button = Button(description="Submit", button_style="primary", tooltip="Start a job with this config")
+        self.parameters = HTML()
         self.complaint = HTML().add_class("ta-said")
         self.answer = HTML().add_class("ta-said")
         side = VBox([self.timeout, self.button]).add_class("ta-side")
         self.fields = HBox([self.config, side]).add_class("ta-form")
-        self.box = VBox([self.title, self.fields, self.complaint, self.answer]).add_class("ta-part")
+        self.box = VBox([self.title, self.fields, self.parameters, self.complaint, self.answer]).add_class("ta-part")
         for field in (self.config, self.timeout):
             field.observe(lambda change: self._check(), "value")
         self.button.on_click(lambda button: self._clicked())
@@ -59,6 +61,7 @@ class Form:
         self.timeout.placeholder = duration(timeout) if isinstance(timeout, int) else "none"
         self.title.value = title("Submit a job to", name) if name else title("Submit a job")
         self.fields.layout.display = None if name else "none"
+        self.parameters.value = parameter_table(api) if name and api else ""
         self._hint = hint
         self._check()
 
@@ -91,11 +94,8 @@ class Form:
 
 
 def prefill(api: API | None) -> str:
-    """Return an API's default config as it is edited."""
-    spec: Mapping[str, Any] = (api.spec or {}) if api else {}
-    definition = spec.get("definition")
-    config = definition.get("config") if isinstance(definition, Mapping) else None
-    return json.dumps(config or {}, indent=2, ensure_ascii=False)
+    """Return what an API's jobs are configured with unless told otherwise, as it is edited."""
+    return json.dumps(starting_config(api) if api else {}, indent=2, ensure_ascii=False)
 
 
 def read_config(text: str) -> dict[str, Any]:

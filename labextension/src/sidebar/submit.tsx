@@ -5,10 +5,11 @@ import { parse, printParseErrorCode } from 'jsonc-parser';
 import React from 'react';
 
 import type { API } from '../contract';
-import { nameOf } from '../contract';
+import { definitionOf, nameOf, parametersOf } from '../contract';
 import { duration, shortId } from '../format';
 import type { TaskAPIModel } from '../model';
 import { pretty } from '../ui';
+import { Parameters } from './parameters';
 
 export interface ISubmitProps {
   api: API;
@@ -21,12 +22,19 @@ export interface ISubmitProps {
 
 export type Config = { [key: string]: unknown };
 
-/** Return the config that an API's jobs have when a submission says nothing. */
+/** Return what the form begins with: the parameters' defaults, and over them the API's own config. */
 export function defaultsOf(api: API): Config {
-  const { definition } = (api.spec ?? {}) as {
-    definition?: { config?: Config | null } | null;
-  };
-  return definition?.config ?? {};
+  const defaults = (parametersOf(api) ?? [])
+    .filter(one => 'default' in one && isExact(one.default))
+    .map(one => [one.name, one.default] as const);
+  return { ...Object.fromEntries(defaults), ...definitionOf(api).config };
+}
+
+/** Whether a value is as Python wrote it: JavaScript rounds whole numbers beyond 2 ** 53. */
+function isExact(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
+    ? Object.values(value).every(isExact)
+    : !Number.isInteger(value) || Number.isSafeInteger(value);
 }
 
 /** Read a config as somebody types it: an object, or a sentence that says why not. */
@@ -137,6 +145,7 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
       <div id={`${id}-wrong`} className="jp-TaskAPI-Error" role="status">
         {wrong}
       </div>
+      <Parameters api={api} trans={trans} />
       <div className="jp-TaskAPI-Submit-row">
         <label htmlFor={`${id}-timeout`}>{trans.__('Timeout (s)')}</label>
         <input
