@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 import re
 import subprocess
 import sys
@@ -393,3 +394,22 @@ def test_only_the_standard_library_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['taskapi_jupyter']"
+
+
+def test_the_parameters_of_a_task() -> None:
+    taken = [
+        {"name": "data", "required": True, "type": "<b>"},
+        {"name": "lr", "required": False, "default": 0.1},
+        {"name": "kind", "required": False, "default": "a\n", "type": "str"},
+        {"name": "betas", "required": False},
+        {"name": "**rest", "required": False},
+        {"name": 3},
+        "odd",
+    ]
+    api = API(spec={"name": "train", "definition": {"parameters": taken}})
+    text = "data: <b>, lr=0.1, kind: str = 'a\\n', betas=…, **rest"
+    assert text in display.api_text(api)
+    assert escape(text) in display.api_html(api)
+    assert "parameters: none" in display.api_text(API(spec={"name": "a", "definition": {"parameters": []}}))
+    for odd in ({}, {"parameters": None}, {"parameters": 3}, None):
+        assert "parameters" not in display.api_text(API(spec={"name": "a", "definition": odd}))

@@ -118,6 +118,20 @@ def test_refused_before_anything_is_sent(make: object) -> None:
         make(cell("x = 1"))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("make", [form.with_container, lambda request: form.with_project(request, None)])
+def test_what_a_cluster_can_not_call(make: object) -> None:
+    begin = "hello: a Cortex cluster calls a task with config alone, and awaits none; hello "
+    for text, how in (
+        ("def hello(lr=0.1): ...", "takes parameters of its own"),
+        ("async def hello(config): ...", "is async"),
+        ("@wrapped\ndef hello(lr=0.1): ...", "takes parameters of its own"),
+    ):
+        with pytest.raises(BadRequest) as caught:
+            make(cell(text))  # type: ignore[operator]
+        assert caught.value.message == f"{begin}{how}: deploy a function def hello(config)"
+    make(cell("def hello(config, n=3): ..."))  # type: ignore[operator]
+
+
 def test_a_cell_that_is_too_long() -> None:
     noise = "".join(f"x{n} = {os.urandom(32).hex()!r}\n" for n in range(6000))
     with pytest.raises(TooLarge, match="build an image"):

@@ -513,6 +513,47 @@ def test_tab_completes(run: Run, shell: InteractiveShell) -> None:
     assert "--gpu" not in completions(shell, "%taskapi submit x --g")
 
 
+PARAMETERS = """%%taskapi deploy train
+from typing import Literal, Optional
+
+def train(data, lr: Optional[float] = 0.1, fast: bool = False, kind: Literal["a b", "none", "c"] = "c", **rest):
+    return [data, lr, fast, kind]
+"""
+
+
+def test_tab_completes_parameters(run: Run, shell: InteractiveShell) -> None:
+    run(PARAMETERS)
+    for line, expected in {
+        "%taskapi submit train l": ["lr="],
+        "%taskapi submit train ": ["data=", "lr=", "fast=", "kind="],
+        "%taskapi submit --timeout 5 train lr=1 k": ["kind="],
+        "%taskapi submit train lr=1 data=2 ": ["fast=", "kind="],
+        "%%taskapi submit train da": ["data="],
+        "%taskapi submit train fast=": ["True", "False"],
+        "%taskapi submit train lr=": ["None"],
+        "%taskapi submit train kind=": ["'a b'", "'none'", "c"],
+        "%taskapi submit tr": ["train"],
+    }.items():
+        assert sorted(completions(shell, line)) == sorted(expected), line
+
+
+def test_a_task_of_parameters(run: Run) -> None:
+    run(PARAMETERS)
+    job = run("job = %taskapi submit train data=1 --wait\njob").value()
+    assert job.result() == [1, 0.1, False, "c"]
+    for line, words in (
+        ("%taskapi submit train data=1 x=1", None),  # **rest
+        ("%taskapi submit train", "train: data is missing: it takes data (required), lr, fast, kind, **rest"),
+        ("%%taskapi submit other lrr=1\ndef other(lr): ...", "other: there is no parameter 'lrr' and lr is missing"),
+        ("%%taskapi deploy two\ndef one(a): ...\ndef three(a): ...", "one(a) in line 2, three(a) in line 3"),
+    ):
+        ran = run(line)
+        assert (words is None) == (ran.error is None), line
+        assert words is None or words in str(ran.error)
+    shown = str(run("%taskapi status train").value())
+    assert "data, lr: Optional[float] = 0.1, fast: bool = False" in shown
+
+
 def test_tab_never_raises(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKAPI_URL", "http://127.0.0.1:1/")
     for line in ("%taskapi submit ", "%taskapi logs ", "%taskapi env ", "%taskapi status --status= ", "%taskapi '"):

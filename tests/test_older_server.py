@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import PATIENCE, LiveServer
+from conftest import PATIENCE, LiveServer, request_for
 from test_magics import Run
 
 from taskapi_jupyter.client import Client
@@ -28,6 +28,7 @@ class Older:
 
     def __init__(self, server: LiveServer) -> None:
         self.dropped: set[str] = set()
+        self.refused: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -39,6 +40,7 @@ class Older:
                     knew = KNEW.get(route[1], set())
                     sent = json.loads(body)
                     self.dropped |= {key for key, value in sent.items() if value and key not in knew}
+                    self.refused += [key for key in sent.get("spec", {}).get("definition", {}) if key == "parameters"]
                     body = json.dumps({key: value for key, value in sent.items() if key in knew}).encode()
                 url = f"{server.url.partition('/some/')[0]}{handler.path}"
                 headers = {
@@ -117,3 +119,19 @@ def test_a_notebook_goes_on_as_before(
     job = run("%taskapi submit function x=1 --wait").value()
     assert job.result() == 2
     assert older.dropped == set()
+
+
+def test_tasks_of_parameters(client: Client, older: Older) -> None:
+    def train(lr=0.1):  # type: ignore[no-untyped-def]
+        return lr
+
+    async def later(config):  # type: ignore[no-untyped-def]
+        return config
+
+    for target in (train, later):
+        with pytest.raises(Unavailable, match=SENTENCE):
+            client.deploy(target, name="other")
+    request = request_for("plain", "def task(config): return 1")
+    request.spec["definition"]["parameters"] = [{"name": "lr"}]  # as an answer has it, which 0.1.0 refuses
+    client.deploy_request(request)
+    assert older.refused == []

@@ -246,6 +246,34 @@ def test_a_form_keeps_what_was_typed_and_follows_the_api(service: Service, shown
     assert panel.form.config.value == '{"lr": 8}'
 
 
+def test_a_form_shows_parameters(service: Service, shown: Any) -> None:
+    source = (
+        "def train(data: '<b>text</b>', lr: float = 0.1, betas=(1, 2), epochs=3, **rest):\n"
+        '    """Train.\n\n    :param data: what <i>to</i> learn\n    """\n    return data\n'
+    )
+    service.deploy_request(request_for("one", source, definition={"path": "task.py", "config": {"epochs": 5}}))
+    service.deploy_request(request_for("two", ECHO))
+    panel = shown(service)
+    shows(panel, "Choose an API above")
+    panel.api.value = "one"
+    until(lambda: "epochs" in panel.form.config.value, "the defaults")
+    assert json.loads(panel.form.config.value) == {"lr": 0.1, "epochs": 5}
+    table = panel.form.parameters.value
+    for text in (
+        "data: &lt;b&gt;text",
+        "required · what &lt;i&gt;to&lt;/i&gt; learn",
+        "lr: float = 0.1",
+        "betas=…",
+        "**rest",
+    ):
+        assert text in table
+    panel.form.button.click()
+    shows(panel, "one: data is missing: it takes data (required), lr, betas, epochs, **rest")
+    panel.api.value = "two"
+    until(lambda: panel.form.config.value == "{}", "the other form")
+    assert panel.form.parameters.value == ""
+
+
 # Acting
 
 

@@ -10,9 +10,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
-from conftest import ECHO, ENGINE, WAITING, request_for, until
+from conftest import ECHO, ENGINE, PATIENCE, WAITING, request_for, until
 
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.contract import TaskAPI
@@ -144,6 +145,55 @@ def test_a_job_from_submission_to_result(api: TaskAPI, echo: Any) -> None:
     assert job.exit_code == 0
     assert job.notebook == "work/a.ipynb"
     assert api.logs(job) == f"hello {config}\n"
+
+
+def test_a_task_of_parameters(api: TaskAPI, name: str) -> None:
+    source = "def train(data, lr: float = 0.1, **rest):\n    return [data, lr, rest]\n"
+    api.deploy_request(request_for(name, source))
+    taken = [
+        {"name": "data", "required": True},
+        {"name": "lr", "required": False, "default": 0.1, "type": "float"},
+        {"name": "**rest", "required": False},
+    ]
+    deployed = api.get(name).spec
+    assert deployed is not None
+    assert deployed["definition"]["parameters"] == taken
+    assert api.get_version(name, deployed["id"]).spec == deployed
+    job = api.submit(name, {"data": 1, "n": 2}).wait(PATIENCE)
+    assert job.result() == [1, 0.1, {"n": 2}]
+    with pytest.raises(BadRequest, match=r"data is missing: it takes data \(required\), lr, "):
+        api.submit(name, {"lr": 1})
+    api.deploy_request(request_for(name, "async def train(data, lr=0.1):\n    return [data, lr]\n"))
+    with pytest.raises(BadRequest, match=f"{name}: there is no parameter 'n': it takes"):
+        api.rerun(job)
+    assert api.rerun(job, same=True).wait(PATIENCE).result() == [1, 0.1, {"n": 2}]
+    assert api.submit(name, {"data": 1}).wait(PATIENCE).result() == [1, 0.1]
+    again = msgspec.structs.replace(request_for(name, source), spec=deployed)
+    assert api.deploy_request(again)[0].message.splitlines()[0] == f"updated {name} (TaskAPI)"
+
+
+def test_functions_of_parameters(api: TaskAPI, name: str) -> None:
+    def train(data, lr=0.1):  # type: ignore[no-untyped-def]
+        """Train.
+
+        :param data: what to learn
+        """
+        return [data, lr]
+
+    async def later(config):  # type: ignore[no-untyped-def]
+        return config
+
+    api.deploy(train, name=name)
+    assert (api.get(name).spec or {})["definition"]["parameters"] == [
+        {"name": "data", "required": True, "help": "what to learn"},
+        {"name": "lr", "required": False, "default": 0.1},
+    ]
+    with pytest.raises(BadRequest, match="there is no parameter 'dat' and data is missing"):
+        api.submit(name, {"dat": 1})
+    assert api.submit(name, {"data": 1}).wait(PATIENCE).result() == [1, 0.1]
+    api.deploy(later, name=name)
+    assert "parameters" not in (api.get(name).spec or {})["definition"]
+    assert api.submit(name, {"any": 1}).wait(PATIENCE).result() == {"any": 1}
 
 
 def test_without_a_config(api: TaskAPI, echo: Any) -> None:

@@ -129,6 +129,10 @@ _JOB = """
 JOB is a variable that holds a job, `last` (the newest that no other notebook submitted), an id, or
 the last four or more digits of one. API JOB is taken too."""
 
+_TASK = """
+The task is the class Task, else the one function of config, else the function with the API's name, else
+the only one whose name doesn't begin with _. The config fills parameters of other names than config."""
+
 _VALUES = """
 A value is JSON where it parses (0.1, true, [1, 2], {"a": 1}), text where not. $name, or ${name}, is
 the value of a variable. Quote what has spaces: title='two words'; a text that looks like JSON is
@@ -145,6 +149,8 @@ def verb_help(verb: Verb) -> str:
     text = "\n".join(lines)
     if any("JOB" in usage for usage in verb.usage):
         text += "\n" + _JOB
+    if verb.cell:
+        text += "\n" + _TASK
     if verb.pairs or CONFIG in options:
         text += "\n" + _VALUES
     return text

@@ -48,8 +48,9 @@ DEFAULT_CPU = 1000  # millicores; Cortex's 200m would put five trainings on a co
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _ENDPOINT = re.compile(r"[A-Za-z0-9_./-]{1,1000}", re.ASCII)
-_ANSWERED = ("id", "spec_id")  # stand in what is answered, and are ignored where that is deployed again
-_TOP = ("name", "kind", "definition", "pod", "networking", "compute", "node_groups", "timeout", "python", *_ANSWERED)
+_TOP = ("name", "kind", "definition", "pod", "networking", "compute", "node_groups", "timeout", "python")
+#: Keys of an answer that a deploy ignores: what was read can be deployed again.
+_ANSWERED = ("id", "spec_id", "initial_deployment_time", "last_updated")
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _build(
     *,
     looks_up: bool,
 ) -> APISpec:
-    top = Section(raw, "", _TOP)
+    top = Section({key: value for key, value in raw.items() if key not in _ANSWERED}, "", _TOP)
     if (kind := top.text("kind") or KIND) != KIND:
         raise BadRequest(f"kind {shorten(kind)} can't be run here, only {KIND} can")
     draft = _start(name, top, request, extra)
