@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 
