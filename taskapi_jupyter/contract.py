@@ -383,7 +383,15 @@ class TaskAPI(Protocol):
     @overload
     def logs(self, job: Job | str, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
     def logs(self, job: Job | str, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
-        """Return the log, or its last ``tail`` lines; or an iterator of lines until the job has ended."""
+        """Return the log, or its last ``tail`` lines; or an iterator of lines: see ``Job.logs``."""
+
+    def stream(
+        self, job: Job | str, tail: int | None = None, most: int | None = None, skip: bool = False
+    ) -> Iterator[str]:
+        """Yield the log as it is written, until the job has ended, ``most`` bytes of what is there already at most."""
+
+    def log_chunks(self, job: Job | str, tail: int | None = None, follow: bool = False) -> Iterator[LogChunk]:
+        """Yield the log's bytes exactly as they were written; where an offset jumps, output was dropped."""
 
     def result(self, job: Job | str) -> Any:
         """Return what the task returned; :class:`~taskapi_jupyter.errors.NotFound` where there is nothing."""

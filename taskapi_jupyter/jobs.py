@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from msgspec import UNSET, UnsetType
 
 from . import display, logs
-from .contract import API, DeployResult, FileEntry, JobStatus, Progress, TaskAPI
+from .contract import API, DeployResult, FileEntry, JobStatus, LogChunk, Progress, TaskAPI
 from .display.bar import Bar
 from .display.words import created, why
 from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError, Unreachable
@@ -198,7 +198,31 @@ class Job:
     @overload
     def logs(self, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
     def logs(self, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
-        """Return the log, or its last ``tail`` lines; or an iterator of lines until the job has ended."""
+        """Return what the job wrote, or follow it.
+
+        Parameters
+        ----------
+        tail
+            How many lines from the end, 0 or more; None (default): all. A line ends at ``\\n``, ``\\r\\n`` or ``\\r``;
+            a line that rewrites itself by ``\\r``, such as a progress bar, counts as one and comes in its last state.
+            They are looked for in the newest 32 MiB at most, and no further than a bar of more than a MiB.
+        follow
+            Return an iterator of lines, which ends when the job has ended, instead of what there is now.
+
+        Returns
+        -------
+        str or iterator of str
+            Without arguments the whole log as it was written (of one larger than ``log_max_bytes``, its head and its
+            newest part). With ``tail`` those lines. With ``follow`` lines without their ends, of a bar its states as
+            they come, ten a second at most, the last one always; it begins with the newest MiB (after ``tail`` lines,
+            with those of it), and with a line that says how much was left out before. What is not UTF-8 is replaced.
+            Empty, with a note on standard error, where the environment has no log any more.
+
+        Raises
+        ------
+        BadRequest
+            ``tail`` is negative.
+        """
         if follow:
             return self._followed(tail)
         try:
@@ -325,23 +349,60 @@ class BaseTaskAPI(TaskAPI):
     @overload
     def logs(self, job: Job | str, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
     def logs(self, job: Job | str, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
-        """Return the log, or its last ``tail`` lines; or an iterator of lines until the job has ended."""
-        fetch = partial(self.log_chunk, self.job_id(job))
-        if tail is not None and tail < 0:
-            raise BadRequest(f"tail is a number of lines, not {tail}")
+        """Return the log, or its last ``tail`` lines; or an iterator of lines: see :meth:`Job.logs`."""
+        logs.check(tail)
         if follow:
-            return logs.lines(self.stream(job, tail))
-        data = logs.read(fetch)[0] if tail is None else logs.tail(fetch, tail)[0]
-        return data.decode("utf-8", "replace")
+            return logs.lines(self.stream(job, tail, logs.SHOWN))
+        fetch = partial(self.log_chunk, self.job_id(job))
+        if tail is None:
+            return logs.read(fetch)[0].decode("utf-8", "replace")
+        return logs.text(logs.tail(fetch, tail)[0])
 
-    def stream(self, job: Job | str, tail: int | None = None) -> Iterator[str]:
-        """Yield the log as it is written, in pieces that cut no character, until the job has ended."""
+    def stream(
+        self, job: Job | str, tail: int | None = None, most: int | None = None, skip: bool = False
+    ) -> Iterator[str]:
+        """Yield the log as it is written, in pieces that cut no character, until the job has ended.
+
+        Parameters
+        ----------
+        job
+            The job or its id.
+        tail
+            Lines of what is there already to begin with; None: all.
+        most
+            Bytes of what is there already to begin with at most; a line says how much was left out. None: no bound.
+        skip
+            Whether a reader that falls behind by more than ``most`` goes on with the newest, after such a line.
+
+        Yields
+        ------
+        str
+            Text as it was written, carriage returns included; empty each time that there was nothing new.
+        """
+        logs.check(tail)
         job_id = self.job_id(job)
+        fetch = partial(self.log_chunk, job_id)
+        return logs.stream(fetch, self._has_ended(job_id), tail, self.poll_ceiling, most=most, skip=skip)
 
-        def has_ended() -> bool:
-            return Job(self, self.job_response(job_id).job_status).ended
+    def log_chunks(self, job: Job | str, tail: int | None = None, follow: bool = False) -> Iterator[LogChunk]:
+        """Yield the log's bytes exactly as they were written; where an offset jumps, output was dropped.
 
-        return logs.stream(partial(self.log_chunk, job_id), has_ended, tail, self.poll_ceiling)
+        ``tail`` and ``follow`` are those of :meth:`Job.logs`.
+        """
+        logs.check(tail)
+        job_id = self.job_id(job)
+        fetch, has_ended = partial(self.log_chunk, job_id), self._has_ended(job_id)
+        offset = 0
+        if tail is not None:
+            data, _, end = logs.tail(fetch, tail)
+            offset = max(end - len(data), 0)
+        for chunk in logs.follow(fetch, has_ended if follow else lambda: True, offset, self.poll_ceiling):
+            if chunk is not None:
+                begin = len(chunk.data) - (chunk.next - chunk.offset)  # after the line that says what was dropped
+                yield LogChunk(chunk.data[begin:], chunk.offset, chunk.next, chunk.size)
+
+    def _has_ended(self, job_id: str) -> Callable[[], bool]:
+        return lambda: Job(self, self.job_response(job_id).job_status).ended
 
 
 class _Clock:

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, free_port, request_for, until
+from conftest import PATIENCE, LiveServer, free_port, request_for, until
 from cortex_double import Operator
 
 from taskapi_jupyter._version import __version__
@@ -119,6 +120,81 @@ def test_interrupting_logs_leaves_the_job_running(home: Path, project: Path) -> 
         assert following.returncode == 130
     assert complaint.count(b"\n") == 1
     assert answer("get", "waits", job)["job_status"]["status"] == "running"
+
+
+BAR = """
+import os, sys
+
+def task(config):
+    print("start")
+    for n in range(config["states"]):
+        sys.stdout.write(f"\\r{n:06d} of many " + "#" * 60)
+    sys.stdout.flush()
+    os.write(1, b"\\n\\xff\\r\\nend")
+"""
+
+
+def bar_job(states: int) -> tuple[str, bytes]:
+    """Submit a job that draws a bar; return its id, once it has ended, and what it wrote."""
+    Path("bar.py").write_text(BAR)
+    Path("bar.yaml").write_text("- {name: bar, kind: TaskAPI, definition: {path: bar.py}}\n")
+    assert run("deploy", "bar.yaml").returncode == 0
+    job = answer("submit", "bar", f"states={states}", "--wait")["job_status"]["job_id"]
+    bar = "".join(f"\r{n:06d} of many {'#' * 60}" for n in range(states))
+    return job, b"start\n" + bar.encode() + b"\n\xff\r\nend"
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_pipe_gets_bars_as_lines_and_raw_bytes(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, served: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if served:
+        server: LiveServer = request.getfixturevalue("live_server")
+        monkeypatch.setenv("TASKAPI_URL", server.url)
+        monkeypatch.setenv("TASKAPI_TOKEN", server.token)
+    job, written = bar_job(20_000)
+    last = f"019999 of many {'#' * 60}"
+    for options in ([], ["--no-follow"]):
+        assert run("logs", job, *options).stdout.rstrip("\n") == f"start\n{last}\n\ufffd\nend"
+        assert run("logs", job, "-n", "3", *options).stdout.rstrip("\n") == f"{last}\n\ufffd\nend"
+        assert answer("logs", job, *options)["log"].rstrip("\n") == f"start\n{last}\n\ufffd\nend"
+        raw = subprocess.run([*PROGRAM, "logs", job, "--raw", *options], capture_output=True, timeout=60)
+        assert (raw.returncode, raw.stdout, raw.stderr) == (0, written, b"")
+        raw = subprocess.run([*PROGRAM, "logs", job, "--raw", "-n", "2", *options], capture_output=True, timeout=60)
+        assert raw.stdout == b"\xff\r\nend"
+    refused = run("logs", job, "--raw", "-o", "json")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_a_terminal_sees_the_bar_move(
+    home: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job, _ = bar_job(3_000)
+    ours, theirs = os.openpty()
+    with subprocess.Popen([*PROGRAM, "logs", job], stdout=theirs, stderr=subprocess.STDOUT) as showing:
+        os.close(theirs)
+        told = b""
+        with suppress(OSError):  # how a terminal tells its end
+            while data := os.read(ours, 1 << 16):
+                told += data
+        assert showing.wait(30) == 0
+    os.close(ours)
+    assert len(told) < 20_000
+    assert f"\r002999 of many {'#' * 60}\r\n" in told.decode()
+
+
+def test_raw_says_what_was_dropped(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (home / "config.yaml").write_text("log_max_bytes: 65536\n")
+    job, written = bar_job(20_000)
+    raw = subprocess.run([*PROGRAM, "logs", job, "--raw"], capture_output=True, timeout=60)
+    assert len(raw.stdout) < 100_000
+    assert written.startswith(raw.stdout[:16_000])
+    assert written.endswith(raw.stdout[-16_000:])
+    dropped = len(written) - len(raw.stdout)
+    assert raw.stderr.decode() == f"jupyter taskapi: {dropped} bytes of output were dropped at byte 16384\n"
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,36 @@ def test_the_last_lines_and_what_follows(api: CortexClient, operator: Operator) 
     assert heard == ["line 4"]
 
 
+def test_a_bar_comes_in_its_states(api: CortexClient, operator: Operator) -> None:
+    job = api.submit("hello")
+    operator.start(job.id)
+    operator.log(job.id, "start")
+    operator.log(job.id, "\r 1%\r 2%\r 3%")
+    assert api.logs(job) == "start\n\r 1%\r 2%\r 3%\n"
+    assert api.logs(job, 2) == "start\n 3%\n"
+    assert api.logs(job, 1) == " 3%\n"
+    heard: list[str] = []
+    thread = follow(api.logs(job, follow=True), heard)
+    until(lambda: heard == ["start", " 3%"], "the log of a job that runs on")
+    operator.finish(job.id, "succeeded")
+    thread.join(PATIENCE)
+    assert heard == ["start", " 3%"]
+
+
+def test_of_a_long_log_the_newest_part_is_followed(api: CortexClient, operator: Operator) -> None:
+    job = api.submit("hello")
+    operator.start(job.id)
+    for number in range(300):
+        operator.log(job.id, f"line {number} {'x' * 9000}")
+    heard: list[str] = []
+    thread = follow(api.logs(job, follow=True), heard)
+    until(lambda: heard and heard[-1].startswith("line 299 "), "its end")
+    operator.finish(job.id, "succeeded")
+    thread.join(PATIENCE)
+    assert heard[0] == "[... 1.6 MiB of output are left out here; job.logs() returns all ...]"
+    assert len("\n".join(heard)) < 1_100_000
+
+
 def test_no_log_before_the_pod_is_there(api: CortexClient) -> None:
     assert api.logs(api.submit("hello")) == ""
 

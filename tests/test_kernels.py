@@ -28,6 +28,13 @@ def run(config):
     return "done"
 """
 
+LOUD = """%%taskapi deploy loud
+def run(config):
+    for n in range(config["lines"]):
+        print("line", n, "of many that are long enough to be too many")
+    print("the end")
+"""
+
 
 class Kernel:
     """A kernel of a Jupyter server, spoken to as JupyterLab does."""
@@ -129,3 +136,22 @@ def test_jobs_outlive_the_kernel_and_the_server(server: LiveServer, kernel_of: A
         again.process.kill()
         again.process.wait()
         service.close()
+
+
+def test_a_long_log_is_followed_within_what_a_server_passes_on(server: LiveServer, kernel_of: Any) -> None:
+    kernel = kernel_of(server)
+    kernel.run("%load_ext taskapi_jupyter")
+    kernel.run(LOUD)
+    kernel.run("job = %taskapi submit loud lines=100000")
+    told = kernel.run("%taskapi logs job -f")  # from its first line, or later, to its last
+    assert "rate exceeded" not in told
+    assert told.replace("\n\n", "\n").endswith("line 99999 of many that are long enough to be too many\nthe end\n")
+    told = kernel.run("%taskapi logs job -f")
+    assert "rate exceeded" not in told
+    assert told.startswith("[... 4.2 MiB of output are left out here; job.logs() returns all ...]\n")
+    assert told.endswith("the end\n")
+    for _ in range(4):
+        told = kernel.run("%taskapi logs job")
+        assert "rate exceeded" not in told
+        assert told.startswith("(the last 1 MiB of 5.")
+        assert told.endswith("the end\n")

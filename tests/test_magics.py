@@ -19,6 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 
 from taskapi_jupyter.contract import API
+from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.errors import APINotDeployed, BadRequest, Forbidden, JobFailed, JobNotFound, JobNotInProgress
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.magics.verbs import ALIASES, VERBS
@@ -351,6 +352,36 @@ def test_logs(run: Run) -> None:
     assert out.endswith("line 199999\n")
     run("%taskapi submit lines n=0 --wait").value()
     assert "has written nothing" in run("%taskapi logs last").out
+
+
+BAR = """%%taskapi deploy bar
+import sys
+def run(config):
+    print("start")
+    for n in range(config["states"]):
+        sys.stdout.write(f"\\rstep {n:06d} of {config['states']} " + "#" * 60)
+    if config["end"]:
+        print()
+"""
+
+
+def test_the_log_of_a_bar_is_its_last_state(run: Run) -> None:
+    run(BAR)
+    run("%taskapi submit bar states=1000 end=true --wait").value()
+    last = f"step 000999 of 1000 {'#' * 60}\n"
+    assert run("%taskapi logs last").out == f"start\n{last}"
+    assert run("%taskapi logs last -n 1").out == last
+    assert run("%taskapi logs last -n 5").out == f"start\n{last}"
+    follows = run("%taskapi logs last -f").out
+    assert len(follows) < 10_000
+    assert rewritten(follows) == f"start\n{last}"
+    run("%taskapi submit bar states=50000 end=false --wait").value()
+    last = f"step 049999 of 50000 {'#' * 60}"
+    note = "(the last 1 MiB of 3.9 MiB; job.logs() returns all)\n"
+    assert run("%taskapi logs last").out == run("%taskapi logs last -n 3").out == f"{note}{last}"
+    follows = run("%taskapi logs last -f").out
+    assert len(follows) < 10_000
+    assert re.fullmatch(r"\[\.\.\. 2\.9 MiB of output are left out here.*\]\n" + last, rewritten(follows))
 
 
 def test_following_a_log_until_its_end(run: Run, go_on: Path) -> None:

@@ -453,6 +453,32 @@ def test_only_the_end_of_a_long_log_is_shown(service: Service, shown: Any, name:
     assert ("line 0\n" in words(panel)) == (lines < 500)
 
 
+def test_a_bar_is_shown_in_its_last_state(service: Service, shown: Any, name: str, tmp_path: Path) -> None:
+    script = """
+import pathlib, sys, time
+def task(config):
+    print("loading")
+    for n in range(10_000):
+        sys.stdout.write(f"\\rstep {n} " + "#" * 60)
+        if n == 5_000:
+            sys.stdout.flush()
+            while not pathlib.Path(config["path"]).exists():
+                time.sleep(0.01)
+"""
+    service.deploy_request(request_for(name, script))
+    job = service.submit(name, {"path": str(tmp_path / "go")})
+    panel = shown(service)
+    choose(panel, job)
+    shows(panel, "step 5000 ")
+    (tmp_path / "go").touch()
+    shows(panel, "step 9999 ")
+    assert words(panel.details.log.text).split("\n") == ["loading", f"step 9999 {'#' * 60}"]
+    job = service.submit(name, {"path": str(tmp_path / "go")}).wait()
+    choose(panel, job)
+    until(lambda: "step 9999 " in words(panel.details.log.text) and panel.details.log._job == job, "the other log")
+    assert words(panel.details.log.text).split("\n") == ["loading", f"step 9999 {'#' * 60}"]
+
+
 def test_without_follow_the_log_stands_still(service: Service, shown: Any, name: str, tmp_path: Path) -> None:
     script = """
 import pathlib, time

@@ -611,9 +611,34 @@ def task(config):
         frames.append(frame)
     assert all(type(frame) is str and frame.endswith("\n") for frame in frames)
     text = "".join(frames)
-    assert text.startswith("a\nü\n\ufffd\r\nno end \ufffdxxx")
+    assert text.startswith("a\nü\n\ufffd\nno end \ufffdxxx")
     assert text.count("x") == 3_000_000
     assert socket.close_code == 1000
+
+
+async def test_stream_of_a_bar_is_its_states(call: Call, stream: Any, tmp_path: Path) -> None:
+    source = """
+import pathlib, sys, time
+def task(config):
+    for n in range(50_000):
+        sys.stdout.write(f"\\rstep {n} " + "#" * 60)
+    sys.stdout.flush()
+    while not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+    print("\\ndone")
+"""
+    await deploy(call, source=source)
+    job_id = await submit(call, {"config": {"path": str(tmp_path / "go")}})
+    socket = await stream(f"streamlogs/hello?jobID={job_id}")
+    frames = []
+    while (frame := await socket.read_message()) is not None:
+        frames.append(frame)
+        if frame.startswith("step 49999 "):  # though it has no end yet
+            (tmp_path / "go").touch()
+    assert frames[-1] == "done\n"
+    assert "".join(frames).count("step 49999 ") == 1
+    assert max(map(len, frames)) < 1000
+    assert all(frame.endswith("\n") and "\r" not in frame for frame in frames)
 
 
 async def test_stream_of_a_job_that_is_deleted_meanwhile(call: Call, stream: Any, tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_err
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.contract import FEATURES
+from taskapi_jupyter.display.screen import LONG_LINE
 from taskapi_jupyter.enginefile import read
 from taskapi_jupyter.errors import Unreachable
 from taskapi_jupyter.rayservice import RayService
 from taskapi_jupyter.server.files import accepts
-from taskapi_jupyter.server.streams import LONG_LINE, Lines
+from taskapi_jupyter.server.streams import CHUNK, Lines
 
 Call = Callable[..., Awaitable[Answer]]
 
@@ -365,6 +366,18 @@ def test_lines() -> None:
     assert lines.feed(b"\xe2\x82") == ""
     assert lines.feed(b"", final=True) == "\ufffd\n"
     assert lines.feed(b"", final=True) == ""
+
+
+def test_lines_of_a_bar() -> None:
+    lines = Lines()
+    bar = "".join(f"\rstep {n:06d} {'#' * 60}" for n in range(40_000)).encode()  # 3 MB without a newline
+    frames = [lines.feed(bar[at : at + CHUNK]) for at in range(0, len(bar), CHUNK)]
+    assert all(frame.endswith("\n") and frame.count("\n") == 1 and len(frame) < 100 for frame in frames)
+    assert lines.feed(b"") == f"step 039999 {'#' * 60}\n"  # it stands still
+    assert lines.feed(b"") == ""
+    assert lines.feed(b"\nnext\n") == "next\n"
+    assert lines.feed(b"x\r") == "x\n"
+    assert lines.feed(b"\ny\r\n\rz\n") == "y\nz\n"
 
 
 # Beside answering

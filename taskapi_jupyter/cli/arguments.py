@@ -67,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.apis_and_jobs)
     sub.add_argument("-n", "--lines", type=_positive, help="the last ones only")
     sub.add_argument("--no-follow", action="store_true", help="print what there is")
+    sub.add_argument(
+        "--raw", action="store_true", help="the bytes as the task wrote them; else a pipe gets bars as lines"
+    )
     sub.add_argument("-y", "--yes", action="store_true", help="taken, as Cortex's; nothing is asked")
 
     sub = verb("wait", verbs.wait, "wait for jobs to end; exit 1 unless all succeeded")

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter import deployment, environments
+from taskapi_jupyter import logs as log_reader
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.cluster import CortexClient
-from taskapi_jupyter.contract import JobResponse, JobStatus, TaskAPI
+from taskapi_jupyter.contract import JobResponse, JobStatus, LogChunk, TaskAPI
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
+from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.errors import APINotDeployed
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.references import Resolver, Unclear
 from taskapi_jupyter.states import JobCode
 
-from .output import Answer, show, show_json
+from .output import Answer, show, show_json, tell
 
 
 def deploy(options: Namespace) -> int:
@@ -104,19 +106,39 @@ def purge(options: Namespace) -> None:
 
 def logs(options: Namespace) -> None:
     """Print a job's log, and what comes until it ends."""
+    as_json = options.output == "json"
+    if options.raw and as_json:
+        raise Unclear("--raw prints bytes, which are no JSON: leave one of --raw and -o json out")
     api = _connect(options)
     job = _job(api, options.jobs)
+    if options.raw:
+        _raw(api.log_chunks(job, options.lines, not options.no_follow))
+        return
     pieces: Iterable[str]
     if options.no_follow:
-        pieces = [api.logs(job, options.lines)]
+        screen, log = Screen(), api.logs(job, options.lines)
+        pieces = [screen.feed(log), screen.close()]
+    elif sys.stdout.isatty() and not as_json:
+        pieces = log_reader.live(api.stream(job, options.lines))
     else:
-        pieces = (f"{line}\n" for line in api.logs(job, options.lines, follow=True))
-    if options.output == "json":
+        pieces = (f"{line}\n" for line in log_reader.lines(api.stream(job, options.lines), states=False))
+    if as_json:
         show_json({"job_id": job.id, "log": "".join(pieces)})
         return
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
+
+
+def _raw(chunks: Iterable[LogChunk]) -> None:
+    """Write a log's bytes as the task wrote them; say on standard error what is not kept of it."""
+    at: int | None = None
+    for chunk in chunks:
+        if at is not None and chunk.offset > at:
+            tell(f"{chunk.offset - at} bytes of output were dropped at byte {at}")
+        sys.stdout.buffer.write(chunk.data)
+        sys.stdout.buffer.flush()
+        at = chunk.next
 
 
 def wait(options: Namespace) -> int:

@@ -29,15 +29,16 @@ from taskapi_jupyter.contract import (
     LogChunk,
 )
 from taskapi_jupyter.deployment import form, prepare
+from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.errors import APINotDeployed, BadRequest, JobNotFound, NotKept, TaskAPIError
 from taskapi_jupyter.jobs import Job, JobList
-from taskapi_jupyter.logs import lines
+from taskapi_jupyter.logs import SHOWN, check, last_lines, lines, newest_text
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 from taskapi_jupyter.transport import Transport
 from taskapi_jupyter.upstream import Upstream, before
 
 from . import answers
-from .log import Log, frames, last
+from .log import Log, first, frames
 
 if TYPE_CHECKING:
     import requests
@@ -380,10 +381,9 @@ class CortexClient(Client):
     def logs(self, job: Job | str, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
     def logs(self, job: Job | str, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
         """Return what a job's pod has logged; :class:`NotKept` says where to look once the pod is gone."""
-        if tail is not None and tail < 0:
-            raise BadRequest(f"tail is a number of lines, not {tail}")
+        check(tail)
         if follow:
-            return lines(self.stream(job, tail))
+            return lines(self.stream(job, tail, SHOWN))
         job_id, name = self.job_id(job), self._name(job)
         try:
             socket = self._open_log(job_id, name)
@@ -391,10 +391,20 @@ class CortexClient(Client):
             self._explain(job_id, name, refusal)
             return ""  # its pod has not begun
         text = "".join(frames(socket, QUIET, lambda: True))
-        return text if tail is None else last(text, tail)
+        return text if tail is None else rewritten(last_lines(text, tail))
 
-    def stream(self, job: Job | str, tail: int | None = None) -> Iterator[str]:
-        """Yield the log as it is written until the job has ended."""
+    def log_chunks(self, job: Job | str, tail: int | None = None, follow: bool = False) -> Iterator[LogChunk]:
+        """Yield what the cluster sends; it replaces what is not UTF-8."""
+        offset = 0
+        for piece in self.stream(job, tail) if follow else [self.logs(job, tail)]:
+            if data := piece.encode("utf-8", "replace"):
+                offset += len(data)
+                yield LogChunk(data, offset - len(data), offset, offset)
+
+    def stream(
+        self, job: Job | str, tail: int | None = None, most: int | None = None, skip: bool = False
+    ) -> Iterator[str]:
+        """Yield the log as it is written until the job has ended; a cluster sends all of it, so none is skipped."""
         job_id, name = self.job_id(job), self._name(job)
         while True:
             try:
@@ -407,8 +417,11 @@ class CortexClient(Client):
         def has_ended() -> bool:
             return Job(self, self.job_response(job_id, name).job_status).ended
 
-        if tail is not None:  # a cluster begins at the beginning: what comes in one go is what there was
-            yield last("".join(frames(socket, QUIET, lambda: True, keep=True)), tail)
+        # A cluster begins at the beginning: what comes in one go is what there was.
+        if tail is not None:
+            yield last_lines("".join(frames(socket, QUIET, lambda: True, keep=True)), tail)
+        elif most is not None:
+            yield newest_text("".join(first(frames(socket, QUIET, lambda: True, keep=True), QUIET)), most)
         if socket.connected:
             yield from frames(socket, SILENCE, has_ended)
         if socket.code != 1000 and not has_ended():

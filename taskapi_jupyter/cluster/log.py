@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from websocket import WebSocket
+
+TICK = 0.25  # seconds without a line after which it is said that nothing came
 
 
 class Log:
@@ -23,16 +26,24 @@ class Log:
 
 
 def frames(log: Log, silence: float, enough: Callable[[], bool], *, keep: bool = False) -> Iterator[str]:
-    """Yield what comes until the other side closes, or ``enough`` after a silence; with ``keep`` leave it open."""
+    """Yield what comes until the other side closes, or ``enough`` after a silence; with ``keep`` leave it open.
+
+    What is yielded is empty each time that nothing came.
+    """
     import websocket
 
-    socket = log.socket
+    socket, heard = log.socket, time.monotonic()
     try:
-        socket.settimeout(silence)
+        socket.settimeout(min(silence, TICK))
         while True:
             try:
                 kind, data = socket.recv_data()
+                heard = time.monotonic()
             except websocket.WebSocketTimeoutException:
+                yield ""
+                if time.monotonic() - heard < silence:
+                    continue
+                heard = time.monotonic()
                 if enough():
                     log.code = log.code or (None if keep else 1000)
                     return
@@ -52,7 +63,11 @@ def frames(log: Log, silence: float, enough: Callable[[], bool], *, keep: bool =
             socket.close(timeout=1)
 
 
-def last(text: str, count: int) -> str:
-    """Return the last lines of a text."""
-    parts = text.splitlines(keepends=True)
-    return "".join(parts[len(parts) - min(count, len(parts)) :])
+def first(pieces: Iterator[str], longest: float) -> Iterator[str]:
+    """Yield what comes in one go, for so many seconds at most."""
+    began, come = time.monotonic(), False
+    for piece in pieces:
+        yield piece
+        if (come and not piece) or time.monotonic() - began > longest:
+            return
+        come = come or bool(piece)

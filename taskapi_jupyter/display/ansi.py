@@ -6,16 +6,13 @@ import re
 from collections.abc import Iterator
 from html import escape
 
+from .screen import SEQUENCE, rewritten
+
 # Medium tones, the bright ones alike: each stands out from white and from a dark theme's near-black by about 4:1.
 _COLOURS = ("#777777", "#d23c3c", "#218739", "#96700a", "#2f74d8", "#a94bc4", "#0f8080", "#777777")
 _LEVELS = (0, 95, 135, 175, 215, 255)
 _GOAL = 0.19  # luminance at which a colour can be read on white and on near-black
 
-_SEQUENCE = re.compile(
-    r"\x1b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])"  # a control sequence; with m, colours
-    r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"  # titles, links and the like, with their text
-    r"|[ -/]*[0-~]|$)"
-)
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]"
 )
@@ -96,21 +93,10 @@ def ansi_html(text: str) -> str:
     return "\n".join(parts)
 
 
-def rewritten(text: str) -> str:
-    """Return what is left of lines that rewrote themselves, as progress bars do: what stands behind the last return."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    return "\n".join(_last_version(line) if "\r" in line else line for line in lines)
-
-
-def _last_version(line: str) -> str:
-    versions = [version for version in line.split("\r") if _SEQUENCE.sub("", version).strip()]
-    return versions[-1] if versions else ""
-
-
 def _pieces(line: str) -> Iterator[tuple[str, str | None]]:
     """Yield text, with the parameters of the colours that follow it."""
     at = 0
-    for found in _SEQUENCE.finditer(line):
+    for found in SEQUENCE.finditer(line):
         yield line[at : found.start()], (found[1] or "0") if found[2] == "m" else None
         at = found.end()
     yield line[at:], None

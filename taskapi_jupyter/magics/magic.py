@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 import time
 from collections import ChainMap
@@ -40,7 +39,7 @@ from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .complete import HOOK, Completer, known_values
 from .line import Line, LineError, parse
-from .show import Deployed, EnvironmentList, pieces, print_log, say, watch
+from .show import Deployed, EnvironmentList, follow_log, print_log, say, watch
 from .verbs import ALIASES, VERBS, general_help, verb_help
 
 if TYPE_CHECKING:
@@ -229,15 +228,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
 
     def _logs(self, read: Line, variables: Variables, cell: str | None) -> None:
         api, job = self.api(), self._resolver(variables).one(read.words)
-        tail = read.options.get("tail")
-        if read.options.get("follow"):
-            for piece in pieces(api, job, tail):
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        elif tail is not None:
-            sys.stdout.write(api.logs(job, tail))
-        else:
-            print_log(api, job)
+        show = follow_log if read.options.get("follow") else print_log
+        show(api, job, read.options.get("tail"))
 
     def _wait(self, read: Line, variables: Variables, cell: str | None) -> Job | JobList:
         jobs, timeout = self._resolver(variables).many(read.words), read.options.get("timeout")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from IPython.display import display
@@ -13,11 +16,14 @@ from IPython.display import display
 from taskapi_jupyter.contract import API, DeployResult, EnvironmentsResponse, TaskAPI
 from taskapi_jupyter.display import deploy_html, deploy_text, environments_html, environments_text
 from taskapi_jupyter.display.formats import size
+from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.errors import NotKept
-from taskapi_jupyter.jobs import BaseTaskAPI, Job, JobList
+from taskapi_jupyter.jobs import Job, JobList
+from taskapi_jupyter.logs import SHOWN, live, newest, newest_text, text
+from taskapi_jupyter.logs import tail as last
 from taskapi_jupyter.states import IN_PROGRESS
 
-SHOWN_LOG = 1 << 20  # bytes of a log that are printed unless more lines are asked for
+PIECE = 1 << 16  # characters that are printed at once
 WATCH_PAUSE = 1.0  # seconds between two pictures of --watch
 
 
@@ -58,28 +64,55 @@ def say(lines: Iterable[str]) -> None:
         print(line)  # noqa: T201
 
 
-def pieces(api: TaskAPI, job: Job, tail: int | None) -> Iterable[str]:
-    """Return a log as it grows; a line that is rewritten comes at once where the API can do that."""
-    if isinstance(api, BaseTaskAPI):
-        return api.stream(job, tail)
-    return (line + "\n" for line in api.logs(job, tail, follow=True))
+class Printer:
+    """Prints so that a Jupyter server passes it on: it drops what a kernel prints by more than 1 MB/s over 3 s."""
+
+    rate = 400_000  # bytes a second that are printed for long
+    burst = 1_200_000  # bytes that are printed at once after a rest
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._room, self._at = float(self.burst), time.monotonic()
+
+    def write(self, text: str) -> None:
+        """Print text, as slowly as it takes."""
+        for begin in range(0, len(text), PIECE):
+            piece = text[begin : begin + PIECE]
+            time.sleep(self._turn(len(json.dumps(piece))))  # as a message has it, or more
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    def _turn(self, size: int) -> float:
+        """Return how long to wait before so many bytes are printed."""
+        with self._lock:
+            now = time.monotonic()
+            self._room = min(self._room + (now - self._at) * self.rate, self.burst) - size
+            self._at = now
+            return max(-self._room / self.rate, 0.0)
 
 
-def print_log(api: TaskAPI, job: Job) -> None:
-    """Print a log, of a long one the newest part."""
+printer = Printer()  # of this kernel
+
+
+def follow_log(api: TaskAPI, job: Job, tail: int | None) -> None:
+    """Print a log as it grows, the newest part of what is there first; go on with the newest where it grows faster."""
+    for piece in live(api.stream(job, tail, SHOWN, skip=True)):
+        printer.write(piece)
+
+
+def print_log(api: TaskAPI, job: Job, tail: int | None = None) -> None:
+    """Print a log or its last lines, of a long one the newest part; bars in their last state."""
+    fetch = partial(api.log_chunk, job)
     try:
-        chunk = api.log_chunk(job, -SHOWN_LOG, SHOWN_LOG)
+        data, missing, end = newest(fetch, SHOWN) if tail is None else last(fetch, tail, SHOWN)
     except NotKept:  # a cluster has no parts of logs, but what its job logged
-        sys.stdout.write(api.logs(job))
+        printer.write(rewritten(newest_text(api.logs(job, tail))))
         return
-    if chunk.size == 0:
+    if missing:
+        say([f"(the last {size(SHOWN)} of {size(end)}; job.logs() returns all)"])
+    elif not end and tail is None:
         say([f"({job.id} has written nothing)"])
-    elif chunk.offset <= 0:
-        sys.stdout.write(api.logs(job))
-    else:
-        text = chunk.data.decode("utf-8", "replace").partition("\n")[2]
-        say([f"(the last {size(SHOWN_LOG)} of {size(chunk.size)}; job.logs() returns all)"])
-        sys.stdout.write(text)
+    printer.write(text(data))
 
 
 def watch(look: Callable[[], Any]) -> None:

@@ -103,10 +103,12 @@ _ALL = (
     Verb(
         "logs",
         ("%taskapi logs JOB [-n LINES] [-f]",),
-        "prints what a job wrote",
+        "prints what a job wrote, the newest MiB; a progress bar in its last state",
         (
             Option("--tail", "int", "only the last lines", "LINES", "-n"),
-            Option("--follow", "flag", "goes on until the job has ended", short="-f"),
+            Option(
+                "--follow", "flag", "goes on until the job has ended; a line says what it had to leave out", short="-f"
+            ),
         ),
     ),
     Verb(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ipywidgets import HTML, Checkbox, HBox, VBox
 
 from taskapi_jupyter.contract import TaskAPI
 from taskapi_jupyter.display.formats import size
+from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.errors import NotKept, TaskAPIError
 from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.logs import SHOWN, newest
 
 from .draw import log, said
 from .pulse import Pulse
 
-KEPT = 64 << 10  # bytes
+if TYPE_CHECKING:
+    from taskapi_jupyter.logs import Fetch
+
+KEPT = 64 << 10  # characters
 LINES = 500
 ASK_AGAIN = 10.0  # seconds until a log that can't be read in parts is asked for as a whole again
 
@@ -36,7 +44,8 @@ class LogView:
     def clear(self) -> None:
         """Forget the log of the job before."""
         self._job: Job | None = None
-        self._data, self._size, self._next = b"", 0, 0
+        self._screen, self._decoder = _empty()
+        self._size = self._next = 0
         self._begun = self._cut = self.complete = self._asking = False
         self._asked = float("-inf")
         self._shown_size, self._extent, self._refusal = 0, "", ""
@@ -50,16 +59,28 @@ class LogView:
             return
         over = job.ended  # known before the log is read: what is read then is all
         try:
-            chunk = api.log_chunk(job, self._next if self._begun else -KEPT, KEPT)
-            if chunk.next < chunk.size:
-                self._data, self._begun = b"", False
-                chunk = api.log_chunk(job, -KEPT, KEPT)
+            data = self._written(partial(api.log_chunk, job))
         except NotKept:
             self._read_whole(api, job)
             return
-        self._cut = self._cut or (not self._begun and chunk.offset > 0) or len(self._data) + len(chunk.data) > KEPT
-        self._data = (self._data + chunk.data)[-KEPT:]
-        self._begun, self._next, self._size, self.complete = True, chunk.next, chunk.size, over
+        self._take(self._decoder.decode(data))
+        self.complete = over and self._next >= self._size
+
+    def _written(self, fetch: Fetch) -> bytes:
+        """Return what was written since the last look, or the newest part where that is much."""
+        if self._begun:
+            chunk = fetch(self._next)
+            if chunk.size - self._next <= SHOWN:
+                self._next, self._size = chunk.next, chunk.size
+                return chunk.data
+        data, start, self._next = newest(fetch)
+        self._screen, self._decoder = _empty()
+        self._begun, self._cut, self._size = True, start > 0, self._next
+        return data
+
+    def _take(self, text: str) -> None:
+        self._screen.feed(text)
+        self._cut = self._screen.trim(LINES + 1, KEPT) or self._cut
 
     def _read_whole(self, api: TaskAPI, job: Job) -> None:
         """Ask for all of it, aside, as clusters have it."""
@@ -74,8 +95,8 @@ class LogView:
             if isinstance(answer, TaskAPIError):
                 self._refusal = str(answer)
             else:
-                data = answer.encode("utf-8", "replace")
-                self._data, self._cut, self._size = data[-KEPT:], len(data) > KEPT, len(data)
+                self._screen, self._cut, self._size = Screen(whole=True), False, len(answer.encode("utf-8", "replace"))
+                self._take(answer)
             self.show()
 
         self._pulse.aside(lambda: api.logs(job, LINES), then)
@@ -97,16 +118,16 @@ class LogView:
             self.note.value = said(self._extent)
 
     def _draw(self) -> None:
-        text = self._data.decode("utf-8", "replace")
-        if self._cut:
-            text = text.partition("\n")[2] or text  # the first line is half a line
-        lines = text.split("\n")
-        ended = not lines[-1]  # with a line's end
-        count = len(lines) - ended
+        lines = self._screen.rows
+        count = len(lines) - (not lines[-1])  # where it ends with a line's end
         cut = self._cut or count > LINES
-        self.text.value = log("\n".join(lines[-(LINES + ended) :]))
+        self.text.value = log("\n".join(lines[max(count - LINES, 0) :]))
         self._shown_size = self._size
         self._extent = ""
         if cut and self._job is not None:
             shown = f"the last {min(count, LINES)} lines of {size(self._size)}"
             self._extent = f"These are {shown}; %taskapi logs {self._job.id[-6:]} prints more."
+
+
+def _empty() -> tuple[Screen, codecs.IncrementalDecoder]:
+    return Screen(whole=True), codecs.getincrementaldecoder("utf-8")("replace")

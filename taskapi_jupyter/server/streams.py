@@ -13,6 +13,7 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired, TaskAPIError
 
 from .base import NAME, RESOURCE, Errors
@@ -23,28 +24,27 @@ if TYPE_CHECKING:
     from .app import TaskAPIApp
 
 CHUNK = 256 << 10  # bytes read at a time
-LONG_LINE = 1 << 20  # characters; a line that gets longer is broken
 SHORTEST, LONGEST = 0.1, 1.0  # seconds between looks at a log that doesn't grow
 
 
 class Lines:
-    """Cut bytes into text that ends with a newline; no character is split, what is no UTF-8 is replaced."""
+    """Cut bytes into text that ends with a newline; no character is split, what is no UTF-8 is replaced.
+
+    A line that rewrites itself is sent in the states that it has at each look, each as a line, and in its last.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._screen = Screen()
 
     def feed(self, data: bytes, *, gap: bool = False, final: bool = False) -> str:
         """Return complete lines, with ``final`` the last one too; a ``gap`` before ``data`` ends a line."""
-        if gap and self._rest:
-            self._rest += "\n"
-        text = self._rest + self._decoder.decode(data, final)
-        cut = text.rfind("\n") + 1
-        if len(text) - cut > LONG_LINE or (final and cut < len(text)):
-            text += "\n"
-            cut = len(text)
-        self._rest = text[cut:]
-        return text[:cut]
+        rest = self._screen.close() if gap else ""
+        lines = [f"{rest}\n" if rest else "", self._screen.feed(self._decoder.decode(data, final))]
+        lines += [f"{state}\n" for state in self._screen.states(idle=not data)]
+        if final and (rest := self._screen.close()):
+            lines.append(f"{rest}\n")
+        return "".join(lines)
 
 
 class Stream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
@@ -130,6 +130,8 @@ class LogStream(Stream):
                 response = await run(pool, environment.job_response, job_id)
                 ended = not response.job_status.code.in_progress
                 pause = min(pause * 1.5, LONGEST)
+                if text := lines.feed(b""):  # a bar that stands still
+                    await self.write_message(text)
             if offset >= chunk.size and not ended:
                 await asyncio.sleep(pause)
         if text := lines.feed(b"", final=True):

@@ -6,7 +6,7 @@ const BLOCK = 1 << 18;
 /** Bytes of a row: a longer line is folded into several, so that none is dear to draw. */
 export const FOLD = 4096;
 
-/** Bytes of a row that rewrites itself, as progress bars do. */
+/** Bytes of a row that rewrites itself, as progress bars do; of one that grows longer, what was overwritten goes. */
 const REWRITTEN_FOLD = 1 << 20;
 
 /** Bytes of a sequence that sets colours, at most. */
@@ -45,6 +45,11 @@ export class LogBuffer {
     return this._dropped;
   }
 
+  /** Whether bytes are gone that had been overwritten. */
+  get isThinned(): boolean {
+    return this._isThinned;
+  }
+
   /** Counts how often the log began anew. */
   get generation(): number {
     return this._generation;
@@ -52,6 +57,13 @@ export class LogBuffer {
 
   /** Take on bytes; a character may be cut anywhere. */
   append(data: Uint8Array): void {
+    for (let from = 0; from < data.length; from += BLOCK) {
+      this.take(data.subarray(from, from + BLOCK));
+      this.forgetOverwritten();
+    }
+  }
+
+  private take(data: Uint8Array): void {
     const before = this._end;
     this.store(data);
     for (
@@ -95,6 +107,7 @@ export class LogBuffer {
     this._style = PLAIN;
     this._scanned = 0;
     this._dropped = 0;
+    this._isThinned = false;
     this._generation += 1;
   }
 
@@ -207,6 +220,26 @@ export class LogBuffer {
     );
   }
 
+  /** Of an unfinished row that rewrites itself and is long, keep what can be seen. */
+  private forgetOverwritten(): void {
+    const start = this._starts[this._complete];
+    if (this._end - start <= REWRITTEN_FOLD) {
+      return;
+    }
+    const from = this.find(RETURN, this._end - FOLD, this._end);
+    if (from < 0) {
+      return;
+    }
+    const kept = new Uint8Array(this._end - from);
+    for (let at = 0; at < kept.length; at++) {
+      kept[at] = this.at(from + at);
+    }
+    this._end = start;
+    this._blocks.length = Math.ceil(start / BLOCK);
+    this.store(kept);
+    this._isThinned = true;
+  }
+
   private store(data: Uint8Array): void {
     for (let from = 0; from < data.length;) {
       const within = this._end % BLOCK;
@@ -240,10 +273,10 @@ export class LogBuffer {
       }
       let cut = start + FOLD;
       if (this.find(RETURN, start, Math.min(cut, end - 1)) >= 0) {
-        if (end - start <= REWRITTEN_FOLD) {
+        if (end - start <= 2 * REWRITTEN_FOLD) {
           return;
         }
-        cut = start + REWRITTEN_FOLD;
+        cut = start + 2 * REWRITTEN_FOLD;
       }
       const escape = this.findLast(ESCAPE, cut - 24, cut);
       cut = escape > start ? escape : cut - this.unfinished(start, cut);
@@ -421,6 +454,7 @@ export class LogBuffer {
   private _dropped = 0;
   private _droppedLines = 0;
   private _generation = 0;
+  private _isThinned = false;
 }
 
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });

@@ -261,7 +261,7 @@ export class LogSource implements IDisposable {
       this._skipped = true;
     }
     buffer.trim(SHOWN);
-    this._skipped ||= buffer.dropped > 0;
+    this._skipped ||= buffer.dropped > 0 || buffer.isThinned;
   }
 
   /** Follow a cluster's stream to its end. */

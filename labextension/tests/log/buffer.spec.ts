@@ -126,6 +126,33 @@ describe('long lines', () => {
     expect(buffer.rows).toBe(2);
     expect(buffer.text(0, 0, 0, Infinity)).toBe('4999 of 4999');
   });
+
+  it('show the last state of a progress bar of megabytes, which are not kept', () => {
+    const bar = Array.from(
+      { length: 60_000 },
+      (_, at) => `\r${String(at).padStart(6, '0')} of 59999 ${'ä'.repeat(30)}`
+    ).join('');
+    const last = `059999 of 59999 ${'ä'.repeat(30)}`;
+    for (const end of ['', '\n', '\r\n', '\r']) {
+      const whole = fed(`start\n${bar}${end}`);
+      const data = encode(`start\n${bar}${end}`);
+      const pieces = [];
+      for (let from = 0; from < data.length; from += 9_999) {
+        pieces.push(data.subarray(from, from + 9_999));
+      }
+      for (const buffer of [whole, fed(...pieces)]) {
+        expect(buffer.rows).toBe(2);
+        expect(buffer.text(0, 0, 1, Infinity)).toBe(`start\n${last}`);
+        expect(buffer.isThinned).toBe(true);
+        expect(buffer.size).toBeLessThan(2 << 20);
+        buffer.append(encode(end.includes('\n') ? 'next' : '\nnext'));
+        expect(buffer.text(0, 0, 2, Infinity)).toBe(`start\n${last}\nnext`);
+      }
+    }
+    const long = fed('x'.repeat(3 << 20));
+    expect(long.isThinned).toBe(false);
+    expect(long.lines).toBe(1);
+  });
 });
 
 describe('styles', () => {

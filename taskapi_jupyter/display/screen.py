@@ -1,0 +1,216 @@
+"""What a terminal makes of text: lines that rewrite themselves, as progress bars do, and a cursor that moves up."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+#: A control sequence: with ``m``, colours; or titles, links and the like, with their text.
+SEQUENCE = re.compile(
+    r"\x1b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])"
+    r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"
+    r"|[ -/]*[0-~]|$)"
+)
+LONG_LINE = 1 << 20  # characters; a longer line is broken where lines are given out one by one
+_DEEPEST = 100  # rows above the last that are kept for a cursor that moves up
+_UP = r"\x1b\[[0-9]{0,4}[AF]"
+_MOVE = re.compile(rf"(\r*\n|\r+|{_UP})")
+_MOVES_UP = re.compile(_UP)
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-9]{0,4})?\Z")
+
+
+def rewritten(text: str) -> str:
+    """Return what a terminal would be left with, but that a bar which was wiped away stays in its last state."""
+    if not _rewrites(text):
+        return text
+    screen = Screen(whole=True)
+    screen.feed(text)
+    return "\n".join(screen.rows)
+
+
+def seen(text: str) -> bool:
+    """Whether anything of a text can be seen."""
+    bare = SEQUENCE.sub("", text) if "\x1b" in text else text
+    return bool(bare) and not bare.isspace()
+
+
+class Screen:
+    """Takes text as it comes. A row holds its line's last state that can be seen.
+
+    :meth:`feed` gives out the rows that are finished, and keeps no more than a cursor that moves up may come back to;
+    with ``whole``, all rows stay.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
+        self.rows = [""]
+        self._told: list[str | None] = [None]  # what was given out as a state of each row
+        self._at = 0
+        self._version = ""  # what was written to the row since the last return
+        self._returned = False
+        self._state: tuple[int, str] | None = None  # the newest state that is whole, and its row
+        self._held = ""
+        self._above = sys.maxsize if whole else 0  # rows above the last that may be rewritten
+
+    def feed(self, text: str) -> str:
+        """Take text; return the rows that are finished by it, each with a newline, but for what was told as a state."""
+        text, self._held = self._held + text, ""
+        if cut := _UNFINISHED.search(text, max(len(text) - 6, 0)):
+            text, self._held = text[: cut.start()], cut[0]
+        text = _plain_ends(text)
+        if not self._above and not _rewrites(text):
+            first, last = text.find("\n"), text.rfind("\n") + 1
+            if not last:
+                return self._write(text)
+            return "".join([self._write(text[:first]), self._down(), text[first + 1 : last], self._write(text[last:])])
+        parts = []
+        for index, part in enumerate(_MOVE.split(text)):
+            if index % 2 == 0:
+                parts.append(self._write(part))
+            elif part[-1] == "\n":
+                parts.append(self._down())
+            else:
+                self._state = self._at, self.rows[self._at]
+                self._version = ""
+                self._returned = True
+                if part[-1] != "\r":
+                    self._up(int(part[2:-1] or 1))
+        return "".join(parts)
+
+    def states(self, *, idle: bool = False) -> list[str]:
+        """Return the newest state that is whole, unless it was told; when ``idle``, what is not whole counts, too."""
+        found = [self._state] if self._state else []
+        if idle:
+            rows = enumerate(self.rows)
+            found = [(at, row) for at, row in rows if at != self._at or self._returned]
+        self._state = None
+        states = [(at, row) for at, row in found if seen(row) and row != self._told[at]]
+        for at, row in states:
+            self._told[at] = row
+        return [row for _, row in states]
+
+    def close(self) -> str:
+        """Return the rows that were not told, the last one without a newline."""
+        self._write(self._held)
+        self._held = ""
+        if self.rows[-1] in ("", self._told[-1]):
+            del self.rows[-1], self._told[-1]
+        rows = [row for row, told in zip(self.rows, self._told, strict=True) if row != told]
+        self.rows, self._told, self._at, self._version, self._state = [""], [None], 0, "", None
+        return "\n".join(rows)
+
+    def trim(self, rows: int, size: int) -> bool:
+        """Keep so many of the newest rows, and characters; return whether anything was dropped."""
+        keep, room = 0, size
+        while keep < min(rows, len(self.rows)) and (room := room - len(self.rows[-1 - keep]) - 1) >= 0:
+            keep += 1
+        dropped = len(self.rows) - max(keep, 1)
+        del self.rows[:dropped], self._told[:dropped]
+        self._at = max(self._at - dropped, 0)
+        self._state = None
+        cut = len(self.rows[0]) > size
+        if cut:
+            self.rows[0], self._version = self.rows[0][-size:], self._version[-size:]
+        return cut or dropped > 0
+
+    def _write(self, text: str) -> str:
+        """Write on; return the line where it got too long."""
+        if not text:
+            return ""
+        self._version += text
+        row = self.rows[self._at]
+        if self._version == row + text or not row or seen(self._version):
+            self.rows[self._at] = self._version
+        if self._above or len(self._version) <= LONG_LINE:
+            return ""
+        line, self._version = f"{self._version}\n", ""
+        self.rows[self._at] = self._told[self._at] = ""  # nothing of it is left to be told
+        return line
+
+    def _down(self) -> str:
+        """Go to the next row; return those that are finished."""
+        self._at += 1
+        self._version = ""
+        self._returned = False
+        if self._at < len(self.rows):
+            return ""
+        self.rows.append("")
+        self._told.append(None)
+        done = ""
+        while len(self.rows) - 1 > self._above:
+            row, told = self.rows.pop(0), self._told.pop(0)
+            self._at -= 1
+            if self._state:
+                at, state = self._state
+                self._state = (at - 1, state) if at else None
+            if row != told:
+                done += f"{row}\n"
+        return done
+
+    def _up(self, by: int) -> None:
+        self._at = max(self._at - by, 0)
+        self._above = max(self._above, min(by, _DEEPEST))
+
+
+class Thinned:
+    """Leaves out of text the states that were overwritten before anybody saw them: a screen ends up the same."""
+
+    def __init__(self) -> None:
+        self._width = 0  # of what stands in the line, in characters
+        self._returned = False  # a return is due, where something follows
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """Return what is to be written to the screen."""
+        text, self._held = _plain_ends(self._held + text), ""
+        if "\r" not in text and not self._returned:
+            rest = text.rpartition("\n")
+            self._width = _width(rest[2]) + (0 if rest[1] else self._width)
+            return text
+        *lines, last = text.split("\n")
+        return "".join([*(self._line(line) + self._end() for line in lines), self._line(last, last=True)])
+
+    def close(self) -> str:
+        """Return what was held back."""
+        held, self._held = self._held, ""
+        return held
+
+    def _end(self) -> str:
+        self._width, self._returned = 0, False
+        return "\n"
+
+    def _line(self, line: str, last: bool = False) -> str:
+        """Return the last state of a line, which takes the place of what stands there."""
+        if _MOVES_UP.search(line):
+            begun = "\r" if self._returned else ""
+            self._width, self._returned = 0, False
+            return begun + line
+        versions = line.split("\r")
+        if last and versions[-1] and not seen(versions[-1]):  # half a sequence, or padding in front of a text
+            held = versions.pop()
+            self._held = ("\r" if versions or self._returned else "") + held
+        at = next((at for at in reversed(range(len(versions))) if seen(versions[at])), None)
+        if at is None:
+            rest = versions[0] if len(versions) == 1 and not self._returned else ""
+            self._width += _width(rest)
+            self._returned = self._returned or len(versions) > 1
+            return rest
+        chosen, width = versions[at], _width(versions[at])
+        if at or self._returned:
+            wipe = f"{' ' * self._width}\r" if width < self._width else ""
+            chosen, self._width = f"\r{wipe}{chosen}", width
+        else:
+            self._width += width
+        self._returned = at < len(versions) - 1
+        return chosen
+
+
+def _plain_ends(text: str) -> str:
+    return text.replace("\r\n", "\n") if "\r" in text else text  # to look for one character first is faster
+
+
+def _rewrites(text: str) -> bool:
+    return "\r" in text or ("\x1b" in text and _MOVES_UP.search(text) is not None)
+
+
+def _width(text: str) -> int:
+    return len(SEQUENCE.sub("", text) if "\x1b" in text else text)
