@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import requests
 
 PICKLE = "application/octet-stream"
+SERVER_KNOWN = 5.0  # seconds that what a server said of itself holds
 
 
 class Client(BaseTaskAPI):
@@ -60,6 +62,7 @@ class Client(BaseTaskAPI):
         self._http = Transport(base_url, token, headers, verify=verify, timeout=timeout)
         self.environment = environment
         self._server = server  # what it said of itself when it was asked last
+        self._asked_at = time.monotonic()
 
     @property
     def base_url(self) -> str:
@@ -87,6 +90,21 @@ class Client(BaseTaskAPI):
             raise Unavailable(too_old)
 
     # Deploying and submitting
+
+    def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
+        """Deploy a file, a specification or a callable, with the variables that the server's config.yaml adds."""
+        server = self._known_server()
+        return super().deploy(target, name=name, **{"environ_extra": server.environ, **options})
+
+    def _provider(self) -> str:
+        there = self._known_server().environments
+        return next((one.provider for one in there if one.name == self.environment), self.provider)
+
+    def _known_server(self) -> EnvironmentsResponse:
+        """Return what the server says of itself, read again where that was said some seconds ago."""
+        if self._server is None or time.monotonic() - self._asked_at > SERVER_KNOWN:
+            self._server, self._asked_at = self.environments(), time.monotonic()
+        return self._server
 
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one prepared API; what an older server would drop is left out, with a warning."""

@@ -229,12 +229,16 @@ class Environment(Body):
 
 
 class EnvironmentsResponse(Body):
-    """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has."""
+    """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has.
+
+    ``environ`` names more variables that a deploy takes along from its kernel, from the server's ``config.yaml``.
+    """
 
     default_environment: str
     environments: list[Environment]
     version: str = "0.1.0"  # which did not say
     features: list[str] = []
+    environ: list[str] = []
 
 
 class LogChunk(msgspec.Struct, frozen=True):

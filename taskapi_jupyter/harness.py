@@ -30,6 +30,7 @@ def main() -> None:
     sys.argv[:] = [path]
     sys.path[:] = ([] if kind == "main" else [folder]) + search_path(paths, sys.path[1:])
     sys.path.append(os.path.join(here, "task_path"))
+    sys.meta_path.insert(0, Figures)
     if cloudpickle:  # for an interpreter that has none: its stand-in is in task_path
         os.environ["TASKAPI_CLOUDPICKLE"] = cloudpickle
     with open(spec, encoding="utf-8") as job:
@@ -54,7 +55,7 @@ def main() -> None:
     except SystemExit as error:
         if error.code not in (None, 0):
             if os.getpid() == pid:
-                report(out, "raised", "SystemExit: %s" % (error.code,))
+                report(out, "raised", "SystemExit: %s%s" % (error.code, no_keyboard(error)))
             raise
         result = None
     except BaseException as error:
@@ -89,6 +90,26 @@ def run_as_main(path: str):  # type: ignore[no-untyped-def]
     module.__file__ = path
     exec(loader.get_code("__main__"), module.__dict__)  # type: ignore[arg-type]
     return module
+
+
+class Figures:
+    """Watches for the import of pyplot, and has what it shows saved as files where no backend was chosen."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> None:
+        """Find nothing: finders after this one do."""
+        if name == "matplotlib.pyplot":
+            if cls in sys.meta_path:
+                sys.meta_path.remove(cls)
+            try:
+                from matplotlib import rcParams, rcsetup
+
+                if dict.__getitem__(rcParams, "backend") is rcsetup._auto_backend_sentinel:
+                    import _taskapi_figures  # type: ignore[import-not-found]  # noqa: F401
+
+                    rcParams["backend"] = "module://_taskapi_figures"
+            except Exception:  # a matplotlib of another make keeps its own backend
+                pass
 
 
 def load(name: str, path: str, origin: str) -> object:
@@ -203,7 +224,7 @@ def failed(out: "str | None", error: BaseException, path: str = "") -> None:
     except Exception:  # an exception whose own __str__ raises
         reason = type(error).__name__
     if out is not None:
-        report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000])
+        report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000] + no_keyboard(error))
     try:
         sys.stdout.flush()
         notebook = sys.modules.get("_taskapi_notebook")
@@ -217,6 +238,19 @@ def failed(out: "str | None", error: BaseException, path: str = "") -> None:
     except Exception:  # the task may have closed its own streams
         pass
     sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def no_keyboard(error: BaseException) -> str:
+    """Return what a reason says of an error that comes of a job's having no keyboard, else nothing."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    raised_in = "" if tb is None else tb.tb_frame.f_globals.get("__name__")
+    if isinstance(error, EOFError) and (error.args == ("EOF when reading a line",) or raised_in == "getpass"):
+        return " (a job has no keyboard: give the value in the config)"
+    if type(error).__name__ == "BdbQuit" or (isinstance(error, SystemExit) and raised_in in ("bdb", "pdb")):
+        return " (a job has no keyboard: breakpoint() and debuggers can't be used)"
+    return ""
 
 
 def keep(out: str, result: object, api_id: str, module: str) -> None:

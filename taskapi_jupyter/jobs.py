@@ -332,17 +332,24 @@ class BaseTaskAPI(TaskAPI):
 
     def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
         """Deploy a file, a specification or a callable; raise where one of them can't be."""
-        from .deployment import prepare
+        from .deployment import add_warnings, prepare
 
         too_old = self.lacks("main") if callable(target) else None
-        requests = prepare(target, name=name, main=not too_old, **options)
-        results = [result for request in requests for result in self.deploy_request(request)]
+        results = []
+        for request in prepare(target, name=name, main=not too_old, **options):
+            answer = self.deploy_request(request)
+            add_warnings(answer, target, request, provider=self._provider(), environ=options.get("environ"))
+            results += answer
         if too_old and too_old not in (results[0].warnings or ()):
             results[0].warnings = [*(results[0].warnings or ()), too_old]
         for result in results:
             if result.error:
                 raise BadRequest(result.error)
         return results
+
+    def _provider(self) -> str:
+        """Return the provider of the environment, which of a server's is not always this class's own."""
+        return self.provider
 
     @overload
     def logs(self, job: Job | str, tail: int | None = None) -> str: ...

@@ -113,8 +113,12 @@ class Service(BaseTaskAPI):
 
     def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
         """Deploy a file, a specification or a callable, with the variables that config.yaml adds."""
+        return super().deploy(target, name=name, **{"environ_extra": self.more_variables(), **options})
+
+    def more_variables(self) -> list[str]:
+        """Return the names of the variables that config.yaml adds to what a deploy takes along."""
         self._read_config()
-        return super().deploy(target, name=name, **{"environ_extra": self._config.environ, **options})
+        return self._config.environ
 
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here."""

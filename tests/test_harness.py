@@ -376,6 +376,110 @@ def test_any_json_is_decoded_as_json_does(value: Any) -> None:
         assert pickle.dumps(decoded) is not None
 
 
+# What a job does not have: a keyboard, a screen
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("input('name? ')", "EOFError: EOF when reading a line (a job has no keyboard: give the value in the config)"),
+        ("import getpass; getpass.getpass()", "EOFError (a job has no keyboard: give the value in the config)"),
+        ("breakpoint()", "bdb.BdbQuit (a job has no keyboard: breakpoint() and debuggers can't be used)"),
+        ("raise EOFError('of a file')", "EOFError: of a file"),
+        ("raise EOFError", "EOFError"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_job_has_no_keyboard(run: Any, code: str, reason: str) -> None:
+    job = run(f"def task(config):\n    {code}\n    return 1\n")
+    assert (job.status, job.reason) == ("worker_error", reason)
+
+
+FIGURES = """
+import matplotlib
+import os, sys
+
+def task(config):
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots()
+    ax.plot([1, 2])
+    plt.figure()
+    plt.plot([2, 1])
+    plt.show()
+    open(os.path.join(os.environ["TASKAPI_OUTPUT_DIR"], "figure-3.png"), "w").close()
+    fig, ax = plt.subplots()
+    fig.show()
+    plt.show()  # it is as it was
+    ax.set_title("later")
+    plt.show()  # and closed
+    plt.plot([3])
+    own = os.path.join(config["folder"], "own.png")
+    plt.savefig(own)
+    open_now = plt.get_fignums()
+    plt.title("$\\\\bad{$")
+    plt.show()
+    return [matplotlib.get_backend(), open_now, os.path.exists(own), "MPLBACKEND" in os.environ, str(sys.meta_path)]
+"""
+
+
+def test_figures_that_are_shown_are_saved(run: Any, tmp_path: Path) -> None:
+    job = run(FIGURES, {"folder": str(tmp_path)})
+    assert job.status == "succeeded", job.logs()
+    backend, open_now, here, variable, finders = job.result()
+    assert (backend, open_now, here, variable) == ("module://_taskapi_figures", [1], True, False)
+    assert "harness" not in finders
+    *saved, failed = job.logs().splitlines()
+    assert saved == ["saved figure-1.png", "saved figure-2.png", "saved figure-4.png"]
+    assert failed.startswith("taskapi: a figure could not be saved: ValueError: ")
+    files = {file.path: file.size for file in job.files()}
+    assert sorted(files) == ["figure-1.png", "figure-2.png", "figure-3.png", "figure-4.png"]
+    assert files["figure-3.png"] == 0
+    assert job.read_file("figure-4.png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("how", ["use", "environ", "matplotlibrc"])
+def test_a_backend_that_was_chosen_stays(run: Any, tmp_path: Path, how: str) -> None:
+    use = "import matplotlib\nmatplotlib.use('svg')\n" if how == "use" else ""
+    source = f"""
+{use}
+def task(config):
+    import matplotlib
+    import matplotlib.pyplot as plt
+    plt.plot([1, 2])
+    plt.show()
+    return matplotlib.get_backend().lower()
+"""
+    if how == "matplotlibrc":
+        (tmp_path / "matplotlibrc").write_text("backend: svg\n")
+    env = {"environ": {"MPLBACKEND": "svg"}, "matplotlibrc": {"MATPLOTLIBRC": str(tmp_path)}}.get(how, {})
+    job = run(source, definition={"path": "task.py", "env": env})
+    assert job.result() == "svg"
+    assert job.files() == []
+
+
+def test_processes_of_a_task_save_figures_beside_each_other(run: Any) -> None:
+    source = """
+import os
+
+def task(config):
+    import matplotlib.pyplot as plt
+    children = []
+    for n in range(3):
+        pid = os.fork()
+        if pid == 0:
+            plt.plot([n])
+            plt.show()
+            os._exit(0)
+        children.append(pid)
+    return [os.waitpid(pid, 0)[1] for pid in children]
+"""
+    job = run(source)
+    assert job.result() == [0, 0, 0]
+    names = [f"figure-{n}.png" for n in (1, 2, 3)]
+    assert sorted(file.path for file in job.files()) == names
+    assert sorted(job.logs().splitlines()) == [f"saved {name}" for name in names]
+
+
 # Other interpreters
 
 OTHERS = other_interpreters()

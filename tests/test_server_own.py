@@ -44,6 +44,7 @@ async def test_environments(call: Call) -> None:
         "environments": [{"name": "local", "provider": "local"}],
         "version": __version__,
         "features": list(FEATURES),
+        "environ": [],
     }
 
 

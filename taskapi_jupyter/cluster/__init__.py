@@ -28,7 +28,7 @@ from taskapi_jupyter.contract import (
     JobStatus,
     LogChunk,
 )
-from taskapi_jupyter.deployment import form, prepare
+from taskapi_jupyter.deployment import add_warnings, advice, form, prepare
 from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.errors import APINotDeployed, BadRequest, JobNotFound, NotKept, TaskAPIError
 from taskapi_jupyter.jobs import Job, JobList
@@ -79,7 +79,7 @@ class CortexClient(Client):
 
     def _begin(self, environment: Environment) -> None:
         self._about = environment
-        self._server = None
+        self._server, self._asked_at = None, 0.0
         self._version: str | None = environment.version or None
         self._asked = bool(self._version)
         self._submissions: dict[str, tuple[float, JobStatus]] = {}  # ours, while a cluster may not list them yet
@@ -110,7 +110,9 @@ class CortexClient(Client):
         results = []
         for request in prepare(target, name=name, **options):
             is_file = isinstance(target, str | Path)
-            results += self._deploy(request, Path(request.cwd or ".") if is_file else None)
+            answer = self._deploy(request, Path(request.cwd or ".") if is_file else None)
+            add_warnings(answer, target, request, provider=self.provider, environ=options.get("environ"))
+            results += answer
         for result in results:
             if result.error:
                 raise BadRequest(result.error)
@@ -137,10 +139,7 @@ class CortexClient(Client):
         )
         raw = self._json(answer, list)
         results = [self._converted(answer, answers.deployed, one) for one in raw]
-        for result in results:
-            if warnings and not result.error:
-                result.warnings = [*(result.warnings or ()), *warnings]
-                result.message = "\n".join([result.message, *(f"warning: {text}" for text in warnings)])
+        advice.add(results, warnings)
         return results
 
     def submit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import os
 import site
@@ -14,15 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter import spec
-from taskapi_jupyter.contract import KIND, DeployRequest
+from taskapi_jupyter.contract import KIND, DeployRequest, DeployResult
+from taskapi_jupyter.display import clean
 from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.spec import source
 from taskapi_jupyter.spec.fields import plain, wrong
 
-from . import callables, requirements
+from . import advice, callables, reading, requirements
 from .search import search_path
 
-__all__ = ["Source", "free_names", "kernel_environ", "prepare", "requirement_warnings", "unmet_requirements"]
+__all__ = [
+    "Source",
+    "add_warnings",
+    "free_names",
+    "kernel_environ",
+    "prepare",
+    "requirement_warnings",
+    "unmet_requirements",
+]
 
 unmet_requirements = requirements.unmet
 requirement_warnings = requirements.warnings
@@ -130,37 +138,38 @@ def kernel_environ(environ: Mapping[str, str] | None = None, extra: Iterable[str
 
 def free_names(text: str) -> list[str]:
     """Return the names that a source uses and neither defines nor imports, in order of their first use."""
-    import warnings
-
-    from pyflakes import checker, messages
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []  # the deploy says what is wrong with it
-    found = [
-        (one.lineno, one.col, str(one.message_args[0]))
-        for one in checker.Checker(tree).messages
-        if isinstance(one, messages.UndefinedName)
-    ]
-    found += _only_in_ipython(tree)
-    return list(dict.fromkeys(name for _, _, name in sorted(found)))
+    tree = reading.parse(text)
+    return [] if tree is None else list(reading.free_names(tree))
 
 
-def _only_in_ipython(tree: ast.AST) -> list[tuple[int, int, str]]:
-    """Return the uses of what IPython adds to this process's builtins, which a task's process has not."""
-    nodes = list(ast.walk(tree))
-    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound |= {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
-    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    return [
-        (node.lineno, node.col_offset, node.id)
-        for node in nodes
-        if isinstance(node, ast.Name) and node.id in {"display", "get_ipython"} - bound
-    ]
+def add_warnings(
+    results: list[DeployResult],
+    target: Any,
+    request: DeployRequest,
+    *,
+    provider: str = "local",
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Add to the answer to a request what is to be warned of in the text that it deploys.
+
+    ``target`` is what :func:`prepare` was given; ``provider`` that of the environment; ``environ`` has the variables of
+    whoever deploys, this process's by default.
+    """
+    text = _text(target, request)
+    if text is not None:
+        here = os.environ if environ is None else environ
+        absent = advice.absent_variables(request, here, provider)
+        advice.add(results, advice.text_warnings(text, absent, provider))
+
+
+def _text(target: Any, request: DeployRequest) -> advice.Text | None:
+    """Return the text of a request; None for one that has none, such as a command."""
+    name = str(request.spec.get("name"))
+    if isinstance(target, Source):
+        return advice.Text(target.text, f"cell {name}", "cell")
+    if request.source is not None:
+        return advice.Text(request.source, clean(request.spec["definition"]["path"], 60), "file")
+    return advice.function_text(target, name) if callable(target) else None
 
 
 def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str]:

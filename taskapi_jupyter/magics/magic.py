@@ -142,7 +142,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         # Its lines count as the notebook shows them: the magic's own is the first.
         source = deployment.Source("\n" + cell)
         results = self.api().deploy(source, name=name, notebook=self._notebook(), **options)
-        return Deployed(results, [*_name_warnings(cell), *deployment.requirement_warnings(Path())])
+        return Deployed(results, deployment.requirement_warnings(Path()))
 
     def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
         name = str(_single(read, "API", "; configuration is written key=value, without spaces"))
@@ -317,17 +317,6 @@ def _prepare_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a line says a job needs, as ``deployment.prepare`` takes it."""
     names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env"}
     return {names[key]: value for key, value in options.items() if key in names}
-
-
-def _name_warnings(cell: str) -> list[str]:
-    names = deployment.free_names(cell)
-    if not names:
-        return []
-    are = "is" if len(names) == 1 else "are"
-    return [
-        f"{', '.join(names)} {are} neither defined nor imported in this cell; a task runs in a process of "
-        "its own, where the variables of the notebook don't exist"
-    ]
 
 
 def _codes(text: str) -> list[str]:

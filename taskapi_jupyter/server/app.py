@@ -136,7 +136,10 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments that this server knows."""
-        return self.environment_file.read().response()
+        response = self.environment_file.read().response()
+        with suppress(TaskAPIError):  # a deploy says what is wrong with config.yaml
+            response.environ = self.service.more_variables()
+        return response
 
     def endpoint(self, api: str, env: str = LOCAL) -> str | None:
         """Return the URL that an API's jobs are submitted to; it carries no token."""

@@ -84,7 +84,9 @@ def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployR
     """Deploy one API as its configuration has it."""
     results = []
     for request in deployment.prepare(api, cwd=cwd):
-        results += service.deploy_request(request)
+        answer = service.deploy_request(request)
+        deployment.add_warnings(answer, api, request, provider=service.provider, environ={})
+        results += answer
     return results
 
 
