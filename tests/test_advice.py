@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -231,6 +232,7 @@ def test_a_cell_a_file_and_a_function_from_python(service: Service, tmp_path: Pa
     monkeypatch.setenv("MY_SETTING", "s3cret-value")
     monkeypatch.setenv("MY_OTHER", "s3cret-value")
     reads = "import os\n\ndef run(config):\n    return input(os.environ['MY_SETTING']), os.getenv('MY_OTHER')\n"
+    reads = "\n" + reads  # as the magic does, whose line is the first
     found = warnings_of(service.deploy(Source(reads), name="train", cwd=tmp_path))
     assert found == [
         f"cell train, line 5: input() fails, {KEYBOARD}: give the value in the config",
@@ -245,7 +247,7 @@ def test_a_cell_a_file_and_a_function_from_python(service: Service, tmp_path: Pa
     # again, with nothing changed: warned of again
     assert len(warnings_of(service.deploy(Source(reads), name="train", cwd=tmp_path, env={"MY_SETTING": "1"}))) == 1
 
-    (tmp_path / "job.py").write_text(reads.replace("'MY_OTHER'", "unknown"))
+    (tmp_path / "job.py").write_text(reads.strip().replace("'MY_OTHER'", "unknown"))
     (tmp_path / "cortex.yaml").write_text(
         "- name: a\n  definition: {path: job.py, env: {MY_SETTING: x}}\n- name: b\n  definition: {path: job.py}\n"
     )
@@ -274,17 +276,33 @@ def test_a_command_is_not_read(service: Service) -> None:
     assert result.warnings is UNSET
 
 
-def test_in_a_notebook(run: Run) -> None:
+def test_in_a_notebook(run: Run, monkeypatch: Any) -> None:
     cell = "%%taskapi {} asks\ndef task(config):\n    return input(), df"
     shown = repr(run(cell.format("deploy")).value())
     assert shown.count("cell asks, line 3: input() fails") == 1
     assert shown.count("neither defined") == 1
     assert run(cell.format("submit")).displayed.count("cell asks, line 3: input() fails") == 1
-    run("import getpass\nlabel = 'x'\ndef asks(config):\n    display(label)\n    return getpass.getpass(), nothing")
-    shown = repr(run("%taskapi deploy asks --function asks").value())
-    assert "function asks, line 5: getpass.getpass() fails" in shown
-    assert "function asks, line 5: nothing is neither defined nor imported" in shown
-    assert "label" not in shown
+    run(
+        "import getpass, functools\nfrom os import environ as e\nlabel = 'x'\n\ndef helper():\n    return input()\n\n"
+        "@functools.lru_cache\ndef cached():\n    return breakpoint()\n\ndef not_used():\n    return input()\n\n"
+        "class Net:\n    @staticmethod\n    def load():\n        return nowhere"
+    )
+    monkeypatch.setenv("MY_SETTING", "1")
+    cell = "def asks(config):\n    display(label)\n    helper(), cached(), Net.load()\n    return getpass.getpass(), nothing, e['MY_SETTING']"
+    run(cell)
+    deployed = run("%taskapi deploy asks --function asks").value()
+    found = [re.sub(r"^.*?(?=, line)", "", text) for text in deployed[0].warnings]
+    assert found == [
+        ", line 4: nothing is neither defined nor imported; a job that comes there fails",
+        ", line 2: display is in notebooks only: a job that comes there fails; print() writes to its log",
+        f", line 4: getpass.getpass() fails, {KEYBOARD}: give the value in the config",
+        ", line 4: MY_SETTING is set here, and a job will not have it: give --env-var MY_SETTING=..., "
+        "or environ: [MY_SETTING] in config.yaml",
+        f", line 6: input() fails, {KEYBOARD}: give the value in the config",
+        f", line 10: breakpoint() can't be used, {KEYBOARD}",
+        ", line 18: nowhere is neither defined nor imported; a job that comes there fails",
+    ]
+    assert "ell" in deployed[0].warnings[0].partition(",")[0]  # what IPython calls it
 
 
 def test_under_a_server(live_server: LiveServer, name: str, monkeypatch: Any) -> None:
@@ -302,7 +320,7 @@ def test_under_a_server(live_server: LiveServer, name: str, monkeypatch: Any) ->
     monkeypatch.setenv("MY_SETTING", "from the kernel")
     try:
         (text,) = deploy()
-        assert text.startswith(f"cell {name}, line 4: MY_SETTING is set here")
+        assert text.startswith(f"cell {name}, line 3: MY_SETTING is set here")
         config.write_text(before + "environ: [MY_SETTING]\n")  # what the warning says helps
         assert deploy() == []
         assert client.submit(name).result(30) == "from the kernel"
@@ -348,6 +366,6 @@ def test_a_cortex_cluster(home: Path, version: str, monkeypatch: Any) -> None:
         found = [text for text in warnings_of(client.deploy(Source(cell), name="train")) if "cell train" in text]
         client.close()
     assert found == [
-        f"cell train, line 4: input() fails, {KEYBOARD}: give the value in the config",
-        "cell train, line 4: MY_SETTING is set here, and a job will not have it: give --env-var MY_SETTING=...",
+        f"cell train, line 3: input() fails, {KEYBOARD}: give the value in the config",
+        "cell train, line 3: MY_SETTING is set here, and a job will not have it: give --env-var MY_SETTING=...",
     ]

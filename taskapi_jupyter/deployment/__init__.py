@@ -32,6 +32,8 @@ __all__ = [
     "unmet_requirements",
 ]
 
+MAX_WARNINGS = 20  # about the text of one API
+
 unmet_requirements = requirements.unmet
 requirement_warnings = requirements.warnings
 
@@ -91,7 +93,7 @@ def prepare(
         if taken is not None:
             apis[0]["definition"]["parameters"] = taken
         importable = _importable_from(folder)
-        pickled = callables.take_along(target, importable).data if main else callables.pickle(target, importable)
+        pickled = callables.take_along(target, importable) if main else callables.pickle(target, importable)
     else:
         raise wrong("what is deployed", "a file, a specification, a class Task or a function of config", target)
 
@@ -155,21 +157,19 @@ def add_warnings(
     ``target`` is what :func:`prepare` was given; ``provider`` that of the environment; ``environ`` has the variables of
     whoever deploys, this process's by default.
     """
-    text = _text(target, request)
-    if text is not None:
-        here = os.environ if environ is None else environ
-        absent = advice.absent_variables(request, here, provider)
-        advice.add(results, advice.text_warnings(text, absent, provider))
+    here = os.environ if environ is None else environ
+    absent = advice.absent_variables(request, here, provider)
+    warnings = [one for text in _texts(target, request) for one in advice.text_warnings(text, absent, provider)]
+    advice.add(results, warnings[:MAX_WARNINGS])
 
 
-def _text(target: Any, request: DeployRequest) -> advice.Text | None:
-    """Return the text of a request; None for one that has none, such as a command."""
-    name = str(request.spec.get("name"))
+def _texts(target: Any, request: DeployRequest) -> list[advice.Text]:
+    """Return the texts that a request deploys; a command has none."""
     if isinstance(target, Source):
-        return advice.Text(target.text, f"cell {name}", "cell")
+        return [advice.Text(target.text, f"cell {request.spec.get('name')}", "cell")]
     if request.source is not None:
-        return advice.Text(request.source, clean(request.spec["definition"]["path"], 60), "file")
-    return advice.function_text(target, name) if callable(target) else None
+        return [advice.Text(request.source, clean(request.spec["definition"]["path"], 60), "file")]
+    return advice.function_texts(target) if callable(target) else []
 
 
 def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str]:

@@ -60,20 +60,22 @@ def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
             result.message = "\n".join([result.message, *(f"warning: {text}" for text in new)])
 
 
-def function_text(target: Callable[..., Any], name: str) -> Text | None:
-    """Return the source of a function or class, None where Python does not have it."""
-    is_class = inspect.isclass(target)
-    for one in (target, vars(target).get("__call__")) if is_class else (target,):
+def function_texts(target: Callable[..., Any]) -> list[Text]:
+    """Return the source of a function or class, and of the notebook's functions that it uses, where Python has it."""
+    from .notebook import cell_name, functions_of
+
+    texts = []
+    for function in functions_of(target):
         try:
-            lines, first = inspect.getsourcelines(one)  # type: ignore[arg-type]
-            function: Any = inspect.unwrap(target.__call__ if is_class else target)  # type: ignore[operator]
+            lines, first = inspect.getsourcelines(function.__code__)
         except (OSError, TypeError, ValueError, SyntaxError):
             continue
-        known = dict.fromkeys(getattr(getattr(function, "__code__", None), "co_freevars", ()), "")
-        known.update((name, _full_name(value)) for name, value in dict(getattr(function, "__globals__", {})).items())
-        where = f"{'class' if is_class else 'function'} {name}"
-        return Text(textwrap.dedent("".join(lines)), where, "function", max(first, 1), known)
-    return None
+        file = function.__code__.co_filename
+        where = cell_name(file) or (os.path.basename(file) if os.path.isfile(file) else f"function {function.__name__}")
+        known = {name: _full_name(value) for name, value in list(function.__globals__.items())}
+        known.update(dict.fromkeys(function.__code__.co_freevars, ""))
+        texts.append(Text(textwrap.dedent("".join(lines)), where, "function", max(first, 1), known))
+    return texts
 
 
 def _full_name(value: object) -> str:

@@ -8,13 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.spec import parameters, source
-
-if TYPE_CHECKING:
-    from .notebook import Taken
 
 
 def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
@@ -78,7 +75,7 @@ def pickle(target: Any, importable_from: Iterable[str]) -> bytes:
         return data
 
 
-def take_along(target: Any, importable_from: Iterable[str]) -> Taken:
+def take_along(target: Any, importable_from: Iterable[str]) -> bytes:
     """Pickle a callable with what its task finds in ``__main__``: the notebook's functions and classes, their source.
 
     Its own module goes along by value where a job could not import it.

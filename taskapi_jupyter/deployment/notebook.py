@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import io
 import linecache
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import cloudpickle
 
 MAX_UNASKED = 1 << 20  # bytes of a function or class that the task does not refer to, with what that refers to itself
+MAX_READ = 100  # functions whose source is read for warnings
 MAX_NAMES = 1000  # functions and classes of that kind that are looked at
 _CACHED = type(functools.lru_cache(maxsize=1)(lambda: None))
-#: IPython adds these to the builtins of its kernel; a task's process has not got them.
-IPYTHON_ONLY = frozenset({"display", "get_ipython"})
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A pickle of ``(callable, {name: function or class}, {cell: text})``, and which names are nowhere."""
-
-    data: bytes
-    missing: list[str]  # names that the functions use, and that neither the notebook nor Python has
-    sources: dict[str, str]  # of the cells that they come from, by what the notebook calls them
-
-
-def take(target: Any) -> Taken:
-    """Pickle a callable with what it refers to; raises whatever pickling raises.
+def take(target: Any) -> bytes:
+    """Pickle ``(callable, {name: function or class}, {cell: text})``; raises whatever pickling raises.
 
     Functions and classes that it does not refer to go along too where they are small: a pickle that the task loads may
     name them.
@@ -40,7 +28,7 @@ def take(target: Any) -> Taken:
     file = io.BytesIO()
     pickler = _Pickler(file)
     pickler.dump((target, _Later(pickler.names), _Later(pickler.sources)))
-    return Taken(file.getvalue(), list(dict.fromkeys(_missing(pickler.functions))), pickler.sources())
+    return file.getvalue()
 
 
 class _Main(dict[str, Any]):
@@ -142,13 +130,30 @@ def cell_name(file: str) -> str | None:
     return " ".join(named) if named else None
 
 
-def _missing(functions: list[FunctionType]) -> Iterator[str]:
-    """Yield the global names that functions use and nothing defines where their task runs."""
-    known = set(dir(builtins)) - IPYTHON_ONLY
-    for function in functions:
-        for name in _globals_of(function.__code__):
-            if name not in known and name not in function.__globals__:
-                yield name
+def functions_of(target: Any) -> list[FunctionType]:
+    """Return the functions that a callable is made of: its own, those of its class, those of the notebook they use."""
+    waiting, found, seen = [target, type(target)], [], set()  # type: list[Any], list[FunctionType], set[int]
+    modules = ("__main__", getattr(target, "__module__", None))
+    while waiting and len(found) < MAX_READ:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, staticmethod | classmethod | MethodType):
+            waiting.append(one.__func__)
+        elif isinstance(one, property):
+            waiting.append(one.fget)
+        elif isinstance(one, functools.partial):
+            waiting.append(one.func)
+        elif isinstance(one, type) and one.__module__ in modules:
+            waiting += [*vars(one).values(), *one.__bases__]
+        elif isinstance(one, FunctionType | _CACHED) and one.__module__ in modules:
+            waiting.append(vars(one).get("__wrapped__"))
+            if isinstance(one, FunctionType):
+                found.append(one)
+                names = one.__globals__
+                waiting += [names[name] for name in _globals_of(one.__code__) if name in names]
+    return found
 
 
 def _globals_of(code: CodeType) -> Iterator[str]:
