@@ -106,6 +106,46 @@ def test_submit_from_the_form(lab: Lab, page: Page, name: str) -> None:
     expect(sidebar.get_by_role("region", name=f"Job {job.id}")).to_contain_text('"lr": 0.5')
 
 
+PARAMETERS = '''
+from typing import Literal
+
+def train(data: str, lr: float = 0.1, kind: Literal["a", "b"] = "a", betas=(0.9, 0.99), **rest):
+    """Train.
+
+    Args:
+        data: where to read <b>from</b>, a folder with one file a class
+        lr: step size
+    """
+    return [data, lr, kind]
+'''
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_form_shows_parameters(lab: Lab, page: Page, name: str, theme: str) -> None:
+    lab.write_settings("@jupyterlab/apputils-extension/themes", {"theme": theme})
+    lab.deploy(name, PARAMETERS)
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name=name).click()
+    form = sidebar.get_by_role("form", name=f"Submit a job to {name}")
+    editor = form.get_by_role("textbox", name="Config of the job, as JSON")
+    expect(editor).to_contain_text('"lr": 0.1')
+    expect(editor).to_contain_text('"kind": "a"')
+    listed = form.get_by_label("Parameters")
+    for text in ("data: str", "where to read <b>from</b>", "lr: float = 0.1", "step size", "betas = …", "**rest"):
+        expect(listed).to_contain_text(text)
+    expect(listed.get_by_text("required")).to_have_count(1)
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run('.jp-TaskAPI-Submit', {resultTypes: ['violations']})")
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+    form.get_by_role("button", name="Submit").click()
+    expect(form).to_contain_text(f"{name}: data is missing: it takes data (required), lr, kind, betas, **rest")
+    editor.fill('{"data": "here", "lr": 0.5}')
+    form.get_by_role("button", name="Submit").click()
+    expect(form).to_contain_text("Submitted")
+    assert lab.service.jobs(name)[0].wait(PATIENCE).result() == ["here", 0.5, "a"]
+
+
 def test_stop_rerun_and_delete(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, STEPS)
     job = lab.service.submit(name, {"folder": str(tmp_path)})

@@ -145,7 +145,6 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
       <div id={`${id}-wrong`} className="jp-TaskAPI-Error" role="status">
         {wrong}
       </div>
-      <Parameters api={api} trans={trans} />
       <div className="jp-TaskAPI-Submit-row">
         <label htmlFor={`${id}-timeout`}>{trans.__('Timeout (s)')}</label>
         <input
@@ -187,6 +186,7 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
           <span className="jp-TaskAPI-Note">{said.done}</span>
         )}
       </div>
+      <Parameters api={api} trans={trans} />
     </form>
   );
 }
