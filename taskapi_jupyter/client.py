@@ -108,6 +108,7 @@ class Client(BaseTaskAPI):
 
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one prepared API; what an older server would drop is left out, with a warning."""
+        self._needs("run_timeout", request.spec.get("run_timeout"))
         dropped = {
             feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
         }

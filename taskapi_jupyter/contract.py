@@ -92,6 +92,7 @@ class JobStatus(JobSpec, kw_only=True):
     reason: str | UnsetType = UNSET
     exit_code: int | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
+    run_timeout: int | UnsetType = UNSET  # seconds from the start of its task
     stale: str | UnsetType = UNSET  # since when its cluster can't be reached: all else is as last seen
 
     @property
@@ -429,8 +430,11 @@ class Engine(Protocol):
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a job that is marked running."""
 
-    def stop(self, job_id: str) -> None:
-        """Ask a job to stop; it ends with an outcome like any other."""
+    def stop(self, job_id: str, hurry: bool = False) -> None:
+        """Ask a job to stop; it ends with an outcome like any other.
+
+        Called again and again until it has. ``hurry``: somebody stopped it twice, its grace period ends at once.
+        """
 
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""

@@ -20,6 +20,10 @@ else:
         """Mark a moment at which dying must lose nothing."""
 
 
+TERM = 15  # `signal` is not imported
+TERMINATED = "terminated"  # what is reported of a task that left because of it
+
+
 def main() -> None:
     here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
     how = attribute[: attribute[:1] in ("*", "?")]
@@ -37,6 +41,8 @@ def main() -> None:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")
     pid = os.getpid()
+    show_crashes()
+    stopping = Stopping(out)
     try:
         if kind == "main":
             task = getattr(run_as_main(path), attribute)
@@ -52,13 +58,19 @@ def main() -> None:
         if type(result).__name__ == "coroutine":
             result = awaited(result)
         point("task.returned")
+        stopping.over = True
     except SystemExit as error:
+        stopping.over = True
         if error.code not in (None, 0):
             if os.getpid() == pid:
-                report(out, "raised", "SystemExit: %s%s" % (error.code, no_keyboard(error)))
+                if error is stopping.taken:
+                    report(out, TERMINATED)
+                else:
+                    report(out, "raised", "SystemExit: %s%s" % (error.code, no_keyboard(error)))
             raise
         result = None
     except BaseException as error:
+        stopping.over = True
         failed(out if os.getpid() == pid else None, error, path if kind == "main" else "")
     if os.getpid() == pid:  # not a child that the task forked and let return
         keep(out, result, os.path.basename(folder), "__main__" if kind == "main" else module)
@@ -110,6 +122,53 @@ class Figures:
                     rcParams["backend"] = "module://_taskapi_figures"
             except Exception:  # a matplotlib of another make keeps its own backend
                 pass
+
+
+def show_crashes() -> None:
+    """Have a signal that a fault raises (SIGSEGV, SIGABRT, ...) leave its traceback in the log."""
+    import faulthandler
+
+    try:
+        faulthandler.enable(os.dup(2))  # of its own: the task may close stderr, and open a file that gets its number
+    except OSError:
+        pass
+
+
+class Stopping:
+    """Stops the task kindly: the first TERM raises SystemExit in the main thread, the next one ends the process.
+
+    In this process only, and unless the task handles, ignores or resets TERM itself: a forked child has the system's
+    default, as has a process that another program takes over. ``out`` is where the watcher finds the report.
+    """
+
+    def __init__(self, out: str) -> None:
+        import _signal  # type: ignore[import-not-found]  # `signal`, which makes enums of all that is in it, takes 0.4 ms
+
+        self.signal = _signal
+        self.out = out
+        self.pid = os.getpid()
+        self.over = False  # the task has returned or raised: its result is being stored, its threads are waited for
+        self.taken: "SystemExit | None" = None
+        if _signal.getsignal(TERM) == _signal.SIG_DFL:
+            _signal.signal(TERM, self)
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Have TERM end the process at once, whatever it is doing."""
+        if self.signal.getsignal(TERM) is self:
+            self.signal.signal(TERM, self.signal.SIG_DFL)
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.reset()
+        if os.getpid() != self.pid:  # a child that something else than Python forked
+            os.kill(os.getpid(), TERM)
+            return
+        error = self.taken = SystemExit(128 + TERM)
+        if self.over:
+            report(self.out, TERMINATED)
+            hook = sys.unraisablehook  # where threads or functions of atexit are waited for, nobody catches it
+            sys.unraisablehook = lambda told: None if told.exc_value is error else hook(told)
+        raise error
 
 
 def load(name: str, path: str, origin: str) -> object:

@@ -136,6 +136,9 @@ class RayService(Service):
     def _patience(self) -> float:
         return super()._patience() + 15.0
 
+    def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
+        """A cluster has a line of its own, and says so of what waits in it."""
+
     def _status(self, row: Row) -> JobStatus:
         status = super()._status(row)
         if JobCode(row["status"]) in IN_PROGRESS:

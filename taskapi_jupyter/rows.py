@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from . import plainfile, spec, typed
 from .contract import JobStatus, Metadata, Progress
 from .states import JobCode
-from .store import Row
+from .store import IN_LINE, Row
 
 _EPOCH = datetime(1970, 1, 1)
 _PROGRESS = 1 << 16  # bytes; a task that writes more did not use our function
@@ -62,7 +62,37 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
         reason=_or_unset(row["reason"]),
         exit_code=_or_unset(row["exit_code"]),
         progress=_progress(row, code, jobs),
+        run_timeout=_or_unset(row["run_timeout"]),
     )
+
+
+def waits_for(row: Row, place: int | None, held: Row, limits: Row) -> str | None:
+    """Return what a pending job waits for, None where it is about to start.
+
+    ``place`` is its place in line, from 1 on, None where that is not known; ``held`` is what running jobs hold of the
+    ``limits``.
+    """
+    has = {"cpu": limits["cpus"], "mem": limits["mem"], "gpu": limits["gpus"]}
+    short = [
+        words.format(asked=row[key] / unit, has=has[key] / unit)
+        for key, unit, words in (
+            ("cpu", 1000, "{asked:.10g} of {has:.10g} cores"),
+            ("mem", 1 << 30, "{asked:.3g} of {has:.3g} GiB of memory"),
+            ("gpu", 1, "{asked:.0f} of {has:.0f} GPUs"),
+        )
+        if row[key] and held[key] + row[key] > has[key]
+    ]
+    if not held["jobs"]:  # what asks for more than there is runs alone
+        short = []
+    if place == 1 and not short:
+        return None
+    where = f"{_ordinal(place)} in line" if place else f"behind the first {IN_LINE:,} in line"
+    return f"waits for {' and '.join(short)}, {where}" if short else where
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 // 10 != 1 else "th"
+    return f"{number}{ending}"
 
 
 def _or_unset(value: Any) -> Any:

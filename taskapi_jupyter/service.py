@@ -47,7 +47,7 @@ from .errors import (
 from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, open_left, open_within
-from .rows import metadata_of, spec_of, status_of
+from .rows import metadata_of, spec_of, status_of, waits_for
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
 from .storage import RESULTS, VIEW, Storage
 from .store import Row, Store
@@ -135,6 +135,7 @@ class Service(BaseTaskAPI):
             "spec_id": built.spec_id,
             "updated": now,
             "timeout": built.timeout,
+            "run_timeout": built.run_timeout,
             "cpu": built.cpu,
             "mem": built.mem,
             "gpu": built.gpu,
@@ -233,6 +234,8 @@ class Service(BaseTaskAPI):
             _check_parameters(api, json.loads(version["spec"]), {**defaults, **(config or {})})
         if timeout is None:
             timeout = version["timeout"]
+        if run_timeout is None:
+            run_timeout = version["run_timeout"]
         now_ns = time.time_ns()
         row: Row = {
             "api_name": api,
@@ -240,6 +243,7 @@ class Service(BaseTaskAPI):
             "spec_id": version["spec_id"],
             "created": now_ns // 1000,
             "timeout": timeout,
+            "run_timeout": run_timeout,
             "boot": machine.boot_id(),
             "deadline": None if timeout is None else machine.boottime() + timeout,
             "notebook": notebook,
@@ -261,7 +265,7 @@ class Service(BaseTaskAPI):
             "exit_code": None,
             "progress": None,
         }
-        job = Job(self, self._status(pending), self._job_endpoint(api, job_id))
+        job = Job(self, status_of(pending, self._jobs), self._job_endpoint(api, job_id))
         self.waker.wake()  # last: from here on the job wants the processor too
         return job
 
@@ -273,7 +277,14 @@ class Service(BaseTaskAPI):
         row = self._row(job)
         submitted = None if row["config"] is None else json.loads(row["config"])
         api_id = row["api_id"] if same else None
-        return self.submit(row["api_name"], submitted, row["timeout"], notebook=row["notebook"], api_id=api_id)
+        return self.submit(
+            row["api_name"],
+            submitted,
+            row["timeout"],
+            notebook=row["notebook"],
+            api_id=api_id,
+            run_timeout=row["run_timeout"],
+        )
 
     # Reading
 
@@ -333,6 +344,7 @@ class Service(BaseTaskAPI):
         if api is not None and self.store.api(api) is None:
             raise APINotDeployed(api)
         row = self._row(job_id, api)
+        self._tell_what_they_wait_for([row])
         version = self.store.version(row["api_id"])
         return JobResponse(
             job_status=self._status(row),
@@ -359,6 +371,7 @@ class Service(BaseTaskAPI):
         self._look_after()
         rows = self.store.jobs(api, wanted, limit + 1, before)
         more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+        self._tell_what_they_wait_for(rows)
         return JobList([self._job(row) for row in rows[:limit]], more)
 
     def in_progress(self) -> int:
@@ -536,6 +549,18 @@ class Service(BaseTaskAPI):
     def _job_endpoint(self, api: str, job_id: str) -> str | None:
         endpoint = self._endpoint(api)
         return None if endpoint is None else f"{endpoint}?jobID={job_id}"
+
+    def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
+        """Give each pending job what it waits for as its reason, by as many queries as one job takes."""
+        pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
+        if not pending:
+            return
+        there = {"cpus": machine.cores(), "mem": machine.memory(), "gpus": 0}
+        limits = {**there, **{key: value for key, value in self.store.settings().items() if value is not None}}
+        held = self.store.held()
+        places = {seq: index for index, seq in enumerate(self.store.line(max(row["seq"] for row in pending)), 1)}
+        for row in pending:
+            row["reason"] = waits_for(row, places.get(row["seq"]), held, limits)
 
     def _status(self, row: Row) -> JobStatus:
         return status_of(row, self._jobs)

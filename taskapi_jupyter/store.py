@@ -71,13 +71,14 @@ SCHEMA = max(MIGRATIONS)
 
 _WAL_KEPT = 4 << 20  # bytes that the log of writes keeps when all of it stands in the database
 _NOTED = 10_000  # changes for which it is noted that a job was deleted; until its folder is gone, however long that is
+IN_LINE = 1000  # pending jobs of which it is said how far they are from the first
 _WORTH_VACUUM = 1 << 20  # bytes
 _VACUUM_PAGES = 256
 
 #: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 LISTED = (
-    "seq, id, api_name, api_id, spec_id, status, change, created, timeout, started, ended, reason, exit_code, "
-    "progress, notebook, stop, config"
+    "seq, id, api_name, api_id, spec_id, status, change, created, timeout, run_timeout, started, ended, reason, "
+    "exit_code, progress, notebook, stop, cpu, mem, gpu, config"
 )
 
 _PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
@@ -287,7 +288,8 @@ class Store:
         That is the row of ``apis``, empty where there was none. ``notebook`` is the notebook or file that deploys.
         """
         columns = (
-            "api_id", "name", "spec_id", "updated", "timeout", "cpu", "mem", "gpu", "spec", "config", "launch",
+            "api_id", "name", "spec_id", "updated", "timeout", "run_timeout", "cpu", "mem", "gpu", "spec", "config",
+            "launch",
         )  # fmt: skip
         with self.write() as transaction:
             found = transaction.execute("SELECT * FROM apis WHERE name = ?", (version["name"],)).fetchone()
@@ -300,7 +302,7 @@ class Store:
                 return "unchanged", old
             transaction.execute(
                 f"INSERT OR REPLACE INTO versions ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-                [version.get(column, now) for column in columns],
+                [{"updated": now, "run_timeout": None, **version}[column] for column in columns],
             )
             if unchanged:
                 return "unchanged", old  # the same content under another environment
@@ -455,10 +457,26 @@ class Store:
         )
         return dict(row) if row else None
 
+    def line(self, last: int) -> list[int]:
+        """Return the ``seq`` of the pending jobs up to one, first in line first, at most :data:`IN_LINE`."""
+        rows = self._rows(
+            "SELECT seq FROM jobs WHERE status = 'pending' AND seq <= ? ORDER BY seq LIMIT ?", last, IN_LINE
+        )
+        return [row["seq"] for row in rows]
+
+    def held(self) -> Row:
+        """Return what the running jobs hold together: ``jobs`` (how many), ``cpu``, ``mem`` and ``gpu``."""
+        return dict(
+            self._one(
+                "SELECT count(*) AS jobs, total(cpu) AS cpu, total(mem) AS mem, total(gpu) AS gpu "
+                "FROM jobs WHERE status = 'running'"
+            )
+        )
+
     def to_stop(self) -> list[Row]:
         """Return the jobs in progress that somebody wishes stopped."""
         return self._rows(
-            "SELECT id, status FROM jobs INDEXED BY jobs_to_stop "  # sqlite would look at all that are pending
+            "SELECT id, status, hurry FROM jobs INDEXED BY jobs_to_stop "  # sqlite would look at all that are pending
             "WHERE stop = 1 AND status IN ('pending', 'running') ORDER BY seq"
         )
 
@@ -485,10 +503,10 @@ class Store:
                 )
 
     def wish_stop(self, job_id: str) -> bool:
-        """Note that a job is to be stopped; False where it was not in progress."""
+        """Note that a job is to be stopped, and at once where that was wished before; False where it has ended."""
         with self.write() as transaction:
             done = transaction.execute(
-                "UPDATE jobs SET stop = 1, change = ? WHERE id = ? AND status IN (?, ?, ?)",
+                "UPDATE jobs SET hurry = stop, stop = 1, change = ? WHERE id = ? AND status IN (?, ?, ?)",
                 (_raise(transaction), job_id, *_PROGRESSING),
             )
             return done.rowcount == 1

@@ -228,7 +228,7 @@ class Supervisor:
             if row["status"] == JobCode.PENDING.value:
                 moves.append(_ends_pending(row["id"], JobCode.STOPPED, None))
             elif row["id"] not in gone:
-                to_stop.append(row["id"])
+                to_stop.append(row)
         due, next_due = self._due()
         moves += due
         admitted = self._admit({move[0] for move in moves}) if self.engine.ready() else []
@@ -247,8 +247,8 @@ class Supervisor:
                 if job is not None:
                     self.engine.start(job)
                     point("supervisor.started")
-        for job_id in to_stop:
-            self.engine.stop(job_id)
+        for row in to_stop:
+            self.engine.stop(row["id"], bool(row["hurry"]))
         if len(moves) >= _ADMIT_AT_ONCE or self.unrecorded:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to record
         waits = [one for one in (next_due, self.engine.interval(), self._until_ready()) if one is not None]

@@ -36,6 +36,8 @@ _INHERITED = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
 )
 
+TERMINATED = "terminated"  # what the harness reports of a task that left because of a TERM
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -161,6 +163,7 @@ class Watcher:
         self.command = self.launch["kind"] == "command"
         self.ending: tuple[JobCode, str] | None = None  # why we ended it, where we did
         self.stop_asked = False
+        self.hurry = False  # whether somebody asked again: a grace period ends at once
         self.kill_at: float | None = None
         self.main = 0
         self.exit: int | None = None  # wait status of the task's main process
@@ -168,12 +171,12 @@ class Watcher:
         self.memory = tree.MemoryLimit(job["mem"]) if job["mem"] is not None else None
         self.look_at = 0.0  # when the tree's memory is to be looked at
         self.oom = False  # whether the kernel killed the main process for want of memory
-        self.deadline: float | None = None
+        self.deadlines: list[tuple[float, str]] = []  # each with what is said of a job that is past it
         if job["deadline"] is not None:
-            if job["boot"] == machine.boot_id():
-                self.deadline = job["deadline"]
-            else:  # a supervisor of an older package let it begin
-                self.deadline = machine.boottime() + job["timeout"]
+            deadline = job["deadline"]
+            if job["boot"] != machine.boot_id():  # a supervisor of an older package let it begin
+                deadline = machine.boottime() + job["timeout"]
+            self.deadlines.append((deadline, f"not done {job['timeout']} s after its submission"))
 
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
@@ -189,8 +192,12 @@ class Watcher:
         wake_read, wake_write = _pipe()
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGUSR1, self._on_hurry)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._spawn()
+        longest = self.job.get("run_timeout")
+        if longest is not None:
+            self.deadlines.append((machine.boottime() + longest, f"ran longer than its run_timeout of {longest} s"))
         self.oom_kills = OOMKills(self.main)
         point("watcher.spawned")
         # Not before: a TERM must find the task, and one that meets the task before its exec must end it.
@@ -265,6 +272,9 @@ class Watcher:
     def _on_term(self, *_: object) -> None:
         self.stop_asked = True  # the loop sees to it: this may run in the middle of anything
 
+    def _on_hurry(self, *_: object) -> None:
+        self.hurry = True
+
     def _end(self, status: JobCode, reason: str) -> None:
         self.ending = (status, reason)
         self._terminate()
@@ -304,8 +314,8 @@ class Watcher:
 
     def _wait_ms(self) -> float:
         waits = [_LONGEST_WAIT]
-        if self.deadline is not None and self.ending is None and self.exit is None:
-            waits.append(self.deadline - machine.boottime())
+        if self.ending is None and self.exit is None:
+            waits += [deadline - machine.boottime() for deadline, _ in self.deadlines]
         if self.kill_at is not None:
             # Past the grace period whatever is left is killed again and again, as it may be forking; ever more rarely,
             # as it may be what can't be killed.
@@ -319,9 +329,11 @@ class Watcher:
         if self.exit is None and self.ending is None:
             if self.stop_asked:
                 self._end(JobCode.STOPPED, "")
-            elif self.deadline is not None and machine.boottime() >= self.deadline:
-                self._end(JobCode.TIMED_OUT, f"not done {self.job['timeout']} s after its submission")
+            elif self.deadlines and machine.boottime() >= min(self.deadlines)[0]:
+                self._end(JobCode.TIMED_OUT, min(self.deadlines)[1])
             self.oom_kills.look()
+        if self.hurry and self.kill_at is not None:
+            self.kill_at = min(self.kill_at, time.monotonic())
         killing = self.kill_at is not None and time.monotonic() >= self.kill_at
         if self.memory is not None and not killing and time.monotonic() >= self.look_at:
             self.look_at = time.monotonic() + _MEMORY_CHECK
@@ -402,7 +414,10 @@ class Watcher:
 
     def _outcome(self) -> dict[str, Any]:
         assert self.exit is not None
-        status, reason, code = self._verdict(os.waitstatus_to_exitcode(self.exit))
+        code = os.waitstatus_to_exitcode(self.exit)
+        if code >= 0 and self._reported()[0] == TERMINATED:  # by TERM, which it took as a reason to leave
+            code = -signal.SIGTERM
+        status, reason, code = self._verdict(code)
         if not (self._read("report") or "").strip():
             with suppress(OSError):
                 os.unlink(os.path.join(self.folder, "report"))
@@ -418,7 +433,7 @@ class Watcher:
             return JobCode.UNEXPECTED_ERROR, f"could not be started: {start_error}", code
         if self.ending is not None:
             return (*self.ending, code)
-        word, _, told = (self._read("report") or "").rstrip("\n").partition("\n")
+        word, told = self._reported()
         if word == "memory":
             return JobCode.WORKER_OOM, told, code
         if code == 0:
@@ -433,6 +448,11 @@ class Watcher:
         if self.command and last.partition(":")[0].endswith("MemoryError"):  # numpy has one of its own
             return JobCode.WORKER_OOM, last, code
         return JobCode.WORKER_ERROR, last or f"exit code {code}", code
+
+    def _reported(self) -> tuple[str, str]:
+        """Return what the task's process said of its end: a word, and a text."""
+        word, _, told = (self._read("report") or "").rstrip("\n").partition("\n")
+        return word, told
 
     def _returned(self) -> bool:
         return any(os.path.exists(os.path.join(self.folder, f"result.{kind}")) for kind in ("json", "pkl"))

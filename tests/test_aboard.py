@@ -76,13 +76,21 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
     service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{free_port()}")
     started: list[Aboard] = []
 
-    def aboard(source: str, *, config: Any = None, seconds_left: str | None = None, **given: Any) -> Aboard:
+    def aboard(
+        source: str,
+        *,
+        config: Any = None,
+        seconds_left: str | None = None,
+        run_timeout: int | None = None,
+        **given: Any,
+    ) -> Aboard:
         service.deploy_request(request_for("task", "import os, subprocess, sys, time\n" + source))
         row, job_id = service.store.api("task"), token_hex(8)  # its processes are known by it
         assert row is not None
         job = {
             **dict.fromkeys(("spec_id", "boot", "deadline", "mem", "gpus", "merged"), None),
             "timeout": None if seconds_left is None else 1,
+            "run_timeout": run_timeout,
             "id": job_id,
             "api_name": "task",
             "api_id": row["api_id"],
@@ -136,6 +144,14 @@ def test_its_time_is_what_is_left_of_it(aboard: Callable[..., Aboard]) -> None:
     assert job.outcome()["status"] == "timed_out"
     job = aboard("def task(config):\n    print('TASKAPI_SECONDS_LEFT' in os.environ)\n", seconds_left="1000")
     assert (job.outcome()["status"], job.said()[0]) == ("succeeded", b"False\n")
+
+
+def test_a_limit_on_its_running_time(aboard: Callable[..., Aboard]) -> None:
+    source = "def task(config):\n    try:\n        time.sleep(1000)\n    finally:\n        print('finally')\n"
+    job = aboard(source, run_timeout=1)
+    outcome = job.outcome()
+    assert (outcome["status"], outcome["reason"]) == ("timed_out", "ran longer than its run_timeout of 1 s")
+    assert (job.said()[0], outcome["exit_code"], job.process.returncode) == (b"finally\n", -15, 143)
 
 
 def test_an_exit_code_is_the_entry_points_own(aboard: Callable[..., Aboard]) -> None:

@@ -98,7 +98,9 @@ def test_a_deploy_warns_of_requirements_that_are_not_met(home: Path, project: Pa
 
 def test_stop_and_wait(home: Path, project: Path) -> None:
     assert run("deploy", str(project / "cortex.yaml")).returncode == 0
-    job = answer("submit", "waits", "--timeout", "50")["job_status"]["job_id"]
+    status = answer("submit", "waits", "--timeout", "50", "--run-timeout", "15m")["job_status"]
+    assert (status["timeout"], status["run_timeout"]) == (50, 900)
+    job = status["job_id"]
     assert answer("delete", "waits", job)["message"] == f"stopped job {job}"
     done = run("wait", job)
     assert done.returncode == 1
@@ -208,6 +210,7 @@ def test_raw_says_what_was_dropped(home: Path, tmp_path: Path, monkeypatch: pyte
         (["submit", "x", "lr"], 2, "key=value"),
         (["submit", "x", "--config", "[1]"], 2, "JSON object"),
         (["submit", "x", "--timeout", "0"], 2, "above 0"),
+        (["submit", "x", "--run-timeout", "soon"], 2, "must be a time such as 90"),
         (["get", "--env", "elsewhere"], 1, "there are: local"),
         (["bogus"], 2, "invalid choice"),
         ([], 2, "VERB"),

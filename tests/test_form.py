@@ -88,7 +88,7 @@ def test_a_failing_cell_shows_its_lines(tmp_path: Path) -> None:
 
 
 def test_compute_env_image_and_what_is_ours(tmp_path: Path) -> None:
-    request = cell(cpu="500m", mem="1Gi", env={"A": 1}, timeout=9)
+    request = cell(cpu="500m", mem="1Gi", env={"A": 1}, timeout=9, run_timeout=8)
     request.spec["definition"]["image"] = "me/mine:1"
     parts, warnings = form.with_container(request)
     api = config_of(parts)
@@ -97,6 +97,10 @@ def test_compute_env_image_and_what_is_ours(tmp_path: Path) -> None:
     assert container["compute"] == {"cpu": "500m", "mem": "1Gi"}
     assert set(api) == {"name", "kind", "pod"}
     assert [text for text in warnings if text.startswith("timeout is no setting")]
+    assert (
+        "run_timeout is no setting of a Cortex API: give the job a timeout, which counts its wait in line, too"
+        in warnings
+    )
 
 
 def test_a_pods_configuration_goes_as_it_is() -> None:

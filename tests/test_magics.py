@@ -97,15 +97,15 @@ def test_a_cell_is_deployed_and_submitted_in_one(run: Run) -> None:
 
 
 def test_what_a_job_needs(run: Run) -> None:
-    options = "--cpu 500m --mem 1Gi --timeout 60 --env-var A=1 --env-var B='two words' --config {\"lr\": 0.5}"
+    options = "--cpu 500m --mem 1Gi --timeout 60 --run-timeout 1m --env-var A=1 --env-var B='two words' --config {\"lr\": 0.5}"
     cell = "def task(config):\n    import os\n    return [config, os.environ['A'], os.environ['B']]"
     run(f"%%taskapi deploy needs {options}\n{cell}").value()
     spec = run("%taskapi status needs").value().spec
-    assert spec["timeout"] == 60
+    assert (spec["timeout"], spec["run_timeout"]) == (60, 60)
     assert spec["compute"]["cpu"] == "500m"
     assert spec["definition"]["config"] == {"lr": 0.5}
     job = run("%taskapi submit needs x=1 --wait").value()
-    assert job.record.timeout == 60
+    assert (job.record.timeout, job.record.run_timeout) == (60, 60)
     assert job.result() == [{"lr": 0.5, "x": 1}, "1", "two words"]
 
 
@@ -165,9 +165,11 @@ def test_deploys_that_fail(run: Run) -> None:
 def test_values_of_variables(run: Run) -> None:
     run(ECHO)
     run("lr, cfg, name = 0.25, {'a': [1, None], 'b': {'c': 'x'}}, 'echo'")
-    job = run("%taskapi submit $name lr=$lr other=${name} --config $cfg text='$lr' --timeout 9").value()
+    job = run(
+        "%taskapi submit $name lr=$lr other=${name} --config $cfg text='$lr' --timeout 9 --run-timeout 1h30m"
+    ).value()
     assert job.config == {"a": [1, None], "b": {"c": "x"}, "lr": 0.25, "other": "echo", "text": "$lr"}
-    assert job.record.timeout == 9
+    assert (job.record.timeout, job.record.run_timeout) == (9, 5400)
     usage_error(run("%taskapi submit echo lr=$missing"), "there is no variable missing")
     usage_error(run("%taskapi submit echo --config $lr"), "--config is a JSON object or a dict, not 0.25")
     usage_error(run("%taskapi submit echo --config {bad"), "--config is not valid JSON: '{bad'")
@@ -223,6 +225,7 @@ def test_submissions_that_fail(run: Run) -> None:
     usage_error(run("%taskapi submit echo a=1 a=2"), "a is given twice")
     usage_error(run("%taskapi submit echo a='x"), "not closed")
     short_error(run("%taskapi submit echo --timeout 0"), BadRequest, "timeout")
+    short_error(run("%taskapi submit echo --run-timeout soon"), BadRequest, "--run-timeout must be a time such as 90")
     assert run("%taskapi status").value() == []
 
 
@@ -525,7 +528,7 @@ def test_tab_completes(run: Run, shell: InteractiveShell) -> None:
         "job = %taskapi su": ["submit"],
         "%taskapi submit ": ["echo"],
         "j = %taskapi submit e": ["echo"],
-        "%taskapi submit echo --": ["--config", "--timeout", "--wait"],
+        "%taskapi submit echo --": ["--config", "--run-timeout", "--timeout", "--wait"],
         "%taskapi submit echo lr=$l": ["lr"],
         "%taskapi status --status wor": ["worker_error", "worker_oom"],
         "%taskapi status --status=tim": ["timed_out"],

@@ -297,6 +297,30 @@ def test_definition_as_in_the_iris_example(project: Path) -> None:
     }
 
 
+COUNTS = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("BLIS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "TF_NUM_INTRAOP_THREADS"),
+    *("LOKY_MAX_CPU_COUNT", "PYTHON_CPU_COUNT"),
+)
+
+
+@pytest.mark.parametrize(("cpu", "count"), [(1, "1"), ("200m", "1"), (1.5, "2"), ("2001m", "3"), (None, None)])
+def test_numbers_of_threads_are_the_cores_that_were_asked_for(project: Path, cpu: Any, count: str | None) -> None:
+    compute = {} if cpu is None else {"compute": {"cpu": cpu}}
+    for api in ({**definition(), **compute}, pod(**compute)):
+        env = made(project, api, environ={}).launch["env"]
+        assert {env.get(name) for name in COUNTS} == {count}
+
+
+def test_numbers_of_threads_that_are_set_stay(project: Path) -> None:
+    (project / ".env").write_text("NUMBA_NUM_THREADS=7\n")
+    api = {**definition(env={"MKL_NUM_THREADS": 8}), "compute": {"cpu": 2}}
+    built = made(project, api, environ={"OMP_NUM_THREADS": "9"})
+    wanted = {"NUMBA_NUM_THREADS": "7", "MKL_NUM_THREADS": "8", "OMP_NUM_THREADS": "9", "LOKY_MAX_CPU_COUNT": "2"}
+    assert {name: built.launch["env"][name] for name in wanted} == wanted
+    assert made(project, api, environ={}).api_id == built.api_id  # they are no part of what a version is
+
+
 def test_all_keys_of_definition(project: Path) -> None:
     (project / "lib").mkdir()
     api = {
@@ -311,10 +335,13 @@ def test_all_keys_of_definition(project: Path) -> None:
         "networking": {"endpoint": "/else"},
         "node_groups": ["cpu"],
         "timeout": 60,
+        "run_timeout": 50,
     }
     built = made(project, api)
     assert built.config == {"lr": 0.1, "at": "2020-01-01"}
     assert built.timeout == built.spec["timeout"] == 60
+    assert built.run_timeout == built.spec["run_timeout"] == 50
+    assert made(project, {**api, "run_timeout": 51}).api_id != built.api_id
     assert (built.cpu, built.mem, built.gpu) == (2000, 1 << 30, 1)
     assert built.launch["sys_path"] == [str(project / "lib"), str(project)]
     env = built.launch["env"]
@@ -370,6 +397,7 @@ def test_where_nothing_is_said_a_job_asks_for_one_cpu(project: Path) -> None:
         ({**definition(), "compute": {"inf": 1}}, "compute.inf: AWS Inferentia"),
         ({**definition(), "compute": 4}, "compute must be a mapping"),
         ({**definition(), "timeout": 0}, "timeout must be a whole number between 1"),
+        ({**definition(), "run_timeout": 0}, "run_timeout must be a whole number between 1"),
         ({**definition(), "timeout": "1h"}, "timeout must be a whole number of at least 1, not text ('1h')"),
         ({**definition(), "networking": {"endpoint": "a b"}}, "networking.endpoint"),
         ({**definition(), "node_groups": "x"}, "node_groups must be a list"),

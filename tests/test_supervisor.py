@@ -522,6 +522,43 @@ def test_as_many_run_as_cores_have_room_for(gated: Any) -> None:
         go_on(job)
 
 
+def test_what_a_pending_job_waits_for(gated: Any, service: Service) -> None:
+    running = gated(cpu=1, mem="600Mi", gpu=1)
+    until(lambda: states(running) == ["running"], "the first to run")
+    first = gated(cpu=2, mem="512Mi", gpu=2)
+    second, third, fourth = gated(cpu="1500m"), gated(cpu=1), gated(cpu=1, mem="100Mi")
+    said = {job.id: job.reason for job in service.jobs(status="pending")}
+    for job, reason in (
+        (first, "waits for 2 of 2 cores and 0.5 of 1 GiB of memory and 2 of 2 GPUs, 1st in line"),
+        (second, "waits for 1.5 of 2 cores, 2nd in line"),
+        (third, "3rd in line"),
+        (fourth, "4th in line"),
+    ):
+        assert said[job.id] == job.refresh().reason == service.get(job.api_name, job.id).reason == reason
+        assert service.get(job.api_name).task_job_statuses[0].reason == reason
+    assert running.refresh().reason is None
+    service.stop(first)
+    assert second.refresh().reason == "waits for 1.5 of 2 cores, 1st in line"
+    for job in (running, second, third, fourth):
+        go_on(job)
+        assert job.reason is None
+
+
+def test_how_far_back_in_line(service: Service, name: str, home: Path) -> None:
+    """Of the first thousand it is said where they are; a list costs as many queries as one job."""
+    (home / "config.yaml").write_text("stop_grace: 1\ncpus: 2\n")
+    service.deploy_request(request_for(name, WAITING, compute={"cpu": 2}))
+    job = service.submit(name, {"path": str(home / "go")})
+    until(lambda: states(job) == ["running"], "the first to run")
+    jobs = queued(service, name, 1002, cpu=1000)
+    places = {11: "11th", 12: "12th", 13: "13th", 21: "21st", 22: "22nd", 101: "101st", 111: "111th", 1000: "1000th"}
+    for place, told in places.items():
+        assert jobs[place - 1].refresh().reason == f"waits for 1 of 2 cores, {told} in line"
+    assert jobs[1000].refresh().reason == "waits for 1 of 2 cores, behind the first 1,000 in line"
+    assert {one.reason for one in service.jobs(status="pending", limit=2)} == {jobs[1001].refresh().reason}
+    service.delete(name)
+
+
 def test_as_many_run_as_memory_has_room_for(gated: Any) -> None:
     first, second, third = gated(cpu="1m", mem="600Mi"), gated(cpu="1m"), gated(cpu="1m", mem="500Mi")
     until(lambda: states(first, second) == ["running"] * 2, "the first two to run")
@@ -682,7 +719,7 @@ def test_what_a_task_sees(
     assert seen["stdin"] == ""
     assert seen["cwd"] == str(tmp_path)
     assert seen["python"] == sys.executable
-    assert seen["fds"] == [0, 1, 2]
+    assert seen["fds"] == [0, 1, 2, 3]  # the last: where the traceback of a crash goes
     assert seen["session"] == seen["watcher"] == claim(home, job)["pid"]
     assert seen["group"]
     assert seen["spec"] == {

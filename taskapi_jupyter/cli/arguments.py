@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from taskapi_jupyter._version import __version__
+from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.spec.quantities import parse_seconds
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
 from . import completion, envs, verbs
@@ -47,7 +49,13 @@ def parser() -> argparse.ArgumentParser:
     _add(sub, "api", completer=completion.apis)
     sub.add_argument("pairs", nargs="*", metavar="key=value", help="configuration; JSON where it parses, else text")
     sub.add_argument("--config", metavar="JSON")
-    sub.add_argument("--timeout", type=_positive, metavar="SECONDS", help="counted from now")
+    sub.add_argument(
+        "--run-timeout",
+        type=_run_timeout,
+        metavar="SECONDS",
+        help="of running: counted from its start; or 90s, 15m, 1h30m",
+    )
+    sub.add_argument("--timeout", type=_positive, metavar="SECONDS", help="counted from now, the wait in line included")
     sub.add_argument("--wait", action="store_true", help="wait for its end; exit 1 unless it succeeded")
 
     sub = verb("get", verbs.get, "show all APIs and jobs, one API with its jobs, or one job")
@@ -174,6 +182,13 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number above 0")
     return int(text)
+
+
+def _run_timeout(text: str) -> int:
+    try:
+        return parse_seconds(text, "it")
+    except BadRequest as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _days(text: str) -> float:

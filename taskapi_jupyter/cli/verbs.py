@@ -45,7 +45,7 @@ def submit(options: Namespace) -> int:
         if not key or not equals:
             raise Unclear(f"configuration is written key=value, not {pair!r}")
         config[key] = _value(text)
-    job = _connect(options).submit(options.api, config or None, options.timeout)
+    job = _connect(options).submit(options.api, config or None, options.timeout, run_timeout=options.run_timeout)
     if options.wait:
         return _ended(options, [job], None)
     # From what was answered: a cluster may not know it yet, and a failure here would hide that it runs.

@@ -54,6 +54,7 @@ def prepare(
     mem: str | int | None = None,
     gpu: int | None = None,
     timeout: int | None = None,
+    run_timeout: int | None = None,
     env: Mapping[str, Any] | None = None,
     function: str | None = None,
     python: str | None = None,
@@ -68,11 +69,12 @@ def prepare(
     ``target`` is the path of a configuration file (or a folder with a ``cortex.yaml``, or a Python file), a
     specification or a list of them as in such a file, a class like ``Task``, a function of ``config`` or of parameters
     that the config fills by their names, or a :class:`Source`. The options override what a single API says: ``cpu`` in
-    CPUs or as ``200m``, ``mem`` in bytes or as ``1Gi``, ``timeout`` in seconds; ``config`` and ``env`` are merged into
-    its own; ``function`` chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this
-    process by default; a file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the
-    documented list. ``notebook`` is the path of the notebook that deploys; a file deploys by its own. Without ``main``
-    a callable is pickled alone, as 0.1.0 takes it. Raises :class:`BadRequest`.
+    CPUs or as ``200m``, ``mem`` in bytes or as ``1Gi``; ``timeout`` and ``run_timeout`` are the most seconds that a job
+    may take, from its submission and from its start; ``config`` and ``env`` are merged into its own; ``function``
+    chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this process by default; a
+    file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the documented list.
+    ``notebook`` is the path of the notebook that deploys; a file deploys by its own. Without ``main`` a callable is
+    pickled alone, as 0.1.0 takes it. Raises :class:`BadRequest`.
     """
     folder = os.path.abspath(os.path.expanduser(cwd or os.getcwd()))
     pickled: bytes | None = None
@@ -104,6 +106,7 @@ def prepare(
         "mem": mem,
         "gpu": gpu,
         "timeout": timeout,
+        "run_timeout": run_timeout,
         "env": env,
         "function": function,
     }
@@ -217,7 +220,7 @@ def _task_text(api: Mapping[str, Any], folder: str) -> str | None:
 def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return an API with the options put in; a section that is malformed is left for the check to come."""
     changed = copy.deepcopy(api)
-    for key in ("name", "timeout"):
+    for key in ("name", "timeout", "run_timeout"):
         if key in given:
             changed[key] = given[key]
     part = changed

@@ -28,7 +28,12 @@ MAX_ARGUMENT = 120 << 10  # bytes; Linux takes 128 KiB
 IGNORED = ("__pycache__/", "*.pyc", ".*", "!.env", "!.cortexignore", "*.ipynb", "cortex.yaml")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_OURS = ("timeout", "python")  # keys that Cortex does not know
+#: Keys that Cortex does not know, each with what to do instead.
+_OURS = {
+    "timeout": "give it to the job",
+    "run_timeout": "give the job a timeout, which counts its wait in line, too",
+    "python": "the image's Python runs the task",
+}
 _OURS_IN_DEFINITION = ("function", "parameters", "python_version")
 
 
@@ -145,9 +150,8 @@ def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
     api = copy.deepcopy(dict(request.spec))
     spec.check_name(api.get("name"))
     warnings = [
-        f"{key} is no setting of a Cortex API: "
-        + ("give it to the job" if key == "timeout" else "the image's Python runs the task")
-        for key in _OURS
+        f"{key} is no setting of a Cortex API: {instead}"
+        for key, instead in _OURS.items()
         if api.pop(key, None) is not None
     ]
     definition = api.get("definition")

@@ -135,14 +135,14 @@ def api_facts(api: API) -> list[tuple[str, str]]:
     definition = definition if isinstance(definition, Mapping) else {}
     compute = compute if isinstance(compute, Mapping) else {}
     limits = [f"{key} {value}" for key, value in compute.items() if value]
-    timeout = spec.get("timeout")
+    seconds = {key: spec.get(key) for key in ("timeout", "run_timeout")}
     return [
         ("endpoint", clean(api.endpoint or "")),
         ("task", clean(definition.get("path") or "", 200)),
         ("parameters", "" if (there := parameters(api)) is None else ", ".join(map(parameter_words, there)) or "none"),
         ("config", short_json(definition.get("config"), 400)),
         ("compute", clean(", ".join(limits), 200)),
-        ("timeout", duration(timeout) if isinstance(timeout, int | float) else ""),
+        *((key.replace("_", " "), duration(n) if isinstance(n, int | float) else "") for key, n in seconds.items()),
         ("version", clean(api.api_id)),
     ]
 
@@ -184,6 +184,7 @@ def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
     return [
         ("config", short_json(record.config, 400)),
         ("timeout", duration(record.timeout)),
+        ("run timeout", duration(record.run_timeout or None)),
         ("reason", clean(record.reason or "", 400)),
         ("as seen until", clean(record.stale or "", 40)),
         ("exit code", str(record.exit_code) if record.exit_code else ""),

@@ -71,13 +71,15 @@ class LocalEngine:
         """Fork a watcher for a job."""
         self._fork(job, tries=1)
 
-    def stop(self, job_id: str) -> None:
-        """Send TERM to the job's watcher, which takes it as "stop"."""
+    def stop(self, job_id: str, hurry: bool = False) -> None:
+        """Send TERM to the job's watcher, which takes it as "stop", and USR1 where its grace period is to end now."""
         watched = self.watched.get(job_id)
         if watched is None:
             return
         point("engine.stopping")
         machine.send(watched.pid, watched.start_time, signal.SIGTERM)
+        if hurry:  # a watcher of an older package ignores it
+            machine.send(watched.pid, watched.start_time, signal.SIGUSR1)
         machine.send(watched.pid, watched.start_time, signal.SIGCONT)  # its task may have stopped it
 
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -139,7 +141,7 @@ class LocalEngine:
                 # The supervisor's lock, FIFO and database must not live on in a watcher.
                 os.closerange(3, _most_descriptors())
                 gc.disable()
-                for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                for number in (signal.SIGINT, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)
                 self.forked()
                 code = watch(self.home, job, limits, self.wake)

@@ -128,8 +128,8 @@ class RayEngine:
         if not self.away and not self.doubt:
             self._submit(flight)
 
-    def stop(self, job_id: str) -> None:
-        """Ask the cluster to stop a job."""
+    def stop(self, job_id: str, hurry: bool = False) -> None:
+        """Ask the cluster to stop a job. Ray passes on the first stop of a job alone: none ends its grace period."""
         flight = self.flights.get(job_id)
         if flight is not None:
             flight.stop_asked = True

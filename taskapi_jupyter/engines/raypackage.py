@@ -21,8 +21,8 @@ _ABOARD = (
 
 #: Columns of a job's row that go along.
 _CARRIED = (
-    *("id", "api_name", "api_id", "spec_id", "timeout", "boot", "deadline", "cpu", "mem", "gpu", "config", "merged"),
-    "launch",
+    *("id", "api_name", "api_id", "spec_id", "timeout", "run_timeout", "boot", "deadline", "cpu", "mem", "gpu"),
+    *("config", "merged", "launch"),
 )
 
 
@@ -41,7 +41,7 @@ def pack(
     launch = json.loads(job["launch"])
     given = {
         "word": word,
-        "job": {**{key: job[key] for key in _CARRIED}, "gpus": None},  # Ray says which
+        "job": {**{key: job.get(key) for key in _CARRIED}, "gpus": None},  # Ray says which
         "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
         "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
         "python": launch.get("python_version"),

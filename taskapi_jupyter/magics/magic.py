@@ -35,6 +35,7 @@ from taskapi_jupyter.errors import (
 )
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.references import Resolver, Unclear, Unknown, notebook_of, shorten
+from taskapi_jupyter.spec.quantities import parse_seconds
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .complete import HOOK, Completer, known_values
@@ -118,6 +119,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         options = _prepare_options(read.options)
         if "timeout" in read.options:
             options["timeout"] = read.options["timeout"]
+        options["run_timeout"] = _run_timeout(read)
         if "config" in read.options:
             options["config"] = read.options["config"]
         function = read.options.get("function")
@@ -155,8 +157,14 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         config = read.options.get("config")
         if read.config:
             config = {**(config or {}), **read.config}
-        notebook = self._notebook()
-        job = self.api().submit(name, config, read.options.get("timeout"), notebook=notebook, api_id=api_id)
+        job = self.api().submit(
+            name,
+            config,
+            read.options.get("timeout"),
+            notebook=self._notebook(),
+            api_id=api_id,
+            run_timeout=_run_timeout(read),
+        )
         return job.wait().check() if read.options.get("wait") else job
 
     def _version_of(self, deployed: Deployed) -> str | None:
@@ -317,6 +325,12 @@ def _prepare_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a line says a job needs, as ``deployment.prepare`` takes it."""
     names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env"}
     return {names[key]: value for key, value in options.items() if key in names}
+
+
+def _run_timeout(read: Line) -> int | None:
+    """Return the seconds that ``--run-timeout`` gives a job, None where it is not there."""
+    given = read.options.get("run_timeout")
+    return None if given is None else parse_seconds(given, "--run-timeout")
 
 
 def _codes(text: str) -> list[str]:

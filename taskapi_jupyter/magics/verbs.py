@@ -47,7 +47,8 @@ class Verb:
 
 CONFIG = Option("--config", "json", "configuration: a JSON object, or $name for a variable", "JSON")
 WAIT = Option("--wait", "flag", "wait for the end; an error unless the job succeeded")
-TIMEOUT = Option("--timeout", "int", "seconds after submission at which a job is stopped", "S")
+TIMEOUT = Option("--timeout", "int", "the same, counted from submission: the wait in line is part of it", "S")
+RUN_TIMEOUT = Option("--run-timeout", "text", "stops a job that has run so long: seconds, or 90s, 15m, 1h30m", "S")
 NEEDS = (
     Option("--cpu", "text", "cores that a job of it needs, such as 2 or 500m", "N"),
     Option("--mem", "text", "memory that a job of it may use, such as 512Mi or 4Gi", "SIZE"),
@@ -59,22 +60,23 @@ _ALL = (
     Verb(
         "deploy",
         (
-            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--timeout S] [--env-var K=V] [--config JSON]",
+            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--run-timeout S] [--timeout S]"
+            " [--env-var K=V] [--config JSON]",
             "%taskapi deploy FILE.yaml",
             "%taskapi deploy NAME --function FN",
         ),
         "makes a task API of a cell, a configuration file, or a function or class of the notebook",
-        (*NEEDS, TIMEOUT, CONFIG, Option("--function", "name", "a callable of the notebook", "FN")),
+        (*NEEDS, RUN_TIMEOUT, TIMEOUT, CONFIG, Option("--function", "name", "a callable of the notebook", "FN")),
         cell=True,
     ),
     Verb(
         "submit",
         (
-            "%taskapi submit API [key=value ...] [--config JSON|$var] [--timeout S] [--wait]",
+            "%taskapi submit API [key=value ...] [--config JSON|$var] [--run-timeout S] [--timeout S] [--wait]",
             "%%taskapi submit NAME [key=value ...]",
         ),
         "starts a job; above a cell, deploys the cell first",
-        (CONFIG, TIMEOUT, WAIT),
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT),
         NEEDS,
         pairs=True,
         cell=True,

@@ -1,9 +1,9 @@
 """API configurations in Cortex's shapes of 0.28 and 0.42, checked and made into what it takes to start a job.
 
-Beyond Cortex's keys there are, at the top, ``timeout`` (seconds, the default of every job) and ``python`` (an
-interpreter other than the deploying kernel's), and in ``definition``, ``function`` (which of the file's
-callables is the task), ``python_version`` (the minor version that pickled a callable) and ``parameters``, which is
-shown, and ignored where it is given, but for a pickled callable.
+Beyond Cortex's keys there are, at the top, ``timeout`` and ``run_timeout`` (seconds since a job's submission and since
+its start, the defaults of every job) and ``python`` (an interpreter other than the deploying kernel's), and in
+``definition``, ``function`` (which of the file's callables is the task), ``python_version`` (the minor version that
+pickled a callable) and ``parameters``, which is shown, and ignored where it is given, but for a pickled callable.
 ``networking.endpoint`` is kept as it was written, by default the name. ``compute`` is shown with Kubernetes'
 suffixes; where it says nothing, it is one CPU.
 """
@@ -48,7 +48,7 @@ DEFAULT_CPU = 1000  # millicores; Cortex's 200m would put five trainings on a co
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _ENDPOINT = re.compile(r"[A-Za-z0-9_./-]{1,1000}", re.ASCII)
-_TOP = ("name", "kind", "definition", "pod", "networking", "compute", "node_groups", "timeout", "python")
+_TOP = ("name", "kind", "definition", "pod", "networking", "compute", "node_groups", "timeout", "run_timeout", "python")
 #: Keys of an answer that a deploy ignores: what was read can be deployed again.
 _ANSWERED = ("id", "spec_id", "initial_deployment_time", "last_updated")
 
@@ -58,7 +58,8 @@ class APISpec:
     """A checked API: how it is shown, what it asks for, and all that starting it takes.
 
     ``spec`` is the wire form with ``id`` and ``spec_id`` in it; ``cpu`` is in millicores, ``mem`` in bytes,
-    ``timeout`` in seconds; ``launch`` is plain JSON; ``files`` are to be written into the API's folder.
+    ``timeout`` and ``run_timeout`` in seconds; ``launch`` is plain JSON; ``files`` are to be written into the API's
+    folder.
     """
 
     name: str
@@ -67,6 +68,7 @@ class APISpec:
     spec_id: str
     config: dict[str, Any]
     timeout: int | None
+    run_timeout: int | None
     cpu: int
     mem: int | None
     gpu: int
@@ -171,9 +173,8 @@ def _build(
     if top.given("node_groups"):
         spec["node_groups"] = top.texts("node_groups")
         draft.warnings.append("node_groups is ignored: jobs run on this machine")
-    for key, value in (("timeout", top.whole("timeout", 1)), ("python", top.text("python"))):
-        if value is not None:
-            spec[key] = value
+    given = {key: top.whole(key, 1) for key in ("timeout", "run_timeout")}
+    spec.update({key: value for key, value in {**given, "python": top.text("python")}.items() if value is not None})
     return _finish(draft, spec, compute)
 
 
@@ -213,6 +214,7 @@ def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APIS
         spec_id=spec_id,
         config=draft.config,
         timeout=spec.get("timeout"),
+        run_timeout=spec.get("run_timeout"),
         cpu=parse_cpu(compute["cpu"]),
         mem=parse_bytes(compute["mem"]) if "mem" in compute else None,
         gpu=compute["gpu"],
@@ -224,6 +226,9 @@ def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APIS
 
 def _compute(section: Section, draft: Draft) -> dict[str, Any]:
     cpu = parse_cpu(section.get("cpu"), section.at("cpu")) if section.given("cpu") else DEFAULT_CPU
+    if section.given("cpu"):
+        for count in variables.COUNTS:
+            draft.env.setdefault(count, str(-(-cpu // 1000)))
     shown: dict[str, Any] = {"cpu": format_cpu(cpu), "gpu": section.whole("gpu", 0) or 0}
     if section.given("mem"):
         shown["mem"] = format_bytes(parse_bytes(section.get("mem"), section.at("mem")))

@@ -51,6 +51,12 @@ PASSED = (
     *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
 )
+#: What libraries take their number of threads or processes from; where cores were asked for, it is these.
+COUNTS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"),
+    *("POLARS_MAX_THREADS", "TF_NUM_INTRAOP_THREADS", "LOKY_MAX_CPU_COUNT", "PYTHON_CPU_COUNT"),
+)
 # A pattern never lets these through; their exact name in config.yaml does, but for TASKAPI_*.
 _NEVER = ("JPY_*", "JUPYTER*", "MPLBACKEND", "IPYTHON*", "IPY_*")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)

@@ -219,6 +219,7 @@ function facts(
     [trans.__('ended'), ...when(moment(job.end_time))],
     [trans.__('duration'), duration(took(job, now))],
     [trans.__('timeout'), duration(job.timeout)],
+    [trans.__('run timeout'), duration(job.run_timeout ?? null)],
     [trans.__('exit code'), job.exit_code ? String(job.exit_code) : ''],
     [trans.__('version'), job.api_id]
   ];
