@@ -67,6 +67,11 @@ def said(job: Job) -> list[str]:
     return job.logs().splitlines()[1:]
 
 
+def results_of(service: Service, job: Job) -> dict[str, str]:
+    """Return the files that hold its result, whatever its state."""
+    return {path.name: path.read_text() for path in (service.home / "jobs" / job.id).glob("result.*")}
+
+
 def end(job: Job, how: str) -> Job:
     """Have a job take a TERM: of a stop, or of somebody else."""
     if how == "stopped":
@@ -88,16 +93,16 @@ def task(config):
     global file
     file = open(os.environ["TASKAPI_OUTPUT_DIR"] + "/never-closed", "w")
     file.write("kept")
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         while True: time.sleep(0.01)
     finally:
         print("finally")
 """
 
 WHILE_IMPORTED = """
-print(os.getpid(), flush=True)
 try:
+    print(os.getpid(), flush=True)
     time.sleep(1000)
 finally:
     print("finally")
@@ -128,8 +133,8 @@ def task(config):
     atexit.register(print, "atexit")
     with multiprocessing.get_context("fork").Pool(2) as pool:
         waits = pool.map_async(time.sleep, [1000, 1000])
-        print(os.getpid(), flush=True)
         try:
+            print(os.getpid(), flush=True)
             waits.get()
         finally:
             print("finally")
@@ -142,7 +147,7 @@ def test_a_term_lets_the_task_finish(started: Any, service: Service, source: str
     job = end(started(source), how)
     assert ended_by_term(job, how), (job, job.logs())
     assert said(job) == ["finally", "atexit"]
-    assert service.result_path(job) is None
+    assert results_of(service, job) == {}
     if source == PLAIN:
         assert service.read_file(job, "never-closed") == b"kept"
 
@@ -165,24 +170,22 @@ def test_a_term_in_another_interpreter(started: Any, python: str) -> None:
 def test_a_task_that_returns_all_the_same(started: Any, service: Service, how: str) -> None:
     source = """
 def task(config):
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         time.sleep(1000)
     except SystemExit as error:
         return error.code
 """
     job = end(started(source), how)
     assert (job.status, job.record.exit_code or 0) == ({"stopped": "stopped", "killed": "succeeded"}[how], 0)
-    path = service.result_path(job)
-    assert path is not None
-    assert path.read_text() == "143"
+    assert results_of(service, job) == {"result.json": "143"}
 
 
 def test_a_task_that_fails_on_its_way_out(started: Any) -> None:
     source = """
 def task(config):
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         time.sleep(1000)
     finally:
         raise ValueError("no checkpoint")
@@ -194,8 +197,8 @@ def task(config):
 
 BLOCKED = """
 def task(config):
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         time.sleep(1000)
     finally:
         print("leaving", flush=True)
@@ -281,12 +284,13 @@ def task(config):
 
 RETURNED = """
 def task(config):
-    atexit.register(print, "atexit")
+    left = os.environ["TASKAPI_OUTPUT_DIR"] + "/left"
+    atexit.register(lambda: (print("atexit"), open(left, "w")))
     def thread():
-        while threading.main_thread().is_alive(): time.sleep(0.01)  # until the interpreter waits for it
+        while threading.main_thread().is_alive(): time.sleep(0.01)  # until the interpreter waits for this thread
         print(os.getpid(), flush=True)
-        while True: time.sleep(0.01)
-    threading.Thread(target=thread, daemon=config.get("daemon", False)).start()
+        while not os.path.exists(left): time.sleep(0.01)
+    threading.Thread(target=thread).start()
 """
 
 
@@ -295,7 +299,7 @@ def test_while_its_result_is_stored(started: Any, service: Service, how: str) ->
     job = end(started(STORED), how)
     assert ended_by_term(job, how), (job, job.logs())
     assert said(job) == ["atexit"]
-    assert service.result_path(job) is None
+    assert results_of(service, job) == {}
 
 
 def test_a_thread_that_stays(started: Any, service: Service) -> None:
@@ -311,14 +315,7 @@ def test_a_thread_that_stays(started: Any, service: Service) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_a_thread_that_outlives_the_task(started: Any, how: str) -> None:
-    source = RETURNED.replace(
-        "while True: time.sleep(0.01)", "\n        while not os.path.exists(spec + '/left'): time.sleep(0.01)"
-    ).replace(
-        'atexit.register(print, "atexit")',
-        'global spec\n    spec = os.environ["TASKAPI_OUTPUT_DIR"]\n    '
-        'atexit.register(lambda: (print("atexit"), open(spec + "/left", "w")))',
-    )
-    job = end(started(source), how)
+    job = end(started(RETURNED), how)
     assert ended_by_term(job, how), (job, job.logs())
     assert said(job) == ["atexit"]
 
@@ -363,14 +360,16 @@ def test_a_second_stop_ends_the_grace_period(
 
 def test_one_stop_does_not(started: Any, service: Service, name: str, tmp_path: Path) -> None:
     """However often the supervisor passes it on."""
-    job = started(
-        BLOCKED.replace("        time.sleep(1000)\n", "        wait()\n").replace("wait()", "time.sleep(1000)", 1)
-        + f"""
-def wait():
-    while not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
-    print("left")
-"""
-    )
+    job = started(f"""
+def task(config):
+    try:
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+    finally:
+        print("leaving", flush=True)
+        while not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
+        print("left")
+""")
     assert service.store.wish_stop(job.id)
     service.waker.wake()
     until(lambda: said(job) == ["leaving"], "the stop to be taken")
