@@ -212,7 +212,8 @@ async def test_a_pending_job_has_no_start(call: Call, tmp_path: Path) -> None:
     answer = await call("GET", f"local/tasks/waiting?jobID={jobs[-1]}")
     job = answer.json["job_status"]
     assert (job["status"], job["worker_counts"]) == ("pending", {"pending": 1})
-    check(job, {**SUBMITTED, "timeout": type(None), "status": str, "worker_counts": dict})
+    assert job["reason"].startswith(f"waits for 1 of {cores} cores, ")
+    check(job, {**SUBMITTED, "timeout": type(None), "status": str, "worker_counts": dict, "reason": str})
     (tmp_path / "go").touch()
     for job_id in jobs:
         assert (await ended(call, job_id))["status"] == "succeeded"
