@@ -127,6 +127,17 @@ def task(config):
     asyncio.run(main())
 """
 
+ASYNC = """
+import asyncio
+async def task(config):
+    atexit.register(print, "atexit")
+    try:
+        print(os.getpid(), flush=True)
+        await asyncio.sleep(1000)
+    finally:
+        print("finally")
+"""
+
 IN_A_POOL = """
 import multiprocessing
 def task(config):
@@ -142,7 +153,7 @@ def task(config):
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-@pytest.mark.parametrize("source", [PLAIN, WHILE_IMPORTED, COROUTINES, IN_A_POOL])
+@pytest.mark.parametrize("source", [PLAIN, WHILE_IMPORTED, COROUTINES, ASYNC, IN_A_POOL])
 def test_a_term_lets_the_task_finish(started: Any, service: Service, source: str, how: str) -> None:
     job = end(started(source), how)
     assert ended_by_term(job, how), (job, job.logs())
