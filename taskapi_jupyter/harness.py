@@ -63,10 +63,7 @@ def main() -> None:
         stopping.over = True
         if error.code not in (None, 0):
             if os.getpid() == pid:
-                if error is stopping.taken:
-                    report(out, TERMINATED)
-                else:
-                    report(out, "raised", "SystemExit: %s%s" % (error.code, no_keyboard(error)))
+                report(out, *stopping.told(error))
             raise
         result = None
     except BaseException as error:
@@ -157,6 +154,12 @@ class Stopping:
         """Have TERM end the process at once, whatever it is doing."""
         if self.signal.getsignal(TERM) is self:
             self.signal.signal(TERM, self.signal.SIG_DFL)
+
+    def told(self, error: SystemExit) -> "tuple[str, str]":
+        """Return what is reported of a task that one of these ended: ours, or its own."""
+        if error is self.taken:
+            return TERMINATED, ""
+        return "raised", "SystemExit: %s%s" % (error.code, no_keyboard(error))
 
     def __call__(self, number: int, frame: object) -> None:
         self.reset()
