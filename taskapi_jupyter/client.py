@@ -31,6 +31,7 @@ from .contract import (
 from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, Unavailable
 from .jobs import BaseTaskAPI, Job, JobList
 from .transport import JSON, Transport, media_type
+from .values import plain_config
 
 if TYPE_CHECKING:
     import requests
@@ -140,7 +141,7 @@ class Client(BaseTaskAPI):
         """Start a job; it is on the server's disk when this returns."""
         self._needs("api_id", api_id)
         self._needs("run_timeout", run_timeout)
-        given = {"config": config, "timeout": timeout, "notebook": notebook}
+        given = {"config": None if config is None else plain_config(config), "timeout": timeout, "notebook": notebook}
         answer = self._post_job(api, {**given, "api_id": api_id, "run_timeout": run_timeout})
         return self._submitted(self._http.read(answer, JobSpec))
 
@@ -148,8 +149,8 @@ class Client(BaseTaskAPI):
         """Send a submission; what is None is left out."""
         try:
             body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadRequest(f"config can't be written as JSON: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"the submission can't be written as JSON: {error}") from None
         return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode())
 
     def rerun(self, job: Job | str, same: bool = False) -> Job:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from . import typed
-from .errors import BadRequest, TooLarge
+from .errors import BadRequest, TooLarge, size
 from .states import JobCode
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class LogChunk(msgspec.Struct, frozen=True):
 def decode(body: bytes | str, type_: type[T]) -> T:
     """Decode a JSON body; raise :class:`BadRequest` with the field's path (``$.timeout``) where it does not fit."""
     if len(body) > MAX_BODY:
-        raise TooLarge(f"the body is larger than {MAX_BODY} bytes (10 MiB)")
+        raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
     try:
         return typed.decode(body, type_)
     except msgspec.ValidationError as error:
@@ -332,6 +332,8 @@ class TaskAPI(Protocol):
     ) -> Job:
         """Start a job; it is on disk when this returns.
 
+        ``config`` becomes JSON: tuples lists, scalars of NumPy numbers, dates ISO 8601 text, paths text. Anything else
+        that JSON can't carry (NaN, sets, what nests deeper than 64 levels) raises ``BadRequest``, which names its key.
         ``timeout`` is in seconds since the submission, ``run_timeout`` since the task's start; ``api_id`` names the
         version to run instead of the one that is deployed.
         """

@@ -12,6 +12,18 @@ def short(name: str) -> str:
     return name if len(name) <= 100 else f"{name[:100]}..."
 
 
+def size(count: int | None) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    if count is None:
+        return ""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
+
+
 class TaskAPIError(Exception):
     """Root of all errors that are meant for people; ``str()`` is the sentence they read."""
 
@@ -57,8 +69,8 @@ class ResultNotStored(NotFound):
 class APINotDeployed(NotFound):
     kind = "resources.api_not_deployed"
 
-    def __init__(self, api_name: str) -> None:
-        super().__init__(f"{short(api_name)} is not deployed")
+    def __init__(self, api_name: str, near: str | None = None) -> None:
+        super().__init__(f"{short(api_name)} is not deployed" + (f"; did you mean {near}?" if near else ""))
         self.api_name = api_name
 
 

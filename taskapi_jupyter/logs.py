@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .display.formats import size
 from .display.screen import LONG_LINE, Screen, Thinned, rewritten, seen
-from .errors import BadRequest
+from .errors import BadRequest, size
 
 if TYPE_CHECKING:
     from .contract import LogChunk

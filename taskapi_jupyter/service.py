@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -43,6 +44,7 @@ from .errors import (
     StopTimeout,
     TooLarge,
     Unavailable,
+    size,
 )
 from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
@@ -51,10 +53,13 @@ from .rows import metadata_of, spec_of, status_of, waits_for
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
 from .storage import RESULTS, VIEW, Storage
 from .store import Row, Store
+from .values import plain_config
 from .waking import Waker
 
 _JOB_ID = re.compile(r"[0-9a-f]{16}")
 _IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
+_COMPARED = 500  # names that one which isn't deployed is compared with
+_LONGEST_NAME = 63  # characters
 _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 
 
@@ -170,13 +175,13 @@ class Service(BaseTaskAPI):
         cpus, mem = self._limits["cpus"] or machine.cores(), self._limits["mem"] or machine.memory()
         for what, asked, there in (
             ("cores", built.cpu / 1000, cpus / 1000),
-            ("bytes of memory", built.mem or 0, mem),
+            ("of memory", built.mem or 0, mem),
             ("GPUs", built.gpu, self._limits["gpus"]),
         ):
             if asked > there:
+                a, b = (size(int(n)) if what == "of memory" else f"{n:.10g}" for n in (asked, there))
                 raise BadRequest(
-                    f"{built.name} asks for {asked:.10g} {what}, and this machine has {there:.10g} for jobs: it could "
-                    "never start"
+                    f"{built.name} asks for {a} {what}, and this machine has {b} for jobs: it could never start"
                 )
 
     def _write_files(self, built: spec.APISpec) -> None:
@@ -214,11 +219,12 @@ class Service(BaseTaskAPI):
         run_timeout: int | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
+        config = None if config is None else plain_config(config)
         convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
         self.waker.check()
         version = self.store.api(api)
         if version is None:
-            raise APINotDeployed(api)
+            raise self._not_deployed(api)
         if api_id is not None:
             version = self.store.version(api_id)
             if version is None or version["name"] != api:
@@ -227,9 +233,9 @@ class Service(BaseTaskAPI):
         self._read_config()
         submitted = None if config is None else _json(config)
         if submitted and len(submitted.encode()) > MAX_BODY:
-            raise TooLarge(f"config is larger than {MAX_BODY} bytes (10 MiB) as JSON")
+            raise TooLarge(f"config is larger than {size(MAX_BODY)} as JSON")
         defaults = json.loads(version["config"])
-        merged = _json(spec.merge(defaults, dict(config or {}))) if defaults else None
+        merged = _json(spec.merge(defaults, config)) if defaults else None
         if '"parameters"' in version["spec"]:
             _check_parameters(api, json.loads(version["spec"]), {**defaults, **(config or {})})
         if timeout is None:
@@ -297,7 +303,7 @@ class Service(BaseTaskAPI):
             return self._apis()
         row = self.store.api(api)
         if row is None:
-            raise APINotDeployed(api)
+            raise self._not_deployed(api)
         jobs = self.jobs(api, _IN_PROGRESS, limit=1000)
         if len(jobs) < _LISTED_WITH_API:
             recent = self.jobs(api, limit=_LISTED_WITH_API)
@@ -342,7 +348,7 @@ class Service(BaseTaskAPI):
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
         """Return one job as the wire has it."""
         if api is not None and self.store.api(api) is None:
-            raise APINotDeployed(api)
+            raise self._not_deployed(api)
         row = self._row(job_id, api)
         self._tell_what_they_wait_for([row])
         version = self.store.version(row["api_id"])
@@ -406,7 +412,7 @@ class Service(BaseTaskAPI):
         self.waker.check()
         jobs = self.store.delete_api(api)
         if jobs is None:
-            raise APINotDeployed(api)
+            raise self._not_deployed(api)
         point("delete.written")
         if jobs:
             self.waker.wake()
@@ -532,6 +538,11 @@ class Service(BaseTaskAPI):
 
     # Rows into Structs
 
+    def _not_deployed(self, api: str) -> APINotDeployed:
+        """Return the error for an API that isn't there, with the one that may be meant."""
+        near = difflib.get_close_matches(api[:_LONGEST_NAME], self.store.api_names(_COMPARED), 1)
+        return APINotDeployed(api, *near)
+
     def _folder(self, job_id: str) -> Path:
         return self._jobs / job_id
 
@@ -644,10 +655,5 @@ def _statuses(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> li
 
 
 def _json(value: Any) -> str:
-    """Return a config as JSON text; raise :class:`BadRequest` for what JSON has no form for."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        text.encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadRequest(f"config can't be written as JSON: {error}") from None
-    return text
+    """Return a config, which is plain, as JSON text."""
+    return json.dumps(value, ensure_ascii=False)

@@ -367,6 +367,10 @@ class Store:
         """Return the names of the deployed APIs, each with the change that deployed it."""
         return {row["name"]: row["change"] for row in self._rows("SELECT name, change FROM apis")}
 
+    def api_names(self, limit: int) -> list[str]:
+        """Return the names of deployed APIs, as many as ``limit``."""
+        return [row["name"] for row in self._rows("SELECT name FROM apis LIMIT ?", limit)]
+
     def launches(self) -> list[str]:
         """Return what starts each version that is kept, as JSON."""
         return [row["launch"] for row in self._rows("SELECT launch FROM versions")]

@@ -34,6 +34,7 @@ from .errors import (
     Unavailable,
     Unreachable,
     UpstreamTimeout,
+    size,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Transport:
     ) -> requests.Response:
         """Send a request and return the answer; raise the error that it stands for."""
         if body is not None and len(body) > MAX_BODY and content_type == JSON:
-            raise TooLarge(f"the body is larger than {MAX_BODY} bytes (10 MiB)")
+            raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
         headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
         headers |= self._sign(f"/{path}")
         timeout = max(self.timeout, STOP_TIMEOUT) if patient else self.timeout

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import machine, plainfile, tree
+from .errors import size
 from .faults import point
 from .launching import job_file, task_command, task_environment
 from .logfile import LogWriter
@@ -340,7 +341,7 @@ class Watcher:
             used = self.memory.passed(os.getpid())
             if used is not None:  # the tree stands still, and is killed at once, in a grace period too
                 if self.exit is None and self.ending is None:
-                    why = f"used {used} bytes of memory, more than its limit of {self.memory.limit}"
+                    why = f"out of memory: used {size(used)}, limit {size(self.memory.limit)}"
                     self.ending = (JobCode.WORKER_OOM, why)
                 self.kill_at = time.monotonic()
                 killing = True

@@ -89,6 +89,35 @@ def test_a_job_from_end_to_end(home: Path, project: Path) -> None:
     assert answer("delete", "adder", "--force")["message"] == "deleted adder"
 
 
+def test_values_are_literals_of_python_or_json(home: Path, project: Path) -> None:
+    assert run("deploy", str(project / "cortex.yaml")).returncode == 0
+    values = {
+        "True": True,
+        "null": None,
+        "None": None,
+        ".5": 0.5,
+        "1_000": 1000,
+        "{'a': (1, True)}": {"a": [1, True]},
+        '{"a": true}': {"a": True},
+        "[1, 'b']": [1, "b"],
+        "'5'": "5",
+        '"5"': "5",
+        "{a}": "{a}",
+        "$HOME": "$HOME",
+        "[$a]": "[$a]",
+        "f'{a}'": "f'{a}'",
+        "it's": "it's",
+        "2024-05-06": "2024-05-06",
+        "a # b": "a # b",
+    }
+    pairs = [f"v{index}={text}" for index, text in enumerate(values)]
+    submitted = answer("submit", "adder", *pairs, "--config", "{'lr': .5, 'on': True}", "--timeout", "1h30m")
+    config = submitted["job_status"]["config"]
+    assert config == {"lr": 0.5, "on": True, **{f"v{index}": value for index, value in enumerate(values.values())}}
+    assert submitted["job_status"]["timeout"] == 5400
+    assert "addre is not deployed; did you mean adder?" in run("submit", "addre").stderr
+
+
 def test_a_deploy_warns_of_requirements_that_are_not_met(home: Path, project: Path) -> None:
     (project / "requirements.txt").write_text("no-such-package-anywhere>=3\n")
     done = run("deploy", str(project / "cortex.yaml"))
@@ -209,7 +238,11 @@ def test_raw_says_what_was_dropped(home: Path, tmp_path: Path, monkeypatch: pyte
         (["deploy", "nosuch.yaml"], 2, "there is no file"),
         (["submit", "x", "lr"], 2, "key=value"),
         (["submit", "x", "--config", "[1]"], 2, "JSON object"),
-        (["submit", "x", "--timeout", "0"], 2, "above 0"),
+        (["submit", "x", "--timeout", "0"], 2, "must be from 1 to 1000000000 seconds, not 0"),
+        (["submit", "x", "--timeout", "soon"], 2, "a time such as 90 (seconds), 90s, 15m or 1h30m, not 'soon'"),
+        (["wait", "last", "--timeout", "1.5"], 2, "a time such as 90 (seconds)"),
+        (["submit", "x", "nan=NaN"], 2, "nan is nan, which JSON can't carry"),
+        (["submit", "x", "--config", "{'lr': inf}"], 2, "--config.lr is inf, which JSON can't carry"),
         (["submit", "x", "--run-timeout", "soon"], 2, "must be a time such as 90"),
         (["get", "--env", "elsewhere"], 1, "there are: local"),
         (["bogus"], 2, "invalid choice"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,13 @@ def test_every_end_is_read(api: CortexClient, operator: Operator, status: str) -
     operator.start(job.id)
     operator.finish(job.id, status)
     assert job.wait(PATIENCE).status == status
+
+
+def test_values_of_python_are_sent_as_those_of_json(api: CortexClient, operator: Operator) -> None:
+    api.submit("hello", {"day": date(2024, 5, 6), "data": [Path("/data")]})
+    assert json.loads(operator.requests[-1].body)["config"] == {"day": "2024-05-06", "data": ["/data"]}
+    with pytest.raises(BadRequest, match=r"config\.lr is nan, which JSON can't carry"):
+        api.submit("hello", {"lr": float("nan")})
 
 
 def test_what_was_sent(api: CortexClient, operator: Operator, version: str) -> None:

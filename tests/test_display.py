@@ -25,8 +25,9 @@ from taskapi_jupyter.contract import (
     Metadata,
     Progress,
 )
-from taskapi_jupyter.display.formats import clean, columns, cut, local, moment, size, table, utc
+from taskapi_jupyter.display.formats import clean, columns, cut, local, moment, table, utc
 from taskapi_jupyter.display.words import seconds_left, took
+from taskapi_jupyter.errors import size
 from taskapi_jupyter.states import JobCode
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)

@@ -97,7 +97,11 @@ GOOD = st.fixed_dictionaries(
     {"name": st.from_regex(r"[a-z][a-z0-9_-]{0,9}[a-z]", fullmatch=True)},
     optional={"timeout": st.integers(1, 10**9), "networking": st.fixed_dictionaries({"endpoint": st.just("/x/y")})},
 )
-COMPUTE_GOOD = {"cpu": st.integers(1, 8000).map("{}m".format), "mem": st.integers(1, 2**40), "gpu": st.integers(0, 4)}
+COMPUTE_GOOD = {
+    "cpu": st.integers(1, 8000).map("{}m".format),
+    "mem": st.integers(2**20, 2**40),
+    "gpu": st.integers(0, 4),
+}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -150,6 +150,16 @@ def test_a_callable_of_the_notebook(run: Run) -> None:
 
 def test_deploys_that_fail(run: Run) -> None:
     usage_error(run("%taskapi deploy nowhere.yaml"), "there is no file 'nowhere.yaml'")
+    run("def train(config): pass\nclass Net: pass\nlr = 1")
+    deploys = "to deploy the function train of this notebook: %taskapi deploy train --function train"
+    usage_error(run("%taskapi deploy train"), f"there is no file 'train'; {deploys}")
+    usage_error(run("%taskapi deploy Net"), "to deploy the class Net of this notebook")
+    assert str(run("%taskapi deploy lr").error).startswith("there is no file 'lr'\nusage")
+    short_error(run("%taskapi submit train"), APINotDeployed, f"train is not deployed; {deploys}")
+    short_error(run("%taskapi submit trian"), APINotDeployed, f"trian is not deployed; did you mean train?; {deploys}")
+    short_error(
+        run("%%taskapi deploy small --mem 4\ndef run(config): pass"), BadRequest, "4 is a number of bytes; 4Gi?"
+    )
     usage_error(run("%taskapi deploy"), "deploy needs")
     usage_error(run("%%taskapi deploy\nx = 1"), "deploy needs NAME")
     usage_error(run("%%taskapi deploy a b\nx = 1"), "unexpected 'b'")
@@ -171,12 +181,31 @@ def test_values_of_variables(run: Run) -> None:
     assert job.config == {"a": [1, None], "b": {"c": "x"}, "lr": 0.25, "other": "echo", "text": "$lr"}
     assert (job.record.timeout, job.record.run_timeout) == (9, 5400)
     usage_error(run("%taskapi submit echo lr=$missing"), "there is no variable missing")
-    usage_error(run("%taskapi submit echo --config $lr"), "--config is a JSON object or a dict, not 0.25")
-    usage_error(run("%taskapi submit echo --config {bad"), "--config is not valid JSON: '{bad'")
-    run("import datetime, math; now = datetime.date.today(); nan = math.nan; keys = {1: 2}")
-    usage_error(run("%taskapi submit echo x=$now"), "x ($now) holds a date, which JSON can't carry")
+    usage_error(run("%taskapi submit echo --config $lr"), "--config is a dict or a JSON object, not 0.25")
+    usage_error(run("%taskapi submit echo --config {bad"), "--config is a dict or a JSON object, not '{bad'")
+    run("import datetime, math, pathlib; nan = math.nan; keys = {1: 2}")
+    run("now, data = datetime.datetime(2024, 5, 6, 7, 8), pathlib.Path('/data')")
+    job = run("%taskapi submit echo when=$now where=[$data] file={data}/x.csv").value()
+    assert job.config == {"when": "2024-05-06T07:08:00", "where": ["/data"], "file": "/data/x.csv"}
     usage_error(run("%taskapi submit echo x=$nan"), "x ($nan) is nan")
-    usage_error(run("%taskapi submit echo x=$keys"), "the keys of configuration are text")
+    usage_error(run("%taskapi submit echo x=$keys"), "the key 1 in x ($keys) is no text")
+
+
+def test_python_values_and_variables_inside_words(run: Run) -> None:
+    run(ECHO)
+    job = run(
+        "%taskapi submit echo on=False n=None lr=.5 big=1_000 d={'a':(1, 'b')} l=[true, null]  # a comment"
+    ).value()
+    assert job.config == {"on": False, "n": None, "lr": 0.5, "big": 1000, "d": {"a": [1, "b"]}, "l": [True, None]}
+    run("for i in range(2):\n    %taskapi submit echo i={i} out=out-{i}.csv name=run-$i tag=f'no {i}' all=[$i, {i}]")
+    jobs = run("%taskapi status --limit 2").value()
+    assert [job.config for job in jobs] == [
+        {"i": i, "out": f"out-{i}.csv", "name": f"run-{i}", "tag": f"no {i}", "all": [i, i]} for i in (1, 0)
+    ]
+    noted = run("%taskapi submit echo name='run {i}'")
+    assert noted.value().config == {"name": "run {i}"}
+    assert noted.err == "taskapi: {i} stays as written: quoted text is taken as it is (f'...' is not)\n"
+    usage_error(run("%taskapi submit echo name=run-{j}"), "there is no variable j")
 
 
 def test_local_variables_of_a_function_count(run: Run) -> None:
@@ -192,25 +221,30 @@ def test_scalars_of_numpy_are_plain_and_arrays_are_refused(run: Run) -> None:
     run("import numpy as np; x, n, flag, a = np.float32(0.5), np.int64(3), np.bool_(True), np.arange(3)")
     job = run("%taskapi submit echo x=$x n=$n flag=$flag").value()
     assert job.config == {"x": 0.5, "n": 3, "flag": True}
-    usage_error(run("%taskapi submit echo a=$a"), "a ($a) holds a ndarray", ".tolist()")
+    run(
+        "stamp = np.datetime64('2024-05-06T07:08:09.000000001'); long = np.longdouble(0.5); none = np.datetime64('NaT')"
+    )
+    assert run("%taskapi submit echo x=$long when=$stamp").value().config["when"] == "2024-05-06T07:08:09.000000001"
+    usage_error(run("%taskapi submit echo x=$none"), "x ($none) is a datetime64")
+    usage_error(run("%taskapi submit echo a=$a"), "a ($a) is a ndarray", ".tolist()")
 
 
 def test_nothing_is_evaluated_or_expanded(run: Run, tmp_path: Path) -> None:
     run(ECHO)
     run("secret = 'leaked'")
     mark = tmp_path / "mark"
-    line = f"a={{secret}} b=$(touch {mark}) c=`touch {mark}` d=__import__('os') e=$HOME/x f=$secret.upper() g=;rm"
+    line = f"a={{secret.x}} b=$(touch {mark}) c=`touch {mark}` d=__import__('os') f=$secret.upper() g=;rm"
     ran = run(f"%taskapi submit echo {line}")
     usage_error(ran, "unexpected")  # what is after the space of $(touch …) stands alone
-    job = run("%taskapi submit echo a={secret} b='$(touch x)' d=__import__('os') e=$HOME/x f=$secret.upper()").value()
+    job = run("%taskapi submit echo a={secret()} b='$(touch x)' d=__import__('os') f=$secret.upper()").value()
     assert job.config == {
-        "a": "{secret}",
+        "a": "{secret()}",
         "b": "$(touch x)",
         "d": "__import__(os)",
-        "e": "$HOME/x",
-        "f": "$secret.upper()",
+        "f": "leaked.upper()",
     }
     assert not mark.exists()
+    usage_error(run("%taskapi submit echo e=$HOME/x"), "there is no variable HOME")
 
 
 def test_submissions_that_fail(run: Run) -> None:
@@ -219,13 +253,17 @@ def test_submissions_that_fail(run: Run) -> None:
     usage_error(run("%taskapi submit"), "submit needs API")
     usage_error(run("%taskapi submit echo lr = 3"), "key=value without spaces")
     usage_error(run("%taskapi submit echo lr"), "unexpected 'lr'", "key=value")
-    usage_error(run("%taskapi submit echo --timeout soon"), "--timeout is a whole number, not 'soon'")
-    usage_error(run("%taskapi submit echo --config {'a': 1}"), "")
+    usage_error(
+        run("%taskapi submit echo --timeout soon"),
+        "--timeout must be a time such as 90 (seconds), 90s, 15m or 1h30m, not 'soon'",
+    )
     usage_error(run("%taskapi submit echo --wiat"), "no option '--wiat'; did you mean --wait?")
     usage_error(run("%taskapi submit echo a=1 a=2"), "a is given twice")
     usage_error(run("%taskapi submit echo a='x"), "not closed")
-    short_error(run("%taskapi submit echo --timeout 0"), BadRequest, "timeout")
-    short_error(run("%taskapi submit echo --run-timeout soon"), BadRequest, "--run-timeout must be a time such as 90")
+    usage_error(run("%taskapi submit echo --timeout 0"), "--timeout must be from 1 to 1000000000 seconds, not 0")
+    usage_error(run("%taskapi submit echo nan=NaN"), "nan is nan, which JSON can't carry")
+    short_error(run("%taskapi submit ecoh"), APINotDeployed, "ecoh is not deployed; did you mean echo?")
+    usage_error(run("%taskapi submit echo --run-timeout soon"), "--run-timeout must be a time such as 90")
     assert run("%taskapi status").value() == []
 
 
@@ -530,6 +568,8 @@ def test_tab_completes(run: Run, shell: InteractiveShell) -> None:
         "j = %taskapi submit e": ["echo"],
         "%taskapi submit echo --": ["--config", "--run-timeout", "--timeout", "--wait"],
         "%taskapi submit echo lr=$l": ["lr"],
+        "%taskapi submit echo lr={l": ["lr"],
+        "%taskapi submit echo name=run-{l": ["lr"],
         "%taskapi status --status wor": ["worker_error", "worker_oom"],
         "%taskapi status --status=tim": ["timed_out"],
         "%taskapi wait la": ["last"],

@@ -19,11 +19,10 @@ from conftest import ENGINE, PATIENCE, clean, processes, request_for, until
 
 from taskapi_jupyter import machine
 from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import APINotDeployed, JobNotInProgress
+from taskapi_jupyter.errors import APINotDeployed, JobFailed, JobNotInProgress
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.service import Service
 
-MIB = 1 << 20
 ON_LINUX = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
 
 
@@ -221,7 +220,9 @@ def test_it_passed_compute_mem(run: Any, where: str) -> None:
         body = "os.fork()\nos.fork()\n" + body
     job = run(body, compute={"mem": "80Mi"})
     assert job.status == "worker_oom"
-    assert str(80 * MIB) in (job.reason or "")
+    assert re.fullmatch(r"out of memory: used [\d.]+ MiB, limit 80 MiB", job.reason or "")
+    with pytest.raises(JobFailed, match=r": out of memory, used [\d.]+ MiB, limit 80 MiB; its log"):
+        job.check()
     assert job.exit_code == -signal.SIGKILL
 
 

@@ -609,7 +609,7 @@ def test_gpus_are_handed_out_whole(service: Service, name: str, home: Path, tmp_
     ("compute", "sentence"),
     [
         ({"cpu": 3}, "asks for 3 cores, and this machine has 2 for jobs"),
-        ({"mem": "2Gi"}, "asks for 2147483648 bytes of memory, and this machine has 1073741824 for jobs"),
+        ({"mem": "2Gi"}, "asks for 2 GiB of memory, and this machine has 1 GiB for jobs"),
         ({"gpu": 3}, "asks for 3 GPUs, and this machine has 2 for jobs"),
     ],
 )

@@ -6,7 +6,8 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from taskapi_jupyter.errors import (
     TaskAPIError,
     TooLarge,
 )
+from taskapi_jupyter.values import MAX_DEPTH
 
 ABSENT = "7fffffffffffffff"
 
@@ -302,6 +304,46 @@ def test_configs_that_are_no_json(api: TaskAPI, echo: Any, config: Any) -> None:
     assert api.jobs(name) == []
 
 
+class Colour(str, Enum):
+    RED = "red"
+
+
+def test_values_of_python_become_those_of_json(api: TaskAPI, echo: Any) -> None:
+    config = {
+        "when": datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone.utc),
+        "days": [date(2024, 5, 6), {"last": date(2024, 5, 7)}],
+        "data": (Path("/data"), Colour.RED),
+        "lr": 1e-3,
+    }
+    expected = {
+        "when": "2024-05-06T07:08:09+00:00",
+        "days": ["2024-05-06", {"last": "2024-05-07"}],
+        "data": ["/data", "red"],
+        "lr": 1e-3,
+    }
+    job = api.submit(echo(api), config)
+    assert job.config == expected
+    assert api.job_response(job.id).job_status.config == expected
+    assert job.result(30) == expected
+
+
+def test_a_config_that_cannot_be_carried_is_refused_with_its_key(api: TaskAPI, echo: Any) -> None:
+    name = echo(api)
+    deep: list[Any] = []
+    for _ in range(MAX_DEPTH - 1):
+        deep = [deep]
+    assert api.submit(name, {"x": deep}).config == {"x": deep}
+    for config, words in (
+        ({"x": [deep]}, "config.x[0]"),
+        ({"opt": {"lr": float("nan")}}, "config.opt.lr is nan, which JSON can't carry"),
+        ({"x": [{1, 2}]}, "config.x[0] is a set, which JSON can't carry; write a list"),
+    ):
+        with pytest.raises(BadRequest) as caught:
+            api.submit(name, config)
+        assert caught.value.message.startswith(words)
+    assert len(api.jobs(name)) == 1
+
+
 @pytest.mark.parametrize("timeout", [0, -1, 1.5, "10"])
 def test_bad_timeouts(api: TaskAPI, echo: Any, timeout: Any) -> None:
     name = echo(api)
@@ -318,6 +360,18 @@ def test_a_config_that_is_too_large(api: TaskAPI, echo: Any) -> None:
 
 
 # What is not there
+
+
+def test_an_unknown_api_may_be_one_that_is_there(api: TaskAPI, echo: Any) -> None:
+    name = echo(api)
+    wrong = f"{name}x"
+    for call in (api.submit, api.get, api.delete):
+        with pytest.raises(APINotDeployed) as caught:
+            call(wrong)
+        assert caught.value.message == f"{wrong} is not deployed; did you mean {name}?"
+        assert caught.value.kind == "resources.api_not_deployed"
+    with pytest.raises(APINotDeployed, match=r"^q9 is not deployed$"):
+        api.submit("q9")
 
 
 @pytest.mark.parametrize("absent", ["absent", "../x", "..", ".", "", "a/b", "ä", "x" * 3000, "a%2Fb", "a\0b"])
@@ -386,7 +440,7 @@ def test_delete_stops_jobs_and_keeps_them_readable(api: TaskAPI, waiting: Any) -
     assert job.wait(30).status == "stopped"
     assert api.logs(job) == "waiting\n"
     assert job.api_name not in [one.name for one in api.get()]
-    with pytest.raises(APINotDeployed, match=f"^{job.api_name} is not deployed$"):
+    with pytest.raises(APINotDeployed, match=f"^{job.api_name} is not deployed(; did you mean|$)"):
         api.submit(job.api_name)
     with pytest.raises(APINotDeployed):
         api.rerun(job)

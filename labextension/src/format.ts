@@ -210,7 +210,7 @@ export function why(job: Job): string {
     return '';
   }
   if (job.reason) {
-    return clean(job.reason);
+    return clean(job.reason.replace(/^out of memory: /, '')); // the status stands beside it
   }
   const code = job.exit_code ?? 0;
   if (code < 0) {

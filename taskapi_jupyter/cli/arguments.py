@@ -47,15 +47,17 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("submit", verbs.submit, "start a job")
     _add(sub, "api", completer=completion.apis)
-    sub.add_argument("pairs", nargs="*", metavar="key=value", help="configuration; JSON where it parses, else text")
+    sub.add_argument(
+        "pairs",
+        nargs="*",
+        metavar="key=value",
+        help="configuration; a Python literal or JSON where it parses, else text",
+    )
     sub.add_argument("--config", metavar="JSON")
     sub.add_argument(
-        "--run-timeout",
-        type=_run_timeout,
-        metavar="SECONDS",
-        help="of running: counted from its start; or 90s, 15m, 1h30m",
+        "--run-timeout", type=_time, metavar="TIME", help="of running, counted from its start: 90, 90s, 15m or 1h30m"
     )
-    sub.add_argument("--timeout", type=_positive, metavar="SECONDS", help="counted from now, the wait in line included")
+    sub.add_argument("--timeout", type=_time, metavar="TIME", help="counted from now, the wait in line included")
     sub.add_argument("--wait", action="store_true", help="wait for its end; exit 1 unless it succeeded")
 
     sub = verb("get", verbs.get, "show all APIs and jobs, one API with its jobs, or one job")
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("wait", verbs.wait, "wait for jobs to end; exit 1 unless all succeeded")
     _add(sub, "jobs", nargs="+", metavar="JOB", completer=completion.jobs)
-    sub.add_argument("--timeout", type=_positive, metavar="SECONDS", help="of waiting; the jobs run on")
+    sub.add_argument("--timeout", type=_time, metavar="TIME", help="of waiting, such as 15m; the jobs run on")
 
     _add_jobs(verb("jobs", verbs.jobs, "list jobs, or purge those that have ended"))
 
@@ -184,7 +186,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _run_timeout(text: str) -> int:
+def _time(text: str) -> int:
     try:
         return parse_seconds(text, "it")
     except BadRequest as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -18,10 +17,11 @@ from taskapi_jupyter.cluster import CortexClient
 from taskapi_jupyter.contract import JobResponse, JobStatus, LogChunk, TaskAPI
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
 from taskapi_jupyter.display.screen import Screen
-from taskapi_jupyter.errors import APINotDeployed
+from taskapi_jupyter.errors import APINotDeployed, BadRequest
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.references import Resolver, Unclear
 from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.values import NotLiteral, literal, plain
 
 from .output import Answer, show, show_json, tell
 
@@ -44,7 +44,7 @@ def submit(options: Namespace) -> int:
         key, equals, text = pair.partition("=")
         if not key or not equals:
             raise Unclear(f"configuration is written key=value, not {pair!r}")
-        config[key] = _value(text)
+        config[key] = _value(text, key)
     job = _connect(options).submit(options.api, config or None, options.timeout, run_timeout=options.run_timeout)
     if options.wait:
         return _ended(options, [job], None)
@@ -202,20 +202,20 @@ def _jobs_answer(jobs: list[Job]) -> Answer:
     return records, lambda colour: jobs_text(records, more, colour=colour)
 
 
-def _value(text: str) -> Any:
-    """Return JSON where a text parses as it, else the text."""
+def _value(text: str, where: str) -> Any:
+    """Return a literal of Python or JSON where a text parses as one, else the text."""
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and infinities are no JSON
+        found = literal(text.strip())
+    except NotLiteral:
+        found = text
+    try:
+        return plain(found, where)
+    except BadRequest as error:
+        raise Unclear(str(error)) from None
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = _value(text)
+    value = _value(text, "--config")
     if not isinstance(value, dict):
-        raise Unclear(f"--config is a JSON object, not {text[:60]!r}")
+        raise Unclear(f"--config is a dict or a JSON object, not {text[:60]!r}")
     return value

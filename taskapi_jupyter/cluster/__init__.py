@@ -36,6 +36,7 @@ from taskapi_jupyter.logs import SHOWN, check, last_lines, lines, newest_text
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 from taskapi_jupyter.transport import Transport
 from taskapi_jupyter.upstream import Upstream, before
+from taskapi_jupyter.values import plain_config
 
 from . import answers
 from .log import Log, first, frames
@@ -158,7 +159,7 @@ class CortexClient(Client):
                 f"{self.environment} is a Cortex cluster, which has no limit on running time: give a timeout, which "
                 "counts from the submission"
             )
-        given = None if config is None else dict(config)
+        given = None if config is None else plain_config(config)
         answer = self._post_job(api, {"workers": 1, "config": given, "timeout": timeout})
         raw = self._json(answer, dict)
         record = self._converted(answer, answers.status, {**raw, "status": raw.get("status") or "pending"})

@@ -123,18 +123,6 @@ def age(time: datetime | None, now: datetime | None = None) -> str:
     return ""
 
 
-def size(count: int | None) -> str:
-    """Return a number of bytes in a unit that suits it."""
-    if count is None:
-        return ""
-    value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
-
-
 def number(value: float) -> str:
     """Return a count as people write it: ``3``, ``0.25``, ``1200``."""
     whole = abs(value) < 1e15 and value == int(value)

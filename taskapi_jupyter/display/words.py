@@ -81,7 +81,7 @@ def why(record: JobStatus, limit: int | None = None) -> str:
     if record.code in {JobCode.SUCCEEDED, JobCode.STOPPED}:
         return ""
     if record.reason:
-        return clean(record.reason, limit)
+        return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status stands beside it
     code = record.exit_code or 0
     if code < 0:
         return f"signal {-code}"

@@ -61,7 +61,7 @@ class Completer:
         values = self._values(verb, option, now.startswith("--") and bool(equals))
         if values is not None:
             return values
-        if "$" in now:
+        if "$" in now or "{" in now:
             return self._names(lambda value: not callable(value))
         if now.startswith("-"):
             return [option.name for option in verb.taken(cell="%%" in begin[0])]

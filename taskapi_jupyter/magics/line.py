@@ -1,23 +1,28 @@
-"""Read a line of ``%taskapi``: words, options, KEY=VALUE, ``$variables``. No shell, no evaluation."""
+"""Read a line of ``%taskapi``: words, options, KEY=VALUE, the notebook's variables. No shell, no evaluation."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import groupby
 from typing import Any
+from unicodedata import normalize
 
-from taskapi_jupyter.contract import MAX_BITS
+from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.references import Unclear, shorten
+from taskapi_jupyter.spec.quantities import parse_seconds
+from taskapi_jupyter.values import NotLiteral, literal, literal_end, plain
 
 from .verbs import ALIASES, VERBS, Option, Verb
 
-_VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>\w+)\})$")
-_DECODER = json.JSONDecoder()
-MAX_DEPTH = 100
+_NAME = r"[^\W\d]\w*"
+_VARIABLE = re.compile(rf"\$({_NAME})|\$\{{({_NAME})\}}|\{{({_NAME})\}}")
+#: A variable, or what is left of one that is doubled: ``$$name``, ``{{name}}``.
+_REPLACED = re.compile(rf"\$(\$(?:{_NAME}|\{{{_NAME}\}}))|\{{(\{{{_NAME}\}})\}}|(?P<variable>{_VARIABLE.pattern})")
+_EXPRESSION = re.compile(rf"(?<!\\)\{{({_NAME})[.\[(:!][^{{}}]*\}}")
+_PREFIXES = "rRuUbBfF"
 
 
 class LineError(Unclear):
@@ -30,49 +35,62 @@ class LineError(Unclear):
 
 @dataclass(frozen=True)
 class Token:
-    """A word of the line without its quotes; ``plain`` says of each character that none protected it."""
+    """A word of the line.
+
+    ``text`` is without quotes; ``marks`` has for each of its characters ``p`` (plain), ``q`` (quoted, or in a literal)
+    or ``e`` (behind a backslash). ``raw`` is as written, ``behind`` the same of what follows the ``=`` at ``equals``,
+    the first that is plain.
+    """
 
     text: str
-    plain: tuple[bool, ...]
+    marks: str
+    raw: str
+    equals: int = -1
+    behind: str = ""
 
     @property
     def is_option(self) -> bool:
-        """Say whether it begins with a dash that was not quoted."""
-        return len(self.text) > 1 and self.text[0] == "-" and self.plain[0]
+        """Return whether it begins with a dash that was not quoted."""
+        return len(self.text) > 1 and self.text[0] == "-" and self.marks[0] == "p"
 
     @property
     def variable(self) -> str | None:
-        """Return the name where all of it is ``$name`` or ``${name}``."""
-        found = _VARIABLE.match(self.text)
-        name = (found["bare"] or found["braced"]) if found and self.plain[0] else None
-        return name if name and name.isidentifier() else None
+        """Return the name where all of it is ``$name``, ``${name}`` or ``{name}``."""
+        found = _VARIABLE.fullmatch(self.text) if self.marks and set(self.marks) == {"p"} else None
+        return _name(found) if found else None
 
     def pair(self) -> tuple[str, Token] | None:
         """Part it at the first ``=`` that was not quoted."""
-        for index, character in enumerate(self.text):
-            if character == "=" and self.plain[index]:
-                return self.text[:index], Token(self.text[index + 1 :], self.plain[index + 1 :])
-        return None
+        if self.equals < 0:
+            return None
+        at = self.equals + 1
+        return self.text[: self.equals], Token(self.text[at:], self.marks[at:], self.behind)
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """Yield its longest parts that are marked alike, each with its mark."""
+        for mark, characters in groupby(zip(self.marks, self.text, strict=True), key=lambda one: one[0]):
+            yield mark, "".join(character for _, character in characters)
 
 
 @dataclass
 class Line:
-    """A line that was understood. ``words`` are text, or what a ``$variable`` holds."""
+    """A line that was understood. ``words`` are text, or what a variable holds; ``notes`` are for who wrote it."""
 
     verb: Verb
     words: list[Any] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def split(text: str) -> list[Token]:
-    """Split as a shell does at spaces and quotes; unquoted JSON lists and objects stay in one piece."""
+    """Split as a shell does at spaces and quotes, but not in literals; a word that begins with # begins a comment."""
     tokens: list[Token] = []
     at, end = 0, len(text)
     while True:
         while at < end and text[at].isspace():
             at += 1
-        if at == end:
+        if at == end or text[at] == "#":
             return tokens
         token, at = _token(text, at)
         tokens.append(token)
@@ -80,16 +98,18 @@ def split(text: str) -> list[Token]:
 
 def _token(text: str, at: int) -> tuple[Token, int]:
     """Read one token; return it and where it ends."""
+    begin, equals, behind = at, -1, at
     characters: list[str] = []
-    plain: list[bool] = []
+    marks: list[str] = []
     quote, value_begins = "", True
     while at < len(text):
         character, follows = text[at], text[at + 1 : at + 2]
-        if value_begins and character in "[{" and (stop := _json_end(text, at)):
-            characters += text[at:stop]
-            plain += [False] * (stop - at)
+        if value_begins and (stop := _literal_end(text, at, equals >= 0)):
+            content = _content(text[at:stop])
+            characters += content
+            marks += "q" * len(content)
             at = stop
-            continue
+            break
         value_begins = False
         if quote == character:
             quote = ""
@@ -99,30 +119,52 @@ def _token(text: str, at: int) -> tuple[Token, int]:
             quote = character
         elif character == "\\" and follows and _escapes(follows, quote):
             characters.append(follows)
-            plain.append(False)
+            marks.append("e")
             at += 1
         else:
-            value_begins = not quote and character == "=" and "=" not in characters
+            if character == "=" and not quote and equals < 0:
+                equals, behind, value_begins = len(characters), at + 1, True
             characters.append(character)
-            plain.append(not quote)
+            marks.append("q" if quote else "p")
         at += 1
     if quote:
         raise LineError(f"the quotation {quote} is not closed")
-    return Token("".join(characters), tuple(plain)), at
+    return Token("".join(characters), "".join(marks), text[begin:at], equals, text[behind:at]), at
 
 
 def _escapes(character: str, quote: str) -> bool:
-    """Say whether a backslash before this is no text; others stay (paths, patterns)."""
-    return quote != "'" and (character in '"\\$' or (not quote and (character == "'" or character.isspace())))
+    """Return whether a backslash before this is no text; others stay (paths, patterns)."""
+    return quote != "'" and (character in '"\\$' or (not quote and (character in "'{" or character.isspace())))
 
 
-def _json_end(text: str, at: int) -> int | None:
-    """Return where the JSON that begins here ends, if it does at a space or at the line's end."""
-    try:
-        _, stop = _DECODER.raw_decode(text, at)
-    except (ValueError, RecursionError):
+def _literal_end(text: str, at: int, in_pair: bool) -> int | None:
+    """Return where a literal that begins here ends, if it does at a space or at the line's end.
+
+    Only the value of a pair is quoted as in Python; words are quoted as in a shell.
+    """
+    if text[at] in "([{":
+        if _VARIABLE.match(text, at):
+            return None
+    elif not in_pair or text[at] not in _PREFIXES + "\"'":
         return None
-    return stop if text[stop : stop + 1].strip() == "" else None
+    stop = literal_end(text, at)
+    if not stop or text[stop : stop + 1].strip():
+        return None
+    try:
+        literal(text[at:stop], lambda name: "")
+    except NotLiteral:
+        return None
+    except BadRequest:
+        pass  # said when the value is read
+    return stop
+
+
+def _content(raw: str) -> str:
+    """Return what stands in a quotation; a list or dict is itself."""
+    text = raw.lstrip(_PREFIXES)
+    if text[0] not in "\"'":
+        return raw
+    return re.sub(r'\\(["\\$])', r"\1", text[1:-1]) if text[0] == '"' else text[1:-1]
 
 
 def parse(text: str, variables: Mapping[str, Any], *, cell: bool = False) -> Line:
@@ -130,10 +172,9 @@ def parse(text: str, variables: Mapping[str, Any], *, cell: bool = False) -> Lin
     tokens = split(text)
     line = Line(_verb(tokens.pop(0) if tokens else None, cell))
     try:
-        _fill(line, tokens, variables, cell)
-    except LineError as error:
-        error.verb = line.verb
-        raise
+        _Filler(line, variables, cell).fill(tokens)
+    except (LineError, BadRequest) as error:
+        raise LineError(str(error), line.verb) from None
     return line
 
 
@@ -149,64 +190,142 @@ def _verb(token: Token | None, cell: bool) -> Verb:
     return verb
 
 
-def _fill(line: Line, tokens: list[Token], variables: Mapping[str, Any], cell: bool) -> None:
-    taken = line.verb.taken(cell)
-    options = {name: option for option in taken for name in (option.name, option.short) if name}
-    rest = iter(tokens)
-    for token in rest:
-        if token.text == "--" and token.is_option:
-            line.words += [_word(word, variables) for word in rest]
-        elif token.is_option:
-            option, value = _option(token, options)
-            if value is None and option.kind != "flag":
-                value = next(rest, None)
-            _set(line, option, value, variables)
-        elif line.verb.pairs and (pair := token.pair()):
-            _pair(line, *pair, variables)
+class _Filler:
+    """Puts the words of a line into it."""
+
+    def __init__(self, line: Line, variables: Mapping[str, Any], cell: bool) -> None:
+        self.line, self.variables = line, variables
+        self.options = {name: each for each in line.verb.taken(cell) for name in (each.name, each.short) if name}
+
+    def fill(self, tokens: list[Token]) -> None:
+        rest = iter(tokens)
+        for token in rest:
+            if token.text == "--" and token.is_option:
+                self.line.words += [self.word(word) for word in rest]
+            elif token.is_option:
+                option, value = self.option(token)
+                if value is None and option.kind != "flag":
+                    value = next(rest, None)
+                self.set(option, value)
+            elif self.line.verb.pairs and (pair := token.pair()):
+                self.pair(*pair)
+            else:
+                self.line.words.append(self.word(token))
+
+    def option(self, token: Token) -> tuple[Option, Token | None]:
+        """Return the option that a token names, and the value where that is written in one with it."""
+        name, given = token.pair() or (token.text, None)
+        if name in self.options:
+            return self.options[name], given
+        short, digits = self.options.get(token.text[:2]), token.text[2:]
+        if short is not None and short.kind == "int" and digits.isdigit():
+            return short, Token(digits, token.marks[2:], digits)  # -n5
+        near = get_close_matches(name, self.options, 1)
+        raise LineError(f"there is no option {shorten(name)}" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def pair(self, key: str, value: Token) -> None:
+        if not key:
+            raise LineError(f"{shorten('=' + value.text)} has no name; write key=value without spaces")
+        if key in self.line.config:
+            raise LineError(f"{key} is given twice")
+        self.line.config[key] = self.value(value, key)
+
+    def set(self, option: Option, value: Token | None) -> None:
+        """Read an option's value and put it into the line."""
+        options = self.line.options
+        if option.kind == "flag":
+            if value is not None:
+                raise LineError(f"{option.name} takes no value")
+            options[option.key] = True
+        elif value is None:
+            raise LineError(f"{option.name} needs a value: {option.name} {option.metavar}")
+        elif option.kind == "pair":
+            pair = value.pair()
+            if pair is None or not pair[0]:
+                raise LineError(f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}")
+            options.setdefault(option.key, {})[pair[0]] = _written(self.quoted(pair[1]))
+        elif option.kind == "name":
+            options[option.key] = value.variable or value.text
+        elif option.kind == "json":
+            options[option.key] = self.object(option, value)
+        elif option.kind == "time":
+            least = 0 if self.line.verb.name == "wait" else 1
+            options[option.key] = parse_seconds(_written(self.word(value)), option.name, least)
         else:
-            line.words.append(_word(token, variables))
+            word = self.word(value)
+            options[option.key] = _whole(option, word) if option.kind == "int" else _written(word)
+
+    def object(self, option: Option, token: Token) -> dict[str, Any]:
+        value = self.value(token, option.name)
+        if isinstance(value, dict):
+            return value
+        raise LineError(f"{option.name} is a dict or a JSON object, not {shorten(value)}")
+
+    def value(self, token: Token, where: str) -> Any:
+        """Return a value: a variable's, that of a literal of Python or of JSON, else text."""
+        if token.variable is not None:
+            return plain(self.variable(token.variable), f"{where} (${token.variable})")
+        if token.raw[:1] in ("'", '"') and token.text.strip()[:1] in ("[", "{", '"', "'"):
+            try:  # as in a shell, whose quotes are not the value's
+                if not isinstance(found := literal(token.text.strip()), set):
+                    return plain(found, where)
+            except NotLiteral:
+                pass
+        try:
+            found = literal(token.raw, self.variable)
+        except NotLiteral:
+            found = self.text(token)
+        else:
+            if token.raw[:1] in ("'", '"'):
+                self.note(token)
+        return plain(found, where)
+
+    def word(self, token: Token) -> Any:
+        """Return a word: text, or a variable's value where all of it names one."""
+        return self.text(token) if token.variable is None else self.variable(token.variable)
+
+    def quoted(self, token: Token) -> Any:
+        """Return a word which may be quoted as in Python."""
+        if token.raw.lstrip(_PREFIXES)[:1] in ("'", '"'):
+            try:
+                return literal(token.raw, self.variable)
+            except NotLiteral:
+                pass
+        return self.word(token)
+
+    def text(self, token: Token) -> str:
+        """Return a word with the values of variables in it."""
+        self.note(token)
+        return "".join(_REPLACED.sub(self.replaced, part) if mark == "p" else part for mark, part in token.parts())
+
+    def replaced(self, match: re.Match[str]) -> str:
+        if variable := match["variable"]:
+            return _written(self.variable(str(variable).strip("${}")))
+        return str(match[1] or match[2])
+
+    def note(self, token: Token) -> None:
+        """Note what looks like a variable of the notebook and stays as it is written."""
+        quoted = [match for mark, part in token.parts() if mark == "q" for match in _VARIABLE.finditer(part)]
+        others = [] if token.raw[:1] in ("'", '"') else _EXPRESSION.finditer(token.raw)
+        for why, matches in (
+            ("quoted text is taken as it is (f'...' is not)", quoted),
+            ("only {name} is replaced", others),
+        ):
+            for match in matches:
+                if _name(match) in self.variables:
+                    self.line.notes.append(f"{match[0]} stays as written: {why}")
+
+    def variable(self, name: str) -> Any:
+        name = normalize("NFKC", name)  # as Python does
+        if name not in self.variables:
+            near = get_close_matches(name, [one for one in self.variables if not one.startswith("_")], 1)
+            raise LineError(f"there is no variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        return self.variables[name]
 
 
-def _option(token: Token, options: Mapping[str, Option]) -> tuple[Option, Token | None]:
-    """Return the option that a token names, and the value where that is written in one with it."""
-    name, equals, given = token.text.partition("=")
-    if name in options:
-        return options[name], Token(given, token.plain[len(name) + 1 :]) if equals else None
-    short, digits = options.get(token.text[:2]), token.text[2:]
-    if short is not None and short.kind == "int" and digits.isdigit():
-        return short, Token(digits, token.plain[2:])  # -n5
-    near = get_close_matches(name, options, 1)
-    raise LineError(f"there is no option {shorten(name)}" + (f"; did you mean {near[0]}?" if near else ""))
-
-
-def _pair(line: Line, key: str, value: Token, variables: Mapping[str, Any]) -> None:
-    if not key:
-        raise LineError(f"{shorten('=' + value.text)} has no name; write key=value without spaces")
-    if key in line.config:
-        raise LineError(f"{key} is given twice")
-    line.config[key] = read_value(value, variables, key)
-
-
-def _set(line: Line, option: Option, value: Token | None, variables: Mapping[str, Any]) -> None:
-    """Read an option's value and put it into the line."""
-    if option.kind == "flag":
-        if value is not None:
-            raise LineError(f"{option.name} takes no value")
-        line.options[option.key] = True
-    elif value is None:
-        raise LineError(f"{option.name} needs a value: {option.name} {option.metavar}")
-    elif option.kind == "pair":
-        pair = value.pair()
-        if pair is None or not pair[0]:
-            raise LineError(f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}")
-        line.options.setdefault(option.key, {})[pair[0]] = _written(_word(pair[1], variables))
-    elif option.kind == "name":
-        line.options[option.key] = value.variable or value.text
-    elif option.kind == "json":
-        line.options[option.key] = _object(option, value, variables)
-    else:
-        word = _word(value, variables)
-        line.options[option.key] = _whole(option, word) if option.kind == "int" else _written(word)
+def _name(match: re.Match[str]) -> str:
+    """Return the name in a match of a variable."""
+    return str(next(filter(None, match.groups())))
 
 
 def _written(word: Any) -> str:
@@ -224,77 +343,3 @@ def _whole(option: Option, word: Any) -> int:
     if number < 0:
         raise LineError(f"{option.name} can't be negative")
     return number
-
-
-def _object(option: Option, token: Token, variables: Mapping[str, Any]) -> dict[str, Any]:
-    value = read_value(token, variables, option.name)
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, str) and token.variable is None:
-        raise LineError(f"{option.name} is not valid JSON: {shorten(value)}")
-    raise LineError(f"{option.name} is a JSON object or a dict, not {shorten(value)}")
-
-
-def _word(token: Token, variables: Mapping[str, Any]) -> Any:
-    return token.text if token.variable is None else _variable(token.variable, variables)
-
-
-def _variable(name: str, variables: Mapping[str, Any]) -> Any:
-    if name not in variables:
-        raise LineError(f"there is no variable {name}")
-    return variables[name]
-
-
-def read_value(token: Token, variables: Mapping[str, Any], where: str) -> Any:
-    """Return a value: a variable's, JSON where it parses, text where not."""
-    if token.variable is not None:
-        return plain_value(_variable(token.variable, variables), f"{where} (${token.variable})")
-    try:
-        value = json.loads(token.text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return plain_value(token.text, where)
-    return plain_value(value, where)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and infinities are no JSON
-
-
-def plain_value(value: Any, where: str, depth: int = 0) -> Any:
-    """Return a Python value as JSON can carry it; scalars of NumPy and the like become plain ones."""
-    if depth > MAX_DEPTH:
-        raise LineError(f"{where} is nested too deeply")
-    if hasattr(value, "dtype") and getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
-        value = value.item()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if value.bit_length() > MAX_BITS:
-            raise LineError(f"{where} is a number of more than 4000 digits")
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise LineError(f"{where} is {value}, which JSON can't carry")
-        return float(value)
-    if isinstance(value, str):
-        return _text(value, where)
-    if isinstance(value, list | tuple):
-        return [plain_value(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        return {_key(key, where): plain_value(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
-    hint = "; .tolist() makes it a list" if hasattr(value, "tolist") else ""
-    raise LineError(f"{where} holds a {type(value).__name__}, which JSON can't carry{hint}")
-
-
-def _key(key: object, where: str) -> str:
-    if not isinstance(key, str):
-        raise LineError(f"{where} has the key {shorten(key)}; the keys of configuration are text")
-    return _text(key, where)
-
-
-def _text(text: str, where: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise LineError(f"{where} is not valid Unicode text") from None
-    return str.__str__(text)  # of a subclass, an enumeration say, the text itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import time
 from collections import ChainMap
@@ -35,10 +36,10 @@ from taskapi_jupyter.errors import (
 )
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.references import Resolver, Unclear, Unknown, notebook_of, shorten
-from taskapi_jupyter.spec.quantities import parse_seconds
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .complete import HOOK, Completer, known_values
+from .hints import as_function, near_function
 from .line import Line, LineError, parse
 from .show import Deployed, EnvironmentList, follow_log, print_log, say, watch
 from .verbs import ALIASES, VERBS, general_help, verb_help
@@ -70,6 +71,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         variables = ChainMap(local_ns or {}, self.shell.user_ns)
         try:
             read = parse(line, variables, cell=cell is not None)
+            for text in read.notes:
+                print(f"taskapi: {clean(text, 400)}", file=sys.stderr)  # noqa: T201
             return getattr(self, f"_{read.verb.name}")(read, variables, cell)
         except Unclear as error:
             verb = getattr(error, "verb", None)
@@ -117,11 +120,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
 
     def _deploy(self, read: Line, variables: Variables, cell: str | None) -> Deployed:
         options = _prepare_options(read.options)
-        if "timeout" in read.options:
-            options["timeout"] = read.options["timeout"]
-        options["run_timeout"] = _run_timeout(read)
-        if "config" in read.options:
-            options["config"] = read.options["config"]
+        options |= {key: read.options[key] for key in ("timeout", "run_timeout", "config") if key in read.options}
         function = read.options.get("function")
         if cell is not None:
             if function is not None:
@@ -135,7 +134,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             return Deployed(results, deployment.requirement_warnings(Path()))
         path = Path(word).expanduser() if isinstance(word, str) else None
         if path is not None and not path.exists():
-            raise LineError(f"there is no file {shorten(word)}", read.verb)
+            raise LineError(f"there is no file {shorten(word)}{as_function(word, variables)}", read.verb)
         results = self.api().deploy(path or word, **options)
         folder = path or Path()
         return Deployed(results, deployment.requirement_warnings(folder.parent if folder.is_file() else folder))
@@ -157,14 +156,13 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         config = read.options.get("config")
         if read.config:
             config = {**(config or {}), **read.config}
-        job = self.api().submit(
-            name,
-            config,
-            read.options.get("timeout"),
-            notebook=self._notebook(),
-            api_id=api_id,
-            run_timeout=_run_timeout(read),
-        )
+        times = read.options.get("timeout"), read.options.get("run_timeout")
+        notebook = self._notebook()
+        try:
+            job = self.api().submit(name, config, times[0], notebook=notebook, api_id=api_id, run_timeout=times[1])
+        except APINotDeployed as error:
+            error.args = (f"{error}{near_function(name, str(error), variables)}",)
+            raise
         return job.wait().check() if read.options.get("wait") else job
 
     def _version_of(self, deployed: Deployed) -> str | None:
@@ -325,12 +323,6 @@ def _prepare_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a line says a job needs, as ``deployment.prepare`` takes it."""
     names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env"}
     return {names[key]: value for key, value in options.items() if key in names}
-
-
-def _run_timeout(read: Line) -> int | None:
-    """Return the seconds that ``--run-timeout`` gives a job, None where it is not there."""
-    given = read.options.get("run_timeout")
-    return None if given is None else parse_seconds(given, "--run-timeout")
 
 
 def _codes(text: str) -> list[str]:

@@ -15,9 +15,8 @@ from IPython.display import display
 
 from taskapi_jupyter.contract import API, DeployResult, EnvironmentsResponse, TaskAPI
 from taskapi_jupyter.display import deploy_html, deploy_text, environments_html, environments_text
-from taskapi_jupyter.display.formats import size
 from taskapi_jupyter.display.screen import rewritten
-from taskapi_jupyter.errors import NotKept
+from taskapi_jupyter.errors import NotKept, size
 from taskapi_jupyter.jobs import Job, JobList
 from taskapi_jupyter.logs import SHOWN, live, newest, newest_text, text
 from taskapi_jupyter.logs import tail as last

@@ -8,10 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Option:
-    """``kind`` says what follows: nothing, text, a variable, a number, JSON, or KEY=VALUE (repeatable)."""
+    """``kind`` says what follows: nothing, text, a variable, a number, a time, JSON, or KEY=VALUE (repeatable)."""
 
     name: str
-    kind: Literal["flag", "text", "name", "int", "json", "pair"]
+    kind: Literal["flag", "text", "name", "int", "time", "json", "pair"]
     help: str
     metavar: str = ""
     short: str = ""
@@ -47,8 +47,8 @@ class Verb:
 
 CONFIG = Option("--config", "json", "configuration: a JSON object, or $name for a variable", "JSON")
 WAIT = Option("--wait", "flag", "wait for the end; an error unless the job succeeded")
-TIMEOUT = Option("--timeout", "int", "the same, counted from submission: the wait in line is part of it", "S")
-RUN_TIMEOUT = Option("--run-timeout", "text", "stops a job that has run so long: seconds, or 90s, 15m, 1h30m", "S")
+TIMEOUT = Option("--timeout", "time", "the same, counted from submission: the wait in line is part of it", "T")
+RUN_TIMEOUT = Option("--run-timeout", "time", "stops a job that has run so long: seconds, or 90s, 15m, 1h30m", "T")
 NEEDS = (
     Option("--cpu", "text", "cores that a job of it needs, such as 2 or 500m", "N"),
     Option("--mem", "text", "memory that a job of it may use, such as 512Mi or 4Gi", "SIZE"),
@@ -60,7 +60,7 @@ _ALL = (
     Verb(
         "deploy",
         (
-            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--run-timeout S] [--timeout S]"
+            "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--run-timeout T] [--timeout T]"
             " [--env-var K=V] [--config JSON]",
             "%taskapi deploy FILE.yaml",
             "%taskapi deploy NAME --function FN",
@@ -72,7 +72,7 @@ _ALL = (
     Verb(
         "submit",
         (
-            "%taskapi submit API [key=value ...] [--config JSON|$var] [--run-timeout S] [--timeout S] [--wait]",
+            "%taskapi submit API [key=value ...] [--config JSON|$var] [--run-timeout T] [--timeout T] [--wait]",
             "%%taskapi submit NAME [key=value ...]",
         ),
         "starts a job; above a cell, deploys the cell first",
@@ -115,9 +115,9 @@ _ALL = (
     ),
     Verb(
         "wait",
-        ("%taskapi wait JOB... [--timeout S]",),
+        ("%taskapi wait JOB... [--timeout T]",),
         "waits for jobs to end; an error unless all succeeded",
-        (Option("--timeout", "int", "gives up waiting after so many seconds; the job goes on", "S"),),
+        (Option("--timeout", "time", "gives up waiting after so long, such as 15m; the job goes on", "T"),),
     ),
     Verb("result", ("%taskapi result JOB",), "waits, then returns what the task returned"),
     Verb("rerun", ("%taskapi rerun JOB [--wait]",), "submits a job's configuration again", (WAIT,)),
@@ -138,9 +138,15 @@ The task is the class Task, else the one function of config, else the function w
 the only one whose name doesn't begin with _. The config fills parameters of other names than config."""
 
 _VALUES = """
-A value is JSON where it parses (0.1, true, [1, 2], {"a": 1}), text where not. $name, or ${name}, is
-the value of a variable. Quote what has spaces: title='two words'; a text that looks like JSON is
-'"5"'."""
+A value is what Python's literals mean (0.1, 1_000, True, None, [1, 'a'], {'a': 1}; a tuple is a list),
+JSON (true, null) too, and text where it is neither. Quoted text is text, as in Python: '5', 'two words',
+r'\\d+'. A list, a dict or a quotation within quotes is what it is without them: '[1, 2]' is a list and
+'"5"' the text 5, as in a shell. NaN and infinities are refused: JSON has none.
+$name, ${name} or {name} is the value of a variable, with its type; in lists and dicts, too: [$a, {b}].
+Inside a word they become text: out-{i}.csv, run-$i. Quoted text is taken as it is, but f'run {i}' has them
+replaced. Expressions are not evaluated: a.b or d[k] goes into a variable first. A $ or { that no name
+follows is itself; so is \\$name, \\{name}, $$name, {{name}}.
+A word that begins with # begins a comment."""
 
 
 def verb_help(verb: Verb) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 from taskapi_jupyter.contract import API, FileEntry, JobStatus
 from taskapi_jupyter.display.ansi import ansi_html
-from taskapi_jupyter.display.formats import age, clean, duration, size, utc
+from taskapi_jupyter.display.formats import age, clean, duration, utc
 from taskapi_jupyter.display.html import headline_html, job_facts_html, job_id_html, status_html
 from taskapi_jupyter.display.style import STYLE
 from taskapi_jupyter.display.words import created, fraction, left_words, note, parameter_words, parameters, took
+from taskapi_jupyter.errors import size
 from taskapi_jupyter.states import IN_PROGRESS
 
 MAX_SHOWN = 64 << 10  # characters of a config or a result

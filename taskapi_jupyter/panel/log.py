@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from ipywidgets import HTML, Checkbox, HBox, VBox
 
 from taskapi_jupyter.contract import TaskAPI
-from taskapi_jupyter.display.formats import size
 from taskapi_jupyter.display.screen import Screen
-from taskapi_jupyter.errors import NotKept, TaskAPIError
+from taskapi_jupyter.errors import NotKept, TaskAPIError, size
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.logs import SHOWN, newest
 

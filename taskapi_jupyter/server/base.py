@@ -13,7 +13,7 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
-from taskapi_jupyter.errors import BadRequest, Damaged, TaskAPIError, TooLarge
+from taskapi_jupyter.errors import BadRequest, Damaged, TaskAPIError, TooLarge, size
 
 if TYPE_CHECKING:
     from taskapi_jupyter.cluster import CortexClient
@@ -246,4 +246,4 @@ class BodyHandler(Handler):
 
     def too_large(self) -> TooLarge:
         """Return the error for a body over the cap."""
-        return TooLarge(f"the body is larger than {self.max_body} bytes ({self.max_body >> 20} MiB)")
+        return TooLarge(f"the body is larger than {size(self.max_body)}")

@@ -9,7 +9,7 @@ from tornado.httputil import HTTPFile, HTTPInputError, parse_body_arguments
 
 from taskapi_jupyter import deployment, spec
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
-from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge
+from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge, size
 from taskapi_jupyter.service import Service
 
 from .base import BodyHandler, guarded
@@ -107,7 +107,7 @@ def parts(content_type: str, body: bytes) -> tuple[str, bytes | None]:
     if config is None:
         raise BadRequest("the form has no part 'config', which holds the APIs as YAML")
     if len(config) > MAX_BODY:
-        raise TooLarge(f"the part 'config' is larger than {MAX_BODY} bytes (10 MiB)")
+        raise TooLarge(f"the part 'config' is larger than {size(MAX_BODY)}")
     try:
         return config.decode(), project
     except UnicodeDecodeError:

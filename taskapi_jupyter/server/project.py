@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from taskapi_jupyter import plainfile
-from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable
+from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable, size
 
 MAX_PROJECT = 32 << 20  # bytes of the zip
 MAX_UNPACKED = 256 << 20  # bytes of all its files
@@ -33,7 +33,7 @@ def unpacked(project: bytes, home: Path) -> Iterator[Path]:
     The folder is named by its content: the same project is the same API again.
     """
     if len(project) > MAX_PROJECT:
-        raise TooLarge(f"the part 'project.zip' is larger than {MAX_PROJECT} bytes ({MAX_PROJECT >> 20} MiB)")
+        raise TooLarge(f"the part 'project.zip' is larger than {size(MAX_PROJECT)}")
     folder = home / "projects" / hashlib.sha256(project).hexdigest()[:16]
     with _one_at_a_time:
         fresh = not folder.exists()

@@ -24,7 +24,7 @@ from taskapi_jupyter.errors import BadRequest
 
 from . import interpreter, parameters, variables
 from .fields import Section, plain, shorten, wrong
-from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu
+from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu, parse_memory
 from .shapes import COMPUTE, Draft, definition, pod, read_task
 from .text import load
 from .variables import allowed_environ, hidden
@@ -231,7 +231,7 @@ def _compute(section: Section, draft: Draft) -> dict[str, Any]:
             draft.env.setdefault(count, str(-(-cpu // 1000)))
     shown: dict[str, Any] = {"cpu": format_cpu(cpu), "gpu": section.whole("gpu", 0) or 0}
     if section.given("mem"):
-        shown["mem"] = format_bytes(parse_bytes(section.get("mem"), section.at("mem")))
+        shown["mem"] = format_bytes(parse_memory(section.get("mem"), section.at("mem")))
     if section.whole("inf", 0):
         raise BadRequest(f"{section.at('inf')}: AWS Inferentia chips are not to be had here; leave it out")
     if section.given("shm"):

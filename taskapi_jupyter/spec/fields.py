@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import difflib
-import math
-import numbers
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter.contract import MAX_BITS
+from taskapi_jupyter import values
 from taskapi_jupyter.errors import BadRequest
 
-MAX_DEPTH = 100
 MAX_NODES = 100_000  # YAML aliases can make a small file large
 MAX_TEXT = 10 << 20  # characters of all texts
 
@@ -40,8 +36,8 @@ def wrong(path: str, wanted: str, value: Any) -> BadRequest:
 
 
 def plain(value: Any, path: str = "") -> Any:
-    """Copy a value into what JSON has; dates become text, NaN and what JSON has no form for are refused."""
-    return _plain(value, path, 0, _Budget())
+    """Copy a part of a configuration into what JSON has, within bounds."""
+    return values.plain(value, path, nodes=MAX_NODES, text=MAX_TEXT)
 
 
 def scalar_text(value: Any, path: str) -> str:
@@ -127,54 +123,6 @@ class Section:
         near = difflib.get_close_matches(str(key)[:100], known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known)}"
         return BadRequest(f"unknown key {shorten(key)}{where}; {hint}")
-
-
-class _Budget:
-    """How much a configuration may still hold."""
-
-    def __init__(self) -> None:
-        self.nodes, self.text = MAX_NODES, MAX_TEXT
-
-    def spend(self, text: str = "") -> None:
-        self.nodes -= 1
-        self.text -= len(text)
-        if self.nodes < 0:
-            raise BadRequest(f"the configuration is too large: it has more than {MAX_NODES} values")
-        if self.text < 0:
-            raise BadRequest(f"the configuration is too large: it has more than {MAX_TEXT} characters")
-
-
-def _plain(value: Any, path: str, depth: int, budget: _Budget) -> Any:
-    if depth > MAX_DEPTH:
-        raise BadRequest("the configuration is nested too deeply, or contains itself")
-    budget.spend(value if isinstance(value, str) else "")
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, numbers.Integral):
-        number = int(value)
-        if number.bit_length() > MAX_BITS:
-            raise BadRequest(f"{path or 'the configuration'} is a number of more than 4000 digits")
-        return number
-    if isinstance(value, numbers.Real):
-        if not math.isfinite(value):
-            raise BadRequest(f"{path or 'the configuration'} must be a finite number, not {float(value)}")
-        return float(value)
-    if isinstance(value, Mapping):
-        result = {}
-        for key, one in value.items():
-            if not isinstance(key, str):
-                where = f" in {path}" if path else ""
-                raise BadRequest(f"the key {shorten(key)}{where} is no text; put it in quotes")
-            budget.text -= len(key)
-            result[str(key)] = _plain(one, f"{path}.{key[:60]}" if path else key[:60], depth + 1, budget)
-        return result
-    if isinstance(value, list | tuple):
-        return [_plain(one, f"{path}[{index}]", depth + 1, budget) for index, one in enumerate(value)]
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    raise BadRequest(f"{path or 'the configuration'} has no form in JSON: {kind(value)} ({shorten(value)})")
 
 
 def kind(value: Any) -> str:

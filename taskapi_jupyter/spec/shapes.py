@@ -14,7 +14,7 @@ from typing import Any
 
 from taskapi_jupyter import plainfile
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest
-from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.errors import BadRequest, size
 
 from . import interpreter, parameters, pickled, source, variables
 from .fields import Section, shorten, wrong
@@ -126,7 +126,7 @@ def read_task(cwd: str | Path, path: str) -> bytes:
         why = getattr(error, "strerror", None) or error
         raise BadRequest(f"definition.path: {file} can't be read: {why}") from None
     if len(data) > MAX_BODY:
-        raise BadRequest(f"definition.path: {file} is larger than {MAX_BODY} bytes (10 MiB)")
+        raise BadRequest(f"definition.path: {file} is larger than {size(MAX_BODY)}")
     return data
 
 

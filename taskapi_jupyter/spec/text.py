@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.errors import BadRequest, size
 
 MAX_YAML = 1 << 20  # bytes
 MAX_NUMBER = 400  # characters
@@ -27,7 +27,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 def load(text: str | bytes, what: str = "the configuration") -> Any:
     """Return what YAML text stands for; raise :class:`BadRequest` with line and column where it isn't any."""
     if len(text) > MAX_YAML:
-        raise BadRequest(f"{what} is larger than {MAX_YAML} bytes (1 MiB)")
+        raise BadRequest(f"{what} is larger than {size(MAX_YAML)}")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe one)
     except yaml.YAMLError as error:
