@@ -14,6 +14,7 @@ from msgspec import structs
 from . import results
 from .contract import (
     API,
+    MAX_BODY,
     DeployRequest,
     DeployResult,
     EnvironmentsResponse,
@@ -28,9 +29,10 @@ from .contract import (
     Rerun,
     encode,
 )
-from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, Unavailable
+from .display import formats
+from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable
 from .jobs import BaseTaskAPI, Job, JobList
-from .transport import JSON, Transport, media_type
+from .transport import JSON, Multipart, Transport, media_type
 from .values import plain_config
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 PICKLE = "application/octet-stream"
 SERVER_KNOWN = 5.0  # seconds that what a server said of itself holds
+SMALL = 1 << 20  # bytes of a deploy that go as JSON
 
 
 class Client(BaseTaskAPI):
@@ -114,7 +117,7 @@ class Client(BaseTaskAPI):
             feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
         }
         sent = structs.replace(self._without_parameters(request), **dropped)
-        results = self._http.read(self._http.send("POST", "deploy", body=encode(sent)), list[DeployResult])
+        results = self._http.read(self._post_deploy(sent), list[DeployResult])
         if dropped and results:
             results[0].warnings = [*(results[0].warnings or ()), str(self.lacks(next(iter(dropped))))]
         return results
@@ -127,6 +130,31 @@ class Client(BaseTaskAPI):
         self._needs("parameters", request.pickle)
         known = {key: value for key, value in definition.items() if key != "parameters"}
         return structs.replace(request, spec={**request.spec, "definition": known})
+
+    def _post_deploy(self, request: DeployRequest) -> requests.Response:
+        """Send a deploy: as JSON where it is small or the server takes nothing else, by multipart where it is large."""
+        pickle, source = request.pickle or b"", request.source or ""
+        if len(pickle) + len(source) > SMALL:
+            too_old = self.lacks("upload")
+            if too_old is None:
+                return self._upload(request)
+            if len(pickle) * 4 // 3 + len(source) > MAX_BODY:
+                raise Unavailable(f"{too_old}, which takes no more than 10 MiB")
+        return self._http.send("POST", "deploy", body=encode(request))
+
+    def _upload(self, request: DeployRequest) -> requests.Response:
+        size, most = len(request.pickle or b""), self._server.max_upload if self._server else None
+        if most and size > most:
+            raise TooLarge(
+                f"{request.spec.get('name')} is {formats.size(size)} when pickled, and the server takes "
+                f"{formats.size(most)} (its TaskAPIApp.max_upload)"
+            )
+        parts = {"request": encode(structs.replace(request, source=None, pickle=None))}
+        if request.source is not None:
+            parts["source"] = request.source.encode("utf-8", "surrogatepass")
+        if request.pickle is not None:
+            parts["pickle"] = request.pickle
+        return self._http.send("POST", "deploy", body=Multipart(parts), patient=True)
 
     def submit(
         self,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
+MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server takes, unless it is told otherwise
 KIND = "TaskAPI"
 
 #: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
@@ -233,6 +234,7 @@ class EnvironmentsResponse(Body):
     """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has.
 
     ``environ`` names more variables that a deploy takes along from its kernel, from the server's ``config.yaml``.
+    ``max_upload`` is how many bytes the pickle of a deploy may have.
     """
 
     default_environment: str
@@ -240,6 +242,7 @@ class EnvironmentsResponse(Body):
     version: str = "0.1.0"  # which did not say
     features: list[str] = []
     environ: list[str] = []
+    max_upload: int | UnsetType = UNSET
 
 
 class LogChunk(msgspec.Struct, frozen=True):

@@ -18,7 +18,17 @@ from . import display, logs
 from .contract import API, DeployResult, FileEntry, JobStatus, LogChunk, Progress, TaskAPI
 from .display.bar import Bar
 from .display.words import created, why
-from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError, Unreachable
+from .errors import (
+    BadRequest,
+    JobFailed,
+    JobNotFound,
+    NotFound,
+    NotKept,
+    ResultNotStored,
+    TaskAPIError,
+    TooLarge,
+    Unreachable,
+)
 from .states import TERMINAL, JobCode
 
 if TYPE_CHECKING:
@@ -337,7 +347,12 @@ class BaseTaskAPI(TaskAPI):
         too_old = self.lacks("main") if callable(target) else None
         results = []
         for request in prepare(target, name=name, main=not too_old, **options):
-            answer = self.deploy_request(request)
+            try:
+                answer = self.deploy_request(request)
+            except TooLarge as error:
+                from .deployment.variables import too_large
+
+                raise TooLarge(too_large(error.message, target)) from None
             add_warnings(answer, target, request, provider=self._provider(), environ=options.get("environ"))
             results += answer
         if too_old and too_old not in (results[0].warnings or ()):

@@ -90,6 +90,21 @@ def write_synced(path: str, data: bytes) -> None:
     sync_folder(os.path.dirname(path))
 
 
+def link_synced(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Give a file a second name, or copy it where that can't be; what it holds then stands on disk."""
+    try:
+        os.link(source, path)
+    except OSError:  # another file system, or one without such names
+        with open(source, "rb") as old, open(create(path, os.O_WRONLY | os.O_EXCL), "wb") as new:
+            while piece := old.read(1 << 20):
+                new.write(piece)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def locked_folder(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a folder's own lock: its files may be replaced, and a file to lock would be one more thing lying about."""

@@ -74,11 +74,11 @@ class RayService(Service):
 
     # What is different
 
-    def _build(self, request: DeployRequest) -> spec.APISpec:
+    def _build(self, request: DeployRequest, pickle: Path | None) -> spec.APISpec:
         """Check a request; the task runs with the variables of a node, not with this machine's."""
         path = os.environ.get("PATH", os.defpath)
         request = msgspec.structs.replace(request, environ={"PATH": path})
-        built = spec.build(request, files=project_of(request), looks_up=False)
+        built = spec.build(request, files=project_of(request), pickle=pickle, looks_up=False)
         built.launch["env"].pop("PATH", None)
         return built
 

@@ -30,6 +30,7 @@ from .store import Store
 AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
 _YOUNG = 600.0  # seconds; what is younger may belong to a deploy that is under way
 _DAY = 86_400
+_VERSIONS = 5  # of each deployed API that are kept, also where no job refers to them
 NEW = ".new-"  # how the name of a version's folder begins while it is written
 _OLD = ".old-"  # and when it is to be removed
 
@@ -72,7 +73,10 @@ def remove_jobs(home: Path, job_ids: Iterable[str], storage: Storage | None) -> 
 
 
 def drop_unused_versions(store: Store, home: Path) -> None:
-    """Remove what no API and no job refers to: versions, their files, project folders that came with a form."""
+    """Remove what nobody needs: versions, their files, project folders that came with a form.
+
+    No job refers to them, and their API is not deployed, or has as many that are newer.
+    """
     apis = home / "apis"
 
     def dropping(api_id: str) -> None:
@@ -81,7 +85,7 @@ def drop_unused_versions(store: Store, home: Path) -> None:
             (apis / api_id).rename(apis / f"{_OLD}{api_id}-{time.time_ns()}")
         point("versions.renamed")
 
-    store.unused_versions(dropping)
+    store.unused_versions(dropping, keep=_VERSIONS, before=int((time.time() - _YOUNG) * 1e6))
     point("versions.dropped")
     for folder in apis.glob(f"{_OLD}*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -140,12 +144,11 @@ class _Elsewhere(Storage):
 
 
 def _sweep_apis(home: Path) -> None:
-    """Remove what a deploy that was killed left half-written."""
+    """Remove what a deploy that was killed left half-written; an upload that goes on writes again and again."""
     for folder in (home / "apis").glob(f"{NEW}*"):
         with suppress(OSError):
-            if folder.stat().st_mtime > time.time() - _YOUNG:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
+            if max(one.stat().st_mtime for one in (folder, *folder.iterdir())) < time.time() - _YOUNG:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _changed(path: Path) -> float:

@@ -125,11 +125,14 @@ class Service(BaseTaskAPI):
         self._read_config()
         return self._config.environ
 
-    def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
-        """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here."""
+    def deploy_request(self, request: DeployRequest, pickle: Path | None = None) -> list[DeployResult]:
+        """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here.
+
+        ``pickle`` is a file that holds the request's, on the home's disk; what becomes of it later is no matter.
+        """
         self.waker.check()
         self._read_config()
-        built = self._build(request)
+        built = self._build(request, pickle)
         self._check_fits(built)
         self._write_files(built)
         point("deploy.written")
@@ -168,8 +171,8 @@ class Service(BaseTaskAPI):
             )
         ]
 
-    def _build(self, request: DeployRequest) -> spec.APISpec:
-        return spec.build(request, environ=self._config.environ)
+    def _build(self, request: DeployRequest, pickle: Path | None) -> spec.APISpec:
+        return spec.build(request, environ=self._config.environ, pickle=pickle)
 
     def _check_fits(self, built: spec.APISpec) -> None:
         cpus, mem = self._limits["cpus"] or machine.cores(), self._limits["mem"] or machine.memory()
@@ -194,6 +197,9 @@ class Service(BaseTaskAPI):
             temporary = Path(tempfile.mkdtemp(dir=self.home / "apis", prefix=retention.NEW))
             temporary.chmod(0o700)
             for name, content in built.files.items():
+                if isinstance(content, Path):
+                    plainfile.link_synced(content, temporary / name)
+                    continue
                 with open(plainfile.create(temporary / name, os.O_WRONLY | os.O_EXCL), "wb") as file:
                     file.write(content)
                     file.flush()

@@ -81,6 +81,13 @@ LISTED = (
     "exit_code, progress, notebook, stop, cpu, mem, gpu, config"
 )
 
+#: Of a row ``v`` of ``versions``: whether no API needs it. ?1 is how many of an API's are kept, ?2 since when all are.
+_UNUSED = (
+    "(NOT EXISTS (SELECT 1 FROM apis WHERE name = v.name) OR v.updated < ?2 "
+    "AND NOT EXISTS (SELECT 1 FROM apis WHERE api_id = v.api_id) "
+    "AND (SELECT count(*) FROM versions n WHERE n.name = v.name AND n.updated > v.updated) >= ?1)"
+)
+
 _PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
 
 
@@ -329,22 +336,34 @@ class Store:
             )
             return [row["id"] for row in jobs]
 
-    def unused_versions(self, dropping: Callable[[str], None] = lambda api_id: None) -> list[str]:
-        """Take away versions that neither an API nor a job refers to; return their ids.
+    def unused_versions(
+        self, dropping: Callable[[str], None] = lambda api_id: None, *, keep: int = 5, before: int = 0
+    ) -> list[str]:
+        """Take away versions that no job refers to and that are not deployed; return their ids.
 
-        ``dropping`` is called with each while nobody can deploy it again.
+        Of an API that is deployed, the newest ``keep`` versions stay, and those deployed since ``before`` (in µs): who
+        deployed one may be about to submit to it. ``dropping`` is called with each while nobody can deploy it again.
         """
+        last = self.last()
+        # All jobs are looked through before anybody has to wait for it, and but those since then again.
+        found = self._rows(
+            f"SELECT api_id FROM versions v WHERE {_UNUSED} AND api_id NOT IN (SELECT api_id FROM jobs)", keep, before
+        )
+        if not found:
+            return []
         with self.write() as transaction:
-            unused = [
-                row["api_id"]
-                for row in transaction.execute(
-                    "SELECT api_id FROM versions v WHERE NOT EXISTS (SELECT 1 FROM apis WHERE name = v.name) "
-                    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE api_name = v.name AND api_id = v.api_id)"
-                )
-            ]
-            for one in unused:
-                dropping(one)
-                transaction.execute("DELETE FROM versions WHERE api_id = ?", (one,))
+            unused = []
+            for row in found:
+                values = (keep, before, row["api_id"], last)
+                still = transaction.execute(
+                    f"SELECT 1 FROM versions v WHERE {_UNUSED} AND api_id = ?3 "
+                    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE seq > ?4 AND api_id = ?3)",
+                    values,
+                ).fetchone()
+                if still:
+                    dropping(row["api_id"])
+                    transaction.execute("DELETE FROM versions WHERE api_id = ?", (row["api_id"],))
+                    unused.append(row["api_id"])
             return unused
 
     def api(self, name: str) -> Row | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 STOP_TIMEOUT = 90.0  # seconds; a stop is answered once the job is gone, its grace period included
 CONNECT_TIMEOUT = 10.0  # seconds
+PIECE = 256 << 10  # bytes of a form that are sent at once
 CONNECTIONS = 64  # that are kept for threads which ask at once; for more, urllib3 warns of each that it drops
 
 T = TypeVar("T")
@@ -123,33 +125,35 @@ class Transport:
         path: str,
         query: Mapping[str, Any] | None = None,
         *,
-        body: bytes | None = None,
+        body: bytes | Multipart | None = None,
         content_type: str = JSON,
         accept: str = JSON,
         patient: bool = False,
     ) -> requests.Response:
         """Send a request and return the answer; raise the error that it stands for."""
+        if isinstance(body, Multipart):
+            content_type = body.content_type
         if body is not None and len(body) > MAX_BODY and content_type == JSON:
             raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
         headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
         headers |= self._sign(f"/{path}")
         timeout = max(self.timeout, STOP_TIMEOUT) if patient else self.timeout
+        # While a body is sent, what counts is the time for each piece of it.
+        connect = self.timeout if isinstance(body, Multipart) else min(timeout, CONNECT_TIMEOUT)
         for tries_left in (1, 0) if method == "GET" else (0,):
             try:
                 answer = self._session.request(
                     method,
                     urljoin(f"{self.base_url}/", path),
                     params=query,
-                    data=body,
+                    data=cast("Any", body),
                     headers=headers,
-                    timeout=(min(timeout, CONNECT_TIMEOUT), timeout),
+                    timeout=(connect, timeout),
                     allow_redirects=False,
                 )
                 break
             except requests.ConnectTimeout:
-                raise self._too_slow(
-                    f"did not take the connection within {min(timeout, CONNECT_TIMEOUT):g} s"
-                ) from None
+                raise self._too_slow(f"did not take the connection within {connect:g} s") from None
             except requests.Timeout:
                 raise self._too_slow(f"did not answer within {timeout:g} s") from None
             except requests.RequestException as error:
@@ -243,6 +247,28 @@ class Transport:
         return Unreachable(
             f"{self._where()} did not answer as a TaskAPI (HTTP {status_code}, {kind}): see whether {hint}"
         )
+
+
+class Multipart:
+    """A form of named parts, which is sent from where their bytes are: it makes no copy of them."""
+
+    def __init__(self, parts: Mapping[str, bytes]) -> None:
+        boundary = secrets.token_hex(16)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._blocks: list[bytes] = []
+        for name, data in parts.items():
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n\r\n'
+            self._blocks += [head.encode(), data, b"\r\n"]
+        self._blocks.append(f"--{boundary}--\r\n".encode())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._blocks))
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for block in self._blocks:
+            view = memoryview(block)
+            for start in range(0, len(view), PIECE):
+                yield view[start : start + PIECE]
 
 
 def media_type(answer: requests.Response) -> str:

@@ -92,7 +92,7 @@ def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[N
     import cloudpickle
 
     by_value = cloudpickle.list_registry_pickle_by_value()  # what the user registered stays registered
-    along = [one for one in _modules(target) if one.__name__ not in by_value]
+    along = [one for one in modules(target) if one.__name__ not in by_value]
     along = [one for one in along if not _importable(one, importable_from)]
     try:
         for module in along:
@@ -109,7 +109,7 @@ def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[N
         ) from error
 
 
-def _modules(target: Any) -> list[ModuleType]:
+def modules(target: Any) -> list[ModuleType]:
     """Return the modules that a callable is from: its own, its class's, those of what it wraps."""
     found: dict[str, ModuleType] = {}
     for _ in range(100):  # a chain of wrappers may lead back to itself

@@ -152,11 +152,11 @@ def functions_of(target: Any) -> list[FunctionType]:
             if isinstance(one, FunctionType):
                 found.append(one)
                 names = one.__globals__
-                waiting += [names[name] for name in _globals_of(one.__code__) if name in names]
+                waiting += [names[name] for name in globals_of(one.__code__) if name in names]
     return found
 
 
-def _globals_of(code: CodeType) -> Iterator[str]:
+def globals_of(code: CodeType) -> Iterator[str]:
     """Yield the global names that code loads, and the code within it."""
     import dis
 
@@ -165,4 +165,4 @@ def _globals_of(code: CodeType) -> Iterator[str]:
             yield str(step.argval)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _globals_of(constant)
+            yield from globals_of(constant)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Unicode, default
+from traitlets import Bool, Int, Unicode, default
 
 from taskapi_jupyter import envfile, service
+from taskapi_jupyter.contract import MAX_UPLOAD
 from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import Damaged, TaskAPIError
 
@@ -57,6 +58,12 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         "(Jobs outlive the server, but not a container that ends with it.)",
     ).tag(config=True)
 
+    max_upload = Int(
+        MAX_UPLOAD,
+        min=1,
+        help="Bytes that a pickled function may have which is deployed (by multipart; by JSON, a body has 10 MiB).",
+    ).tag(config=True)
+
     @default("home")  # type: ignore[untyped-decorator]
     def _default_home(self) -> str:
         return str(service.home())
@@ -79,6 +86,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
         self.slow = ThreadPoolExecutor(32, "taskapi-slow")
         self.follow = ThreadPoolExecutor(4, "taskapi-follow")
+        self.uploads = ThreadPoolExecutor(2, "taskapi-upload")  # a disk that is slow holds up nothing else
         self.followers: set[asyncio.Task[None]] = set()
         self.events = Events(self.folder / "taskapi.db", self.serverapp.event_logger, self.log)
         self.document = document(self.serverapp.base_url)
@@ -107,7 +115,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.slow.shutdown(wait=False, cancel_futures=True)  # a stop goes on in the supervisor
-        for pool in (self.quick, self.submits, self.follow):
+        for pool in (self.quick, self.submits, self.follow, self.uploads):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         self.clusters.close()
         self.service.close()
@@ -139,6 +147,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         response = self.environment_file.read().response()
         with suppress(TaskAPIError):  # a deploy says what is wrong with config.yaml
             response.environ = self.service.more_variables()
+        response.max_upload = self.max_upload
         return response
 
     def endpoint(self, api: str, env: str = LOCAL) -> str | None:
@@ -152,6 +161,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     async def run(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         """Run blocking work in a thread of a pool."""
         return await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args))
+
+    def discard(self, remove: Callable[[], None]) -> None:
+        """Have files removed in a thread; where the server is ending, retention does it."""
+        with suppress(RuntimeError):
+            self.uploads.submit(remove)
 
     def submitting(self, env: str) -> ThreadPoolExecutor:
         """Return the pool to submit in: a cluster that does not answer must not hold up what is for this machine."""

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
+from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
@@ -47,8 +49,12 @@ class Errors:
         """Give one of our errors its status."""
         error = kwargs.get("exc_info", (None, None))[1]
         if isinstance(error, TaskAPIError):
-            status_code = 400 if self.contract else error.status
+            status_code = self.status_of(error)
         super().send_error(status_code, **kwargs)  # type: ignore[misc]
+
+    def status_of(self, error: TaskAPIError) -> int:
+        """Return the HTTP status that one of our errors is answered with."""
+        return 400 if self.contract else error.status
 
     def write_error(self: Any, status_code: int, **kwargs: Any) -> None:
         """Write the body of an error answer."""
@@ -213,15 +219,32 @@ class BodyHandler(Handler):
 
         An answer that overtakes the body is lost with the connection when the client is still sending.
         """
-        cast("Any", self.request.connection).set_max_body_size(DRAIN)
+        connection = cast("Any", self.request.connection)
+        connection.set_max_body_size(DRAIN)
+        declared = self.request.headers.get("Content-Length", "")
+        length = int(declared) if declared.isdecimal() else 0
         try:
-            await super().prepare()
-            length = self.request.headers.get("Content-Length", "")
-            if length.isdecimal() and int(length) > DRAIN:
-                raise self.too_large()
+            await self.admit()
         except web.HTTPError as error:
             self.refused = error
             self.current_user = None  # so `guarded` refuses; `send_error` says why
+            if length > DRAIN:
+                raise
+            return
+        most = self.max_body + DRAIN
+        connection.set_max_body_size(most)
+        if length > most:
+            raise self.too_large()
+
+    async def admit(self) -> None:
+        """Raise HTTPError where this request is not let in."""
+        await super().prepare()
+
+    async def check_authorized(self) -> None:
+        """Raise HTTPError where the user may not do this: before a body is kept, where `guarded` comes after it."""
+        action = HTTP_METHOD_TO_AUTH_ACTION[self.request.method]
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
+            raise web.HTTPError(403, f"User is not authorized to {action} on resource: {RESOURCE}.")
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer with the refusal that was noted, where one was."""

@@ -1,28 +1,34 @@
-"""``POST deploy``: one API as JSON, or Cortex's form with a configuration and a project folder."""
+"""``POST deploy``: one API as JSON or as an upload, or Cortex's form with a configuration and a project folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from tornado.httputil import HTTPFile, HTTPInputError, parse_body_arguments
+from msgspec import structs
 
 from taskapi_jupyter import deployment, spec
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
-from taskapi_jupyter.errors import BadRequest, TaskAPIError, TooLarge, size
+from taskapi_jupyter.errors import BadRequest, TaskAPIError
 from taskapi_jupyter.service import Service
 
 from .base import BodyHandler, guarded
 from .project import MAX_PROJECT, unpacked
+from .upload import Form
 
 FORM = "multipart/form-data"
 FRAME = 1 << 20  # bytes that a form may take beside its parts
+UPLOAD = ("request", "source", "pickle")  # parts of an upload; the first tells it from Cortex's form
+_PIECE = 1 << 20  # bytes of a form that are written at once
 
 
 class DeployHandler(BodyHandler):
     """Deploy."""
 
     contract = True
+    form: Form | None = None
+    turned_down: TaskAPIError | None = None  # answered once the body was read
+    is_whole = False
 
     @property
     def is_form(self) -> bool:
@@ -32,31 +38,129 @@ class DeployHandler(BodyHandler):
 
     @property
     def max_body(self) -> int:
-        """Return the largest body that is taken: a form's project has a cap of its own."""
-        return MAX_BODY + MAX_PROJECT + FRAME if self.is_form else MAX_BODY
+        """Return the largest body that is taken: a form's parts have limits of their own."""
+        return sum(self.limits.values()) + FRAME if self.is_form else MAX_BODY
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Return how many bytes each part of a form may have."""
+        upload = {"request": MAX_BODY, "source": MAX_BODY, "pickle": self.extension.max_upload}
+        return {"config": MAX_BODY, "project.zip": MAX_PROJECT, **upload}
+
+    def status_of(self, error: TaskAPIError) -> int:
+        """Return the HTTP status of an error: of an upload, it says where there is no room."""
+        is_upload = self.is_form and (self.form is None or bool(set(UPLOAD) & set(self.form.names)))
+        return error.status if is_upload and error.status in (413, 507) else super().status_of(error)
+
+    async def admit(self) -> None:
+        """Let in who may deploy, before a form is written anywhere."""
+        await super().admit()
+        await self.check_authorized()
+
+    async def data_received(self, chunk: bytes) -> None:  # type: ignore[override]
+        """Keep a piece of the body: of a form in files, at the pace of their disk."""
+        super().data_received(chunk)
+        if self.is_form and sum(map(len, self._chunks)) >= _PIECE:
+            await self._write()
+
+    async def _write(self) -> None:
+        """Write what came of a form, or drop it where it was turned down; raise nothing before all has come."""
+        piece = b"".join(self._chunks)
+        self._chunks.clear()
+        if self.turned_down is not None:
+            return
+        try:
+            if self.form is None:
+                self.form = Form(self.request.headers["Content-Type"], self.extension.folder, self.limits)
+            await self.extension.run(self.extension.uploads, self.form.write, piece)
+        except TaskAPIError as error:
+            self.turned_down = error
+            self._discard()
+
+    def _discard(self) -> None:
+        """Remove what was written of a form, after what is being written of it."""
+        if self.form is not None:
+            self.extension.discard(self.form.remove)
+
+    def on_connection_close(self) -> None:
+        """Keep nothing of a form that will never be whole."""
+        super().on_connection_close()
+        if not self.is_whole:  # what is whole is deployed, whether or not anybody waits for the answer
+            self._discard()
+
+    def on_finish(self) -> None:
+        """Keep nothing of a form that was answered."""
+        super().on_finish()
+        self._discard()
 
     @guarded
     async def post(self, env: str) -> None:
         """Answer a list with what became of each API."""
-        environment, body = self.environment(env), self.body()
+        self.is_whole = True
+        environment = self.environment(env)
         self.flag("force")  # Cortex's: here a deploy never waits for jobs, so there is nothing to force
         name = self.get_query_argument("configFileName", "") or "config"
-        form = self.is_form and self.request.headers["Content-Type"]
+        if not self.is_form:
+            body = self.body()
+            self.finish(await self.slow(lambda: answer(environment.deploy_request(decode(body, DeployRequest)))))
+            return
+        if self._received > self.max_body:
+            raise self.too_large()
+        await self._write()
+        if self.turned_down is not None or self.form is None:
+            raise self.turned_down or BadRequest("the form has no parts")
+        form, root = self.form, Path(self.serverapp.root_dir)
 
         def deploy() -> bytes:
-            if form:
-                config, project = parts(form, body)
-                apis = parsed(config, name)
-                if project is None:
-                    return encode(deploy_all(environment, apis, Path(self.serverapp.root_dir)))
-                with unpacked(project, self.extension.folder) as folder:
-                    return encode(deploy_all(environment, apis, folder))
-            results = environment.deploy_request(decode(body, DeployRequest))
-            if error := next((result.error for result in results if result.error), None):
-                raise BadRequest(error)
-            return encode(results)
+            try:
+                form.finish()
+                if set(UPLOAD) & set(form.names):
+                    return answer(deploy_upload(environment, form))
+                return encode(deploy_form(environment, form, name, root, self.extension.folder))
+            finally:
+                form.remove()
 
         self.finish(await self.slow(deploy))
+
+
+def answer(results: list[DeployResult]) -> bytes:
+    """Return the answer to a deploy of one API, or raise what is wrong with it."""
+    if error := next((result.error for result in results if result.error), None):
+        raise BadRequest(error)
+    return encode(results)
+
+
+def deploy_form(service: Service, form: Form, name: str, root: Path, home: Path) -> list[DeployResult]:
+    """Deploy what Cortex's form has; ``name`` is that of its configuration, ``root`` the folder without a project."""
+    config, project = form.text("config"), form.read("project.zip")
+    if config is None:
+        raise BadRequest(
+            "the form has no part 'config', which holds the APIs as YAML (or 'request', which holds one API as JSON)"
+        )
+    apis = parsed(config, name)
+    if project is None:
+        return deploy_all(service, apis, root)
+    with unpacked(project, home) as folder:
+        return deploy_all(service, apis, folder)
+
+
+def deploy_upload(service: Service, form: Form) -> list[DeployResult]:
+    """Deploy one API that came as an upload; its pickle stays in its file."""
+    for name in form.names:
+        if name not in UPLOAD:
+            raise BadRequest(f"the upload has a part {name[:64]!r}: its parts are 'request', 'source' and 'pickle'")
+        if form.names.count(name) > 1:
+            raise BadRequest(f"the upload has the part '{name}' more than once")
+    body = form.read("request")
+    if body is None:
+        raise BadRequest("the upload has no part 'request', which holds the API as JSON")
+    request = decode(body, DeployRequest)
+    for name in ("source", "pickle"):
+        if name in form.names and getattr(request, name) is not None:
+            raise BadRequest(f"'{name}' is given twice: as a part of the upload, and in its part 'request'")
+    if "source" in form.names:
+        request = structs.replace(request, source=form.text("source"))
+    return service.deploy_request(request, pickle=form.files.get("pickle"))
 
 
 def parsed(config: str, name: str) -> list[dict[str, Any]]:
@@ -88,27 +192,3 @@ def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployR
         deployment.add_warnings(answer, api, request, provider=service.provider, environ={})
         results += answer
     return results
-
-
-def parts(content_type: str, body: bytes) -> tuple[str, bytes | None]:
-    """Return a form's ``config`` as text and its ``project.zip``, sent as files or as plain fields."""
-    fields: dict[str, list[bytes]] = {}
-    files: dict[str, list[HTTPFile]] = {}
-    try:
-        parse_body_arguments(content_type, body, fields, files)
-    except HTTPInputError as error:
-        raise BadRequest(f"malformed form: {error}") from None
-
-    def part(name: str) -> bytes | None:
-        found = [file.body for file in files.get(name, [])] + fields.get(name, [])
-        return found[0] if found else None
-
-    config, project = part("config"), part("project.zip")
-    if config is None:
-        raise BadRequest("the form has no part 'config', which holds the APIs as YAML")
-    if len(config) > MAX_BODY:
-        raise TooLarge(f"the part 'config' is larger than {size(MAX_BODY)}")
-    try:
-        return config.decode(), project
-    except UnicodeDecodeError:
-        raise BadRequest("the part 'config' is not UTF-8 text") from None

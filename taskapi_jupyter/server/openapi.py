@@ -89,6 +89,16 @@ FORM = {
         "project.zip": {"type": "string", "format": "binary", "description": "The project folder (0.28)."},
     },
 }
+UPLOAD = {
+    "type": "object",
+    "required": ["request"],
+    "properties": {
+        "request": {"type": "string", "description": "The JSON body, without what the other parts bring."},
+        "source": {"type": "string", "description": "`source` of that body."},
+        "pickle": {"type": "string", "format": "binary", "description": "`pickle` of that body, not in base64."},
+    },
+    "additionalProperties": False,
+}
 
 OPERATIONS = (
     Operation("post", "/taskapi/{env}/tasks/{api}", "Submit a job", JobSpec, body=Submission, errors=CONTRACT),
@@ -100,14 +110,14 @@ OPERATIONS = (
     Operation(
         "post",
         "/taskapi/{env}/deploy",
-        "Deploy: one API as JSON, or several by Cortex's form",
+        "Deploy: one API as JSON or an upload, or several by Cortex's form",
         list[DeployResult],
         (
             query("force", FLAG, "Cortex's; a deploy here never has anything to force."),
             query("configFileName", {"type": "string"}, "What to call the configuration in messages."),
         ),
-        body={JSON: DeployRequest, "multipart/form-data": FORM},
-        errors=CONTRACT,
+        body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
+        errors=(*CONTRACT, 413, 507),  # these two for an upload alone
     ),
     Operation(
         "delete",

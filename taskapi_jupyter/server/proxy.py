@@ -13,8 +13,6 @@ from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
-from jupyter_core.utils import ensure_async
-from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from tornado import web
 from tornado.httpclient import HTTPRequest
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, ResponseStartLine
@@ -27,7 +25,7 @@ from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import BadRequest, TaskAPIError
 from taskapi_jupyter.upstream import VERSION_HEADER
 
-from .base import RESOURCE, BodyHandler, guarded
+from .base import BodyHandler, guarded
 from .clusters import Cluster
 from .deploy import FORM, FRAME
 from .handlers import ROUTES, pattern
@@ -129,7 +127,7 @@ class ProxyHandler(BodyHandler):
         if self.refused is not None:
             return
         try:
-            await self._authorize()
+            await self.check_authorized()
             self.url = self._url()
             length = self.request.headers.get("Content-Length", "0")
             if not length.isdecimal():
@@ -141,11 +139,6 @@ class ProxyHandler(BodyHandler):
             return
         self.asked = asyncio.create_task(self._ask())
         self.asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever waits is told
-
-    async def _authorize(self) -> None:
-        action = HTTP_METHOD_TO_AUTH_ACTION[self.request.method]
-        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
-            raise web.HTTPError(403, f"User is not authorized to {action} on resource: {RESOURCE}.")
 
     @property
     def _has_body(self) -> bool:

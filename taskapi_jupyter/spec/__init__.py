@@ -25,7 +25,7 @@ from taskapi_jupyter.errors import BadRequest
 from . import interpreter, parameters, variables
 from .fields import Section, plain, shorten, wrong
 from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu, parse_memory
-from .shapes import COMPUTE, Draft, definition, pod, read_task
+from .shapes import COMPUTE, Content, Draft, definition, pod, read_task
 from .text import load
 from .variables import allowed_environ, hidden
 
@@ -59,7 +59,7 @@ class APISpec:
 
     ``spec`` is the wire form with ``id`` and ``spec_id`` in it; ``cpu`` is in millicores, ``mem`` in bytes,
     ``timeout`` and ``run_timeout`` in seconds; ``launch`` is plain JSON; ``files`` are to be written into the API's
-    folder.
+    folder: bytes, or the path of a file that holds them.
     """
 
     name: str
@@ -73,7 +73,7 @@ class APISpec:
     mem: int | None
     gpu: int
     launch: dict[str, Any]
-    files: dict[str, bytes]
+    files: dict[str, Content]
     warnings: tuple[str, ...]
 
 
@@ -82,18 +82,20 @@ def build(
     *,
     environ: Iterable[str] = (),
     files: Mapping[str, bytes] | None = None,
+    pickle: Path | None = None,
     looks_up: bool = True,
 ) -> APISpec:
     """Check a request; ``environ`` names variables that a task gets beyond the documented list.
 
-    ``files`` are kept beside the task's own; ``looks_up`` says whether the task's interpreter is on this machine, and
-    is asked for the modules that a pickled callable refers to.
+    ``files`` are kept beside the task's own; ``pickle`` is a file that holds the request's; ``looks_up`` says whether
+    the task's interpreter is on this machine, and is asked for the modules that a pickled callable refers to.
 
     Raises :class:`BadRequest` that says which API, which key and what is wrong with it.
     """
     name = check_name(request.spec.get("name"))
     try:
-        return _build(name, plain(request.spec), request, environ, files or {}, looks_up=looks_up)
+        pickled = pickle or request.pickle
+        return _build(name, plain(request.spec), request, environ, files or {}, pickle=pickled, looks_up=looks_up)
     except BadRequest as error:
         raise BadRequest(f"{name}: {error.message}") from None
 
@@ -147,6 +149,7 @@ def _build(
     files: Mapping[str, bytes],
     *,
     looks_up: bool,
+    pickle: Content | None,
 ) -> APISpec:
     top = Section({key: value for key, value in raw.items() if key not in _ANSWERED}, "", _TOP)
     if (kind := top.text("kind") or KIND) != KIND:
@@ -154,18 +157,19 @@ def _build(
     draft = _start(name, top, request, extra)
     draft.files.update(files)
     draft.looks_up = looks_up
+    draft.pickle = pickle
     spec: dict[str, Any] = {"name": name, "kind": KIND}
     if top.given("pod"):
         if top.given("definition"):
             raise BadRequest("definition (Cortex 0.28) and pod (0.42) exclude each other")
         if top.given("compute"):
             raise BadRequest("compute belongs into pod.containers[0].compute where there is a pod")
-        if request.source is not None or request.pickle is not None:
+        if request.source is not None or pickle is not None:
             raise BadRequest("a pod runs a command: it takes neither source nor a pickled callable")
         spec["pod"], section = pod(top.get("pod"), draft)
         compute = spec["pod"]["containers"][0]["compute"] = _compute(section, draft)
     else:
-        if not top.given("definition") and request.pickle is None:
+        if not top.given("definition") and pickle is None:
             raise BadRequest("there is nothing to run: give definition.path (Cortex 0.28) or a pod (0.42)")
         spec["definition"] = definition(top.get("definition"), request, draft)
         spec["compute"] = compute = _compute(Section(top.get("compute"), "compute", COMPUTE), draft)
@@ -200,7 +204,7 @@ def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APIS
     content = {
         key: value for key, value in launch.items() if key not in ("env", "argv", "cloudpickle", "python_version")
     }
-    files = {name: hashlib.sha256(data).hexdigest() for name, data in draft.files.items()}
+    files = {name: _sha256(content) for name, content in draft.files.items()}
     api_id = _digest([spec, content, files, draft.from_file])
     if draft.parameters is not None:
         if complaint := parameters.complaint(draft.parameters, draft.config, whole=False):
@@ -247,6 +251,17 @@ def _endpoint(top: Section, draft: Draft) -> str:
     if endpoint.strip("/") != draft.name:
         draft.warnings.append(f"networking.endpoint is ignored: jobs are submitted to the name, {draft.name}")
     return endpoint
+
+
+def _sha256(content: Content) -> str:
+    found = hashlib.sha256()
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
+    else:
+        found.update(content)
+    return found.hexdigest()
 
 
 def _digest(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter.errors import BadRequest
@@ -31,13 +33,14 @@ print(json.dumps([name for name in given["names"] if not is_there(name)]))
 """
 
 
-def modules(data: bytes) -> set[str]:
+def modules(content: bytes | Path) -> set[str]:
     """Return the tops of the modules that a pickle names; what is malformed is left to whoever loads it."""
     found: set[str] = set()
     memo: dict[int, Any] = {}
     stack: list[Any] = []  # of what was pushed: texts, and pairs of module and name; None for all else
+    file = content.open("rb") if isinstance(content, Path) else BytesIO(content)
     try:
-        for opcode, value, _ in pickletools.genops(data):
+        for opcode, value, _ in pickletools.genops(file):
             if opcode.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
                 memo[int(value) if value is not None else len(memo)] = stack[-1] if stack else None
                 continue
@@ -60,15 +63,17 @@ def modules(data: bytes) -> set[str]:
             stack = [*stack[-1:], pushed]
     except Exception:  # whatever pickletools makes of bytes that are no pickle
         pass
+    finally:
+        file.close()
     return {name.partition(".")[0] for name in found if name} - _OURS
 
 
-def check_modules(data: bytes, python: str, paths: list[str], env: Mapping[str, str], cwd: str) -> str | None:
+def check_modules(content: bytes | Path, python: str, paths: list[str], env: Mapping[str, str], cwd: str) -> str | None:
     """Raise :class:`BadRequest` that names the modules which ``python`` can't find; return a warning where it is mute.
 
     ``paths`` are those of :func:`harness.search_path`.
     """
-    given = {"names": sorted(modules(data)), "here": HERE, "paths": paths}
+    given = {"names": sorted(modules(content)), "here": HERE, "paths": paths}
     try:
         missing = interpreter.ask(python, "-c", _LOOK_UP, given=given, env=env, cwd=cwd, seconds=SECONDS)
     except BadRequest as error:

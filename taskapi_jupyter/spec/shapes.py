@@ -33,6 +33,8 @@ __taskapi_task__ = __taskapi_task__(globals())
 _CONTAINER_JOB_FILE = "/cortex/spec/job.json"
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)", re.ASCII)
 
+Content = bytes | Path  # of a file: in memory, or the path of a file that has it
+
 
 @dataclass
 class Draft:
@@ -47,7 +49,8 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     launch: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, Content] = field(default_factory=dict)
+    pickle: Content | None = None
     looks_up: bool = True  # whether the interpreter is here, to be asked what it can import
     parameters: list[dict[str, Any]] | None = None  # that the task is called with, where it is not called with config
 
@@ -79,8 +82,8 @@ def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, An
             _cloudpickle(request, shown.get("python_version"), draft)
             _callable_parameters(section.get("parameters"), draft)
         else:
-            _dill(path, request.pickle, draft)
-    elif request.pickle is not None:
+            _dill(path, draft.pickle, draft)
+    elif draft.pickle is not None:
         raise BadRequest(f"with a pickled callable, definition.path must end in .pickle, not be {shorten(path)}")
     else:
         _module(path, request.source, function, draft)
@@ -209,7 +212,7 @@ def _callable_parameters(value: Any, draft: Draft) -> None:
         draft.parameters = None if [one["name"] for one in found] == ["config"] else found
 
 
-def _dill(path: str, data: bytes | None, draft: Draft) -> None:
+def _dill(path: str, data: Content | None, draft: Draft) -> None:
     draft.files["task.pickle"] = read_task(draft.cwd, path) if data is None else data
     search = [*draft.launch["sys_path"], *filter(None, [draft.env.get("PYTHONPATH")])]
     env = {**draft.env, "PYTHONPATH": os.pathsep.join(search)}
@@ -219,7 +222,7 @@ def _dill(path: str, data: bytes | None, draft: Draft) -> None:
 
 
 def _cloudpickle(request: DeployRequest, pickled_by: str | None, draft: Draft) -> None:
-    data = request.pickle
+    data = draft.pickle
     if data is None:
         raise BadRequest("definition.path is missing: the file that holds the task")
     pickled_by = pickled_by or interpreter.version(draft.deployer)
