@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from conftest import LiveServer, free_port, request_for
+from msgspec import structs
 
 from taskapi_jupyter.client import Client
+from taskapi_jupyter.contract import DeployRequest
 from taskapi_jupyter.errors import (
     APINotDeployed,
     BadRequest,
@@ -359,3 +361,27 @@ def test_a_server_without_the_extension(live_server: LiveServer) -> None:
 def test_another_environment(live_server: LiveServer) -> None:
     with pytest.raises(TaskAPIError, match="'absent'"):
         Client(f"{live_server.url}taskapi/absent", live_server.token).get()
+
+
+# A server that takes no uploads
+
+
+def test_a_large_function_and_an_older_server(client: Client, upstream: Upstream) -> None:
+    older = {"default_environment": "local", "environments": [], "version": "0.1.0"}
+    taken = [{"api": {"spec": {"name": "run", "id": "x"}}, "message": "created run (TaskAPI)"}]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body = json.dumps(older if handler.command == "GET" else taken).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    upstream.answer = answer
+    request = DeployRequest(spec={"name": "run"}, pickle=bytes(8 << 20))
+    with pytest.raises(Unavailable, match=r"^restart the Jupyter server: it runs taskapi_jupyter 0\.1\.0"):
+        client.deploy_request(request)
+    assert [method for method, *_ in upstream.asked] == ["GET"]
+    client.deploy_request(structs.replace(request, pickle=bytes(2 << 20)))  # it takes as much as that
+    method, path, headers, _ = upstream.asked[-1]
+    assert (method, path, headers["content-type"]) == ("POST", "/base/taskapi/local/deploy", "application/json")

@@ -117,6 +117,35 @@ def test_a_full_disk(tmp_path: Path) -> None:
     run(unshared("--mount"), FULL, tmp_path / "small")
 
 
+FULL_UPLOAD = """
+from conftest import start_server, stop_server
+from taskapi_jupyter.contract import DeployRequest
+folder = Path(sys.argv[1])
+folder.mkdir()
+mount(folder / "home", "size=16m", "mode=700")
+server = start_server(folder)
+client = Client(server.taskapi, server.token)
+version = "{}.{}".format(*sys.version_info)
+spec = {"name": "large", "definition": {"python_version": version}}
+for size in (64 << 20, 2 << 20):
+    request = DeployRequest(spec=spec, pickle=bytes(size), python=sys.executable)
+    told = refused(client.deploy_request, request)
+    assert "no space" in told and str(server.home) in told, told
+    until(lambda: not list((server.home / "apis").iterdir()), "what was uploaded to be removed")
+    fill(server.home / "fill")
+(server.home / "fill").unlink()
+assert client.get() == []
+client.deploy_request(request_for("new", "def task(config):\\n    return 1\\n"))
+assert client.submit("new").result(PATIENCE) == 1
+assert "Traceback" not in (folder / "server.log").read_text()
+stop_server(server)
+"""
+
+
+def test_an_upload_to_a_full_disk(tmp_path: Path) -> None:
+    run(unshared("--mount"), FULL_UPLOAD, tmp_path / "small")
+
+
 READ_ONLY = """
 folder = Path(sys.argv[1])
 mount(folder, "size=2m", "mode=700")

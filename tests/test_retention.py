@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -298,3 +299,87 @@ def test_an_age_that_is_none(service: Service) -> None:
     for days in (-1.0, float("nan"), float("inf")):
         with pytest.raises(BadRequest, match="older_than"):
             service.purge(older_than=days)
+
+
+# Versions
+
+
+def versions(service: Service, count: int, name: str = "a", age: float = 3600) -> list[str]:
+    """Deploy that many versions of an API, the newest so many seconds ago, and return their ids, oldest first."""
+    ids = []
+    for number in range(count):
+        (result,) = service.deploy_request(request_for(name, f"def task(config):\n    return {number}\n"))
+        assert result.api is not None
+        ids.append(str(result.api.spec["id"]))
+        with service.store.write() as transaction:
+            at = int((time.time() - age - count + number) * 1e6)
+            transaction.execute("UPDATE versions SET updated = ? WHERE api_id = ?", (at, ids[-1]))
+    return ids
+
+
+def kept(service: Service, ids: list[str]) -> list[int]:
+    """Return which of the versions are there, in the database and as folders alike."""
+    known = [index for index, one in enumerate(ids) if service.store.version(one)]
+    assert known == [index for index, one in enumerate(ids) if (service.home / "apis" / one).exists()]
+    return known
+
+
+def test_the_newest_versions_are_kept_and_those_of_jobs(home: Path) -> None:
+    service = keep(home, "")
+    ids = versions(service, 40)
+    jobs = [service.store.add_job({**row("a", ids[index]), "api_id": ids[index]}, FIRST) for index in (3, 20, 39)]
+    end(service.store, *jobs)
+    assert tidy(home) == 0
+    assert kept(service, ids) == [3, 20, 35, 36, 37, 38, 39]
+    for job in jobs:
+        assert service.store.forget(job)
+    assert tidy(home) == 0
+    assert kept(service, ids) == [35, 36, 37, 38, 39]
+    assert service.submit("a").result(PATIENCE) == 39
+    service.close()
+
+
+def test_a_current_version_is_kept_however_old(home: Path) -> None:
+    service = keep(home, "")
+    ids = versions(service, 12)
+    with service.store.write() as transaction:  # as it is where the clock was set back
+        transaction.execute("UPDATE versions SET updated = 1 WHERE api_id = ?", (ids[-1],))
+    assert tidy(home) == 0
+    assert kept(service, ids) == [6, 7, 8, 9, 10, 11]
+    service.close()
+
+
+def test_versions_of_the_last_minutes_are_kept(home: Path) -> None:
+    service = keep(home, "")
+    ids = versions(service, 12, age=500)
+    assert tidy(home) == 0
+    assert kept(service, ids) == list(range(12))
+    service.close()
+
+
+def test_each_api_has_its_own_newest(home: Path) -> None:
+    service = keep(home, "")
+    ids, others, few = versions(service, 8), versions(service, 8, "b"), versions(service, 3, "c")
+    service.delete("b")
+    assert kept(service, others) == []
+    assert kept(service, ids) == [3, 4, 5, 6, 7]  # a deletion tidies
+    assert kept(service, few) == [0, 1, 2]
+    service.close()
+
+
+def test_a_version_that_is_submitted_to_meanwhile_is_kept(home: Path) -> None:
+    service, other = keep(home, ""), Store(home / "taskapi.db")
+    ids = versions(service, 8)
+    columns = {"id": "1234567890abcdef", "api_name": "a", "api_id": ids[1], "spec_id": "x", "status": "stopped"}
+    columns |= {"change": 1, "created": 1, "boot": "x", "cpu": 1, "gpu": 0}
+    with ThreadPoolExecutor() as threads:
+        with service.store.write() as transaction:
+            transaction.execute(
+                f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                list(columns.values()),
+            )
+            dropped = threads.submit(other.unused_versions, keep=5, before=int(time.time() * 1e6))
+            until(other._writing.locked, "the versions to have been looked for")
+        assert dropped.result(PATIENCE) == [ids[0], ids[2]]
+    other.close()
+    service.close()

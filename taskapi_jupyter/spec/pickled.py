@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.launching import HERE
 
 from . import interpreter
 
+_BYTES = {"BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # and how many bytes say their length
 SECONDS = 10.0  # that the interpreter has to answer
 _OURS = {"__main__", "builtins", "cloudpickle", "taskapi_jupyter", "cortex_internal"}
 _IMPORTS = {("cloudpickle.cloudpickle", "subimport"), ("cloudpickle.cloudpickle", "dynamic_subimport")}
@@ -38,21 +40,21 @@ def modules(content: bytes | Path) -> set[str]:
     found: set[str] = set()
     memo: dict[int, Any] = {}
     stack: list[Any] = []  # of what was pushed: texts, and pairs of module and name; None for all else
-    file = content.open("rb") if isinstance(content, Path) else BytesIO(content)
+    file: IO[bytes] = content.open("rb") if isinstance(content, Path) else BytesIO(content)
     try:
-        for opcode, value, _ in pickletools.genops(file):
-            if opcode.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+        for opcode, value in _opcodes(file):
+            if opcode in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
                 memo[int(value) if value is not None else len(memo)] = stack[-1] if stack else None
                 continue
-            if opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+            if opcode in ("GET", "BINGET", "LONG_BINGET"):
                 pushed = memo.get(int(value or 0))
-            elif opcode.name == "STACK_GLOBAL":
+            elif opcode == "STACK_GLOBAL":
                 pushed = tuple(stack[-2:])
-            elif opcode.name in ("GLOBAL", "INST"):
+            elif opcode in ("GLOBAL", "INST"):
                 pushed = tuple(str(value).split(" ", 1))
             elif isinstance(value, str):
                 pushed = value
-            elif opcode.name in ("FRAME", "PROTO", "TUPLE1", "MARK"):
+            elif opcode in ("FRAME", "PROTO", "TUPLE1", "MARK"):
                 continue
             else:
                 pushed = None
@@ -66,6 +68,17 @@ def modules(content: bytes | Path) -> set[str]:
     finally:
         file.close()
     return {name.partition(".")[0] for name in found if name} - _OURS
+
+
+def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    """Yield a pickle's opcodes and their values; of bytes, which may be large, None, and they are not read."""
+    while (code := file.read(1)) and code != b".":
+        opcode = pickletools.code2op[code.decode("latin-1")]
+        if opcode.name in _BYTES:
+            file.seek(int.from_bytes(file.read(_BYTES[opcode.name]), "little"), os.SEEK_CUR)
+            yield opcode.name, None
+        else:
+            yield opcode.name, opcode.arg.reader(file) if opcode.arg else None
 
 
 def check_modules(content: bytes | Path, python: str, paths: list[str], env: Mapping[str, str], cwd: str) -> str | None:
