@@ -14,6 +14,7 @@ from taskapi_jupyter.launching import HERE
 
 from . import interpreter
 
+_OPCODES = {one.code: one for one in pickletools.opcodes}
 _BYTES = {"BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # and how many bytes say their length
 SECONDS = 10.0  # that the interpreter has to answer
 _OURS = {"__main__", "builtins", "cloudpickle", "taskapi_jupyter", "cortex_internal"}
@@ -73,7 +74,7 @@ def modules(content: bytes | Path) -> set[str]:
 def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     """Yield a pickle's opcodes and their values; of bytes, which may be large, None, and they are not read."""
     while (code := file.read(1)) and code != b".":
-        opcode = pickletools.code2op[code.decode("latin-1")]
+        opcode = _OPCODES[code.decode("latin-1")]
         if opcode.name in _BYTES:
             file.seek(int.from_bytes(file.read(_BYTES[opcode.name]), "little"), os.SEEK_CUR)
             yield opcode.name, None
