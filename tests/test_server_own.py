@@ -45,6 +45,7 @@ async def test_environments(call: Call) -> None:
         "version": __version__,
         "features": list(FEATURES),
         "environ": [],
+        "max_upload": 512 << 20,
     }
 
 
