@@ -29,8 +29,7 @@ from .contract import (
     Rerun,
     encode,
 )
-from .display import formats
-from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable
+from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
 from .jobs import BaseTaskAPI, Job, JobList
 from .transport import JSON, Multipart, Transport, media_type
 from .values import plain_config
@@ -143,11 +142,11 @@ class Client(BaseTaskAPI):
         return self._http.send("POST", "deploy", body=encode(request))
 
     def _upload(self, request: DeployRequest) -> requests.Response:
-        size, most = len(request.pickle or b""), self._server.max_upload if self._server else None
-        if most and size > most:
+        count, most = len(request.pickle or b""), self._server.max_upload if self._server else None
+        if most and count > most:
             raise TooLarge(
-                f"{request.spec.get('name')} is {formats.size(size)} when pickled, and the server takes "
-                f"{formats.size(most)} (its TaskAPIApp.max_upload)"
+                f"{request.spec.get('name')} is {size(count)} when pickled, and the server takes "
+                f"{size(most)} (its TaskAPIApp.max_upload)"
             )
         parts = {"request": encode(structs.replace(request, source=None, pickle=None))}
         if request.source is not None:

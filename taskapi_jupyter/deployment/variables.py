@@ -10,7 +10,7 @@ from typing import Any
 
 import cloudpickle
 
-from taskapi_jupyter.display.formats import size
+from taskapi_jupyter.errors import size
 
 from . import callables
 from .notebook import globals_of
