@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,9 @@ from .envfile import EnvironmentFile
 from .errors import BadRequest, NotFound, TaskAPIError
 from .service import Service
 from .service import home as default_home
+
+#: Variables that say where an environment is; a connection holds as long as they stay.
+PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
 
 
 def file(home: Path | None = None) -> EnvironmentFile:
@@ -64,6 +68,45 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
         cluster.renew()
         return cluster
     return Service(environment=entry.name)
+
+
+class Connections:
+    """TaskAPIs that are kept, as long as what says where they are stays as it is. Serves all threads of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[object, ...], TaskAPI] = {}
+
+    def get(self, env: str | None = None, home: str | None = None) -> TaskAPI:
+        """Return the connection to an environment, a new one where there is none; for ``home``: :func:`reconnect`."""
+        other = home if home and Path(home) != default_home() and (Path(home) / "taskapi.db").is_file() else None
+        where = tuple(os.environ.get(name) for name in PLACES)
+        key = (os.getpid(), env, other, where, file().stamp())  # a fork has connections of its own
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = Service(other, environment=env or "local") if other else connect(env)
+            return self._kept[key]
+
+    def close(self) -> None:
+        """Let all connections go."""
+        with self._lock:
+            for api in self._kept.values():
+                if callable(close := getattr(api, "close", None)):
+                    close()
+            self._kept.clear()
+
+
+#: Those of this process, which the magic and jobs that were unpickled share.
+CONNECTIONS = Connections()
+
+
+def reconnect(env: str, home: str | None = None) -> TaskAPI:
+    """Return the TaskAPI of an environment for a job that was stored, and with it its home, where it was known.
+
+    That home is used where it is there and another one than this process has; else the environment is looked for by its
+    name. Jobs of one process share their connections.
+    """
+    return CONNECTIONS.get(env, home)
 
 
 def environments(environ: Mapping[str, str] = os.environ) -> EnvironmentsResponse:

@@ -2,62 +2,100 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from copy import deepcopy
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
 
-from . import display, logs
+from . import display, logs, waiting
 from .contract import API, DeployResult, FileEntry, JobStatus, LogChunk, Progress, TaskAPI
-from .display.bar import Bar
-from .display.words import created, why
-from .errors import (
-    BadRequest,
-    JobFailed,
-    JobNotFound,
-    NotFound,
-    NotKept,
-    ResultNotStored,
-    TaskAPIError,
-    TooLarge,
-    Unreachable,
-)
-from .states import TERMINAL, JobCode
+from .display.words import created, ended, why
+from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError, TooLarge
+from .states import JobCode
 
 if TYPE_CHECKING:
     from IPython.lib.pretty import PrettyPrinter
 
 POLL_CEILING = 0.25  # seconds; over HTTP nobody is asked more often than that for long
-PATIENCE = 15.0  # seconds that a server may be away while a job is waited for
 GLANCE = 0.3  # seconds that drawing a job may spend on asking how it is
+FIRST_GLANCE = 2.0  # where nothing is known of it yet, and a connection has to be made
 
 T = TypeVar("T")
 
 
 class Job:
-    """One submission of a task API. What it knows is as of the last :meth:`refresh`."""
+    """One submission of a task API. What it knows is as of the last :meth:`refresh`.
+
+    A job can be pickled and copied. A pickle holds its id, its API's name and its environment, and no credentials;
+    unpickled, it connects at its first use.
+    """
 
     def __init__(self, api: TaskAPI, record: JobStatus, endpoint: str | None = None) -> None:
-        self.api = api
-        self.record = record
+        self._api: TaskAPI | None = api
+        self._record: JobStatus | None = record
+        self._stored: dict[str, str] = {}
         self.endpoint = endpoint
+
+    @property
+    def api(self) -> TaskAPI:
+        """Return the environment's TaskAPI; one that was unpickled connects, and raises where it can't."""
+        if self._api is None:
+            # By name: it is above this file, and only a job that was unpickled needs it.
+            environments = import_module(f"{__package__}.environments")
+            try:
+                self._api = environments.reconnect(self._stored["environment"], self._stored.get("home"))
+            except NotFound as error:
+                raise NotFound(f"job {self.id} of {self.api_name}: {error}") from None
+        return self._api
+
+    @property
+    def record(self) -> JobStatus:
+        """Return the job as the wire has it; of one that was unpickled it is read first."""
+        if self._record is None:
+            self.refresh()
+        assert self._record is not None
+        return self._record
+
+    @record.setter
+    def record(self, record: JobStatus) -> None:
+        self._record = record
+
+    @property
+    def seen(self) -> JobStatus:
+        """Return the job as last seen; nothing is asked for it."""
+        return self._record or JobStatus(job_id=self.id, api_name=self.api_name, status=JobCode.UNKNOWN.value)
+
+    @property
+    def seen_ended(self) -> bool:
+        """Say whether it is known to have ended; nothing is asked for it."""
+        return ended(self.seen)
+
+    @property
+    def poll_ceiling(self) -> float:
+        """Return how many seconds there are between two looks at it at most."""
+        return getattr(self._api, "poll_ceiling", POLL_CEILING)
+
+    @property
+    def environment(self) -> str:
+        """Return the name of the environment that it runs in."""
+        return self._stored["environment"] if self._api is None else self._api.environment
 
     @property
     def id(self) -> str:
         """Return the job's id, 16 hexadecimal digits."""
-        return self.record.job_id
+        return self._stored["job_id"] if self._record is None else self._record.job_id
 
     @property
     def api_name(self) -> str:
         """Return the name of the API that it was submitted to."""
-        return self.record.api_name
+        return self._stored["api_name"] if self._record is None else self._record.api_name
 
     @property
     def status(self) -> str:
@@ -107,69 +145,28 @@ class Job:
     @property
     def ended(self) -> bool:
         """Say whether it had ended when it was last looked at."""
-        code = self.record.code
-        return code in TERMINAL or (code is JobCode.UNKNOWN and bool(self.record.end_time))
+        return ended(self.record)
 
     def refresh(self) -> Job:
         """Read the job's state again."""
         # A cluster knows jobs by their API alone; elsewhere a job can be read when its API is deleted.
         response = self.api.job_response(self.id, self.api_name if self.api.provider == "cortex" else None)
-        self.record = response.job_status
+        self._record = response.job_status
         self.endpoint = response.endpoint or self.endpoint
         return self
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended, whatever the end; raise TimeoutError after ``timeout`` seconds.
 
-        Interrupting leaves the job running.
+        Interrupting leaves the job running. What is waited for at the same time below one cell shares one bar.
         """
-        clock = _Clock(self, timeout)
-        with self._watched() as bar:
-            while not self._look(clock):
-                bar.show(self.record)
-                time.sleep(clock.pause())
+        waiting.wait([self], timeout)
         return self
 
     def __await__(self) -> Generator[Any, None, Job]:
         """Wait like :meth:`wait`, leaving the event loop, and so the kernel, free."""
-        return self._wait_aside().__await__()
-
-    async def _wait_aside(self) -> Job:
-        clock = _Clock(self, None)
-        with self._watched() as bar:
-            while not await asyncio.to_thread(self._look, clock):
-                bar.show(self.record)
-                await asyncio.sleep(clock.pause())
+        yield from waiting.wait_aside(self).__await__()
         return self
-
-    def _look(self, clock: _Clock) -> bool:
-        """Read the state unless it is final; a server that is away for a moment is forgiven."""
-        if not self.ended:
-            try:
-                self.refresh()
-                clock.answered()
-            except Unreachable:
-                if clock.silence() > PATIENCE:
-                    raise
-        return self.ended
-
-    @contextmanager
-    def _watched(self) -> Iterator[Bar]:
-        """Show a bar meanwhile; tell who interrupts that the job goes on."""
-        bar, known = Bar(), self.ended
-        try:
-            yield bar
-        except KeyboardInterrupt:
-            bar.show(self.record, last=True)
-            print(  # noqa: T201
-                f"job {self.id} still runs; to stop it: %taskapi stop {self.id[-6:]}", file=sys.stderr
-            )
-            raise
-        except BaseException:
-            bar.show(self.record, last=True)
-            raise
-        if not known:
-            bar.show(self.record, last=True)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait, then return what the task returned, in the types that it had.
@@ -281,25 +278,42 @@ class Job:
         return hash(self._identity())
 
     def _identity(self) -> tuple[str, str]:
-        return self.id, self.api.environment
+        return self.id, self.environment
 
     def __repr__(self) -> str:
-        return f"<Job {display.clean(self.id)} of {display.clean(self.api_name)}: {self.record.code.label}>"
+        status = "" if self._record is None else f": {self._record.code.label}"
+        return f"<Job {display.clean(self.id)} of {display.clean(self.api_name)}{status}>"
 
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
-        printer.text(display.job_text(self.record, self.endpoint))
+        _glance(job for job in [self] if job._record is None)
+        printer.text(display.job_text(self.seen, self.endpoint))
 
     def _repr_html_(self) -> str:
-        if not self.ended:
-            # Aside, so that a server which does not answer can't hold up the notebook.
-            asking = threading.Thread(target=self._glance, daemon=True)
-            asking.start()
-            asking.join(GLANCE)
-        return display.job_html(self.record, self.endpoint)
+        _glance(job for job in [self] if not job.seen_ended)
+        return display.job_html(self.seen, self.endpoint)
 
-    def _glance(self) -> None:
-        with suppress(Exception):
-            self.refresh()
+    # Copies share the connection; pickles hold none, and no credentials.
+
+    def __copy__(self) -> Job:
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Job:
+        copied = self.__copy__()
+        copied._record = deepcopy(self._record, memo)
+        return copied
+
+    def __getstate__(self) -> dict[str, str]:
+        state = {"job_id": self.id, "api_name": self.api_name, "environment": self.environment}
+        home = self._stored.get("home")
+        if self._api is not None and self._api.provider == "local":
+            home = getattr(self._api, "home", None)  # where it goes through no server
+        return state if home is None else {**state, "home": str(home)}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self._api = self._record = self.endpoint = None
+        self._stored = state
 
 
 class JobList(list[Job]):
@@ -314,14 +328,15 @@ class JobList(list[Job]):
         self.apis = apis
 
     def __repr__(self) -> str:
-        text = display.jobs_text([job.record for job in self], bool(self.next_cursor))
+        text = display.jobs_text([job.seen for job in self], bool(self.next_cursor))
         return text if self.apis is None else f"{display.apis_text(self.apis)}\n\n{text}"
 
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        _glance(job for job in self if job._record is None)
         printer.text(repr(self))
 
     def _repr_html_(self) -> str:
-        records, more = [job.record for job in self], bool(self.next_cursor)
+        records, more = [job.seen for job in self], bool(self.next_cursor)
         if self.apis is None:
             return display.jobs_html(records, more)
         return display.overview_html(self.apis, records, more)
@@ -427,32 +442,18 @@ class BaseTaskAPI(TaskAPI):
         return lambda: Job(self, self.job_response(job_id).job_status).ended
 
 
-class _Clock:
-    """When to look again: after a quarter of the time waited so far, within bounds, until time is up."""
+def _glance(jobs: Iterable[Job]) -> None:
+    """Look at jobs, aside, so that a server which does not answer can't hold up the notebook."""
 
-    def __init__(self, job: Job, timeout: float | None) -> None:
-        self.job, self.timeout = job, timeout
-        self.began = self.heard = time.monotonic()
-        self.ceiling = getattr(job.api, "poll_ceiling", POLL_CEILING)
+    def look() -> None:
+        with suppress(Exception):  # of a thread; what is drawn is then as last seen
+            for job in asked:
+                job.refresh()
 
-    def answered(self) -> None:
-        self.heard = time.monotonic()
-
-    def silence(self) -> float:
-        return time.monotonic() - self.heard
-
-    def pause(self) -> float:
-        """Return how long to sleep; raise TimeoutError where no time is left."""
-        waited = time.monotonic() - self.began
-        pause = logs.pause(waited, self.ceiling)
-        if self.timeout is None:
-            return pause
-        if waited >= self.timeout:
-            job = self.job
-            raise TimeoutError(
-                f"job {job.id} of {job.api_name} is still {job.record.code.label} after {self.timeout:g} s"
-            )
-        return min(pause, self.timeout - waited)
+    if asked := list(jobs):
+        asking = threading.Thread(target=look, daemon=True)
+        asking.start()
+        asking.join(FIRST_GLANCE if any(job._record is None for job in asked) else GLANCE)
 
 
 def _said(note: NotKept, instead: T) -> T:

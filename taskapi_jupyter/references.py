@@ -69,12 +69,12 @@ class Resolver:
     def _of(self, word: Any, api: str | None = None) -> list[Job]:
         """Return the jobs that one word means, of one API if that is said."""
         held = self.variables.get(word) if isinstance(word, str) else word
-        if isinstance(held, Job | JobList):
-            jobs = [held] if isinstance(held, Job) else list(held)
+        jobs = [held] if isinstance(held, Job) else held if isinstance(held, list | tuple) else []
+        if isinstance(held, JobList) or (jobs and all(isinstance(job, Job) for job in jobs)):
             for job in jobs:
                 if api is not None and job.api_name != api:
                     raise JobNotFound(job.id, api)
-            return jobs
+            return list(jobs)
         if not isinstance(word, str):
             raise Unclear(f"a {type(word).__name__} is no job")
         if word == "last":

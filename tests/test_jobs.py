@@ -178,7 +178,7 @@ def test_waiting_forgives_a_server_that_is_away_for_a_moment(home: Path) -> None
 
 
 def test_waiting_does_not_forgive_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskapi_jupyter.jobs.PATIENCE", 0.02)
+    monkeypatch.setattr("taskapi_jupyter.waiting.PATIENCE", 0.02)
     away = Away(home)
     away.deploy_request(request_for("echo", ECHO))
     job = away.submit("echo")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter import deployment, environments
+from taskapi_jupyter import deployment, environments, waiting
 from taskapi_jupyter import logs as log_reader
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.cluster import CortexClient
@@ -180,9 +179,7 @@ def _job(api: TaskAPI, words: list[str], of: str | None = None) -> Job:
 
 def _ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:
     """Wait for jobs, show them, and say by the exit code whether all succeeded."""
-    began = time.monotonic()
-    for job in jobs:
-        job.wait(None if timeout is None else max(timeout - (time.monotonic() - began), 0))
+    waiting.wait(jobs, timeout)
     show(options, lambda: _job_answer(jobs[0]) if len(jobs) == 1 else _jobs_answer(jobs))
     return 0 if all(job.record.code is JobCode.SUCCEEDED for job in jobs) else 1
 

@@ -1,49 +1,113 @@
-"""What waiting for a job looks like: a bar in a notebook, a line in a terminal, else nothing."""
+"""What waiting for jobs looks like: a bar in a notebook, a line in a terminal, else nothing.
+
+All that is waited for at the same time in one place (below one cell, in one terminal) shares one bar, whichever threads
+and tasks wait.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .html import progress_html
-from .text import progress_text
+from .html import group_html, progress_html
+from .text import group_text, progress_text
+from .words import ended
 
 if TYPE_CHECKING:
     from taskapi_jupyter.contract import JobStatus
 
+_Write = Callable[[str, str, bool], None]  # what is drawn, as HTML and as text, and whether that is the last picture
+
+_lock = threading.RLock()
+_alive: dict[object, Bar] = {}  # by the place that each is drawn in
+
+
+def join(records: Iterable[JobStatus]) -> Bar:
+    """Return the bar that is alive where this cell or terminal draws, or a new one, with these jobs on it, too."""
+    with _lock:
+        place, writer = _place()
+        bar = _alive.setdefault(place, Bar(place, writer))
+        bar.waits += 1
+        for record in records:
+            bar.awaits_an_end |= not ended(record)
+            bar.put(record)
+        return bar
+
+
+def leave(bar: Bar, records: Iterable[JobStatus]) -> None:
+    """Take the jobs as they are now; the last one to leave has the bar drawn for good."""
+    with _lock:
+        bar.waits -= 1
+        bar.show(*records, last=not bar.waits)
+        if not bar.waits and _alive.get(bar.place) is bar:
+            del _alive[bar.place]
+
 
 class Bar:
-    """Shows a job's progress in one place; a change at most five times a second, the time each second."""
+    """Shows the progress of jobs in one place; a change at most five times a second, the time each second."""
 
-    def __init__(self) -> None:
-        self._write = _in_notebook() or _in_terminal()
-        self._shown: object = None
+    def __init__(self, place: object, writer: Callable[[], _Write] | None) -> None:
+        self.place = place
+        self.waits = 0
+        self.awaits_an_end = False  # nothing is shown for jobs that had ended before
+        self._write = writer() if writer else None
+        self._records: dict[str, JobStatus] = {}
+        self._changed = False
         self._at = float("-inf")
 
-    def show(self, record: JobStatus, last: bool = False) -> None:
-        """Draw a job as it is now; the ``last`` picture is always drawn."""
-        if self._write is None:
-            return
-        state, now = (record.status, record.progress), time.monotonic()
-        if last or now - self._at >= (0.2 if state != self._shown else 1.0):
-            self._shown, self._at = state, now
-            self._write(record, last)
+    def put(self, record: JobStatus) -> None:
+        """Keep how a job is, to be drawn later."""
+        old = self._records.get(record.job_id)
+        self._changed |= old is None or (old.status, old.progress) != (record.status, record.progress)
+        self._records[record.job_id] = record
+
+    def show(self, *records: JobStatus, last: bool = False) -> None:
+        """Draw jobs as they are now; the ``last`` picture is always drawn."""
+        with _lock:
+            for record in records:
+                self.put(record)
+            if self._write is None or not self.awaits_an_end:
+                return
+            now = time.monotonic()
+            if last or now - self._at >= (0.2 if self._changed else 1.0):
+                self._changed, self._at = False, now
+                self._write(*_pictures(list(self._records.values())), last)
 
 
-def _in_notebook() -> Any:
-    """Return what draws below the running cell of a kernel, or None outside one."""
+def _pictures(records: Sequence[JobStatus]) -> tuple[str, str]:
+    if len(records) == 1:
+        return progress_html(records[0]), progress_text(records[0])
+    return group_html(records), group_text(records)
+
+
+def _place() -> tuple[object, Callable[[], _Write] | None]:
+    """Return where to draw, and what makes a writer for it; None where nothing is drawn."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if getattr(shell, "kernel", None) is None:
-        return None
+    shell: Any = ipython.get_ipython() if ipython else None
+    if getattr(shell, "kernel", None) is not None:
+        header: Any = getattr(shell.display_pub, "parent_header", None) or {}  # of the cell that output goes to
+        return header.get("msg_id"), _in_notebook
+    stream: Any = sys.stderr
+    try:
+        if stream.isatty():
+            return id(stream), lambda: _in_terminal(stream)
+    except (AttributeError, ValueError):
+        pass
+    return None, None
+
+
+def _in_notebook() -> _Write:
+    """Return what draws below the running cell of a kernel."""
     from IPython.display import display
 
     handle: Any = None
 
-    def write(record: JobStatus, last: bool) -> None:
+    def write(html: str, text: str, last: bool) -> None:
         nonlocal handle
-        picture = {"text/html": progress_html(record), "text/plain": progress_text(record)}
+        picture = {"text/html": html, "text/plain": text}
         if handle is None:
             handle = display(picture, raw=True, display_id=True)
         else:
@@ -52,17 +116,11 @@ def _in_notebook() -> Any:
     return write
 
 
-def _in_terminal() -> Any:
-    """Return what rewrites one line of a terminal, or None where standard error is none."""
-    try:
-        if not sys.stderr.isatty():
-            return None
-    except (AttributeError, ValueError):
-        return None
-    stream = sys.stderr
+def _in_terminal(stream: Any) -> _Write:
+    """Return what rewrites one line of a terminal."""
 
-    def write(record: JobStatus, last: bool) -> None:
-        stream.write("\r\x1b[K" + progress_text(record) + ("\n" if last else ""))
+    def write(html: str, text: str, last: bool) -> None:
+        stream.write("\r\x1b[K" + text + ("\n" if last else ""))
         stream.flush()
 
     return write

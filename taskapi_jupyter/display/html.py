@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from taskapi_jupyter.states import IN_PROGRESS
+from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
 from .formats import clean, duration, local, short_json, utc, utc_now
 from .style import COLOURS, GREEN, GREY, HOLLOW, RED, STYLE
@@ -17,6 +17,7 @@ from .words import (
     cluster,
     created,
     fraction,
+    group_words,
     job_facts,
     latest_job,
     note,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus
 
 MAX_ROWS = 200
+MAX_GOING = 8  # jobs of a group that have a line of their own
 
 
 def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
@@ -100,6 +102,20 @@ def environments_html(environments: Iterable[Environment], default: str) -> str:
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:
     """Return a waiting job on one line, with a bar."""
     return _page(headline_html(record, now or utc_now(), spans=True))
+
+
+def group_html(records: Sequence[JobStatus], now: datetime | None = None) -> str:
+    """Return jobs that are waited for together: how many have ended, and a line for each that runs."""
+    now = now or utc_now()
+    ended, done, counts, since = group_words(records, now)
+    bar = f'<progress max="1" value="{done:.4f}" aria-label="{escape(ended)}"></progress>'
+    rest = " · ".join(filter(None, [", ".join(counts), since]))
+    head = f'<div class="ta-head"><b>{escape(ended)}</b>{bar}<span class="ta-dim">{escape(rest)}</span></div>'
+    going = [record for record in records if record.code is JobCode.RUNNING]
+    lines = [headline_html(record, now, spans=True) for record in going[:MAX_GOING]]
+    if len(going) > MAX_GOING:
+        lines.append(_dim(f"and {len(going) - MAX_GOING} more that run"))
+    return _page(head, *lines)
 
 
 def status_html(record: JobStatus) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from taskapi_jupyter.states import IN_PROGRESS, JobCode
 
@@ -15,6 +15,7 @@ from .words import (
     cluster,
     created,
     fraction,
+    group_words,
     job_facts,
     latest_job,
     note,
@@ -28,6 +29,8 @@ from .words import (
 
 if TYPE_CHECKING:
     from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus
+
+E = TypeVar("E", bound=BaseException)
 
 _GREEN, _RED, _YELLOW, _BLUE, _DIM = "32", "31", "33", "34", "2"
 _COLOURS = {
@@ -144,6 +147,27 @@ def progress_text(record: JobStatus, now: datetime | None = None, width: int | N
     ]
     line = "  ".join(part for part in parts if part)
     return cut(line, (terminal_width() if width is None else width) - 1)
+
+
+def group_text(records: Sequence[JobStatus], now: datetime | None = None, width: int | None = None) -> str:
+    """Return jobs that are waited for together on one line: how many have ended, and how far the others are."""
+    ended, done, counts, since = group_words(records, now)
+    going = [
+        f"{clean(record.job_id)[-6:]} {words}"
+        for record in records
+        if record.code in IN_PROGRESS and (words := progress_words(record.progress or None, 30))
+    ]
+    parts = [ended, f"[{'#' * int(done * 20):<20}]", ", ".join(counts), since, *going]
+    line = "  ".join(filter(None, parts))
+    return cut(line, (terminal_width() if width is None else width) - 1)
+
+
+def in_short(error: E) -> E:
+    """Have IPython show an error as one line, without the way it took through this package."""
+    words = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    line = f"{type(error).__name__}: " + "\n".join(clean(line) for line in words.splitlines())
+    vars(error)["_render_traceback_"] = lambda: [line]
+    return error
 
 
 def _facts_text(title: str, facts: Sequence[tuple[str, str]]) -> str:

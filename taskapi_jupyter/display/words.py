@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from taskapi_jupyter.states import IN_PROGRESS, JobCode
+from taskapi_jupyter.states import IN_PROGRESS, TERMINAL, JobCode
 
 from .formats import clean, duration, moment, number, short_json, utc_now
 
@@ -28,6 +28,11 @@ STARTED = {
 def created(record: JobStatus) -> datetime | None:
     """Return when a job was submitted; Cortex's clusters call that ``start_time``."""
     return moment(record.created_time) or moment(record.start_time)
+
+
+def ended(record: JobStatus) -> bool:
+    """Say whether a job had ended; of one whose status is not known, its end says so."""
+    return record.code in TERMINAL or (record.code is JobCode.UNKNOWN and bool(record.end_time))
 
 
 def took(record: JobStatus, now: datetime | None = None) -> float | None:
@@ -208,6 +213,19 @@ def spans_of(record: JobStatus, now: datetime | None) -> list[str]:
     if since is None and not ends and (when := created(record)):
         since = max(((now or utc_now()) - when).total_seconds(), 0.0)
     return [note(record, 80), duration(since), left_words(record, now)]
+
+
+def group_words(records: Sequence[JobStatus], now: datetime | None = None) -> tuple[str, float, list[str], str]:
+    """Return of several jobs how many have ended, how much is done, how many are in each state, and since when."""
+    over = sum(map(ended, records))
+    done = sum(1.0 if ended(record) else fraction(record.progress or None) or 0.0 for record in records)
+    states = [record.code for record in records]
+    counts = [f"{states.count(code)} {code.label}" for code in JobCode if code in states]
+    begun = min((when for record in records if (when := created(record))), default=None)
+    if over == len(records):
+        now = max((when for record in records if (when := moment(record.end_time))), default=now)
+    since = max(((now or utc_now()) - begun).total_seconds(), 0.0) if begun else None
+    return f"{over} of {len(records)} jobs ended", done / len(records), counts, duration(since)
 
 
 def times(record: JobStatus) -> list[tuple[str, datetime]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-import threading
-import time
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +14,10 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display
 
-from taskapi_jupyter import deployment, environments
+from taskapi_jupyter import deployment, environments, waiting
 from taskapi_jupyter.contract import API, TaskAPI
-from taskapi_jupyter.display import (
-    clean,
-)
+from taskapi_jupyter.display import clean
+from taskapi_jupyter.display.text import in_short
 from taskapi_jupyter.display.words import parameters
 from taskapi_jupyter.errors import (
     APINotDeployed,
@@ -49,8 +45,6 @@ if TYPE_CHECKING:
 
 API_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}$")
 Variables = Mapping[str, Any]
-#: Variables that say where an environment is; a connection holds as long as they stay.
-PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
 
 
 @magics_class
@@ -59,8 +53,6 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
-        self._lock = threading.Lock()
-        self._connections: dict[tuple[object, ...], TaskAPI] = {}
         self._environment: str | None = None
 
     @no_var_expand  # type: ignore
@@ -83,24 +75,15 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         except (TaskAPIError, TimeoutError, KeyboardInterrupt) as error:
             if isinstance(error, Unreachable | Forbidden):
                 self.close()  # the server may come back elsewhere
-            raise _in_short(error) from None
+            raise in_short(error) from None
 
     def api(self) -> TaskAPI:
         """Return the connection to the environment that this kernel uses."""
-        where = tuple(os.environ.get(name) for name in PLACES)
-        key = (self._environment, where, environments.file().stamp())
-        with self._lock:
-            if key not in self._connections:
-                self._connections[key] = environments.connect(self._environment)
-            return self._connections[key]
+        return environments.CONNECTIONS.get(self._environment)
 
     def close(self) -> None:
         """Let all connections go."""
-        with self._lock:
-            for api in self._connections.values():
-                if callable(close := getattr(api, "close", None)):
-                    close()
-            self._connections.clear()
+        environments.CONNECTIONS.close()
 
     def known(self, what: str) -> list[str]:
         """Return words that Tab may offer."""
@@ -239,9 +222,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
 
     def _wait(self, read: Line, variables: Variables, cell: str | None) -> Job | JobList:
         jobs, timeout = self._resolver(variables).many(read.words), read.options.get("timeout")
-        began = time.monotonic()
-        for job in jobs:
-            job.wait(None if timeout is None else max(timeout - (time.monotonic() - began), 0))
+        waiting.wait(jobs, timeout)
         failed = [job for job in jobs if job.status != JobCode.SUCCEEDED.value]
         if len(failed) > 1:
             which = ", ".join(f"{job.id} ({job.record.code.label})" for job in failed[:10])
@@ -253,7 +234,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return self._resolver(variables).one(read.words).kept_result()
 
     def _rerun(self, read: Line, variables: Variables, cell: str | None) -> Job:
-        job = self._resolver(variables).one(read.words).rerun()
+        job = self._resolver(variables).one(read.words).rerun(read.options.get("same", False))
         return job.wait().check() if read.options.get("wait") else job
 
     def _panel(self, read: Line, variables: Variables, cell: str | None) -> Panel:
@@ -300,14 +281,6 @@ def unload(ipython: Any) -> None:
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("taskapi", None)
     ipython.strdispatchers["complete_command"].regexs.pop(re.compile(HOOK), None)
-
-
-def _in_short(error: BaseException) -> BaseException:
-    """Have IPython show an error as one line, without the way it took through this package."""
-    words = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-    line = f"{type(error).__name__}: " + "\n".join(clean(line) for line in words.splitlines())
-    vars(error)["_render_traceback_"] = lambda: [line]
-    return error
 
 
 def _single(read: Line, what: str, hint: str = "") -> Any:

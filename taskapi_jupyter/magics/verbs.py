@@ -120,7 +120,12 @@ _ALL = (
         (Option("--timeout", "time", "gives up waiting after so long, such as 15m; the job goes on", "T"),),
     ),
     Verb("result", ("%taskapi result JOB",), "waits, then returns what the task returned"),
-    Verb("rerun", ("%taskapi rerun JOB [--wait]",), "submits a job's configuration again", (WAIT,)),
+    Verb(
+        "rerun",
+        ("%taskapi rerun JOB [--same] [--wait]",),
+        "submits a job's configuration again, to the API as it is deployed now",
+        (Option("--same", "flag", "runs the version that the job ran, whatever is deployed now"), WAIT),
+    ),
     Verb("panel", ("%taskapi panel [API]",), "shows jobs as they go, with a form to submit and buttons to stop"),
     Verb("env", ("%taskapi env [NAME]",), "lists environments, or sets the one that this kernel uses"),
     Verb("help", ("%taskapi help [VERB]",), "explains"),

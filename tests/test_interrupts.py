@@ -1,0 +1,371 @@
+"""Interrupting cells that wait, and the bar that waits of one cell share: in real kernels, under a server and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import websocket
+from conftest import LiveServer, clean, start_server
+from jupyter_client import KernelManager
+
+CONFIG = "stop_grace: 1\ncpus: 8\n"  # all jobs of a test run at once, on any machine
+
+PREPARE = """
+%load_ext taskapi_jupyter
+import asyncio, pathlib, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+async def awaited(job):
+    return await job
+"""
+
+WAITS = """%%taskapi deploy waits
+import pathlib, time
+from taskapi_jupyter.job import progress
+
+def run(config):
+    progress(1, 4, "<b>one</b> of four")
+    while not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+    return config["n"]
+"""
+
+SUBMIT = """from taskapi_jupyter import connect
+go = pathlib.Path({path!r})
+jobs = [connect().submit("waits", {{"path": str(go), "n": n}}) for n in range({count})]
+while any(job.refresh().progress is None for job in jobs):
+    time.sleep(0.01)
+print(*[job.id for job in jobs])
+"""
+
+
+@dataclass
+class Shown:
+    """What a cell showed."""
+
+    text: str = ""
+    error: str = ""
+    pictures: list[tuple[str, dict[str, str], datetime]] = field(default_factory=list)  # display id, data, when
+
+    def take(self, message: dict[str, Any]) -> bool:
+        """Keep a message; say whether the cell is done."""
+        kind, content = message["header"]["msg_type"], message["content"]
+        if kind == "stream":
+            self.text += content["text"]
+        elif kind in ("display_data", "update_display_data"):
+            date = message["header"]["date"]
+            when = date if isinstance(date, datetime) else datetime.fromisoformat(date.replace("Z", "+00:00"))
+            self.pictures.append((content["transient"]["display_id"], content["data"], when))
+        elif kind == "execute_result":
+            self.text += content["data"]["text/plain"] + "\n"
+        elif kind == "error":
+            self.error += re.sub("\x1b\\[[0-9;]*m", "", "\n".join(content["traceback"]))
+        return bool(kind == "status" and content["execution_state"] == "idle")
+
+    @property
+    def bars(self) -> list[str]:
+        """Return the ids of the displays that were drawn in."""
+        return list(dict.fromkeys(picture[0] for picture in self.pictures))
+
+
+class Kernel:
+    """A kernel that runs cells; ``interrupts`` are sent to it when a bar is drawn, or once so much was printed."""
+
+    folder: Path
+
+    def run(self, code: str, interrupt: bool | str = False) -> Shown:
+        message, shown = self.send(code), Shown()
+        while True:
+            answer = self.receive()
+            if answer["parent_header"].get("msg_id") != message:
+                continue
+            if shown.take(answer):
+                return shown
+            if shown.pictures and (interrupt is True or (interrupt and interrupt in shown.text)):
+                interrupt = False
+                self.interrupt()
+
+    def submit(self, count: int) -> tuple[Path, list[str]]:
+        """Start jobs that run until a file is there; return it and their ids."""
+        go = self.folder / uuid.uuid4().hex
+        return go, self.run(SUBMIT.format(path=str(go), count=count)).text.split()
+
+    def send(self, code: str) -> str:
+        raise NotImplementedError
+
+    def receive(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        raise NotImplementedError
+
+
+class Plain(Kernel):
+    """A kernel that no server started, as nbclient and VS Code have it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.home.mkdir(mode=0o700)
+        (self.home / "config.yaml").write_text(CONFIG)
+        hidden = ("TASKAPI_", "JPY_", "JUPYTERHUB_", "COLUMNS")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        environ |= {"TASKAPI_HOME": str(self.home), "IPYTHONDIR": str(folder / "ipython")}
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(env=environ, cwd=str(folder))
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def send(self, code: str) -> str:
+        return str(self.client.execute(code, allow_stdin=False))
+
+    def receive(self) -> dict[str, Any]:
+        return dict(self.client.get_iopub_msg(timeout=60))
+
+    def interrupt(self) -> None:
+        self.manager.interrupt_kernel()
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+        clean(self.home)
+
+
+class Served(Kernel):
+    """A kernel of a Jupyter server."""
+
+    def __init__(self, server: LiveServer, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        started = requests.post(f"{server.url}api/kernels", json={"name": "python3"}, headers=server.auth, timeout=60)
+        started.raise_for_status()
+        self.url = f"{server.url}api/kernels/{started.json()['id']}"
+        url = f"ws://{urlsplit(server.url).netloc}{urlsplit(self.url).path}/channels"
+        self.socket = websocket.create_connection(url, header=server.auth, timeout=60)
+
+    def send(self, code: str) -> str:
+        message = uuid.uuid4().hex
+        header = {"msg_id": message, "msg_type": "execute_request", "session": "test", "username": "", "version": "5.3"}
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
+        request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
+        self.socket.send(json.dumps(request))
+        return message
+
+    def receive(self) -> dict[str, Any]:
+        return dict(json.loads(self.socket.recv()))
+
+    def interrupt(self) -> None:
+        requests.post(f"{self.url}/interrupt", headers=self.server.auth, timeout=60).raise_for_status()
+
+    def close(self) -> None:
+        self.socket.close()
+        requests.delete(self.url, headers=self.server.auth, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def kernel_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    server = start_server(tmp_path_factory.mktemp("server"))
+    (server.home / "config.yaml").write_text(CONFIG)
+    yield server
+    server.process.kill()
+    server.process.wait()
+    clean(server.home)
+
+
+@pytest.fixture(scope="module", params=["plain", "served"])
+def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    folder = tmp_path_factory.mktemp("kernel")
+    if request.param == "plain":
+        kernel: Any = Plain(folder)
+    else:
+        kernel = Served(request.getfixturevalue("kernel_server"), folder)
+    kernel.run(PREPARE)
+    assert "created waits" in kernel.run(WAITS).text
+    yield kernel
+    kernel.run("%taskapi stop --all")
+    kernel.close()
+
+
+@pytest.fixture
+def three(kernel: Kernel) -> Iterator[list[str]]:
+    """Return the ids of three jobs that run, in the notebook as ``jobs``; they end after the test."""
+    go, ids = kernel.submit(3)
+    yield ids
+    go.touch()
+    assert "0 1 2" in kernel.run("print(*[job.result() for job in jobs])").text
+
+
+def interrupted(shown: Shown, ids: list[str], ordered: bool = True) -> None:
+    """See that one sentence was said, and that the user sees of the interrupt no more than that it was one."""
+    short = [job_id[-6:] for job_id in ids]
+    if not ordered:
+        short.sort(key=shown.text.find)
+    if len(ids) == 1:
+        sentence = f"job {ids[0]} still runs; to stop it: %taskapi stop {short[0]}\n"
+    else:
+        sentence = f"{len(ids)} jobs still run: {', '.join(short)}; to stop them: %taskapi stop {' '.join(short)}\n"
+    assert shown.text == sentence
+    assert shown.error == "KeyboardInterrupt: interrupted"
+    assert len(shown.bars) == 1
+
+
+@pytest.mark.parametrize("cell", ["jobs[0].wait()", "await jobs[0]", "await awaited(jobs[0])",
+    "await asyncio.wait_for(awaited(jobs[0]), 1000)", "one = jobs[0]\n%taskapi wait one", "jobs[0].result()"])  # fmt: skip
+def test_interrupting_says_that_the_job_goes_on(kernel: Kernel, three: list[str], cell: str) -> None:
+    interrupted(kernel.run(cell, interrupt=True), three[:1])
+
+
+GROUP = """
+async with asyncio.TaskGroup() as group:
+    for job in jobs:
+        group.create_task(awaited(job))
+"""
+
+
+@pytest.mark.parametrize("cell", [
+    "await asyncio.gather(*jobs)",
+    "await asyncio.gather(*jobs, return_exceptions=True)",
+    "await asyncio.gather(asyncio.gather(*jobs[:2]), awaited(jobs[2]))",
+    "await asyncio.wait([asyncio.create_task(awaited(job)) for job in jobs])",
+    pytest.param(GROUP, marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup is newer")),
+    "for one in asyncio.as_completed(map(awaited, jobs)):\n    await one",
+    "%taskapi wait jobs",
+])  # fmt: skip
+def test_interrupting_many_says_it_once(kernel: Kernel, three: list[str], cell: str) -> None:
+    shown = kernel.run(cell, interrupt=True)
+    interrupted(shown, three, ordered="as_completed" not in cell)
+    assert shown.pictures[0][1]["text/plain"].startswith("0 of 3 jobs ended")
+    assert kernel.run("print([job.refresh().status for job in jobs])").text == "['running', 'running', 'running']\n"
+
+
+def test_a_task_of_an_earlier_cell_is_interrupted_alike(kernel: Kernel, three: list[str]) -> None:
+    kernel.run("task = asyncio.gather(*jobs)")
+    shown = kernel.run("await asyncio.sleep(0.1)\ndisplay(1, display_id=True)\nawait task", interrupt=True)
+    interrupted(shown, three)
+    assert "CancelledError" in kernel.run("print(repr(task.exception()))").text
+
+
+def test_a_cell_that_catches_the_cancellation_goes_on(kernel: Kernel, three: list[str]) -> None:
+    shown = kernel.run(
+        "try:\n    await asyncio.gather(*jobs)\nexcept asyncio.CancelledError as error:\n    print('caught', repr(error))",
+        interrupt=True,
+    )
+    assert shown.error == ""
+    assert "caught CancelledError" in shown.text
+    assert shown.text.count("3 jobs still run") == 1
+
+
+CANCELLING = """
+import asyncio
+try:
+    await asyncio.wait_for(asyncio.gather(*jobs), 0.3)
+except asyncio.TimeoutError:
+    print("timed out")
+task = asyncio.create_task(awaited(jobs[0]))
+await asyncio.sleep(0.1)
+task.cancel()
+try:
+    await task
+except asyncio.CancelledError:
+    print("cancelled", task.cancelled())
+"""
+
+
+def test_what_is_no_interrupt_stays_a_cancellation(kernel: Kernel, three: list[str]) -> None:
+    shown = kernel.run(CANCELLING)
+    assert (shown.text, shown.error) == ("timed out\ncancelled True\n", "")
+    shown = kernel.run(
+        "task = asyncio.create_task(awaited(jobs[0]))\nawait asyncio.sleep(0.1)\ntask.cancel()\nawait task"
+    )
+    assert shown.error.rstrip().endswith("CancelledError:")
+    assert "still run" not in shown.text
+
+
+def test_nothing_is_left_of_an_interrupt(kernel: Kernel, three: list[str]) -> None:
+    before = kernel.run("import signal; print(signal.getsignal(signal.SIGINT))").text
+    interrupted(kernel.run("await asyncio.gather(*jobs)", interrupt=True), three)
+    assert kernel.run("print(signal.getsignal(signal.SIGINT))").text == before
+    shown = kernel.run("raise asyncio.CancelledError('mine')")
+    assert "Traceback" in shown.error
+    assert shown.error.endswith("CancelledError: mine")
+    shown = kernel.run("display(1, display_id=True)\nwhile True:\n    await asyncio.sleep(0.1)", interrupt=True)
+    assert "still run" not in shown.text
+    assert "CancelledError" in shown.error
+
+
+def test_a_users_own_way_to_show_exceptions_is_left_alone(kernel: Kernel, three: list[str]) -> None:
+    kernel.run(
+        "shell = get_ipython()\n"
+        "shell.set_custom_exc((ZeroDivisionError,), lambda shell, kind, error, tb, tb_offset=None: print('mine'))"
+    )
+    shown = kernel.run("await jobs[0]", interrupt=True)
+    assert "still runs" in shown.text
+    assert "mine" in kernel.run("1 / 0").text
+    kernel.run("shell.set_custom_exc((), None)")
+
+
+# One bar
+
+
+def ends(kernel: Kernel, go: Path, ids: list[str], cell: str) -> Shown:
+    """Run a cell during which the jobs end, once they were drawn."""
+    shown = kernel.run(f"threading.Timer(1.5, go.touch).start()\n{cell}")
+    assert shown.error == ""
+    assert len(shown.bars) == 1
+    pictures, last = [picture for _, picture, _ in shown.pictures], shown.pictures[-1][1]
+    running = f"0 of {len(ids)} jobs ended  [#####               ]  {len(ids)} running"
+    first = next(picture for picture in pictures if picture["text/plain"].startswith(running))  # once all threads wait
+    assert f"{ids[0][-6:]} 25 %" in first["text/plain"]
+    assert "&lt;b&gt;one&lt;/b&gt; of four" in first["text/html"]
+    assert "<b>one" not in first["text/html"]
+    assert all(job_id[-6:] in first["text/html"] for job_id in ids)
+    assert last["text/plain"].startswith(
+        f"{len(ids)} of {len(ids)} jobs ended  [####################]  {len(ids)} succeeded"
+    )
+    took = (shown.pictures[-1][2] - shown.pictures[0][2]).total_seconds()
+    assert len(shown.pictures) <= took / 0.2 + 3
+    return shown
+
+
+@pytest.mark.parametrize("cell", [
+    "await asyncio.gather(*jobs)",
+    "%taskapi wait jobs",
+    "with ThreadPoolExecutor(3) as pool:\n    list(pool.map(lambda job: job.wait(), jobs))",
+    "other = threading.Thread(target=jobs[2].wait)\nother.start()\nawait asyncio.gather(*jobs[:2])\nother.join()",
+])  # fmt: skip
+def test_waits_of_a_cell_share_one_bar(kernel: Kernel, cell: str) -> None:
+    ends(kernel, *kernel.submit(3), cell)
+
+
+def test_a_wait_that_begins_later_joins_the_bar(kernel: Kernel) -> None:
+    kernel.submit(2)
+    cell = "first = asyncio.create_task(awaited(jobs[0]))\nawait asyncio.sleep(0.5)\nsecond = asyncio.create_task(awaited(jobs[1]))\n"
+    shown = kernel.run(cell + "await asyncio.sleep(0.5)\ngo.touch()\nawait asyncio.gather(first, second)")
+    assert len(shown.bars) == 1
+    texts = [data["text/plain"] for _, data, _ in shown.pictures]
+    assert texts[0].startswith("running  waits")
+    assert texts[-1].startswith("2 of 2 jobs ended")
+
+
+def test_cells_and_what_follows_have_bars_of_their_own(kernel: Kernel) -> None:
+    kernel.submit(2)
+    task = kernel.run(
+        "task = asyncio.create_task(awaited(jobs[0]))\nwhile not (seen := task.done()):\n    await asyncio.sleep(0.5)\n    break"
+    )
+    shown = kernel.run("threading.Timer(0.7, go.touch).start()\nawait jobs[1]")
+    assert not set(task.bars) & set(shown.bars)
+    assert all(data["text/plain"].split()[1] == "waits" for _, data, _ in shown.pictures)
+    kernel.submit(2)
+    shown = kernel.run("threading.Timer(0.7, go.touch).start()\nfor job in jobs:\n    job.wait()")
+    assert len(shown.bars) == 2
+    assert kernel.run("await asyncio.gather(*jobs)").pictures == []  # nothing to wait for
