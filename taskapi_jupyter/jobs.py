@@ -336,6 +336,7 @@ class JobList(list[Job]):
         printer.text(repr(self))
 
     def _repr_html_(self) -> str:
+        _glance(job for job in self if job._record is None)
         records, more = [job.seen for job in self], bool(self.next_cursor)
         if self.apis is None:
             return display.jobs_html(records, more)

@@ -129,6 +129,7 @@ def views(foreign: str) -> list[tuple[str, str]]:
             display.environments_text([environment], foreign),
         ),
         (display.progress_html(job), display.progress_text(job)),
+        (display.group_html([job, failed]), display.group_text([job, failed])),
     ]
 
 
@@ -259,6 +260,32 @@ def test_time_left_follows_from_progress() -> None:
     assert seconds_left(record("running", start_time=stamp(-30), progress=Progress(3)), NOW) is None
     assert seconds_left(record("running", start_time=stamp(-30), progress=UNSET), NOW) is None
     assert seconds_left(record("succeeded", start_time=stamp(-30), progress=Progress(3, 4)), NOW) is None
+
+
+def test_jobs_that_are_waited_for_together() -> None:
+    jobs = [
+        record("running", job_id="1111111111aaaaaa", start_time=stamp(-30), progress=Progress(1, 4, "epoch 1")),
+        record("running", job_id="1111111111bbbbbb", start_time=stamp(-30)),
+        record("succeeded", job_id="1111111111cccccc", start_time=stamp(-30), end_time=stamp(-20)),
+        record("worker_error", job_id="1111111111dddddd", reason="ValueError: x", end_time=stamp(-10)),
+        record("pending", job_id="1111111111eeeeee", created_time=stamp(-90)),
+    ]
+    assert display.group_text(jobs, NOW, 200) == (
+        "2 of 5 jobs ended  [#########           ]  1 pending, 2 running, 1 succeeded, 1 worker error  1 min 30 s  "
+        "aaaaaa 25 % · 1/4 · epoch 1"
+    )
+    assert columns(display.group_text(jobs, NOW, 60)) < 60
+    found = Elements(display.group_html(jobs, NOW))
+    assert found.tags.count("progress") == 3  # of all, and of the two that run
+    assert ("value", "0.4500") in found.attributes
+    assert "2 of 5 jobs ended" in found.words
+    assert "1 pending, 2 running, 1 succeeded, 1 worker error · 1 min 30 s" in found.words
+    over = [job for job in jobs if job.end_time]
+    assert "2 of 2 jobs ended" in display.group_text(over, NOW)
+    assert "50 s" in display.group_text(over, NOW)  # from the first submission to the last end
+    html = display.group_html([record("running", job_id=f"{n:016}") for n in range(100)], NOW)
+    assert Elements(html).tags.count("progress") == 9
+    assert "and 92 more that run" in html
 
 
 @pytest.mark.parametrize(

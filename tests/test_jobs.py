@@ -6,6 +6,8 @@ import asyncio
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapi_jupyter import logs
+from taskapi_jupyter import waiting as waiting_for
 from taskapi_jupyter.contract import JobResponse, LogChunk
 from taskapi_jupyter.errors import BadRequest, JobFailed, JobNotFound, TaskAPIError, Unreachable
 from taskapi_jupyter.jobs import BaseTaskAPI, Job, JobList
@@ -244,10 +247,6 @@ async def _awaited(job: Job) -> Job:
 def test_a_terminal_shows_one_line_that_is_rewritten(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     service.deploy_request(request_for("progress", PROGRESS))
     job = service.submit("progress", {"path": str(tmp_path / "go-on")})
     until(lambda: job.refresh().progress is not None, "progress")
@@ -263,6 +262,109 @@ def test_a_terminal_shows_one_line_that_is_rewritten(
     assert first.startswith(f"running  progress {job.id}  [#####               ]  25 % · 1/4 · first <i>")
     assert last.startswith(f"succeeded  progress {job.id}")
     assert last.endswith("\n")
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what was written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_terminal_shows_jobs_that_are_waited_for_together_on_one_line(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    service.deploy_request(request_for("progress", PROGRESS, compute={"cpu": 0.1}))
+    jobs = [service.submit("progress", {"path": str(tmp_path / str(n))}) for n in range(2)]
+    until(lambda: all(job.refresh().progress for job in jobs), "progress")
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    parts = [jobs] if threads == 1 else [jobs[:1], jobs[1:]]
+    waits = [threading.Thread(target=waiting_for.wait, args=(part,)) for part in parts]
+    for wait in waits:
+        wait.start()
+    for n, line in enumerate(
+        [
+            "0 of 2 jobs ended  [#####               ]  2 running",
+            "1 of 2 jobs ended  [############        ]  1 running, 1 succeeded",
+        ]
+    ):
+        until(lambda line=line: line in terminal.getvalue(), line)  # type: ignore[misc]
+        (tmp_path / str(n)).touch()
+    for wait in waits:
+        wait.join(30)
+    *lines, last = terminal.getvalue().split("\r\x1b[K")[1:]
+    assert not any("\n" in line for line in lines)
+    assert last.startswith("2 of 2 jobs ended  [####################]  2 succeeded")
+    assert last.endswith("\n")
+
+
+def test_waiting_for_many_that_do_not_end(service: Service, tmp_path: Path) -> None:
+    service.deploy_request(request_for("waiting", WAITING))
+    service.deploy_request(request_for("echo", ECHO))
+    ended = service.submit("echo").wait()
+    jobs = [service.submit("waiting", {"path": str(tmp_path / "go-on")}) for _ in range(2)]
+    with pytest.raises(TimeoutError, match=r"2 of 3 jobs have not ended after 0\.05 s: ") as caught:
+        waiting_for.wait([*jobs, ended, jobs[0]], 0.05)
+    assert all(job.id in str(caught.value) for job in jobs)
+    (tmp_path / "go-on").touch()
+    waiting_for.wait(jobs, 30)
+    assert [job.status for job in jobs] == ["succeeded"] * 2
+    waiting_for.wait([])
+
+
+SCRIPT = """
+import asyncio, sys
+from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.service import Service
+
+jobs = [Service().submit("waiting", {"path": "nowhere"}) for _ in range(2)]
+
+async def main():
+    await asyncio.gather(*jobs)
+
+async def say():
+    for _ in range(5):
+        await asyncio.sleep(0)  # the others have begun
+    print("waiting", flush=True)
+
+async def both():
+    await asyncio.gather(main(), say())
+
+asyncio.run(both())
+"""
+
+
+def test_interrupting_a_program_that_awaits(service: Service) -> None:
+    service.deploy_request(request_for("waiting", WAITING))
+    program = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "waiting\n"
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=60)
+    assert err.count("2 jobs still run: ") == 1
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert program.returncode == -signal.SIGINT
+
+
+def test_a_task_that_is_cancelled_by_its_group_ends_as_one(waiting: tuple[Job, Path], capfd: Any) -> None:
+    job, go_on = waiting
+
+    async def fail() -> None:
+        raise ValueError("mine")
+
+    async def main() -> list[Any]:
+        tasks = [asyncio.create_task(_awaited(job)), asyncio.create_task(fail())]
+        with pytest.raises(ValueError, match="mine"):
+            await asyncio.gather(*tasks)
+        tasks[0].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(asyncio.run(main())[0], asyncio.CancelledError)
+    assert capfd.readouterr() == ("", "")
+    go_on.touch()
 
 
 def test_elsewhere_nothing_is_shown(service: Service, capfd: pytest.CaptureFixture[str]) -> None:

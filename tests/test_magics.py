@@ -493,6 +493,29 @@ def test_rerunning(run: Run) -> None:
     assert again.result() == {"x": 1}
 
 
+def test_rerunning_the_same_version(run: Run) -> None:
+    run(ECHO)
+    run("first = %taskapi submit echo x=1 --wait")
+    run("%%taskapi deploy echo\ndef task(config): return 'another'")
+    assert run("%taskapi rerun first --wait").value().result() == "another"
+    again = run("%taskapi rerun first --same --wait").value()
+    assert again.result() == {"x": 1}
+    assert "--same" in run("%taskapi help rerun").out
+    usage_error(run("%taskapi rerun first --smae"), "did you mean --same?")
+    run("%taskapi delete echo")
+    short_error(run("%taskapi rerun first --same"), APINotDeployed, "echo is not deployed")
+
+
+def test_a_list_of_jobs_is_taken_as_jobs(run: Run, shell: InteractiveShell) -> None:
+    run(ECHO)
+    jobs = [run(f"%taskapi submit echo n={n}").value() for n in range(3)]
+    shell.user_ns |= {"several": jobs, "few": tuple(jobs[:2]), "none": [], "mixed": [jobs[0], 1]}
+    assert run("%taskapi wait several").value() == jobs
+    assert run("%taskapi wait few").value() == jobs[:2]
+    usage_error(run("%taskapi wait none"), "'none' is no job")
+    usage_error(run("%taskapi wait $mixed"), "a list is no job")
+
+
 # The rest
 
 

@@ -499,6 +499,29 @@ def test_rerun(api: TaskAPI, echo: Any) -> None:
     assert by_id.wait(30).status == "succeeded"
 
 
+def test_rerun_of_the_same_version(api: TaskAPI, name: str) -> None:
+    for answer in ("old", "new"):
+        api.deploy_request(request_for(name, f"def task(config): return ['{answer}', config]"))
+        job = api.submit(name, {"n": 5}, timeout=60, notebook="a.ipynb").wait(30)
+        if answer == "old":
+            old = job
+    assert old.rerun().result(30) == ["new", {"n": 5}]
+    again = old.rerun(same=True)
+    assert again.result(30) == ["old", {"n": 5}]
+    assert (again.record.api_id, again.record.timeout, again.notebook) == (old.record.api_id, 60, "a.ipynb")
+    assert api.rerun(old.id, same=True).result(30) == ["old", {"n": 5}]
+    assert again.rerun(same=True).result(30) == ["old", {"n": 5}]
+    api.delete(name)
+    for same in (True, False):
+        with pytest.raises(APINotDeployed, match=f"{name} is not deployed"):
+            old.rerun(same)
+    api.deploy_request(request_for(name, "def task(config): return 'third'"))
+    assert old.rerun(same=True).result(30) == ["old", {"n": 5}]
+    old.forget()
+    with pytest.raises(JobNotFound):
+        old.rerun(same=True)
+
+
 # What a job leaves
 
 LINES = """
