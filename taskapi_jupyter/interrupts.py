@@ -12,7 +12,7 @@ import contextvars
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,30 +70,26 @@ def _listen() -> None:
 class _Listener:
     """A handler that says what goes on and hands the signal on."""
 
-    said = False  # one interrupt may pass through several, where others keep handlers and put them back
+    saying = False  # one interrupt may pass through several, where others keep handlers and put them back
 
     def __init__(self, behind: Callable[[int, Any], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.behind = behind
         self.loop = loop
 
     def __call__(self, number: int, frame: Any) -> None:
-        if not _Listener.said:
-            _Listener.said = True
-            if self.behind is signal.default_int_handler:
-                self._say()  # its KeyboardInterrupt ends the loop
-            else:
-                # Before what the handler behind has the loop do. In no context: the output is the running cell's.
-                self.loop.call_soon_threadsafe(self._say_in_cell, context=contextvars.Context())
+        jobs = list(_waited_for.values())  # as the handler behind may cancel their waits at once
+        if self.behind is signal.default_int_handler:  # its KeyboardInterrupt ends the loop
+            say_what_goes_on(jobs)
+        elif jobs and not _Listener.saying and self.loop.is_running():
+            _Listener.saying = True
+            # Before what the handler behind has the loop do. In no context: the output is the running cell's.
+            self.loop.call_soon_threadsafe(self._say, jobs, context=contextvars.Context())
         self.behind(number, frame)
 
-    def _say(self) -> None:
-        _Listener.said = False
-        say_what_goes_on(_waited_for.values())
-
-    def _say_in_cell(self) -> None:
-        if _waited_for:
-            _shorten_cancellation()
-        self._say()
+    def _say(self, jobs: Sequence[Job]) -> None:
+        _Listener.saying = False
+        _shorten_cancellation()
+        say_what_goes_on(jobs)
 
 
 def _shorten_cancellation() -> None:
