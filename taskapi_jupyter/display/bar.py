@@ -101,17 +101,15 @@ def _place() -> tuple[object, Callable[[], _Write] | None]:
 
 def _in_notebook() -> _Write:
     """Return what draws below the running cell of a kernel."""
-    from IPython.display import display
+    from IPython.display import DisplayHandle
 
-    handle: Any = None
+    handle, begun = DisplayHandle(), False
 
     def write(html: str, text: str, last: bool) -> None:
-        nonlocal handle
-        picture = {"text/html": html, "text/plain": text}
-        if handle is None:
-            handle = display(picture, raw=True, display_id=True)
-        else:
-            handle.update(picture, raw=True)
+        nonlocal begun
+        draw = handle.update if begun else handle.display
+        begun = True  # first: whoever interrupts it, when it was sent, is to see no second picture
+        draw({"text/html": html, "text/plain": text}, raw=True)
 
     return write
 
