@@ -65,7 +65,7 @@ def in_mib(found: list[tuple[str, int]]) -> dict[str, int]:
             "a = b = c = weights\nd = b'd' * (3 << 20)\ne = b'e' * (4 << 20)\ndef run(config): return a, b, c, d, e, table",
             {"table": 5, "e": 4, "d": 3},
         ),
-        ("handle = open('/dev/null')\ndef run(config): return handle, weights", {"weights": 2}),
+        ("import threading; handle = threading.Lock()\ndef run(config): return handle, weights", {"weights": 2}),
         ("def run(config): return 1", {}),
     ],
 )

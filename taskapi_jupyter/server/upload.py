@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from taskapi_jupyter import database, plainfile, retention
-from taskapi_jupyter.errors import BadRequest, TooLarge
+from taskapi_jupyter.errors import BadRequest, TooLarge, size
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartParser
@@ -166,4 +166,4 @@ class Form:
 def part_too_large(name: str, limit: int) -> TooLarge:
     """Return the error for a part over its limit."""
     why = ", the server's TaskAPIApp.max_upload" if name == "pickle" else ""
-    return TooLarge(f"the part '{name}' is larger than {limit} bytes ({limit >> 20} MiB){why}")
+    return TooLarge(f"the part '{name}' is larger than {size(limit)}{why}")
