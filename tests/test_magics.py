@@ -156,7 +156,9 @@ def test_deploys_that_fail(run: Run) -> None:
     usage_error(run("%taskapi deploy Net"), "to deploy the class Net of this notebook")
     assert str(run("%taskapi deploy lr").error).startswith("there is no file 'lr'\nusage")
     short_error(run("%taskapi submit train"), APINotDeployed, f"train is not deployed; {deploys}")
-    short_error(run("%taskapi submit trian"), APINotDeployed, f"trian is not deployed; did you mean train?; {deploys}")
+    short_error(
+        run("%taskapi submit trian"), APINotDeployed, f"trian is not deployed; did you mean train? T{deploys[1:]}"
+    )
     short_error(
         run("%%taskapi deploy small --mem 4\ndef run(config): pass"), BadRequest, "4 is a number of bytes; 4Gi?"
     )

@@ -23,5 +23,5 @@ def near_function(name: str, told: str, variables: Mapping[str, Any]) -> str:
     near = get_close_matches(name, functions, 1)
     if not near:
         return ""
-    asked = "" if near[0] == name else f"; did you mean {near[0]}?"
-    return f"{asked}{as_function(near[0], variables)}"
+    hint = as_function(near[0], variables)
+    return hint if near[0] == name else f"; did you mean {near[0]}? T{hint.removeprefix('; t')}"
