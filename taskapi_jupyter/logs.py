@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .display.screen import LONG_LINE, Screen, Thinned, rewritten, seen
+from .display.screen import LONG_LINE, MOVES_UP, Screen, Thinned, rewritten, seen
 from .errors import BadRequest, size
 
 if TYPE_CHECKING:
@@ -84,10 +84,11 @@ def tail(fetch: Fetch, count: int, most: int = MAX_REACH) -> tuple[bytes, int, i
     while True:
         data, start, after = read(fetch, -reach)
         ends = data.count(b"\n")
-        if start <= 0 or ends > count or reach >= most or (ends == before and reach >= _ENOUGH):
+        last = _last(data, count) if ends >= count else None
+        stuck = reach >= _ENOUGH and (ends == before or (last is None and ends >= count))
+        if start <= 0 or last is not None or reach >= most or stuck:
             break
         reach, before = min(reach * 4, most), ends
-    last = _last(data, count)
     if last is None and start > 0:
         last = whole_lines(data)
         return last, start + len(data) - len(last), after
@@ -222,7 +223,20 @@ def whole_lines(data: bytes) -> bytes:
 
 def _last(data: bytes, count: int) -> bytes | None:
     """Return the last lines; None where it has no more than so many, of which the first may be half a line."""
+    if b"\x1b[" in data and MOVES_UP.search(written := data.decode("utf-8", "replace")):
+        return _last_rows(written, count)
     unfinished = seen(data.rpartition(b"\n")[2].decode("utf-8", "replace"))
     ends = count if unfinished else count + 1
     parts = data.rsplit(b"\n", ends)
     return data[len(parts[0]) + 1 :] if len(parts) > ends else None
+
+
+def _last_rows(written: str, count: int) -> bytes | None:
+    """Do so where the cursor moves up: return the last rows, and put the cursor where it was."""
+    screen = Screen(whole=True)
+    screen.feed(written)
+    rows = count if seen(screen.rows[-1]) else count + 1
+    if len(screen.rows) <= rows:
+        return None
+    up = f"\x1b[{screen.below}A\r" if screen.below else ""
+    return ("\n".join(screen.rows[len(screen.rows) - rows :]) + up).encode("utf-8", "replace")

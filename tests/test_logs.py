@@ -186,6 +186,19 @@ def test_of_an_endless_bar_little_is_read(end: bytes) -> None:
         assert len(shown) <= 3  # a note, and where the bar has no end, the state before it
 
 
+def test_the_last_rows_of_several_bars() -> None:
+    two = TWO_BARS.encode()
+    for count, shown in ((1, "end\n"), (2, "two 49\nend\n"), (3, "one 49\ntwo 49\nend\n"), (9, rewritten(TWO_BARS))):
+        assert logs.text(logs.tail(Written(two), count)[0]) == shown
+    running = TWO_BARS[: TWO_BARS.index("\n\nend")] * 2000  # 1.6 MB, and the cursor is in the first of two rows
+    data, _, _ = logs.tail(Written(running.encode()), 2)
+    assert logs.text(data) == "one 49\ntwo 49"
+    assert logs.text(data + b"\rone 50") == "one 50\ntwo 49"
+    log = Written(running.encode())
+    assert logs.text(logs.tail(log, 100)[0]).endswith("one 49\ntwo 49")
+    assert log.read < 3 << 20
+
+
 def test_one_line_of_many_megabytes_is_not_nothing() -> None:
     data, start, _ = logs.newest(Written("日".encode() * 1_000_000 + b"\n"))
     assert logs.text(data) in ("日" * n + "\n" for n in (349_524, 349_525))

@@ -12,11 +12,12 @@ SEQUENCE = re.compile(
     r"|[ -/]*[0-~]|$)"
 )
 LONG_LINE = 1 << 20  # characters; a longer line is broken where lines are given out one by one
+_LONGEST = 32  # characters of a sequence that is waited for
 _DEEPEST = 100  # rows above the last that are kept for a cursor that moves up
 _UP = r"\x1b\[[0-9]{0,4}[AF]"
 _MOVE = re.compile(rf"(\r*\n|\r+|{_UP})")
-_MOVES_UP = re.compile(_UP)
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-9]{0,4})?\Z")
+MOVES_UP = re.compile(_UP)
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-9;:<=>?]*[ -/]*)?\Z")
 
 
 def rewritten(text: str) -> str:
@@ -47,16 +48,18 @@ class Screen:
         self._at = 0
         self._version = ""  # what was written to the row since the last return
         self._returned = False
-        self._state: tuple[int, str] | None = None  # the newest state that is whole, and its row
+        self._states: dict[int, str] = {}  # by row, the newest state that is whole
         self._held = ""
         self._above = sys.maxsize if whole else 0  # rows above the last that may be rewritten
 
+    @property
+    def below(self) -> int:
+        """How many rows are below the cursor."""
+        return len(self.rows) - 1 - self._at
+
     def feed(self, text: str) -> str:
         """Take text; return the rows that are finished by it, each with a newline, but for what was told as a state."""
-        text, self._held = self._held + text, ""
-        if cut := _UNFINISHED.search(text, max(len(text) - 6, 0)):
-            text, self._held = text[: cut.start()], cut[0]
-        text = _plain_ends(text)
+        text, self._held = _whole(self._held + text)
         if not self._above and not _rewrites(text):
             first, last = text.find("\n"), text.rfind("\n") + 1
             if not last:
@@ -69,7 +72,7 @@ class Screen:
             elif part[-1] == "\n":
                 parts.append(self._down())
             else:
-                self._state = self._at, self.rows[self._at]
+                self._states[self._at] = self.rows[self._at]
                 self._version = ""
                 self._returned = True
                 if part[-1] != "\r":
@@ -77,12 +80,11 @@ class Screen:
         return "".join(parts)
 
     def states(self, *, idle: bool = False) -> list[str]:
-        """Return the newest state that is whole, unless it was told; when ``idle``, what is not whole counts, too."""
-        found = [self._state] if self._state else []
+        """Return each bar's newest state that is whole and was not told; when ``idle``, also what is not whole."""
+        found = sorted(self._states.items())
         if idle:
-            rows = enumerate(self.rows)
-            found = [(at, row) for at, row in rows if at != self._at or self._returned]
-        self._state = None
+            found = [(at, row) for at, row in enumerate(self.rows) if at != self._at or self._returned]
+        self._states = {}
         states = [(at, row) for at, row in found if seen(row) and row != self._told[at]]
         for at, row in states:
             self._told[at] = row
@@ -95,7 +97,7 @@ class Screen:
         if self.rows[-1] in ("", self._told[-1]):
             del self.rows[-1], self._told[-1]
         rows = [row for row, told in zip(self.rows, self._told, strict=True) if row != told]
-        self.rows, self._told, self._at, self._version, self._state = [""], [None], 0, "", None
+        self.rows, self._told, self._at, self._version, self._states = [""], [None], 0, "", {}
         return "\n".join(rows)
 
     def trim(self, rows: int, size: int) -> bool:
@@ -106,7 +108,7 @@ class Screen:
         dropped = len(self.rows) - max(keep, 1)
         del self.rows[:dropped], self._told[:dropped]
         self._at = max(self._at - dropped, 0)
-        self._state = None
+        self._states = {}
         cut = len(self.rows[0]) > size
         if cut:
             self.rows[0], self._version = self.rows[0][-size:], self._version[-size:]
@@ -139,9 +141,7 @@ class Screen:
         while len(self.rows) - 1 > self._above:
             row, told = self.rows.pop(0), self._told.pop(0)
             self._at -= 1
-            if self._state:
-                at, state = self._state
-                self._state = (at - 1, state) if at else None
+            self._states = {at - 1: state for at, state in self._states.items() if at}
             if row != told:
                 done += f"{row}\n"
         return done
@@ -161,7 +161,18 @@ class Thinned:
 
     def feed(self, text: str) -> str:
         """Return what is to be written to the screen."""
-        text, self._held = _plain_ends(self._held + text), ""
+        text, rest = _whole(self._held + text)
+        self._held = ""
+        out = self._thinned(text)
+        self._held += rest
+        return out
+
+    def close(self) -> str:
+        """Return what was held back."""
+        held, self._held = self._held, ""
+        return held
+
+    def _thinned(self, text: str) -> str:
         if "\r" not in text and not self._returned:
             rest = text.rpartition("\n")
             self._width = _width(rest[2]) + (0 if rest[1] else self._width)
@@ -169,18 +180,13 @@ class Thinned:
         *lines, last = text.split("\n")
         return "".join([*(self._line(line) + self._end() for line in lines), self._line(last, last=True)])
 
-    def close(self) -> str:
-        """Return what was held back."""
-        held, self._held = self._held, ""
-        return held
-
     def _end(self) -> str:
         self._width, self._returned = 0, False
         return "\n"
 
     def _line(self, line: str, last: bool = False) -> str:
         """Return the last state of a line, which takes the place of what stands there."""
-        if _MOVES_UP.search(line):
+        if MOVES_UP.search(line):
             begun = "\r" if self._returned else ""
             self._width, self._returned = 0, False
             return begun + line
@@ -204,12 +210,15 @@ class Thinned:
         return chosen
 
 
-def _plain_ends(text: str) -> str:
-    return text.replace("\r\n", "\n") if "\r" in text else text  # to look for one character first is faster
+def _whole(text: str) -> tuple[str, str]:
+    """Return text with plain ends of lines, and the sequence at its end that is not whole."""
+    cut = _UNFINISHED.search(text, max(len(text) - _LONGEST, 0))
+    text, rest = (text[: cut.start()], cut[0]) if cut else (text, "")
+    return (text.replace("\r\n", "\n") if "\r" in text else text), rest  # to look for one character first is faster
 
 
 def _rewrites(text: str) -> bool:
-    return "\r" in text or ("\x1b" in text and _MOVES_UP.search(text) is not None)
+    return "\r" in text or ("\x1b" in text and MOVES_UP.search(text) is not None)
 
 
 def _width(text: str) -> int:

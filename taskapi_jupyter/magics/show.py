@@ -77,7 +77,7 @@ class Printer:
         """Print text, as slowly as it takes."""
         for begin in range(0, len(text), PIECE):
             piece = text[begin : begin + PIECE]
-            time.sleep(self._turn(len(json.dumps(piece))))  # as a message has it, or more
+            time.sleep(self._turn(len(json.dumps(piece, ensure_ascii=False).encode("utf-8", "replace"))))
             sys.stdout.write(piece)
             sys.stdout.flush()
 
