@@ -94,7 +94,7 @@ _ALL = (
     Verb(
         "stop",
         ("%taskapi stop JOB...", "%taskapi stop [API] --all"),
-        "stops jobs",
+        "stops jobs; stopping one again ends the time that it has to clean up",
         (Option("--all", "flag", "every job in progress"),),
     ),
     Verb(
