@@ -35,8 +35,7 @@ def main() -> None:
     sys.path[:] = ([] if kind == "main" else [folder]) + search_path(paths, sys.path[1:])
     sys.path.append(os.path.join(here, "task_path"))
     sys.meta_path.insert(0, Figures)
-    if cloudpickle:  # for an interpreter that has none: its stand-in is in task_path
-        os.environ["TASKAPI_CLOUDPICKLE"] = cloudpickle
+    sys._taskapi_cloudpickle = cloudpickle  # type: ignore[attr-defined]  # for its stand-in, where there is none
     with open(spec, encoding="utf-8") as job:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")

@@ -120,7 +120,7 @@ def test_it_raised(run: Any) -> None:
     assert ending(job) == ("worker_error", "KeyError: 'no such key'", 1)
     first, trace, *lines = job.logs().splitlines()
     assert (first, trace) == ("before", "Traceback (most recent call last):")
-    assert [line.split(", ")[1:] for line in lines if line.startswith("  File")] == [
+    assert [line.split(", ")[1:] for line in lines if line.startswith(f"  cell {job.api_name}")] == [
         ["line 6", "in task"],
         ["line 4", "in inner"],
     ]
@@ -133,7 +133,7 @@ def test_its_module_raised(service: Service, name: str) -> None:
     service.deploy_request(request_for(name, "def task(config):\n    pass\n\n1 / 0\n"))
     job = service.submit(name).wait(PATIENCE)
     assert ending(job) == ("worker_error", "ZeroDivisionError: division by zero", 1)
-    assert job.logs().count("  File ") == 1
+    assert job.logs().count(f"  cell {name}, line 4, in <module>") == job.logs().count(", line ") == 1
     assert "harness" not in job.logs()
 
 
@@ -144,7 +144,7 @@ def test_its_class_raised(service: Service, name: str) -> None:
     service.deploy_request(request_for(name, text))
     job = service.submit(name).wait(PATIENCE)
     assert ending(job) == ("worker_error", "FileNotFoundError: [Errno 2] gone", 1)
-    assert job.logs().count("  File ") == 1
+    assert job.logs().count(f"  cell {name}, line 3, in __init__") == job.logs().count(", line ") == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_its_class_raised(service: Service, name: str) -> None:
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("raise ValueError", "ValueError"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd", "taskapi_"),
+        ("class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd", "task.<locals>.Odd"),
         (
             "try:\n    1 / 0\nexcept ArithmeticError as error:\n    raise OSError('second') from error",
             "OSError: second",

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from taskapi_jupyter import errors
 from taskapi_jupyter.contract import JobStatus
 from taskapi_jupyter.display import formats, words
 
@@ -23,7 +24,7 @@ assert NOW is not None
 @pytest.mark.parametrize("name", ["duration", "size", "number", "clean"])
 def test_values_are_put_into_the_same_words(name: str) -> None:
     for value, expected in EXAMPLES[name]:
-        assert getattr(formats, name)(value) == expected, value
+        assert getattr(errors if name == "size" else formats, name)(value) == expected, value
 
 
 def test_times_are_read_and_told_the_same() -> None:

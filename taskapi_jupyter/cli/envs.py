@@ -27,7 +27,7 @@ _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 def listed(options: Namespace) -> None:
     """Show the environments; the form that 0.28's client reads is told apart by a variable alone."""
     there = environments.environments()
-    value: Any = there
+    value: Any = {"default_environment": there.default_environment, "environments": there.environments}  # as Cortex's
     if os.environ.get("TASKAPI_CORTEX_CLI", "").startswith("0.28"):
         value = [
             {"name": one.name, "provider": one.provider, "operator_endpoint": one.operator_endpoint or ""}
