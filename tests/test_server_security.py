@@ -642,7 +642,7 @@ def test_a_project_over_its_cap(live_server: LiveServer) -> None:
     files = {"config": b"- name: x", "project.zip": b"x" * ((32 << 20) + 1)}
     answer = live_server.fetch("POST", "deploy", files=files)
     assert answer.status_code == 400
-    assert "33554432" in answer.json()["message"]
+    assert "32 MiB" in answer.json()["message"]
 
 
 # What nobody foresaw
