@@ -209,9 +209,12 @@ async def test_a_pending_job_has_no_start(call: Call, tmp_path: Path) -> None:
 
     cores = os.cpu_count() or 1
     jobs = [await submit(call, {"config": {"path": str(tmp_path / "go")}}, "waiting") for _ in range(cores + 1)]
-    answer = await call("GET", f"local/tasks/waiting?jobID={jobs[-1]}")
-    job = answer.json["job_status"]
-    assert (job["status"], job["worker_counts"]) == ("pending", {"pending": 1})
+    deadline, job = time.monotonic() + PATIENCE, {"reason": ""}
+    while "in line" not in job["reason"] or not job["reason"].startswith("waits"):  # those ahead are about to start
+        assert time.monotonic() < deadline, job
+        answer = await call("GET", f"local/tasks/waiting?jobID={jobs[-1]}")
+        job = answer.json["job_status"]
+        assert (job["status"], job["worker_counts"]) == ("pending", {"pending": 1})
     assert job["reason"].startswith(f"waits for 1 of {cores} cores, ")
     check(job, {**SUBMITTED, "timeout": type(None), "status": str, "worker_counts": dict, "reason": str})
     (tmp_path / "go").touch()
