@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import LiveServer, request_for, until
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskapi_jupyter import logs
@@ -63,6 +63,8 @@ def pieces(text: str, cuts: list[int]) -> Iterator[str]:
     yield from (text[a:b] for a, b in pairwise(at))
 
 
+@example(" \r  ", [3])
+@example("ä\r\x1b a", [3, 4])
 @given(written, st.lists(st.integers(0, 50)))
 def test_it_matters_not_where_a_text_is_cut(text: str, cuts: list[int]) -> None:
     whole, in_pieces = Screen(whole=True), Screen(whole=True)
@@ -73,9 +75,10 @@ def test_it_matters_not_where_a_text_is_cut(text: str, cuts: list[int]) -> None:
     assert list(logs.lines([text], states=False)) == list(logs.lines(pieces(text, cuts), states=False))
 
 
+@example("a\r\x1b \r", [1])
 @given(written.filter(lambda text: UP not in text), st.lists(st.integers(0, 50)))
 def test_what_is_left_out_for_a_screen_is_not_missed_on_it(text: str, cuts: list[int]) -> None:
-    screen = Thinned()
+    screen, text = Thinned(), f"{text}\n"  # so that no sequence is left half at the end
     out = "".join([*(screen.feed(piece) for piece in pieces(text, cuts)), screen.close()])
     assert bare(rewritten(out)) == bare(rewritten(text))
 

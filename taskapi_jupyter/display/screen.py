@@ -9,7 +9,7 @@ import sys
 SEQUENCE = re.compile(
     r"\x1b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])"
     r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"
-    r"|[ -/]*[0-~]|$)"
+    r"|[ -/]*(?:[0-~]|$))"
 )
 LONG_LINE = 1 << 20  # characters; a longer line is broken where lines are given out one by one
 _LONGEST = 32  # characters of a sequence that is waited for
@@ -17,7 +17,7 @@ _DEEPEST = 100  # rows above the last that are kept for a cursor that moves up
 _UP = r"\x1b\[[0-9]{0,4}[AF]"
 _MOVE = re.compile(rf"(\r*\n|\r+|{_UP})")
 MOVES_UP = re.compile(_UP)
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-9;:<=>?]*[ -/]*)?\Z")
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-9;:<=>?]*)?[ -/]*\Z")
 
 
 def rewritten(text: str) -> str:
@@ -47,6 +47,7 @@ class Screen:
         self._told: list[str | None] = [None]  # what was given out as a state of each row
         self._at = 0
         self._version = ""  # what was written to the row since the last return
+        self._shows = False  # whether that is what the row holds
         self._returned = False
         self._states: dict[int, str] = {}  # by row, the newest state that is whole
         self._held = ""
@@ -73,7 +74,7 @@ class Screen:
                 parts.append(self._down())
             else:
                 self._states[self._at] = self.rows[self._at]
-                self._version = ""
+                self._version, self._shows = "", False
                 self._returned = True
                 if part[-1] != "\r":
                     self._up(int(part[2:-1] or 1))
@@ -98,6 +99,7 @@ class Screen:
             del self.rows[-1], self._told[-1]
         rows = [row for row, told in zip(self.rows, self._told, strict=True) if row != told]
         self.rows, self._told, self._at, self._version, self._states = [""], [None], 0, "", {}
+        self._shows = False
         return "\n".join(rows)
 
     def trim(self, rows: int, size: int) -> bool:
@@ -119,9 +121,8 @@ class Screen:
         if not text:
             return ""
         self._version += text
-        row = self.rows[self._at]
-        if self._version == row + text or not row or seen(self._version):
-            self.rows[self._at] = self._version
+        if self._shows or not self.rows[self._at] or seen(self._version):
+            self.rows[self._at], self._shows = self._version, True
         if self._above or len(self._version) <= LONG_LINE:
             return ""
         line, self._version = f"{self._version}\n", ""
@@ -131,7 +132,7 @@ class Screen:
     def _down(self) -> str:
         """Go to the next row; return those that are finished."""
         self._at += 1
-        self._version = ""
+        self._version, self._shows = "", False
         self._returned = False
         if self._at < len(self.rows):
             return ""
