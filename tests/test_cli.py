@@ -472,3 +472,16 @@ def test_a_submission_is_answered_before_the_cluster_knows_it(cluster: Operator)
     done = run("submit", "adder", "-e", "prod")
     assert done.returncode == 0, done.stderr
     assert "pending" in done.stdout
+
+
+def test_doctor_says_what_is_wrong_with_a_home(home: Path) -> None:
+    done = run("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"home: {home}\nversion: ")
+    assert done.stdout.endswith("\nnothing is wrong\n")
+    home.mkdir(exist_ok=True)
+    (home / "config.yaml").write_text("cpus: many\n")
+    done = run("doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[2].startswith(f"{home / 'config.yaml'}: ")
+    assert json.loads(run("doctor", "-o", "json").stdout)["problems"] == done.stdout.splitlines()[2:]

@@ -90,6 +90,13 @@ def parser() -> argparse.ArgumentParser:
 
     _add_env(verb("env", envs.listed, "list the environments, or change them", env=False))
 
+    verb(
+        "doctor",
+        verbs.examine,
+        "say what is wrong with the home of this machine's jobs; exit 1 if anything is",
+        env=False,
+    )
+
     sub = verb("serve", verbs.serve, "run a Jupyter server with this extension alone")
     sub.add_argument("--port", type=_positive)
     sub.add_argument("--ip", default="127.0.0.1")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter import deployment, environments, waiting
+from taskapi_jupyter import deployment, doctor, environments, service, waiting
 from taskapi_jupyter import logs as log_reader
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.cluster import CortexClient
@@ -152,6 +152,15 @@ def version(options: Namespace) -> None:
         found["cluster_version"] = api.version() or "unknown"
     lines = [f"{what.replace('_', ' ')}: {number}" for what, number in found.items()]
     show(options, lambda: (found, lambda colour: "\n".join(map(clean, lines))))
+
+
+def examine(options: Namespace) -> int:
+    """Say what is wrong with the home of this machine's jobs; return 1 where anything is."""
+    home = service.home()
+    found, wrong = doctor.facts(home), doctor.problems(home)
+    lines = [f"{what}: {value}" for what, value in found.items()] + (wrong or ["nothing is wrong"])
+    show(options, lambda: ({**found, "problems": wrong}, lambda colour: "\n".join(map(clean, lines))))
+    return 1 if wrong else 0
 
 
 def serve(options: Namespace) -> int:
