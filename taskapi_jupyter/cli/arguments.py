@@ -97,10 +97,7 @@ def parser() -> argparse.ArgumentParser:
         env=False,
     )
 
-    sub = verb("serve", verbs.serve, "run a Jupyter server with this extension alone")
-    sub.add_argument("--port", type=_positive)
-    sub.add_argument("--ip", default="127.0.0.1")
-    sub.add_argument("more", nargs="*", help="more arguments for the server, behind --")
+    _add_server(verb("serve", verbs.serve, "run a Jupyter server with this extension alone"))
 
     verb("version", verbs.version, "print this program's version, and with --env that of a cluster")
 
@@ -109,6 +106,13 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("shell", choices=completion.SHELLS)
     return parser
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    """Add what a server takes."""
+    parser.add_argument("--port", type=_positive)
+    parser.add_argument("--ip", default="127.0.0.1")
+    parser.add_argument("more", nargs="*", help="more arguments for the server, behind --")
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
