@@ -1,0 +1,36 @@
+"""What is wrong with a home, in sentences: ``jupyter taskapi doctor``. It reads, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from . import config
+from ._version import __version__
+from .errors import TaskAPIError
+
+Check = Callable[[Path], Iterable[str]]
+
+
+def facts(home: Path) -> dict[str, str]:
+    """Return what a report begins with: which home, and which versions answer for it."""
+    return {"home": str(home), "version": __version__}
+
+
+def problems(home: Path) -> list[str]:
+    """Return what is wrong with a home, a sentence each; a check that fails is a problem, too."""
+    found: list[str] = []
+    for check in CHECKS:
+        try:
+            found += check(home)
+        except (TaskAPIError, OSError) as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def _config(home: Path) -> list[str]:
+    config.read(home / "config.yaml")
+    return []
+
+
+CHECKS: tuple[Check, ...] = (_config,)
