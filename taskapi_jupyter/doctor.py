@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import config
+from . import capacity, config
 from ._version import __version__
-from .errors import TaskAPIError
+from .errors import TaskAPIError, size
 
 Check = Callable[[Path], Iterable[str]]
 
 
 def facts(home: Path) -> dict[str, str]:
     """Return what a report begins with: which home, and which versions answer for it."""
-    return {"home": str(home), "version": __version__}
+    has = capacity.here()
+    return {
+        "home": str(home),
+        "version": __version__,
+        "machine": f"{has.cores / 1000:g} cores, {size(has.memory)} of memory",
+    }
 
 
 def problems(home: Path) -> list[str]:

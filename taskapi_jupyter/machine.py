@@ -1,4 +1,4 @@
-"""This machine: its boot, its clocks, its processes, what it can bear. Standard library only (psutil off Linux).
+"""This machine: its boot, its clocks, its processes, its mounts. Standard library only (psutil off Linux).
 
 A process is known by its pid and its start time within one boot, never by a bare pid, which the kernel uses again.
 """
@@ -17,8 +17,6 @@ LINUX = sys.platform.startswith("linux")
 
 #: A clock that neither steps nor stops in suspend. macOS's CLOCK_MONOTONIC goes on in suspend, Linux's does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def boottime() -> float:
@@ -257,23 +255,40 @@ _SHARED = frozenset(
 )
 
 
+class Mount(NamedTuple):
+    """A file system where it is mounted."""
+
+    root: str  # which of its folders is
+    point: str
+    kind: str
+    options: list[str]  # of the file system itself
+
+
+def mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
+    """Return what is mounted, a later one may hide an earlier one; nothing where the system doesn't say."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        place, _, what = line.partition(" - ")
+        fields, about = place.split(" "), what.split(" ")
+        if len(fields) > 4 and len(about) > 2:
+            found.append(Mount(_unescaped(fields[3]), _unescaped(fields[4]), about[0], about[2].split(",")))
+    return found
+
+
 @lru_cache(maxsize=8)
 def network_filesystem(folder: str) -> str | None:
     """Return the type of the network file system that a folder lies on, None where it lies on none."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            mounts = file.read()
-    except OSError:
-        return None
-    if not any(f" - {kind} " in mounts for kind in _SHARED):
-        return None
     inside = os.path.join(os.path.realpath(folder), "")
     longest, found = 0, ""
-    for line in mounts.splitlines():
-        fields, _, kind = line.partition(" - ")
-        point = os.path.join(_unescaped(fields.split(" ")[4]), "")
+    for mount in mounts():
+        point = os.path.join(mount.point, "")
         if inside.startswith(point) and len(point) >= longest:  # a later one hides an earlier one
-            longest, found = len(point), kind.split(" ")[0]
+            longest, found = len(point), mount.kind
     return found if found in _SHARED else None
 
 
@@ -283,23 +298,7 @@ def _unescaped(text: str) -> str:
     return text
 
 
-# Capacity
-
-
-def cores() -> int:
-    """Return the cores that processes of this user may use, in thousandths, container limits included."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup("cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        return max(1, min(count * 1000, int(quota[0]) * 1000 // int(quota[1])))
-    return count * 1000
-
-
-def memory() -> int:
-    """Return the bytes of main memory, a container's limit included."""
-    total = os.sysconf("SC_PHYS_PAGES") * _PAGE
-    limit = _cgroup("memory.max").strip()
-    return min(total, int(limit)) if limit.isdigit() else total
+# GPUs
 
 
 def gpus() -> int:
@@ -314,14 +313,3 @@ def gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-
-
-def _cgroup(name: str) -> str:
-    """Return a control file of our cgroup (v2), '' where there is none."""
-    try:
-        with open("/proc/self/cgroup") as file:
-            own = file.read().strip().rpartition(":")[2]
-        with open(f"/sys/fs/cgroup{own.rstrip('/')}/{name}") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -11,6 +11,8 @@ import os
 import time
 from typing import NamedTuple
 
+from . import capacity
+
 _LATELY = 10.0  # seconds; a large process takes a while from being killed to being gone
 
 
@@ -33,19 +35,11 @@ def _count(path: str) -> int | None:
         return None
 
 
-def _cgroup(pid: int | str) -> tuple[str, str]:
+def _cgroup(pid: int) -> tuple[str, str]:
     """Return the folder of a process's memory cgroup, '' where it has none, and the file with its counters."""
-    try:
-        with open(f"/proc/{pid}/cgroup") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return "", ""
-    for number, controllers, path in lines:
-        if "memory" in controllers.split(","):  # version 1; a container sees its own cgroup in the root's place
-            own = f"/sys/fs/cgroup/memory{path}"
-            return own if os.path.exists(own) else "/sys/fs/cgroup/memory", "memory.oom_control"
-        if number == "0":
-            return f"/sys/fs/cgroup{path.rstrip('/')}", "memory.events"
+    for version, folders in capacity.groups("memory", pid):
+        if folders:
+            return folders[0], "memory.oom_control" if version == 1 else "memory.events"
     return "", ""
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import config, database, logfile, machine, plainfile, results, retention, spec
+from . import capacity, config, database, logfile, machine, plainfile, results, retention, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -175,10 +175,10 @@ class Service(BaseTaskAPI):
         return spec.build(request, environ=self._config.environ, pickle=pickle)
 
     def _check_fits(self, built: spec.APISpec) -> None:
-        cpus, mem = self._limits["cpus"] or machine.cores(), self._limits["mem"] or machine.memory()
+        has = capacity.here()
         for what, asked, there in (
-            ("cores", built.cpu / 1000, cpus / 1000),
-            ("of memory", built.mem or 0, mem),
+            ("cores", built.cpu / 1000, (self._limits["cpus"] or has.cores) / 1000),
+            ("of memory", built.mem or 0, self._limits["mem"] or has.memory),
             ("GPUs", built.gpu, self._limits["gpus"]),
         ):
             if asked > there:
@@ -572,7 +572,8 @@ class Service(BaseTaskAPI):
         pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
         if not pending:
             return
-        there = {"cpus": machine.cores(), "mem": machine.memory(), "gpus": 0}
+        has = capacity.here()
+        there = {"cpus": has.cores, "mem": has.memory, "gpus": 0}
         limits = {**there, **{key: value for key, value in self.store.settings().items() if value is not None}}
         held = self.store.held()
         places = {seq: index for index, seq in enumerate(self.store.line(max(row["seq"] for row in pending)), 1)}

@@ -16,8 +16,6 @@ from conftest import until
 
 from taskapi_jupyter import machine
 
-MIB = 1 << 20
-
 #: A child that sheds its session, and a grandchild; each says its pid, and lives until standard input ends.
 TREE = """
 import os, sys
@@ -116,22 +114,6 @@ def test_what_a_dead_watcher_left_is_found_by_its_session_and_by_the_jobs_id() -
         until(lambda: session not in machine.processes(), "the session's leader to end")
         assert list(machine.of_job("another-job", session)) == [child]
     assert machine.of_job("another-job", leader) == {}
-
-
-def test_capacity() -> None:
-    count = os.cpu_count() or 1
-    assert 1 <= machine.cores() <= count * 1000
-    assert 64 * MIB < machine.memory() <= psutil.virtual_memory().total + MIB
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
-def test_cores_that_we_may_not_use_do_not_count() -> None:
-    mine = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(mine)})
-        assert machine.cores() <= 1000
-    finally:
-        os.sched_setaffinity(0, mine)
 
 
 @pytest.mark.parametrize(

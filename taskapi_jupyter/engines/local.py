@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter import machine, plainfile, tree
+from taskapi_jupyter import capacity, machine, plainfile, tree
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.watcher import read_outcome, vanished, watch
 
@@ -52,7 +52,6 @@ class LocalEngine:
         self.wake = wake
         self.watched: dict[str, _Watched] = {}
         self.over: list[tuple[str, Mapping[str, Any]]] = []
-        self._has = {"cpus": machine.cores(), "mem": machine.memory()}
 
     # The protocol
 
@@ -110,7 +109,8 @@ class LocalEngine:
 
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
-        return self._has
+        has = capacity.here()
+        return {"cpus": has.cores, "mem": has.memory}
 
     def ready(self) -> bool:
         """Say that jobs can be started."""
