@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,7 +19,7 @@ from .service import Service
 from .service import home as default_home
 
 #: Variables that say where an environment is; a connection holds as long as they stay.
-PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
+PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "TASKAPI_SERVER", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
 
 
 def file(home: Path | None = None) -> EnvironmentFile:
@@ -46,7 +46,8 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     """Return the TaskAPI of an environment.
 
     Looked for in this order: the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``; nothing else is
-    tried then), JupyterHub's single-user server, the server that started this kernel, and this machine itself.
+    tried then), JupyterHub's single-user server, the server that started this kernel, and this machine itself, with
+    the home that the server handed over (``TASKAPI_HOME``).
     """
     server = server_of(environ)
     if server is not None:
@@ -121,16 +122,33 @@ def server_of(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
     """Return the base URL (with a slash at its end) and the token of the Jupyter server to go through, or None."""
     if environ.get("TASKAPI_URL"):
         return _base(environ["TASKAPI_URL"]), environ.get("TASKAPI_TOKEN")
-    for candidate in (_hub(environ), _parent(environ)):
-        if candidate is not None and _lets_in(*candidate):
-            return candidate
-    return None
+    return next((candidate for candidate in _candidates(environ) if _lets_in(*candidate)), None)
 
 
 def own_server(environ: Mapping[str, str] = os.environ) -> str | None:
     """Return the base URL of the Jupyter server that this kernel belongs to, whose pages show it."""
-    own = _hub(environ) or _parent(environ)
-    return own[0] if own else None
+    return next((url for url, _ in _candidates(environ)), None)
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Find the servers that this process may belong to.
+
+    A server with this extension names itself in ``TASKAPI_SERVER``, beside its ``TASKAPI_HOME``, to all that it starts.
+    Other variables may be those of a server that was there before: another one was started in its terminal or kernel.
+    """
+    handed = environ.get("TASKAPI_SERVER")
+    for found in (_hub(environ), _parent(environ)):
+        if found is not None and (not handed or _is_same(found[0], handed)):
+            yield found
+
+
+def _is_same(url: str, handed: str) -> bool:
+    """Whether two URLs are of one server of this machine; its host may have several names."""
+    try:
+        one, other = urlsplit(url), urlsplit(handed)
+        return (one.port, one.path.rstrip("/")) == (other.port, other.path.rstrip("/"))
+    except ValueError:
+        return False
 
 
 def _base(url: str) -> str:

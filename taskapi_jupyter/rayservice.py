@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from . import enginefile, plainfile, retention, spec
+from . import enginefile, plainfile, retention, serverfile, spec
 from .contract import DeployRequest, FileEntry, JobStatus
 from .deployment.form import project_of
 from .engines.ray import NOTE, UNREACHABLE
@@ -55,7 +55,7 @@ class RayService(Service):
         headers: Mapping[str, str] | None = None,
         verify: bool | str = True,
         storage: str | None = None,
-        endpoint: Callable[[str], str | None] = lambda api: None,
+        endpoint: Callable[[str], str | None] | None = None,
     ) -> None:
         try:
             plainfile.create_folder(home_)
@@ -250,7 +250,7 @@ def headers(entry: Entry) -> dict[str, str]:
     return Upstream(entry.name, entry.address or "", headers=entry.headers).configured()
 
 
-def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = lambda api: None) -> RayService:
+def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] | None = None) -> RayService:
     """Return the service of an environment, whose home is below this machine's; raise as :func:`headers`."""
     assert entry.address is not None
     return RayService(
@@ -260,7 +260,7 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] = la
         headers=headers(entry),
         verify=str(Path(entry.verify).expanduser()) if isinstance(entry.verify, str) else entry.verify,
         storage=entry.storage,
-        endpoint=endpoint,
+        endpoint=endpoint or serverfile.Endpoints(home, entry.name),  # servers are known in this machine's home
     )
 
 

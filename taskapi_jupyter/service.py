@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import capacity, config, database, logfile, machine, plainfile, results, retention, spec
+from . import capacity, config, database, logfile, machine, plainfile, results, retention, serverfile, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -76,7 +76,7 @@ def home() -> Path:
 class Service(BaseTaskAPI):
     """Implements ``contract.TaskAPI`` for the jobs of one home. One object serves all threads of a process.
 
-    ``endpoint`` gives the URL of an API where a server shows it, else None.
+    ``endpoint`` gives the URL of an API, None where it has none; without it, that is at the newest server of this home.
     """
 
     provider = "local"
@@ -88,14 +88,14 @@ class Service(BaseTaskAPI):
         home_: Path | str | None = None,
         *,
         environment: str = "local",
-        endpoint: Callable[[str], str | None] = lambda api: None,
+        endpoint: Callable[[str], str | None] | None = None,
     ) -> None:
         if os.name != "posix":
             raise Unavailable("taskapi_jupyter runs jobs on Linux and macOS only")
         self.environment = environment
         self.home = Path(home_).absolute() if home_ is not None else home()  # a supervisor runs in another folder
         self._jobs = self.home / "jobs"
-        self._endpoint = endpoint
+        self._endpoint = endpoint or serverfile.Endpoints(self.home, environment)
         try:
             for folder in (self.home, self._jobs, self.home / "apis"):
                 plainfile.create_folder(folder)

@@ -335,7 +335,8 @@ def start_server(
     patience: float = PATIENCE,
 ) -> LiveServer:
     """Start a server whose configuration, data and home are below a folder, and wait until it answers."""
-    token, port, home = token or secrets.token_hex(16), port or free_port(), folder / "home"
+    token = secrets.token_hex(16) if token is None else token
+    port, home = port or free_port(), folder / "home"
     home.mkdir(mode=0o700, exist_ok=True)
     (home / "config.yaml").write_text("stop_grace: 1\n")
     environ = {
@@ -357,7 +358,7 @@ def start_server(
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return server.fetch("GET", "verifycortex").ok
+            return server.fetch("GET", "verifycortex").status_code in (200, 403)
         except requests.ConnectionError:
             return False
 

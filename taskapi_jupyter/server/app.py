@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import re
 import threading
@@ -13,8 +14,8 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
+from jupyter_server import CallContext
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Int, Unicode, default
 
@@ -23,6 +24,7 @@ from taskapi_jupyter.contract import MAX_UPLOAD
 from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import Damaged, TaskAPIError
 
+from .address import Address, SlashRouter
 from .base import NAME
 from .clusters import Clusters
 from .events import Events
@@ -71,6 +73,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     def initialize_settings(self) -> None:
         """Make what handlers share: the service of this machine, and the threads for blocking work."""
         self.folder = Path(self.home).expanduser().absolute()
+        self.address = Address(self.serverapp, self.folder, self.log)
         self.environment_file = envfile.EnvironmentFile(self.folder)
         self.clusters = Clusters(self.environment_file)
         try:
@@ -96,11 +99,13 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def initialize_handlers(self) -> None:
         """Add the routes; those of clusters come first, and leave what is not theirs to the handlers."""
-        pattern = re.escape(f"{self.serverapp.base_url}taskapi/") + ".*"
-        self.serverapp.web_app.add_handlers(".*$", [(pattern, ClusterRouter(self))])
+        base = self.serverapp.base_url
+        routers = [(".*//taskapi/.*", SlashRouter(base)), (re.escape(f"{base}taskapi/") + ".*", ClusterRouter(self))]
+        self.serverapp.web_app.add_handlers(".*$", routers)
         self.handlers.extend(handlers())
 
     async def _start_jupyter_server_extension(self, serverapp: object) -> None:
+        self.address.hand_over()  # now that the port is known
         self._watch = asyncio.create_task(self._watch_activity())
         self.events.start()
         # A full collection looks at all that Jupyter has loaded, and blocks the event loop for 0.2 s meanwhile.
@@ -117,6 +122,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.slow.shutdown(wait=False, cancel_futures=True)  # a stop goes on in the supervisor
         for pool in (self.quick, self.submits, self.follow, self.uploads):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self.address.withdraw()  # once no thread can announce it again
         self.clusters.close()
         self.service.close()
         for _, one in self.services.values():
@@ -150,17 +156,15 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         response.max_upload = self.max_upload
         return response
 
-    def endpoint(self, api: str, env: str = LOCAL) -> str | None:
+    def endpoint(self, api: str, env: str = LOCAL) -> str:
         """Return the URL that an API's jobs are submitted to; it carries no token."""
-        url = self.serverapp.connection_url
-        custom = urlsplit(self.serverapp.custom_display_url)
-        if custom.netloc:
-            url = urlsplit(url)._replace(scheme=custom.scheme, netloc=custom.netloc).geturl()
-        return f"{url.rstrip('/')}/taskapi/{env}/tasks/{api}"
+        handler = CallContext.get(CallContext.JUPYTER_HANDLER)
+        return f"{self.address.public(handler and handler.request)}taskapi/{env}/tasks/{api}"
 
     async def run(self, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
-        """Run blocking work in a thread of a pool."""
-        return await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args))
+        """Run blocking work in a thread of a pool, which knows whose request it is for."""
+        work = partial(contextvars.copy_context().run, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     def discard(self, remove: Callable[[], None]) -> None:
         """Have files removed in a thread; where the server is ending, retention does it."""
@@ -181,6 +185,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     async def look(self) -> None:
         """Count the jobs in progress; a first look also resumes those that a restart left waiting."""
+        await self.run(self.quick, self.address.announce)  # again where somebody removed it
         self._in_progress = await self.run(self.quick, self.service.in_progress)
         if self._looking_after is None or self._looking_after.done():  # which a storage may keep waiting
             self._looking_after = asyncio.create_task(self._look_after())
