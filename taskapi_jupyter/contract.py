@@ -432,6 +432,12 @@ class Engine(Protocol):
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Take over the jobs that an earlier supervisor marked running; start what has provably not begun."""
 
+    def hand_over(self) -> Mapping[str, Any]:
+        """Return, as plain JSON, what the next supervisor must know that this process becomes by exec."""
+
+    def take_over(self, handed: Mapping[str, Any]) -> None:
+        """Take what the supervisor handed over that this process was before; called before ``adopt``."""
+
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a job that is marked running."""
 

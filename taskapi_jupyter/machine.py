@@ -180,14 +180,18 @@ def _has_ended(fields: list[str]) -> bool:
 
 def descendants(root: int) -> list[int]:
     """Return the living processes below ``root``, parents first."""
-    below: dict[int, list[int]] = {}
-    for pid, seen in processes().items():
-        below.setdefault(seen.parent, []).append(pid)
+    return _below([root], processes())
+
+
+def _below(roots: list[int], everyone: Mapping[int, Seen]) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for pid, seen in everyone.items():
+        children.setdefault(seen.parent, []).append(pid)
     found: list[int] = []
-    level = below.get(root, [])
+    level = [pid for root in roots for pid in children.get(root, ())]
     while level:
         found += level
-        level = [pid for parent in level for pid in below.get(parent, ())]
+        level = [pid for parent in level for pid in children.get(parent, ())]
     return found
 
 
@@ -214,21 +218,19 @@ def children(parent: int) -> list[int]:
 
 
 def of_job(job_id: str, leader: int | None, started: str | None = None) -> dict[int, str]:
-    """Return the processes that a dead watcher left, by pid with their start: those of its session, and those that
-    carry the job's id.
+    """Return the processes that a dead watcher left, by pid with their start: those of its session, those that carry
+    the job's id, and all below these.
 
     A session's number is not used again while a member lives; where another process than the one that started at
     ``started`` has it, the session is not the watcher's.
     """
     everyone = processes()
+    everyone.pop(os.getpid(), None)
     there = everyone.get(leader) if leader is not None else None
     session = None if there is not None and there.start_time != started else leader
     mark = f"TASKAPI_JOB_ID={job_id}".encode()
-    return {
-        pid: seen.start_time
-        for pid, seen in everyone.items()
-        if pid != os.getpid() and (seen.session == session or mark in _environ(pid))
-    }
+    found = [pid for pid, seen in everyone.items() if seen.session == session or mark in _environ(pid)]
+    return {pid: everyone[pid].start_time for pid in [*found, *_below(found, everyone)]}
 
 
 def _environ(pid: int) -> list[bytes]:

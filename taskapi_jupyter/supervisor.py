@@ -16,14 +16,15 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from . import database, enginefile, engines, machine, plainfile
+from . import database, enginefile, engines, machine, plainfile, succession
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
 from .store import Row, Store
-from .waking import acquire, command, start, wake
+from .waking import acquire, command, inherit, start, wake
 from .watcher import collect_orphans, vanished
 
 IDLE = 3.0  # seconds without work after which it leaves
@@ -43,11 +44,13 @@ Move = tuple[str, JobCode, JobCode, Mapping[str, Any]]
 class Supervisor:
     """The loop; everything it knows that matters is in the store or in a job's folder."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, handed: Mapping[str, Any]) -> None:
         self.home = home
         self.store = Store(os.path.join(home, "taskapi.db"), follow=False)
         self.limits: dict[str, Any] = DEFAULT_LIMITS
         self.engine = engines.load(enginefile.read(home)["provider"])(home, lambda: self.limits, lambda: wake(home))
+        if handed:
+            self.engine.take_over(handed.get("unclaimed", {}))
         self.limits = self._read_limits()
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
@@ -63,17 +66,11 @@ class Supervisor:
         """Serve until there is nothing left to do, or until told to leave; then let go of the lock.
 
         Either way the FIFO is closed before the store is looked into for the last time: a wish that came with a wakeup
-        is then seen by this supervisor, and one that came without starts another.
+        is then seen by this supervisor, and one that came without starts another. Told to leave while jobs run, the
+        process keeps the lock and becomes the newer supervisor, which looks again as soon as it has its FIFO open.
         """
         fifo = self._open_fifo()
-        wakeups, told = os.pipe()
-        os.set_blocking(wakeups, False)
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_term)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        wakeups = self._hear_signals()
         os.get_exec_path({})  # what it imports is then there before a fork
         gc.collect()
         gc.freeze()
@@ -88,6 +85,7 @@ class Supervisor:
                 if self.untidy:
                     self._tidy()
                     continue
+                collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
                 self._close_fifo(fifo)
                 if not self._any_in_progress():  # whoever comes now finds no FIFO and starts another
                     break
@@ -110,9 +108,35 @@ class Supervisor:
         else:
             self._close_fifo(fifo)
             self._try_step()
+            if self.using or self.behind:
+                self._become_newer(lock)
         self.store.close()
         point("supervisor.leaving")
         os.close(lock)
+
+    def _become_newer(self, lock: int) -> None:
+        """Go on as the newer supervisor, in this process; where that can't be, start one to leave the jobs to."""
+        handed = {"lock": lock, "unclaimed": self.engine.hand_over()}
+        self.store.close()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        succession.become(self.home, command("supervisor", self.home), handed)
+        _say("no newer supervisor can be executed in place of this one, which leaves")
+        with suppress(OSError):
+            start(self.home)
+
+    def _hear_signals(self) -> int:
+        """Handle signals; return the descriptor that each makes readable."""
+        wakeups, told = os.pipe()
+        os.set_blocking(wakeups, False)
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # What came in the midst of an exec is handled now; and whoever started this process may have blocked anything.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return wakeups
 
     def _any_in_progress(self) -> bool:
         try:
@@ -161,7 +185,6 @@ class Supervisor:
 
     @staticmethod
     def _close_fifo(fifo: int) -> None:
-        collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
         os.close(fifo)
         point("supervisor.closed")
 
@@ -375,12 +398,12 @@ def _tell_of_network(home: str) -> None:
     _say(text)
 
 
-def _begin(home: str) -> Supervisor | None:
+def _begin(home: str, handed: Mapping[str, Any]) -> Supervisor | None:
     """Open the store, as soon as there is room on the disk; None where that can't be waited for."""
     said = ""
     while os.path.isdir(home):
         try:
-            return Supervisor(home)
+            return Supervisor(home, handed)
         except Unavailable as error:
             if said != str(error):
                 said = str(error)
@@ -395,8 +418,11 @@ def _begin(home: str) -> Supervisor | None:
 
 def main(home: str) -> None:
     """Be the supervisor of a home, unless there is one."""
+    handed = succession.handed()
     try:
-        lock = acquire(home)
+        lock = inherit(home, handed.get("lock"))
+        if lock is None:
+            handed, lock = {}, acquire(home)
     except Unavailable as error:
         _say(str(error))
         sys.exit(1)
@@ -405,7 +431,7 @@ def main(home: str) -> None:
     _bound_log(home)
     _tell_of_network(home)
     try:
-        supervisor = _begin(home)
+        supervisor = _begin(home, handed)
         if supervisor is not None:
             supervisor.run(lock)
         return

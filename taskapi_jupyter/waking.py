@@ -18,7 +18,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import machine, plainfile
+from . import machine, plainfile, succession
 from ._version import __version__
 from .errors import Unavailable
 from .faults import point
@@ -118,10 +118,30 @@ def acquire(home: str) -> int | None:
                 os.close(fd)
                 raise
         point("waking.locked")
-        me = {**machine.identity(os.getpid()), "version": __version__}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(me).encode(), 0)
+        _sign(fd)
         return fd
+
+
+def inherit(home: str, fd: object) -> int | None:
+    """Return the locked descriptor that this process kept when it became this program; None where it is not one."""
+    if not isinstance(fd, int):
+        return None
+    try:
+        os.set_inheritable(fd, False)
+        if not os.path.samestat(os.fstat(fd), os.stat(os.path.join(home, "supervisor.lock"))):
+            return None
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: this lets nobody else in between
+    except OSError:
+        return None
+    _sign(fd)
+    return fd
+
+
+def _sign(fd: int) -> None:
+    """Write into ``supervisor.lock`` who holds it."""
+    me = {**machine.identity(os.getpid()), "version": __version__}
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps(me).encode(), 0)
 
 
 # Homes that other hosts use, through a network file system or as a container's volume
@@ -257,28 +277,38 @@ class Waker:
             time.sleep(pause)
 
     def replace_older(self) -> None:
-        """Have a supervisor of an older package leave; its jobs run on and the next one adopts them."""
-        try:
-            with open(os.path.join(self.home, "supervisor.lock"), "rb") as file:
-                holder = json.loads(file.read())
-            if holder["version"] == __version__:
-                return
-            from packaging.version import InvalidVersion, Version
+        """Have a supervisor of an older package leave, or become one of this package where its jobs run.
 
-            try:
-                if Version(holder["version"]) > Version(__version__):
-                    return
-            except InvalidVersion:
+        One that is older than 0.3.0 leaves in either case; its jobs run on, and the next one adopts them.
+        """
+        try:
+            holder = self._older()
+            if holder is None or not self.alive() or not machine.is_there(holder):
                 return
-            if self.alive() and machine.is_there(holder):
-                machine.send(holder["pid"], holder["start_time"], signal.SIGTERM)
-                for _ in range(1000):  # while it has its FIFO, a wakeup would go to it
-                    if not self.alive():
-                        self.wake()
-                        break
-                    time.sleep(0.005)
+            succession.propose(self.home, holder, command("supervisor", self.home))
+            machine.send(holder["pid"], holder["start_time"], signal.SIGTERM)
+            for _ in range(1000):  # while it has its FIFO, a wakeup would go to it
+                if not self.alive():
+                    self.wake()
+                    break
+                if self._older() is None:
+                    break
+                time.sleep(0.005)
         except (OSError, ValueError, KeyError, TypeError):
             return  # nobody there, or somebody who is just coming
+
+    def _older(self) -> dict[str, Any] | None:
+        """Return the record of the supervisor where an older package wrote it."""
+        with open(os.path.join(self.home, "supervisor.lock"), "rb") as file:
+            holder = dict(json.loads(file.read()))
+        if holder["version"] == __version__:
+            return None
+        from packaging.version import InvalidVersion, Version
+
+        try:
+            return holder if Version(holder["version"]) < Version(__version__) else None
+        except InvalidVersion:
+            return None
 
 
 def _thread_of(function: Callable[[], object]) -> None:

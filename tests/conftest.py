@@ -108,8 +108,8 @@ def clean(home: Path) -> None:
         until(gone, f"the processes of {home} to be gone: {processes(home)}")
 
 
-def stop_supervisor(home: Path) -> None:
-    """Have a home's supervisor leave, and wait until it did; running jobs go on."""
+def stop_supervisor(home: Path, number: int = signal.SIGTERM) -> None:
+    """Have a home's supervisor leave, and wait until it did; one whose jobs run stays, as a newer one."""
     lock = home / "supervisor.lock"
     if not lock.exists() or not lock.read_bytes():
         return
@@ -117,7 +117,7 @@ def stop_supervisor(home: Path) -> None:
     with suppress(psutil.NoSuchProcess):
         supervisor = psutil.Process(pid)
         if str(home) in supervisor.cmdline():  # else its number is another's by now
-            supervisor.send_signal(signal.SIGTERM)
+            supervisor.send_signal(number)
             until(lambda: not alive(supervisor), "the supervisor to leave")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -431,7 +432,7 @@ async def test_a_look_resumes_what_nobody_supervises(call: Call, jp_serverapp: A
     job_id = await waiting(call, tmp_path)
     lock = home / "supervisor.lock"
     before = lock.read_bytes()
-    await asyncio.to_thread(stop_supervisor, home)
+    await asyncio.to_thread(stop_supervisor, home, signal.SIGKILL)
     extension = jp_serverapp.web_app.settings["taskapi_jupyter"]
     await extension.look()
     assert extension.current_activity()

@@ -364,7 +364,7 @@ def test_a_second_stop_ends_the_grace_period(
     service.waker.wake()
     until(lambda: said(job) == ["leaving"], "the first stop to be taken")
     if adopted:
-        stop_supervisor(home)
+        stop_supervisor(home, signal.SIGKILL)
     assert api.stop(job.id) == f"stopped job {job.id}"
     assert (job.refresh().status, job.reason, job.record.exit_code) == ("stopped", None, -9)
 

@@ -28,13 +28,21 @@ class _Watched:
     """A job that a watcher runs: our own child, or an adopted one known by its pidfd."""
 
     def __init__(
-        self, job: Mapping[str, Any], pid: int, start_time: str | None, *, child: bool, pidfd: int | None = None
+        self,
+        job: Mapping[str, Any],
+        pid: int,
+        start_time: str | None,
+        *,
+        child: bool,
+        pidfd: int | None = None,
+        here: bool = True,
     ) -> None:
         self.job = job
         self.pid = pid
         self.start_time = start_time
         self.child = child
         self.pidfd = pidfd
+        self.here = here  # False: its claim is of another boot or container, its numbers mean others here
         self.tries = 1
         self.stops = 0
         self.stopped_at = 0.0
@@ -52,6 +60,7 @@ class LocalEngine:
         self.wake = wake
         self.watched: dict[str, _Watched] = {}
         self.over: list[tuple[str, Mapping[str, Any]]] = []
+        self.unclaimed: Mapping[str, Any] = {}  # watchers that this process forked when it was an older supervisor
 
     # The protocol
 
@@ -61,10 +70,27 @@ class LocalEngine:
             if job["started_boot"] != machine.boot_id():
                 outcome = read_outcome(self._folder(job["id"]))
                 self.over.append((job["id"], outcome or vanished("the machine was restarted while it ran")))
-            elif not os.path.exists(os.path.join(self._folder(job["id"]), "claim")):
-                self.start(job)
+            elif os.path.exists(os.path.join(self._folder(job["id"]), "claim")):
+                self._adopt(job)  # concluded in `ended`, if it is over: a sweep must know all watchers that live
             else:
-                self._adopt(job)
+                pid, start_time, tries = self.unclaimed.get(job["id"], (0, None, 0))
+                if _is_child(pid, start_time):
+                    self.watched[job["id"]] = _Watched(job, pid, start_time, child=True)
+                    self.watched[job["id"]].tries = tries
+                else:
+                    self.start(job)
+
+    def hand_over(self) -> dict[str, Any]:
+        """Return what the supervisor that this process becomes can't read: watchers that have no claim yet."""
+        return {
+            job_id: (watched.pid, watched.start_time, watched.tries)
+            for job_id, watched in self.watched.items()
+            if watched.child and not os.path.exists(os.path.join(self._folder(job_id), "claim"))
+        }
+
+    def take_over(self, unclaimed: Mapping[str, Any]) -> None:
+        """Know the watchers that have no claim yet, before jobs are adopted."""
+        self.unclaimed = unclaimed
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Fork a watcher for a job."""
@@ -155,7 +181,7 @@ class LocalEngine:
         self.watched[job["id"]].tries = tries
 
     def _adopt(self, job: Mapping[str, Any]) -> None:
-        """Follow the watcher that holds a job's claim, or conclude where it is dead."""
+        """Follow the watcher that holds a job's claim, or held it: our own child, or one known by its pidfd."""
         point("engine.adopting")
         here = True
         try:
@@ -164,8 +190,9 @@ class LocalEngine:
             pid, start_time = (int(who["pid"]), str(who["start_time"])) if here else (0, "")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             who, pid, start_time = {}, 0, ""
+        child = here and _is_child(pid, start_time)
         pidfd = None
-        if machine.is_there(who) and hasattr(os, "pidfd_open"):
+        if not child and machine.is_there(who) and hasattr(os, "pidfd_open"):
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError:
@@ -173,10 +200,7 @@ class LocalEngine:
             if pidfd is not None and not machine.is_there(who):  # its number may be another's just now
                 os.close(pidfd)
                 pidfd = None
-        watched = _Watched(job, pid, start_time, child=False, pidfd=pidfd)
-        self.watched[job["id"]] = watched
-        if self._claim_is_free(job["id"]):
-            self.over.append((job["id"], self._conclude(watched, here=here)))
+        self.watched[job["id"]] = _Watched(job, pid, start_time, child=child, pidfd=pidfd, here=here)
 
     def _claim_is_free(self, job_id: str) -> bool:
         """Say whether no living watcher holds a job's claim."""
@@ -225,7 +249,7 @@ class LocalEngine:
                 del self.watched[job_id]
                 self._adopt(watched.job)  # another watcher was first
 
-    def _conclude(self, watched: _Watched, *, here: bool = True) -> Mapping[str, Any]:
+    def _conclude(self, watched: _Watched) -> Mapping[str, Any]:
         """Read how a job ended whose watcher is gone; sweep what it left where it couldn't.
 
         Where it ran in another container, its processes went with that, and the numbers it knew mean others here.
@@ -236,7 +260,7 @@ class LocalEngine:
         if watched.pidfd is not None:
             os.close(watched.pidfd)
         outcome = read_outcome(self._folder(job_id))
-        if outcome is None and not here:
+        if outcome is None and not watched.here:
             outcome = vanished("its container ended while it ran")
         if outcome is None:
             point("engine.sweeping")
@@ -285,6 +309,15 @@ class LocalEngine:
             return []
         watchers = {one.pid for one in self.watched.values() if one.child}
         return tree.below(os.getpid(), but=watchers)
+
+
+def _is_child(pid: int, start_time: str | None) -> bool:
+    """Say whether a process is a child of this one, living or to be reaped, and its number is not another's (Linux)."""
+    try:
+        fields = machine.stat(pid) if machine.LINUX and pid > 1 else []
+        return bool(fields) and (fields[1], fields[19]) == (str(os.getpid()), start_time)
+    except (OSError, IndexError):
+        return False
 
 
 def _most_descriptors() -> int:

@@ -122,6 +122,13 @@ class RayEngine:
             flight.read_claim()
         self.next_look = 0.0
 
+    def hand_over(self) -> dict[str, Any]:
+        """Return nothing: what the next supervisor must know is in the jobs' folders."""
+        return {}
+
+    def take_over(self, handed: Mapping[str, Any]) -> None:
+        """Take nothing."""
+
     def start(self, job: Mapping[str, Any]) -> None:
         """Submit a job, or have that done as soon as the cluster can be reached."""
         flight = self._flight(job)

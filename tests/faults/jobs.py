@@ -17,9 +17,9 @@ KINDS = {
 TASK = """
 import os, subprocess, time
 
-def mark(word, path):
+def mark(word, path, pid=None):
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, f"{word} {os.environ['TASKAPI_JOB_ID']} {os.getpid()}\\n".encode())
+    os.write(fd, f"{word} {os.environ['TASKAPI_JOB_ID']} {pid or os.getpid()}\\n".encode())
     os.close(fd)
 
 def task(config):
@@ -32,6 +32,8 @@ def task(config):
             progress(done, 2000)
     if kind in ("daemon", "asleep", "late"):
         subprocess.Popen(["sleep", "600"], start_new_session=True)
+        bare = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+        mark("bare", config["evidence"], bare.pid)
     if kind == "hungry":
         hoard = b"x" * (400 << 20)
     if kind in ("late", "asleep", "hungry"):

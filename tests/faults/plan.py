@@ -52,6 +52,7 @@ class Facts:
     refused: list[str] = field(default_factory=list)
     killed_tasks: set[str] = field(default_factory=set)
     killed_watchers: set[str] = field(default_factory=set)
+    killed_supervisor: bool = False
     killed_unknown: bool = False  # somebody at a point who had not said yet which job it is
     injected: int = 0
     reached: bool = False
@@ -82,6 +83,9 @@ ROWS = {
     "supervisor, watcher": ["supervisor", "watcher"],
     "all but tasks": ["supervisor", "watcher", "user", "lock holder"],
     "supervisor, task": ["supervisor", "task"],
+    "swapped supervisor": ["swap", "swap"],
+    "swapped supervisor, watcher": ["swap", "watcher"],
+    "swapped supervisor, task": ["swap", "task"],
 }
 
 
@@ -97,7 +101,7 @@ def plan(count: int, seed: int, names: list[str]) -> list[Round]:
         if number < len(at_points):
             round_.point, round_.hold = at_points[number]
             round_.row = "held at a point" if round_.hold else "at a point"
-            round_.targets = [chance.choice(["supervisor", "supervisor", "watcher", "task", "user"])]
+            round_.targets = [chance.choice(["supervisor", "supervisor", "swap", "watcher", "task", "user"])]
         else:
             round_.row = list(ROWS)[(number - len(at_points)) % len(ROWS)]
             round_.targets = ROWS[round_.row]

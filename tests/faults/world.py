@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 from conftest import LiveServer, start_server, until
 
-from taskapi_jupyter import faults, machine
+from taskapi_jupyter import faults, machine, succession, waking
 from taskapi_jupyter.errors import JobNotInProgress, TaskAPIError
 from taskapi_jupyter.service import Service
 
 from .jobs import KINDS, TASK
-from .plan import WRONGS, Facts, Outcome, Round
+from .plan import PACKAGE, WRONGS, Facts, Outcome, Round
 from .users import Gone, Kernel, Program, Refused
 from .verdict import untruths
 
@@ -50,6 +50,11 @@ class World:
             os.environ.pop(name, None)
         os.environ.update(TASKAPI_FAULTS=str(self.armed), TASKAPI_HOME=str(self.home))
         self.service = Service(self.home)
+        self.newer = folder / "newer"  # the same package, as a newer version that may replace a supervisor
+        shutil.copytree(
+            PACKAGE, self.newer / PACKAGE.name, ignore=shutil.ignore_patterns("labextension", "__pycache__")
+        )
+        (self.newer / PACKAGE.name / "_version.py").write_text('__version__ = "99.0"\n')
         self.version = 0
         self.server: LiveServer | None = None
         self.users: dict[str, Program | Kernel] = {}
@@ -248,14 +253,23 @@ class World:
                 facts.killed_tasks.add(job_id)
             if target == "watcher":
                 facts.killed_watchers.add(job_id)
+            facts.killed_supervisor = facts.killed_supervisor or target == "supervisor"
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGTERM if target == "swap" else signal.SIGKILL)
             facts.injected += 1
 
     def find(self, target: str, chance: random.Random, user: Program | Kernel) -> tuple[str, int, str] | None:
         """Return who is to be killed, as ``(target, pid, job id or '')``."""
         if target == "supervisor":
             pid = living(self.home / "supervisor.lock")
+            return (target, pid, "") if pid else None
+        if target == "swap":  # by a newer package, or, where it is that one already, by its own files
+            pid = living(self.home / "supervisor.lock")
+            with suppress(OSError, ValueError, KeyError):
+                record = json.loads((self.home / "supervisor.lock").read_bytes())
+                command = waking.command("supervisor", str(self.home))
+                command[command.index(str(PACKAGE.parent))] = str(self.newer)
+                succession.propose(str(self.home), record, command)
             return (target, pid, "") if pid else None
         if target in ("watcher", "task"):
             running = self.service.store.running()
@@ -366,7 +380,20 @@ class World:
             if not by_design and not away:
                 outcome.wrong.append(f"refused: {refused}")
         self.ended += [job_id for job_id, job in mine.items() if job.api_name != "temp"]  # those are purged
-        outcome.orphans += self.orphans(list(mine))
+        outcome.orphans += self.orphans(list(mine)) + self.bare(list(mine), facts)
+
+    def bare(self, ids: list[str], facts: Facts) -> list[str]:
+        """Return the processes left that had shed session and environment, but where that is not promised."""
+        found = []
+        for word, job_id, pid in self.marks():
+            with suppress(psutil.Error):
+                if word != "bare" or job_id not in ids or psutil.Process(pid).cmdline() != ["sleep", "600"]:
+                    continue
+                lost_watcher = job_id in facts.killed_watchers or facts.killed_unknown
+                if not (lost_watcher and (facts.killed_supervisor or facts.killed_unknown)):
+                    found.append(f"{job_id}: {pid}, which shed all")
+                os.kill(pid, signal.SIGKILL)
+        return found
 
     def orphans(self, ids: list[str]) -> list[str]:
         """Return the processes that jobs left, once they had a moment to be gone."""

@@ -1,0 +1,321 @@
+"""A change of supervisor under running jobs: planned, it keeps the process; what is left where it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import PATIENCE, processes, request_for, until
+
+from taskapi_jupyter import machine, waking
+from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.service import Service
+
+pytestmark = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
+
+#: Leaves three daemons, each in a session of its own, and says their numbers: one with an empty environment; one that
+#: kept the job's id; and a child of that one with an empty environment.
+SHEDS = """
+import os, pathlib, sys, time
+
+def daemon(told, name, environ, code="import time; time.sleep(1000)"):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(told, b"%s=%d " % (name, os.getpid()))
+            os.execve(sys.executable, [sys.executable, "-c", code, str(told)], environ)
+        os._exit(0)
+    os.wait()
+
+PARENT = "import os, sys, time; pid = os.posix_spawn(sys.executable, [sys.executable, '-c', 'import os, time; os.setsid();"
+PARENT += "time.sleep(1000)'], {}); os.write(int(sys.argv[1]), b'child=%d ' % pid); time.sleep(1000)"
+
+def task(config):
+    heard, told = os.pipe()
+    os.set_inheritable(told, True)
+    daemon(told, b"bare", {})
+    daemon(told, b"marked", dict(os.environ), PARENT)
+    found = b""
+    while found.count(b" ") < 3:
+        found += os.read(heard, 60)
+    print(found.decode(), flush=True)
+    go = pathlib.Path(config["go"])
+    while not go.exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def shedding(service: Service, name: str, tmp_path: Path) -> Iterator[Callable[[], tuple[Job, int]]]:
+    """Return what submits a job that leaves a daemon that shed all, and returns it with the daemon's number."""
+    service.deploy_request(request_for(name, SHEDS, compute={"cpu": "10m"}))
+    daemons = []
+
+    def submit() -> tuple[Job, int]:
+        job = service.submit(name, {"go": str(tmp_path / "go")})
+        until(lambda: job.logs().endswith("\n"), "its daemons' numbers")
+        daemons.extend(left_by(job).values())
+        return job, left_by(job)["bare"]
+
+    yield submit
+    for daemon in daemons:
+        if lives(daemon):
+            os.kill(daemon, signal.SIGKILL)
+
+
+def left_by(job: Job) -> dict[str, int]:
+    """Return the daemons of a job by their names."""
+    return {name: int(pid) for name, _, pid in (word.partition("=") for word in job.logs().split())}
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Callable[..., Path]:
+    """Return what makes another version of the package, and returns the folder to import it from."""
+
+    def make(version: str = "99.0") -> Path:
+        folder = tmp_path / f"newer-{version}"
+        package = Path(waking.__file__).parent
+        shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("labextension", "__pycache__"))
+        (folder / package.name / "_version.py").write_text(f'__version__ = "{version}"\n')
+        return folder
+
+    return make
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def record(home: Path) -> dict[str, Any]:
+    """Return what the supervisor's lock says; nothing while it is being written."""
+    return dict(json.loads((home / "supervisor.lock").read_bytes() or b"{}"))
+
+
+def watcher(home: Path, job: Job) -> int:
+    return int(json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"])
+
+
+def use(package: Path, home: Path) -> None:
+    """Use a home as somebody does who has that package."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom taskapi_jupyter.service import Service\nService(sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", code, package, home], check=True, cwd="/", timeout=PATIENCE)
+
+
+def replaced(home: Path, package: Path, version: str) -> dict[str, Any]:
+    """Have a newer package replace the supervisor; return the new one's record."""
+    use(package, home)
+    until(lambda: record(home).get("version") == version, "the newer supervisor")
+    until(lambda: waking.poke(str(home)), "its FIFO")
+    return record(home)
+
+
+def test_a_newer_package_takes_its_place_in_the_same_process(
+    service: Service, home: Path, shedding: Any, newer: Any, tmp_path: Path
+) -> None:
+    jobs = [shedding() for _ in range(3)]
+    before = record(home)
+    held = descriptors(before["pid"])
+    after = replaced(home, newer(), "99.0")
+    assert {**before, "version": "99.0"} == after
+    assert str(tmp_path / "newer-99.0") in psutil.Process(after["pid"]).cmdline()
+    assert [psutil.Process(watcher(home, job)).ppid() for job, _ in jobs] == [after["pid"]] * 3
+    assert descriptors(after["pid"]) == held
+    assert b"TASKAPI_SUPERVISOR" not in b"".join(
+        Path(f"/proc/{pid}/environ").read_bytes() for pid in machine.descendants(after["pid"])
+    )
+    # A watcher alone is killed: nothing of its job is left, and the other jobs are not touched.
+    job, daemon = jobs[0]
+    os.kill(watcher(home, job), signal.SIGKILL)
+    job.wait(PATIENCE)
+    assert (job.status, job.reason) == ("unexpected_error", "its watcher was killed")
+    assert not lives(daemon)
+    assert [lives(daemon) for _, daemon in jobs[1:]] == [True, True]
+    (tmp_path / "go").touch()
+    for job, daemon in jobs[1:]:
+        assert job.wait(PATIENCE).status == "succeeded"
+        assert not lives(daemon)
+    assert record(home) == after  # the same one saw it all
+    until(lambda: not processes(home), "it to leave")
+
+
+def descriptors(pid: int) -> list[str]:
+    """Return what a process has open; the numbers of pipes, and of what SQLite opens now and then, left out."""
+    found = [os.readlink(f"/proc/{pid}/fd/{fd}").partition(":[")[0] for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sorted(one for one in found if "/taskapi.db" not in one)
+
+
+def test_one_after_the_other(service: Service, home: Path, shedding: Any, newer: Any) -> None:
+    job, daemon = shedding()
+    pid = record(home)["pid"]
+    for version in ("98.0", "99.0"):
+        assert replaced(home, newer(version), version)["pid"] == pid
+    os.kill(watcher(home, job), signal.SIGKILL)
+    assert job.wait(PATIENCE).status == "unexpected_error"
+    assert not lives(daemon)
+
+
+def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, home: Path, shedding: Any) -> None:
+    """As after an upgrade in place; however often it is told, also in the midst of it."""
+    job, daemon = shedding()
+    before = record(home)
+    for _ in range(20):
+        os.kill(before["pid"], signal.SIGTERM)
+        until(lambda: not waking.poke(str(home)) or not lives(before["pid"]), "the FIFO to be closed", 5)
+    assert job.refresh().status == "running"
+    until(lambda: waking.poke(str(home)), "it to be back")
+    assert record(home) == before
+    assert lives(before["pid"])
+    os.kill(watcher(home, job), signal.SIGKILL)
+    assert job.wait(PATIENCE).status == "unexpected_error"
+    assert not lives(daemon)
+
+
+def test_one_without_jobs_leaves(service: Service, home: Path, newer: Any, name: str) -> None:
+    service.deploy_request(request_for(name, "def task(config):\n    pass\n"))
+    service.submit(name).wait(PATIENCE)
+    pid = record(home)["pid"]
+    use(newer(), home)
+    until(lambda: not lives(pid), "it to leave")
+
+
+@pytest.mark.parametrize("interpreter", ["exit 3", "", None])
+def test_a_newer_one_that_can_not_run(
+    service: Service, home: Path, shedding: Any, tmp_path: Path, interpreter: str | None
+) -> None:
+    """It begins and fails; it is no program; it is not there: in each case there is a supervisor again."""
+    job, _ = shedding()
+    before = record(home)
+    program = tmp_path / "python"
+    if interpreter is not None:
+        program.write_text(f"#!/bin/sh\n{interpreter}\n" if interpreter else "")
+        program.chmod(0o700)
+    replaces = {key: before[key] for key in ("pid", "start_time", "version")}
+    (home / "successor.json").write_text(json.dumps({"replaces": replaces, "command": [str(program), "x"]}))
+    (home / "successor.json").chmod(0o600)
+    os.kill(before["pid"], signal.SIGTERM)
+    if interpreter:
+        until(lambda: not lives(before["pid"]), "it to fail")
+    (tmp_path / "go").touch()
+    assert job.wait(PATIENCE).status == "succeeded"
+    assert (record(home)["pid"] == before["pid"]) is (not interpreter)
+
+
+@pytest.mark.parametrize("trap", ["folder", "fifo", "link", "others", "another", "garbage", "deep"])
+def test_what_is_no_proposal(service: Service, home: Path, shedding: Any, tmp_path: Path, trap: str) -> None:
+    job, _ = shedding()
+    before = record(home)
+    replaces = {key: before[key] for key in ("pid", "start_time", "version")}
+    mark = tmp_path / "mark"
+    text = json.dumps({"replaces": replaces, "command": ["/bin/sh", "-c", f"touch {mark}"]})
+    path = home / "successor.json"
+    if trap == "folder":
+        path.mkdir()
+    elif trap == "fifo":
+        os.mkfifo(path)
+    elif trap == "link":
+        (tmp_path / "elsewhere").write_text(text)
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        texts = {"others": text, "another": text.replace(before["start_time"], "1"), "garbage": "{", "deep": "[" * 9000}
+        path.write_text(texts[trap])
+        path.chmod(0o666 if trap == "others" else 0o600)
+    os.kill(before["pid"], signal.SIGTERM)
+    (tmp_path / "go").touch()
+    assert job.wait(PATIENCE).status == "succeeded"
+    assert record(home) == before
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("point", ["watcher.forked", "watcher.claiming", "watcher.linked"])
+def test_a_watcher_that_has_no_claim_yet(
+    service: Service, home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / point).write_text("pause")
+    monkeypatch.setenv("TASKAPI_FAULTS", str(faults))
+    service.deploy_request(request_for(name, "def task(config):\n    pass\n"))
+    job = service.submit(name)
+    held = faults / f"{point}.held"
+    forked = int(until(lambda: held.exists() and held.read_text(), "the watcher"))
+    pid = record(home)["pid"]
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not waking.poke(str(home)), "the FIFO to be closed")
+    until(lambda: waking.poke(str(home)), "the next supervisor")
+    assert [one.pid for one in psutil.Process(pid).children()] == [forked]  # it knows that one, and forked no other
+    held.unlink()
+    assert job.wait(PATIENCE).status == "succeeded"
+    assert watcher(home, job) == forked
+
+
+def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, name: str, tmp_path: Path) -> None:
+    """None of their ends is missed, nobody starts one twice, and none is left for others to reap."""
+    begun = tmp_path / "begun"
+    task = f"def task(config):\n    open({str(begun)!r}, 'a').write(f'{{config[\"n\"]}} ')\n    return config['n']\n"
+    service.deploy_request(request_for(name, task, compute={"cpu": "100m"}))
+    jobs = [service.submit(name, {"n": n}) for n in range(40)]
+    pid = until(lambda: service.waker.alive() and record(home).get("pid"), "a supervisor")
+    while service.store.any_in_progress():
+        with suppress(ProcessLookupError):  # it left, as no job was running at that moment
+            os.kill(record(home).get("pid", pid), signal.SIGTERM)
+        until(lambda: waking.poke(str(home)) or service.jobs(), "the next one")
+    for n, job in enumerate(jobs):
+        assert job.wait(PATIENCE).result() == n
+    assert sorted(map(int, begun.read_text().split())) == list(range(40))
+    until(lambda: not processes(home), "it to leave")
+
+
+# What is left where a supervisor is killed, as docs/reliability.md has it.
+
+
+def left(job: Job) -> set[str]:
+    """Return which daemons live once the job has ended."""
+    assert job.wait(PATIENCE).status == "unexpected_error"
+    assert job.reason == "its watcher was killed"
+    return {name for name, pid in left_by(job).items() if lives(pid)}
+
+
+def test_the_supervisor_is_killed_and_later_the_watcher(service: Service, home: Path, shedding: Any) -> None:
+    job, _ = shedding()
+    before = record(home)["pid"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: job.refresh() and record(home).get("pid") != before and service.waker.alive(), "another")
+    os.kill(watcher(home, job), signal.SIGKILL)
+    assert left(job) == {"bare"}
+
+
+def test_the_watcher_is_killed_and_then_the_supervisor_before_it_swept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / "engine.sweeping").write_text("pause")
+    monkeypatch.setenv("TASKAPI_FAULTS", str(faults))
+    job, _ = request.getfixturevalue("shedding")()
+    os.kill(watcher(home, job), signal.SIGKILL)
+    held = faults / "engine.sweeping.held"
+    os.kill(int(until(lambda: held.exists() and held.read_text(), "the supervisor to begin")), signal.SIGKILL)
+    held.unlink()
+    assert left(job) == {"bare"}
+
+
+def test_the_watcher_is_killed_and_the_supervisor_has_swept(service: Service, home: Path, shedding: Any) -> None:
+    job, _ = shedding()
+    os.kill(watcher(home, job), signal.SIGKILL)
+    assert left(job) == set()
+    os.kill(record(home)["pid"], signal.SIGKILL)
