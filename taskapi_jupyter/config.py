@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from . import typed
-from .errors import BadRequest
+from . import plainfile, typed
+from .errors import BadRequest, Unavailable
 from .spec import load, parse_bytes, parse_cpu
+from .spec.text import MAX_YAML
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,13 +42,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(path: Path) -> Config:
     """Read the file; an absent one says nothing. Raise :class:`BadRequest` with the file and what is wrong in it."""
     try:
-        config = typed.convert(load(path.read_text("utf-8"), "it") or {}, Config)
+        data = plainfile.read_own(path, MAX_YAML)
+        config = typed.convert(load((data or b"").decode("utf-8"), "it") or {}, Config)
         for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
             if not 0 <= (getattr(config, name) or 0) < math.inf:
                 raise BadRequest(f"{name} must be a number that is not negative")
         config.limits()
-    except FileNotFoundError:
-        return Config()
+    except OSError as error:
+        raise Unavailable(f"{path} can't be read: {error.strerror}") from None
     except (msgspec.ValidationError, BadRequest, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: {error}") from None
     return config

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,9 @@ def explain(error: sqlite3.Error, path: str, patience: float) -> Unavailable | N
         return Unavailable(f"{path} was kept busy by other processes for more than {patience:g} s; try again")
     if code == 13 or (code in (10, 14) and _is_full(folder)):
         return no_space(folder)
+    may = os.R_OK | os.W_OK
+    if code in (8, 14) and os.path.exists(path) and not os.access(path, may) and os.access(folder, os.W_OK):
+        return Unavailable(f"you may not read and write {path}: `chmod 600 {path}`, or set TASKAPI_HOME anew")
     if code == 8 or (code == 14 and not os.access(folder, os.W_OK)):
         return Unavailable(
             f"can't write {path}: {folder} is read-only or belongs to somebody else; make it writable, or set "
@@ -102,13 +106,25 @@ def _is_full(folder: str) -> bool:
 
 def look(path: str) -> Identity | None:
     """Return which file is there; None where there is none, or none with anything in it."""
+    found = _plain(path)
+    return (found.st_dev, found.st_ino) if found and found.st_size else None
+
+
+def _plain(path: str) -> os.stat_result | None:
+    """Return what a file is, None where there is none; raise for what SQLite would follow, or wait for without end."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Unavailable(f"can't use {path}: {error.strerror}; set TASKAPI_HOME to another folder") from None
-    return (found.st_dev, found.st_ino) if found.st_size else None
+    if not stat.S_ISREG(found.st_mode):
+        what = plainfile.kind(found.st_mode)
+        raise Unavailable(f"{path} is {what}, where a file has to be: move it away, or set TASKAPI_HOME anew")
+    if found.st_uid != os.geteuid():
+        whose = plainfile.owner(found.st_uid)
+        raise Unavailable(f"{path} belongs to {whose}: give it to you, delete it, or set TASKAPI_HOME anew")
+    return found
 
 
 @contextmanager
@@ -118,7 +134,7 @@ def _locked(path: str, patience: float) -> Iterator[None]:
     try:
         fd = plainfile.create(f"{path}.lock", os.O_RDWR)
     except OSError as error:
-        raise cannot_write(os.path.dirname(path), error) from None
+        raise cannot_write(f"{path}.lock", error) from None
     try:
         while True:
             try:
@@ -135,6 +151,8 @@ def _locked(path: str, patience: float) -> Iterator[None]:
 
 def connect(path: str, patience: float) -> sqlite3.Connection:
     """Open the database that is there; SQLite would make one in the place of a file that was just set aside."""
+    for end in _BESIDE:
+        _plain(path + end)
     escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
         f"file:{escaped}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False
@@ -251,7 +269,7 @@ def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damage
 
 def _identity(path: str) -> Identity | None:
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

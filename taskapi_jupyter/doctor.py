@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import capacity, config
+from . import capacity, config, envfile, guard
 from ._version import __version__
 from .errors import TaskAPIError, size
 
@@ -38,4 +38,9 @@ def _config(home: Path) -> list[str]:
     return []
 
 
-CHECKS: tuple[Check, ...] = (_config,)
+def _environments(home: Path) -> list[str]:
+    envfile.EnvironmentFile(home).parse()
+    return []
+
+
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments)

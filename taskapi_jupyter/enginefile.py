@@ -16,12 +16,12 @@ def read(home: str) -> dict[str, Any]:
     """Return what a home's engine is told: its provider, and what else that needs."""
     path = os.path.join(home, NAME)
     try:
-        return dict(json.loads(plainfile.read(path, 1 << 20)))
-    except FileNotFoundError:
-        return {"provider": "local"}
+        data = plainfile.read_own(path, 1 << 20)
+        return {"provider": "local"} if data is None else dict(json.loads(data))
     except (OSError, ValueError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise Unavailable(
-            f"{path} can't be read ({error}): restore it, or delete it if no job runs there any more"
+            f"{path} can't be read ({why}): restore it, or delete it if no job runs there any more"
         ) from None
 
 

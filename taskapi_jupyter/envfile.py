@@ -13,11 +13,12 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta
 
-from . import plainfile, storage, transport, typed
+from . import guard, plainfile, storage, transport, typed
 from ._version import __version__
 from .contract import FEATURES, Environment, EnvironmentsResponse
 from .errors import BadRequest, NotFound, Unavailable
 from .spec import load
+from .spec.text import MAX_YAML
 from .upstream import Upstream, Value
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -177,7 +178,7 @@ class EnvironmentFile:
     def stamp(self) -> tuple[int, ...]:
         """Return what changes when the file does."""
         try:
-            stat = self.path.stat()
+            stat = self.path.lstat()
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -188,7 +189,8 @@ class EnvironmentFile:
         """Return the environments; :class:`BadRequest` says what is wrong with the file, and where."""
         seen = self.stamp()
         if self._read is None or seen != self._seen:
-            self._read, self._seen = self._parse(), seen
+            guard.check(self.path.parent)
+            self._read, self._seen = self.parse(), seen
         return self._read
 
     def configure(self, entry: Entry) -> bool:
@@ -227,11 +229,10 @@ class EnvironmentFile:
 
         self._change(change)
 
-    def _parse(self) -> Environments:
+    def parse(self) -> Environments:
+        """Return what the file says now, as :meth:`read` does."""
         try:
-            text = self.path.read_text("utf-8")
-        except FileNotFoundError:
-            text = ""
+            text = (plainfile.read_own(self.path, MAX_YAML) or b"").decode("utf-8")
         except UnicodeDecodeError:
             raise BadRequest(f"{self.path} is no UTF-8 text") from None
         except OSError as error:
@@ -270,7 +271,7 @@ class EnvironmentFile:
     def _change(self, change: Callable[[dict[str, Any]], Any]) -> Any:
         """Read the file, change what it says and write it, while nobody else does; it has to be well-formed before."""
         with self._locked():
-            now = self._parse()
+            now = self.parse()
             file = {
                 "default_environment": now.default,
                 "environments": [msgspec.to_builtins(entry) for entry in now.entries.values()],
@@ -282,8 +283,8 @@ class EnvironmentFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with ExitStack() as held:
+            guard.enter(self.path.parent)
             try:
-                plainfile.create_folder(self.path.parent)
                 held.enter_context(plainfile.locked_folder(self.path.parent))
             except OSError as error:
                 raise Unavailable(f"{self.path} can't be written: {error.strerror}") from None

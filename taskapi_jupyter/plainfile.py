@@ -9,12 +9,28 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a FIFO"}
+
+
+def kind(mode: int) -> str:
+    """Return what stands in a place, such as ``a folder``, for a sentence."""
+    return _KINDS.get(stat.S_IFMT(mode), "a socket" if stat.S_ISSOCK(mode) else "a device")
+
+
+def owner(uid: int) -> str:
+    """Return a user's name, for a sentence."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def open_plain(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
@@ -55,11 +71,63 @@ def read(path: str | os.PathLike[str], limit: int) -> bytes:
         return file.read(limit)
 
 
+def read_own(path: str | os.PathLike[str], limit: int) -> bytes | None:
+    """Return what a file of ours holds; None where nothing is there.
+
+    Raise OSError, whose ``strerror`` is for people, where it is no plain file, another user's or larger than ``limit``.
+    """
+    try:
+        fd = open_plain(path)
+    except (FileNotFoundError, IsADirectoryError):
+        if not os.path.lexists(path):
+            return None
+        raise _other(path) from None
+    with open(fd, "rb") as file:
+        _check_ours(fd, path)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit >> 20} MiB", os.fspath(path))
+    return data
+
+
 def create(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file for writing, made where it is missing, with mode 0600 whatever the umask is."""
-    fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.fchmod(fd, 0o600)
+    """Open a file for writing, made where it is missing, with mode 0600 whatever the umask is.
+
+    Raise OSError, whose ``strerror`` is for people, and change nothing where a link, a FIFO or another user's file is
+    there.
+    """
+    wanted = flags & ~os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, wanted, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
+            raise _other(path) from None
+        raise
+    try:
+        _check_ours(fd, path)
+        os.fchmod(fd, 0o600)
+        if flags & os.O_TRUNC:
+            os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
+
+
+def _check_ours(fd: int, path: str | os.PathLike[str]) -> None:
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, f"it is {kind(about.st_mode)}, not a file", os.fspath(path))
+    if about.st_uid != os.geteuid():  # or a hard link to that user's file
+        raise PermissionError(errno.EPERM, f"it belongs to {owner(about.st_uid)}", os.fspath(path))
+
+
+def _other(path: str | os.PathLike[str]) -> OSError:
+    """Return the error for what is no plain file."""
+    try:
+        return OSError(errno.EINVAL, f"it is {kind(os.lstat(path).st_mode)}, not a file", os.fspath(path))
+    except OSError as error:
+        return error
 
 
 def create_folder(path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from . import enginefile, plainfile, retention, serverfile, spec
+from . import enginefile, guard, plainfile, retention, serverfile, spec
 from .contract import DeployRequest, FileEntry, JobStatus
 from .deployment.form import project_of
 from .engines.ray import NOTE, UNREACHABLE
@@ -57,8 +57,8 @@ class RayService(Service):
         storage: str | None = None,
         endpoint: Callable[[str], str | None] | None = None,
     ) -> None:
+        guard.enter(home_)
         try:
-            plainfile.create_folder(home_)
             self._settings = _settle(
                 home_,
                 {"provider": "ray", "address": address.rstrip("/"), "headers": dict(headers or {}), "verify": verify},

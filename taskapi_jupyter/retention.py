@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from . import enginefile, plainfile
+from . import enginefile, guard, plainfile
 from .errors import TaskAPIError, Unavailable
 from .faults import point
 from .states import TERMINAL, values
@@ -161,6 +161,7 @@ def _changed(path: Path) -> float:
 def main(home: str) -> None:
     """Tidy a home, unless another process is at it; a disk without room is no reason to complain."""
     with suppress(OSError, Unavailable):
+        guard.check(home)
         fd = plainfile.create(os.path.join(home, "retention.lock"), os.O_RDWR)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.nice(10)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import capacity, config, database, logfile, machine, plainfile, results, retention, serverfile, spec
+from . import capacity, config, database, guard, logfile, machine, plainfile, results, retention, serverfile, spec
 from .contract import (
     API,
     MAX_BODY,
@@ -96,13 +96,9 @@ class Service(BaseTaskAPI):
         self.home = Path(home_).absolute() if home_ is not None else home()  # a supervisor runs in another folder
         self._jobs = self.home / "jobs"
         self._endpoint = endpoint or serverfile.Endpoints(self.home, environment)
-        try:
-            for folder in (self.home, self._jobs, self.home / "apis"):
-                plainfile.create_folder(folder)
-            self.waker = Waker(str(self.home))
-            self.waker.check()
-        except OSError as error:
-            raise Unavailable(f"can't use {self.home} for jobs: {error.strerror}; set TASKAPI_HOME") from None
+        guard.enter(self.home, ("jobs", "apis"))
+        self.waker = Waker(str(self.home))
+        self.waker.check()
         _tell_of_network(self.home)
         self.store = Store(self.home / "taskapi.db")
         self.waker.replace_older()
@@ -130,7 +126,7 @@ class Service(BaseTaskAPI):
 
         ``pickle`` is a file that holds the request's, on the home's disk; what becomes of it later is no matter.
         """
-        self.waker.check()
+        self.waker.check_place()
         self._read_config()
         built = self._build(request, pickle)
         self._check_fits(built)
@@ -227,7 +223,7 @@ class Service(BaseTaskAPI):
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
         config = None if config is None else plain_config(config)
         convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
-        self.waker.check()
+        self.waker.check_place()
         version = self.store.api(api)
         if version is None:
             raise self._not_deployed(api)
@@ -397,7 +393,7 @@ class Service(BaseTaskAPI):
         """Stop a job; return when nothing of it is left."""
         row = self._row(job, api)
         job_id, name = row["id"], row["api_name"]
-        self.waker.check()
+        self.waker.check_place()
         if not self.store.wish_stop(job_id):
             now = self.store.job(job_id)
             if row["status"] in _IN_PROGRESS and now is not None and now["status"] == JobCode.STOPPED.value:
@@ -415,7 +411,7 @@ class Service(BaseTaskAPI):
 
     def delete(self, api: str) -> str:
         """Delete an API and stop its jobs; ended ones stay readable."""
-        self.waker.check()
+        self.waker.check_place()
         jobs = self.store.delete_api(api)
         if jobs is None:
             raise self._not_deployed(api)
@@ -589,8 +585,9 @@ class Service(BaseTaskAPI):
         """Read config.yaml again where it changed, and leave its limits in the store for the supervisor."""
         path = self.home / "config.yaml"
         try:
-            seen: float | None = path.stat().st_mtime_ns
-        except FileNotFoundError:
+            about = path.lstat()
+            seen: tuple[int, ...] | None = (about.st_mtime_ns, about.st_ino, about.st_mode)
+        except OSError:
             seen = None
         is_as_seen = (seen, self.store.identity())  # another database has no limits yet
         if is_as_seen == self._config_seen:
@@ -610,7 +607,7 @@ class Service(BaseTaskAPI):
     def _look_after(self) -> None:
         """Start a supervisor where jobs are in progress and none lives."""
         if self.store.any_in_progress() and not self.waker.alive():
-            self.waker.check()
+            self.waker.check_place()
             self.waker.wake()
 
 

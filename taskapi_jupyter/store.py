@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
-from . import database, machine
+from . import database, guard, machine
 from .errors import APIIDNotFound, APINotDeployed, Damaged, TooNew
 from .faults import point
 from .states import IN_PROGRESS, JobCode, may_move
@@ -121,6 +121,7 @@ class Store:
         self, path: str | os.PathLike[str], *, patience: float = 30.0, follow: bool = True, wal: bool | None = None
     ) -> None:
         self.path = os.path.abspath(os.fspath(path))
+        guard.check(os.path.dirname(self.path))
         self._patience = patience  # seconds to wait for others who write
         self._wal = machine.network_filesystem(os.path.dirname(self.path)) is None if wal is None else wal
         self._only: database.Identity | None = None
@@ -152,10 +153,10 @@ class Store:
 
     def _open(self) -> _Held:
         while True:
-            if not os.path.exists(self.path):
+            if database.look(self.path) is None and not os.path.lexists(self.path):
                 self._make()
             try:
-                seen = os.stat(self.path)
+                seen = os.lstat(self.path)
             except FileNotFoundError:
                 continue  # another process has just set it aside
             identity = (seen.st_dev, seen.st_ino)

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import database, enginefile, engines, machine, plainfile, succession
+from . import database, enginefile, engines, guard, machine, plainfile, succession
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -167,13 +167,13 @@ class Supervisor:
         path = os.path.join(self.home, "wake")
         while True:
             try:
-                if os.path.lexists(path) and not stat.S_ISFIFO(os.lstat(path).st_mode):
-                    os.unlink(path)
+                if os.path.lexists(path) and not stat.S_ISFIFO(mode := os.lstat(path).st_mode):
+                    (os.rmdir if stat.S_ISDIR(mode) else os.unlink)(path)
                 if not os.path.lexists(path):
                     os.mkfifo(path, 0o600)
                     os.chmod(path, 0o600)  # whatever the umask is
                 # Opened for writing too, so that it does not end when a writer leaves.
-                fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
                 break
             except OSError as error:
                 if not os.path.isdir(self.home):
@@ -374,7 +374,7 @@ def _bound_log(home: str) -> None:
     """Begin a new supervisor.log where it has grown long; the one before is kept."""
     path = os.path.join(home, "supervisor.log")
     try:
-        if os.stat(path).st_size <= _LOG_BOUND:
+        if os.lstat(path).st_size <= _LOG_BOUND:
             return
         os.rename(path, f"{path}.1")
         log = plainfile.create(path, os.O_WRONLY | os.O_APPEND)
@@ -390,9 +390,8 @@ def _tell_of_network(home: str) -> None:
     if text is None:
         return
     try:
-        with open(os.path.join(home, "supervisor.log"), encoding="utf-8", errors="replace") as log:
-            if text in log.read():
-                return
+        if text.encode("utf-8", "replace") in plainfile.read(os.path.join(home, "supervisor.log"), 2 * _LOG_BOUND):
+            return
     except OSError:
         pass
     _say(text)
@@ -422,6 +421,7 @@ def main(home: str) -> None:
     try:
         lock = inherit(home, handed.get("lock"))
         if lock is None:
+            guard.check(home)
             handed, lock = {}, acquire(home)
     except Unavailable as error:
         _say(str(error))

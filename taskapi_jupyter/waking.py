@@ -18,7 +18,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import machine, plainfile, succession
+from . import guard, machine, plainfile, succession
 from ._version import __version__
 from .errors import Unavailable
 from .faults import point
@@ -39,14 +39,20 @@ def wake(home: str) -> None:
 
 def poke(home: str, data: bytes = b"w") -> bool:
     """Write to the FIFO; return whether a supervisor has it open. With no data, only ask."""
+    path = os.path.join(home, "wake")
     try:
-        fd = os.open(os.path.join(home, "wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENOENT):
+        about = os.lstat(path)
+        if not stat.S_ISFIFO(about.st_mode):  # what a copy of a home may have there; a supervisor replaces it
             return False
-        raise
+        if about.st_mode & 0o600 != 0o600 and about.st_uid == os.geteuid():
+            os.chmod(path, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return False  # nobody reads it, or it is gone
     try:
-        if not stat.S_ISFIFO(os.fstat(fd).st_mode):  # what a copy of a home may have there; a supervisor replaces it
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             return False
         os.write(fd, data)
     except BlockingIOError:
@@ -92,7 +98,11 @@ def acquire(home: str) -> int | None:
 
     Raise :class:`Unavailable` where jobs of another host run in this home.
     """
-    fd = plainfile.create(os.path.join(home, "supervisor.lock"), os.O_RDWR)
+    path = os.path.join(home, "supervisor.lock")
+    try:
+        fd = plainfile.create(path, os.O_RDWR)
+    except OSError as error:
+        raise Unavailable(f"can't write {path}: {error.strerror}") from None
     pause = 0.005
     while True:
         try:
@@ -154,14 +164,16 @@ def refuse_others(home: str) -> None:
     """
     path = os.path.join(home, "supervisor.lock")
     try:
-        with open(path, "rb") as file:
+        with open(plainfile.open_plain(path), "rb") as file:
             record = _record(file.read(4096))
             if machine.is_here(record):
                 return
             if _is_locked(file.fileno()):
                 raise _in_use(home, record, "a supervisor")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return
+    except OSError as error:
+        raise Unavailable(f"can't read {path}: {error.strerror}") from None
     _refuse_claims(home)
 
 
@@ -170,13 +182,15 @@ def _refuse_claims(home: str) -> None:
     jobs = os.path.join(home, "jobs")
     try:
         names = os.listdir(jobs)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise Unavailable(f"can't read {jobs}: {error.strerror}") from None
     for name in names:
         if os.path.exists(os.path.join(jobs, name, "outcome.json")):
             continue
         try:
-            with open(os.path.join(jobs, name, "claim"), "rb") as file:
+            with open(plainfile.open_plain(os.path.join(jobs, name, "claim")), "rb") as file:
                 record = _record(file.read(4096))
                 if not machine.is_here(record) and _is_locked(file.fileno()):
                     raise _in_use(home, record, f"job {name}")
@@ -220,15 +234,21 @@ class Waker:
         self._seen: tuple[int, int] | None = None  # the record that was found to be this host's
 
     def check(self) -> None:
-        """Raise :class:`Unavailable` where another host uses this home; costs one look at a file, as a rule."""
+        """Raise :class:`Unavailable` where another host or user uses this home; costs a look or two, as a rule."""
+        guard.check(self.home)
         try:
-            found = os.stat(os.path.join(self.home, "supervisor.lock"))
+            found = os.lstat(os.path.join(self.home, "supervisor.lock"))
             seen = (found.st_ino, found.st_mtime_ns)
         except OSError:
             seen = None
         if seen is None or seen != self._seen:
             refuse_others(self.home)
             self._seen = seen
+
+    def check_place(self) -> None:
+        """Raise :class:`Unavailable` also where a supervisor could not work: before something is left for it to do."""
+        guard.check_place(self.home)
+        self.check()
 
     def alive(self) -> bool:
         """Say whether a supervisor has its FIFO open."""
@@ -299,8 +319,7 @@ class Waker:
 
     def _older(self) -> dict[str, Any] | None:
         """Return the record of the supervisor where an older package wrote it."""
-        with open(os.path.join(self.home, "supervisor.lock"), "rb") as file:
-            holder = dict(json.loads(file.read()))
+        holder = dict(json.loads(plainfile.read(os.path.join(self.home, "supervisor.lock"), 4096)))
         if holder["version"] == __version__:
             return None
         from packaging.version import InvalidVersion, Version

@@ -205,11 +205,11 @@ class LocalEngine:
     def _claim_is_free(self, job_id: str) -> bool:
         """Say whether no living watcher holds a job's claim."""
         try:
-            fd = os.open(os.path.join(self._folder(job_id), "claim"), os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(os.path.join(self._folder(job_id), "claim"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return True
-        except OSError:  # no descriptor to be had: not known is not free, or a living job would be swept away
-            return False
+        except OSError as error:  # no descriptor to be had: not known is not free, or a living job would be swept away
+            return error.errno == errno.ELOOP
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
