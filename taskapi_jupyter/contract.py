@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
 MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server takes, unless it is told otherwise
+BOM = b"\xef\xbb\xbf"  # with which some editors and shells begin a file of UTF-8
 KIND = "TaskAPI"
 
 #: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
@@ -176,6 +177,10 @@ class DeployRequest(Body, kw_only=True):
     sys_path: Annotated[list[str], Meta(max_length=100)] | None = None
     main: bool = False
 
+    def __post_init__(self) -> None:
+        if self.source:
+            self.source = self.source.removeprefix(BOM.decode())
+
 
 class DeployedAPI(Body):
     spec: dict[str, Any]
@@ -262,6 +267,9 @@ def decode(body: bytes | str, type_: type[T]) -> T:
     """Decode a JSON body; raise :class:`BadRequest` with the field's path (``$.timeout``) where it does not fit."""
     if len(body) > MAX_BODY:
         raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
+    body = body.removeprefix(BOM) if isinstance(body, bytes) else body.removeprefix(BOM.decode())
+    if not body.strip():
+        raise BadRequest("the body is empty: send a JSON object, such as {}")
     try:
         return typed.decode(body, type_)
     except msgspec.ValidationError as error:

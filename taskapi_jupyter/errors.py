@@ -8,8 +8,15 @@ from __future__ import annotations
 
 
 def short(name: str) -> str:
-    """Cut a name that somebody made up to what a sentence can bear."""
-    return name if len(name) <= 100 else f"{name[:100]}..."
+    """Return a name that somebody made up as a sentence can bear it: cut, and without control characters."""
+    return printable(name if len(name) <= 100 else f"{name[:100]}...")
+
+
+def printable(text: str, but: str = "") -> str:
+    """Return text with what a terminal would obey (escapes, direction marks) spelt out, ``but`` some characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def size(count: int | None) -> str:
@@ -52,6 +59,10 @@ class QueryParamRequired(BadRequest):
 
 class TooLarge(BadRequest):
     status = 413
+
+
+class UnsupportedEncoding(BadRequest):
+    status = 415
 
 
 class NotFound(TaskAPIError):
@@ -124,6 +135,12 @@ class Unavailable(TaskAPIError):
     """This machine can't do it now: no disk space, a home that can't be written, another host's home."""
 
     status = 503
+
+
+class NotStarted(Unavailable):
+    """The server extension could not start: its home can't be used."""
+
+    kind = "extension.not_started"
 
 
 class TooNew(Unavailable):

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,10 +56,13 @@ from .store import Row, Store
 from .values import plain_config
 from .waking import Waker
 
+Steps = Generator[float, None, str]  # yields the seconds until the next step, returns a sentence
+
 _JOB_ID = re.compile(r"[0-9a-f]{16}")
 _IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
 _COMPARED = 500  # names that one which isn't deployed is compared with
 _LONGEST_NAME = 63  # characters
+_LONGEST_PAUSE = 0.2  # seconds between looks at a job that is being stopped
 _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 
 
@@ -391,6 +394,10 @@ class Service(BaseTaskAPI):
 
     def stop(self, job: Job | str, api: str | None = None) -> str:
         """Stop a job; return when nothing of it is left."""
+        return _sleeping(self.stopping(job, api))
+
+    def stopping(self, job: Job | str, api: str | None = None) -> Steps:
+        """Stop a job as :meth:`stop` does, in steps: whoever takes them needs no thread in between."""
         row = self._row(job, api)
         job_id, name = row["id"], row["api_name"]
         self.waker.check_place()
@@ -402,7 +409,7 @@ class Service(BaseTaskAPI):
         point("stop.wished")
         self.waker.wake()
         patience = self._patience()
-        status = self._wait_until_ended([job_id], patience)[job_id]
+        status = (yield from self._until_ended([job_id], patience))[job_id]
         if status is None:
             raise StopTimeout(job_id, name, patience)
         if status != JobCode.STOPPED.value:  # it ended by itself before the stop reached it
@@ -411,6 +418,10 @@ class Service(BaseTaskAPI):
 
     def delete(self, api: str) -> str:
         """Delete an API and stop its jobs; ended ones stay readable."""
+        return _sleeping(self.deleting(api))
+
+    def deleting(self, api: str) -> Steps:
+        """Delete an API as :meth:`delete` does, in steps."""
         self.waker.check_place()
         jobs = self.store.delete_api(api)
         if jobs is None:
@@ -419,7 +430,7 @@ class Service(BaseTaskAPI):
         if jobs:
             self.waker.wake()
             patience = self._patience()
-            for job_id, status in self._wait_until_ended(jobs, patience).items():
+            for job_id, status in (yield from self._until_ended(jobs, patience)).items():
                 if status is None:
                     raise StopTimeout(job_id, api, patience)
         point("delete.stopped")
@@ -465,7 +476,7 @@ class Service(BaseTaskAPI):
     def _patience(self) -> float:
         return float(self.store.settings().get("stop_grace", config.Config().stop_grace)) + 5.0
 
-    def _wait_until_ended(self, job_ids: Iterable[str], patience: float) -> dict[str, str | None]:
+    def _until_ended(self, job_ids: Iterable[str], patience: float) -> Generator[float, None, dict[str, str | None]]:
         """Return the states that jobs end in; None for those that have not within ``patience`` seconds."""
         ended: dict[str, str | None] = dict.fromkeys(job_ids)
         deadline = time.monotonic() + patience
@@ -477,8 +488,8 @@ class Service(BaseTaskAPI):
                     ended[job_id] = row["status"] if row else JobCode.STOPPED.value
             if all(ended.values()) or time.monotonic() >= deadline:
                 return ended
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
+            yield pause
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
             self._look_after()
 
     # What a job left
@@ -609,6 +620,15 @@ class Service(BaseTaskAPI):
         if self.store.any_in_progress() and not self.waker.alive():
             self.waker.check_place()
             self.waker.wake()
+
+
+def _sleeping(steps: Steps) -> str:
+    """Take steps in this thread, which sleeps in between; return what they return."""
+    while True:
+        try:
+            time.sleep(next(steps))
+        except StopIteration as end:
+            return str(end.value)
 
 
 _told: set[Path] = set()  # homes of which it was said that they lie on a network file system

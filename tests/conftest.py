@@ -333,8 +333,12 @@ def start_server(
     root: Path | None = None,
     environ: dict[str, str] | None = None,
     patience: float = PATIENCE,
+    status: int = 200,
 ) -> LiveServer:
-    """Start a server whose configuration, data and home are below a folder, and wait until it answers."""
+    """Start a server whose configuration, data and home are below a folder, and wait until it answers.
+
+    ``status`` is what it answers; one that does not let us in answers 403.
+    """
     token = secrets.token_hex(16) if token is None else token
     port, home = port or free_port(), folder / "home"
     home.mkdir(mode=0o700, exist_ok=True)
@@ -358,7 +362,7 @@ def start_server(
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return server.fetch("GET", "verifycortex").status_code in (200, 403)
+            return server.fetch("GET", "verifycortex").status_code in (status, 403)
         except requests.ConnectionError:
             return False
 

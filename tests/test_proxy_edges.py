@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -557,3 +558,107 @@ async def test_the_servers_end(logs: type[Logs], listen: Any, jp_serverapp: Any)
     assert await asyncio.wait_for(stream.read_message(), PATIENCE) is None
     assert stream.close_code == 1001
     assert (await asyncio.wait_for(logs.closed.get(), PATIENCE))[0] == 1001
+
+
+@pytest.mark.parametrize("status", [0, 1, 99, 101, 600, 999, 1000, 20000])
+async def test_statuses_that_are_none(cluster: Upstream, call: Any, caplog: Any, status: int) -> None:
+    cluster.answer = f"HTTP/1.1 {status} Odd\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    for method, body in (("GET", None), ("POST", "{}")):
+        answer = await call(method, "prod/tasks/a", body)
+        assert (answer.status, answer.json["kind"]) == (502, "environment.unreachable")
+        assert f"the status {status}," in answer.json["message"] or len(str(status)) != 3  # which is no HTTP at all
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+@pytest.mark.parametrize("status", [0, 99, 600, 700, 1000])
+async def test_statuses_of_a_handshake_that_are_none(cluster: Upstream, raw: Any, caplog: Any, status: int) -> None:
+    cluster.answer = f"HTTP/1.1 {status} Odd\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    assert (await raw("GET {base}taskapi/prod/streamlogs/a?jobID=1 HTTP/1.1", *HANDSHAKE))[0] == 502
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+async def answers_no_head(reader: Any, writer: Any, asked: Asked) -> None:
+    head = asked.line.startswith("HEAD")
+    status, body = ("405 Method Not Allowed", b"") if head else ("200 OK", b'{"a": 1}')
+    writer.write(f"HTTP/1.1 {status}\r\nContent-Type: a/b\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+
+
+async def test_a_head_that_the_operator_does_not_know(cluster: Upstream, raw: Any) -> None:
+    cluster.answer = answers_no_head
+    status, headers, body = await raw("HEAD {base}taskapi/prod/get?a=b HTTP/1.1")
+    assert (status, headers["content-length"], headers["content-type"], body) == (200, ["8"], ["a/b"], b"")
+    assert [one.line for one in cluster.asked] == ["HEAD /get?a=b HTTP/1.1", "GET /get?a=b HTTP/1.1"]
+    status, _, body = await raw("HEAD {base}taskapi/prod/other HTTP/1.1")  # which may mean something else
+    assert (status, body) == (405, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "goes_up"),
+    [("get/", "/get"), ("tasks/a/?jobID=1", "/tasks/a?jobID=1"), ("get/a/b/", "/get/a/b"), ("other/", "/other/")],
+)
+async def test_a_slash_at_the_end(cluster: Upstream, raw: Any, path: str, goes_up: str) -> None:
+    assert (await raw(f"GET {{base}}taskapi/prod/{path} HTTP/1.1"))[0] == 200
+    assert cluster.asked[0].line == f"GET {goes_up} HTTP/1.1"
+
+
+async def test_no_service_worker_from_a_cluster(cluster: Upstream, raw: Any) -> None:
+    for more in ((), HANDSHAKE):
+        status, _, _ = await raw(
+            "GET {base}taskapi/prod/streamlogs/a?jobID=1 HTTP/1.1", "Service-Worker: script", *more
+        )
+        assert status == 403
+    assert cluster.asked == []
+
+
+@pytest.mark.parametrize("when", ["connecting", "asking", "answered", "sending"])
+async def test_who_leaves_leaves_no_traceback(
+    home: Path,
+    cluster: Upstream,
+    call: Any,
+    http_server_port: Any,
+    jp_base_url: str,
+    jp_auth_header: Any,
+    caplog: Any,
+    when: str,
+) -> None:
+    left = asyncio.Event()
+
+    async def wait(reader: Any, writer: Any, asked: Asked) -> None:
+        if when == "answered":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await reader.read()
+        left.set()
+
+    cluster.answer = wait
+    full = socket.socket()  # takes no more connections
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    others = [socket.socket() for _ in range(4)]
+    for one in others:
+        one.setblocking(False)
+        one.connect_ex(full.getsockname())
+    if when == "connecting":
+        configure(home, f"http://127.0.0.1:{full.getsockname()[1]}")
+    reader, writer = await asyncio.open_connection("127.0.0.1", http_server_port[-1])
+    lines = f"POST {jp_base_url}taskapi/prod/tasks/a HTTP/1.1\r\nHost: localhost\r\n"
+    length = 1 << 20 if when == "sending" else 2
+    lines += f"Authorization: {jp_auth_header['Authorization']}\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(lines.encode() + b"{}")
+    if when == "answered":
+        await asyncio.wait_for(reader.readuntil(b"abc"), PATIENCE)
+    while when in ("asking", "sending") and not cluster.asked:
+        await asyncio.sleep(0.01)
+    writer.transport.abort()
+    if when != "connecting":
+        await asyncio.wait_for(left.wait(), PATIENCE)
+    for one in (*others, full):
+        one.close()
+    configure(home, cluster.url)
+    cluster.answer = JSON
+    for _ in range(3):  # what tornado has to say of it, it says by now
+        assert (await call("GET", "prod/get")).status == 200
+        await asyncio.sleep(0.05)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not [one.getMessage() for one in caplog.records if one.exc_info or "exception" in one.getMessage().lower()]

@@ -346,7 +346,6 @@ async def test_a_job_of_another_api(call: Call) -> None:
         "local",
         "local/",
         "local/nothing",
-        "local/get/",
         "local/tasks",
         "local/tasks/a/b",
         "local/jobs/a/b",

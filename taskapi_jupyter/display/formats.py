@@ -1,4 +1,4 @@
-"""How times, sizes and foreign text are put into words. Standard library only."""
+"""How times, sizes and foreign text are put into words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
+
+from taskapi_jupyter.errors import printable
 
 _NARROW = 12  # columns that a table leaves to each of its columns as long as others can be left out
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$")
@@ -23,9 +25,7 @@ def clean(text: object, limit: int | None = None) -> str:
     words = str(text)
     if limit is not None:
         words = words[: 4 * limit + 64]  # what is cut off anyway need not be looked at
-    words = " ".join(words.split())
-    if not words.isprintable():
-        words = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    words = printable(" ".join(words.split()))
     return words if limit is None else cut(words, limit)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import re
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +25,7 @@ from traitlets import Bool, Int, Unicode, default
 from taskapi_jupyter import envfile, service
 from taskapi_jupyter.contract import MAX_UPLOAD
 from taskapi_jupyter.envfile import LOCAL
-from taskapi_jupyter.errors import Damaged, TaskAPIError
+from taskapi_jupyter.errors import Damaged, NotStarted, TaskAPIError
 
 from .address import Address, SlashRouter
 from .base import NAME
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TRY_AGAIN = 1.0  # seconds until a home that could not be used is tried again, at the earliest
 ACTIVITY_INTERVAL = 3.0  # seconds; cullers look once a minute at most
 
 
@@ -71,31 +75,73 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         return str(service.home())
 
     def initialize_settings(self) -> None:
-        """Make what handlers share: the service of this machine, and the threads for blocking work."""
-        self.folder = Path(self.home).expanduser().absolute()
-        self.address = Address(self.serverapp, self.folder, self.log)
-        self.environment_file = envfile.EnvironmentFile(self.folder)
-        self.clusters = Clusters(self.environment_file)
-        try:
-            self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
-        except Damaged as error:  # it was set aside, and a new database takes its place
-            self.log.warning("%s", error)
-            self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
+        """Make what handlers share: the threads for blocking work, and the service of this machine.
+
+        What :meth:`stop_extension` uses comes first: a server whose extension can't be stopped does not end.
+        """
         self.services: dict[str, tuple[object, RayService]] = {}  # with what each was made of
         self.connecting = threading.Lock()
         self.quick = ThreadPoolExecutor(4, "taskapi")  # each one more takes turns from the event loop
         # Submissions wait for one another and for other processes that write: reading goes on meanwhile.
         self.submits = ThreadPoolExecutor(2, "taskapi-submit")
-        # Stops block until a process tree is gone, followers come and go: neither may hold up a submission.
+        # What takes long, such as a deploy or a deletion, holds up neither; nothing in here waits for a job.
         self.slow = ThreadPoolExecutor(32, "taskapi-slow")
+        self.away = ThreadPoolExecutor(32, "taskapi-away")  # clusters and storages, which may not answer
         self.follow = ThreadPoolExecutor(4, "taskapi-follow")
         self.uploads = ThreadPoolExecutor(2, "taskapi-upload")  # a disk that is slow holds up nothing else
         self.followers: set[asyncio.Task[None]] = set()
-        self.events = Events(self.folder / "taskapi.db", self.serverapp.event_logger, self.log)
-        self.document = document(self.serverapp.base_url)
+        self.events: Events | None = None
         self._in_progress = 0
         self._watch: asyncio.Task[None] | None = None
         self._looking_after: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        self.folder = Path(os.path.expanduser(self.home)).absolute()
+        self.address = Address(self.serverapp, self.folder, self.log)
+        self.environment_file = envfile.EnvironmentFile(self.folder)
+        self.clusters = Clusters(self.environment_file)
+        self.document = document(self.serverapp.base_url)
+        self.service: service.Service  # unless there is a failure
+        self.failure: NotStarted | None = NotStarted("TaskAPI has not started")
+        self.failure = self._open()
+        self._tried = time.monotonic()
+
+    def _open(self) -> NotStarted | None:
+        """Begin to use the home; return what keeps us from it, which is logged where it is new."""
+        try:
+            self.events = self.events or Events(self.folder / "taskapi.db", self.serverapp.event_logger, self.log)
+            try:
+                self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
+            except Damaged as error:  # it was set aside, and a new database takes its place
+                self.log.warning("%s", error)
+                self.service = service.Service(self.folder, environment=LOCAL, endpoint=self.endpoint)
+            return None
+        except (TaskAPIError, OSError, sqlite3.Error) as error:
+            why = str(error)
+        except Exception as error:
+            self.log.exception("TaskAPI could not start")
+            why = f"{type(error).__name__}: {error}"
+        failure = NotStarted(f"TaskAPI could not start: {why}")
+        if str(self.failure) != str(failure):
+            self.log.error("%s", failure)
+        return failure
+
+    async def failing(self) -> NotStarted | None:
+        """Return why this extension could not start, None where it has; it is tried again, once a second at most."""
+        if self.failure is None:
+            return None
+        async with self._opening:
+            if self.failure is not None and time.monotonic() - self._tried >= TRY_AGAIN:
+                self.failure = await self.run(self.quick, self._open)
+                self._tried = time.monotonic()
+                if self.failure is None:
+                    self.log.info("TaskAPI has started, in %s", self.folder)
+                    self._begin()
+            return self.failure
+
+    def _begin(self) -> None:
+        """Begin to tell of changes, once the server runs and there is something to tell of."""
+        if self._watch is not None and self.events is not None and self.failure is None:
+            self.events.start()
 
     def initialize_handlers(self) -> None:
         """Add the routes; those of clusters come first, and leave what is not theirs to the handlers."""
@@ -107,24 +153,27 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     async def _start_jupyter_server_extension(self, serverapp: object) -> None:
         self.address.hand_over()  # now that the port is known
         self._watch = asyncio.create_task(self._watch_activity())
-        self.events.start()
+        self._begin()
         # A full collection looks at all that Jupyter has loaded, and blocks the event loop for 0.2 s meanwhile.
         gc.freeze()
 
     async def stop_extension(self) -> None:
         """End followers and threads; jobs go on."""
         gc.unfreeze()
-        await self.events.stop()
+        if self.events is not None:
+            await self.events.stop()
         tasks = [*self.followers, *(one for one in (self._watch, self._looking_after) if one)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.slow.shutdown(wait=False, cancel_futures=True)  # a stop goes on in the supervisor
+        for pool in (self.slow, self.away):
+            pool.shutdown(wait=False, cancel_futures=True)
         for pool in (self.quick, self.submits, self.follow, self.uploads):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         self.address.withdraw()  # once no thread can announce it again
         self.clusters.close()
-        self.service.close()
+        if self.failure is None:
+            self.service.close()
         for _, one in self.services.values():
             one.close()
 
@@ -173,7 +222,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def submitting(self, env: str) -> ThreadPoolExecutor:
         """Return the pool to submit in: a cluster that does not answer must not hold up what is for this machine."""
-        return self.submits if env == LOCAL else self.slow
+        return self.submits if env == LOCAL else self.away
+
+    def keeping(self, env: str) -> ThreadPoolExecutor:
+        """Return the pool to read in what jobs left: the storage of a cluster's jobs may not answer."""
+        return self.quick if env == LOCAL else self.away
 
     def current_activity(self) -> bool:
         """Say whether jobs were in progress when last counted; Jupyter asks before it ends an idle server."""
@@ -185,6 +238,8 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     async def look(self) -> None:
         """Count the jobs in progress; a first look also resumes those that a restart left waiting."""
+        if await self.failing() is not None:
+            return
         await self.run(self.quick, self.address.announce)  # again where somebody removed it
         self._in_progress = await self.run(self.quick, self.service.in_progress)
         if self._looking_after is None or self._looking_after.done():  # which a storage may keep waiting
@@ -198,7 +253,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         try:
             entries = (await self.run(self.quick, self.environment_file.read)).entries.values()
             clusters = [one for one in entries if one.provider == "ray"]
-            await asyncio.gather(*(self.run(self.slow, self._look_after_one, one) for one in clusters))
+            await asyncio.gather(*(self.run(self.away, self._look_after_one, one) for one in clusters))
         except TaskAPIError:
             pass  # who asks for one of them is told
         except Exception:  # what runs there goes on, whatever keeps us from looking

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,9 +14,19 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
+from tornado.httputil import HTTPServerRequest
 
 from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
-from taskapi_jupyter.errors import BadRequest, Damaged, TaskAPIError, TooLarge, size
+from taskapi_jupyter.errors import (
+    BadRequest,
+    Damaged,
+    NotStarted,
+    TaskAPIError,
+    TooLarge,
+    UnsupportedEncoding,
+    printable,
+    size,
+)
 
 if TYPE_CHECKING:
     from taskapi_jupyter.cluster import CortexClient
@@ -45,6 +56,12 @@ class Errors:
 
     contract = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Answer HEAD wherever GET is answered: in the same way, and tornado sends no body."""
+        super().__init_subclass__(**kwargs)
+        if "get" in vars(cls):
+            cls.head = cls.get  # type: ignore[attr-defined]
+
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Give one of our errors its status."""
         error = kwargs.get("exc_info", (None, None))[1]
@@ -54,7 +71,8 @@ class Errors:
 
     def status_of(self, error: TaskAPIError) -> int:
         """Return the HTTP status that one of our errors is answered with."""
-        return 400 if self.contract else error.status
+        of_http = isinstance(error, UnsupportedEncoding | NotStarted)  # which are no answers of an operator
+        return 400 if self.contract and not of_http else error.status
 
     def write_error(self: Any, status_code: int, **kwargs: Any) -> None:
         """Write the body of an error answer."""
@@ -81,12 +99,21 @@ def implemented(handler: Any, method: str) -> bool:
     return function is not None and function is not web.RequestHandler._unimplemented_method
 
 
+def refuse_worker(request: HTTPServerRequest) -> None:
+    """Refuse a script that a page would have act on later requests, whatever it is that would be its code."""
+    if request.headers.get("Service-Worker", "").strip().lower() == "script":
+        raise web.HTTPError(403, "nothing here may become a service worker")
+
+
 def error_body(error: BaseException | None, status: int, method: str | None) -> ErrorBody:
-    """Return what an error says to a person; nothing of an exception that was not meant for one."""
+    """Return what an error says to a person; nothing of an exception that was not meant for one.
+
+    A message may quote what was sent: nothing of it comes back that a terminal would obey.
+    """
     if isinstance(error, TaskAPIError):
-        return ErrorBody(error.kind, error.message)
-    if isinstance(error, web.HTTPError) and error.log_message:
-        return ErrorBody("error", error.log_message % error.args if error.args else error.log_message)
+        return ErrorBody(error.kind, printable(error.message, but="\n"))
+    if isinstance(error, web.HTTPError) and (message := error.get_message()):
+        return ErrorBody("error", printable(message, but="\n"))
     messages = {
         403: "you are not let in: send the server's token as 'Authorization: token …'",
         404: "there is nothing at this path",
@@ -119,8 +146,20 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
     async def prepare(self) -> None:
         """Let nobody in who is not authenticated, whatever the method or path."""
         await super().prepare()
-        if self.current_user is None and self.request.method != "OPTIONS":
+        if self.request.method == "OPTIONS":
+            return
+        if self.current_user is None:
             raise web.HTTPError(403)
+        refuse_worker(self.request)
+        if (failure := await self.extension.failing()) is not None:
+            await self.check_authorized()
+            raise failure
+
+    async def check_authorized(self) -> None:
+        """Raise HTTPError where the user may not do this: before a body is kept, where `guarded` comes after it."""
+        action = HTTP_METHOD_TO_AUTH_ACTION[self.request.method]
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
+            raise web.HTTPError(403, f"User is not authorized to {action} on resource: {RESOURCE}.")
 
     def get_login_url(self) -> str:
         """Refuse instead of redirecting to a login page: who calls is a program."""
@@ -143,6 +182,22 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
     async def quick(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that takes milliseconds."""
         return await self.extension.run(self.extension.quick, function, *args)
+
+    async def steps(self, begin: Callable[..., Generator[float, None, T]], *args: object) -> T:
+        """Take the steps of some work, each in a thread; none is held while the work waits for its next step."""
+        work = begin(*args)
+
+        def step() -> tuple[float, T | None]:
+            try:
+                return next(work), None
+            except StopIteration as end:
+                return -1, end.value
+
+        while True:
+            pause, value = await self.slow(step)
+            if pause < 0:
+                return cast("T", value)
+            await asyncio.sleep(pause)
 
     async def slow(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that may take long."""
@@ -202,7 +257,7 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
 class BodyHandler(Handler):
     """Base of the routes that read a body, as it comes: what is over the cap is dropped and never kept."""
 
-    refused: web.HTTPError | None = None
+    refused: web.HTTPError | TaskAPIError | None = None
 
     def initialize(self) -> None:
         """Begin with nothing read."""
@@ -225,7 +280,8 @@ class BodyHandler(Handler):
         length = int(declared) if declared.isdecimal() else 0
         try:
             await self.admit()
-        except web.HTTPError as error:
+            self.check_encoding()
+        except (web.HTTPError, TaskAPIError) as error:
             self.refused = error
             self.current_user = None  # so `guarded` refuses; `send_error` says why
             if length > DRAIN:
@@ -240,16 +296,24 @@ class BodyHandler(Handler):
         """Raise HTTPError where this request is not let in."""
         await super().prepare()
 
-    async def check_authorized(self) -> None:
-        """Raise HTTPError where the user may not do this: before a body is kept, where `guarded` comes after it."""
-        action = HTTP_METHOD_TO_AUTH_ACTION[self.request.method]
-        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
-            raise web.HTTPError(403, f"User is not authorized to {action} on resource: {RESOURCE}.")
+    def check_encoding(self) -> None:
+        """Refuse a body that is compressed: what it grows to would be known too late."""
+        encoding = self.request.headers.get("Content-Encoding", "").strip()
+        if encoding.lower() not in ("", "identity") and self.has_body:
+            raise UnsupportedEncoding(
+                f"the body has the Content-Encoding {encoding[:64]!r}: send it as it is, without one"
+            )
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has a body."""
+        headers = self.request.headers
+        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer with the refusal that was noted, where one was."""
         if self.refused is not None:
-            status_code = self.refused.status_code
+            status_code = getattr(self.refused, "status_code", 400)  # one of ours has its own
             kwargs["exc_info"] = (type(self.refused), self.refused, None)
         super().send_error(status_code, **kwargs)
 

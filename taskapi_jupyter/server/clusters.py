@@ -211,7 +211,8 @@ class _Connection(_HTTPConnection):
 
     async def headers_received(self, first_line: ResponseStartLine | RequestStartLine, headers: HTTPHeaders) -> None:
         await super().headers_received(first_line, headers)
-        if isinstance(first_line, ResponseStartLine) and first_line.code >= 200:  # what comes before is no answer
+        # What is only informative is no answer; that it now speaks another protocol would be one, and nobody asked.
+        if isinstance(first_line, ResponseStartLine) and first_line.code not in (100, *range(102, 200)):
             await self.request.sink.head_received(first_line, headers)  # type: ignore[attr-defined]
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

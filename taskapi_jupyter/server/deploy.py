@@ -106,6 +106,8 @@ class DeployHandler(BodyHandler):
             return
         if self._received > self.max_body:
             raise self.too_large()
+        if not self._received:
+            raise BadRequest("the body is empty: send a form, or one API as JSON")
         await self._write()
         if self.turned_down is not None or self.form is None:
             raise self.turned_down or BadRequest("the form has no parts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING
 
 from tornado import web
@@ -56,7 +57,7 @@ class FileBase(Handler, web.StaticFileHandler):
         """Confine what a browser shows all the same."""
         return f"{super().content_security_policy}; sandbox"
 
-    async def serve(self, name: str, file: IO[bytes]) -> None:
+    async def serve(self, env: str, name: str, file: IO[bytes]) -> None:
         """Answer a file that was opened: by its name another may be had by now."""
         with file:
             # As Jupyter's own files: no other site may embed them with the user's cookie.
@@ -67,7 +68,7 @@ class FileBase(Handler, web.StaticFileHandler):
                 self.set_header("Content-Type", "application/json")
                 self.finish(encode(ErrorBody("error", f"the file has {self.size} bytes: no such range")))
             elif self.range is not None:
-                await self.send(file, *self.range)
+                await self.send(self.extension.keeping(env), file, *self.range)
 
     def parse_url_path(self, url_path: str) -> str:
         """Keep the name: it is that of a file which was found."""
@@ -82,10 +83,11 @@ class FileBase(Handler, web.StaticFileHandler):
         """Look for nothing: the file is open."""
         return absolute_path
 
-    async def send(self, file: IO[bytes], begin: int, end: int) -> None:
+    async def send(self, pool: ThreadPoolExecutor, file: IO[bytes], begin: int, end: int) -> None:
         """Send a range of a file, block by block; a thread reads, the client's pace decides."""
-        await self.quick(file.seek, begin)
-        while begin < end and (block := await self.quick(file.read, min(BLOCK, end - begin))):
+        run = self.extension.run
+        await run(pool, file.seek, begin)
+        while begin < end and (block := await run(pool, file.read, min(BLOCK, end - begin))):
             begin += len(block)
             self.write(block)
             try:
@@ -120,12 +122,10 @@ class FileHandler(FileBase):
         def there(cluster: CortexClient) -> IO[bytes]:
             raise cluster.not_kept("files")
 
-        file = await self.ask(env, lambda service: service.open_file(job_id, path), there)
+        file = await self.ask(env, lambda service: service.open_file(job_id, path), there, self.extension.keeping(env))
         name = path.rpartition("/")[2]
         self.set_attachment_header(name)
-        await self.serve(name, file)
-
-    head = get  # type: ignore[assignment]
+        await self.serve(env, name, file)
 
 
 class ResultHandler(FileBase):
@@ -140,16 +140,16 @@ class ResultHandler(FileBase):
 
         accept = self.request.headers.get("Accept", "*/*")
         wants_pickle = BINARY in accept.lower() and accepts(accept, BINARY)
-        name, file = await self.ask(env, lambda service: service.open_result(job_id, not wants_pickle), there)
+        name, file = await self.ask(
+            env, lambda service: service.open_result(job_id, not wants_pickle), there, self.extension.keeping(env)
+        )
         self.json = name.endswith(".json")
         if not self.json and not accepts(accept, BINARY):
             file.close()
             raise NotAcceptable(f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'")
         if not self.json:
             self.set_attachment_header(name)
-        await self.serve(name, file)
-
-    head = get  # type: ignore[assignment]
+        await self.serve(env, name, file)
 
     def get_content_type(self) -> str:
         """Return what the result is, whatever was asked for."""
@@ -166,7 +166,7 @@ class FilesHandler(Handler):
         def files(environment: TaskAPI) -> bytes:
             return encode(FilesResponse(environment.files(job_id)))
 
-        self.finish(await self.ask(env, files, files))
+        self.finish(await self.ask(env, files, files, self.extension.keeping(env)))
 
 
 def accepts(header: str, media: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tornado import web
 
-from taskapi_jupyter.contract import JobsPage, Message, Rerun, Submission, TaskAPI, decode, encode, submit_answer
+from taskapi_jupyter.contract import BOM, JobsPage, Message, Rerun, Submission, TaskAPI, decode, encode, submit_answer
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
@@ -78,7 +78,7 @@ class TasksHandler(BodyHandler):
     async def delete(self, env: str, api: str) -> None:
         """Stop a job; the answer comes once nothing of it is left."""
         environment, job_id = self.environment(env), self.job_id()
-        self.finish(encode(Message(await self.slow(environment.stop, job_id, api))))
+        self.finish(encode(Message(await self.steps(environment.stopping, job_id, api))))
 
 
 class APIsHandler(ContractHandler):
@@ -119,7 +119,7 @@ class DeleteHandler(ContractHandler):
         """Stop its jobs and delete it; ``keepCache`` is Cortex's and changes nothing here."""
         environment = self.environment(env)
         self.flag("keepCache")
-        self.finish(encode(Message(await self.slow(environment.delete, api))))
+        self.finish(encode(Message(await self.steps(environment.deleting, api))))
 
 
 class JobsHandler(Handler):
@@ -187,7 +187,7 @@ class RerunHandler(BodyHandler):
     async def post(self, env: str, job_id: str) -> None:
         """Answer as to a submission."""
         body = self.body()
-        same = bool(body.strip()) and decode(body, Rerun).same
+        same = bool(body.removeprefix(BOM).strip()) and decode(body, Rerun).same
         api = self.text("api")
         job = await self.ask(
             env,
@@ -257,10 +257,10 @@ ROUTES: list[tuple[str, type[Any]]] = [
 
 
 def pattern(path: str) -> str:
-    """Return a route's path as a regular expression; a file's path holds slashes, all else doesn't."""
+    """Return a route's path as a regular expression; a file's path holds slashes, all else at most one at its end."""
     parts = re.split(r"{(\w+)}", path)
-    groups = [f"(?P<{name}>{'.+' if name == 'path' else '[^/]+'})" for name in parts[1::2]]
-    return "".join(re.escape(text) + group for text, group in zip(parts[::2], [*groups, ""], strict=True))
+    groups = [f"(?P<{name}>{'.+?' if name == 'path' else '[^/]+'})" for name in parts[1::2]]
+    return "".join(re.escape(text) + group for text, group in zip(parts[::2], [*groups, "/?"], strict=True))
 
 
 def handlers() -> list[tuple[str, type[Any]]]:

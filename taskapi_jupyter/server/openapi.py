@@ -78,8 +78,8 @@ class Operation:
 
 
 #: What every route may answer: who is not let in, a bad path, a home that can't be used; of a cluster, that it can't be
-#: reached or is slow.
-CONTRACT = (400, 403, 404, 502, 504)
+#: reached or is slow; that the extension could not start. HEAD is answered wherever GET is, and not listed.
+CONTRACT = (400, 403, 404, 502, 503, 504)
 OWN = (400, 403, 404, 502, 503, 504, 507)
 FORM = {
     "type": "object",
@@ -101,7 +101,7 @@ UPLOAD = {
 }
 
 OPERATIONS = (
-    Operation("post", "/taskapi/{env}/tasks/{api}", "Submit a job", JobSpec, body=Submission, errors=CONTRACT),
+    Operation("post", "/taskapi/{env}/tasks/{api}", "Submit a job", JobSpec, body=Submission, errors=(*CONTRACT, 415)),
     Operation("get", "/taskapi/{env}/tasks/{api}", "A job's status", JobResponse, (JOB_ID,), errors=CONTRACT),
     Operation("delete", "/taskapi/{env}/tasks/{api}", "Stop a job", Message, (JOB_ID,), errors=CONTRACT),
     Operation("get", "/taskapi/{env}/get", "All APIs", list[API], errors=CONTRACT),
@@ -117,7 +117,7 @@ OPERATIONS = (
             query("configFileName", {"type": "string"}, "What to call the configuration in messages."),
         ),
         body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
-        errors=(*CONTRACT, 413, 507),  # these two for an upload alone
+        errors=(*CONTRACT, 413, 415, 507),  # 413 and 507 for an upload alone
     ),
     Operation(
         "delete",
@@ -201,7 +201,7 @@ OPERATIONS = (
         "get",
         "/taskapi/{env}/jobs/{job_id}/files/{path}",
         "One of a job's files, or a range of it",
-        {"*/*": {"type": "string", "format": "binary"}},
+        {media: {"type": "string", "format": "binary"} for media in (BINARY, "*/*")},  # clients are made of the first
         errors=(*OWN, 416),
     ),
     Operation(
@@ -211,10 +211,10 @@ OPERATIONS = (
         JobSpec,
         (OF,),
         body=Rerun,
-        errors=(*OWN, 413),
+        errors=(*OWN, 413, 415),
     ),
-    Operation("get", "/taskapi/environments", "The environments", EnvironmentsResponse, errors=(400, 403)),
-    Operation("get", "/taskapi/openapi.json", "This document", {JSON: {"type": "object"}}, errors=(403,)),
+    Operation("get", "/taskapi/environments", "The environments", EnvironmentsResponse, errors=(400, 403, 503)),
+    Operation("get", "/taskapi/openapi.json", "This document", {JSON: {"type": "object"}}, errors=(403, 503)),
 )
 
 

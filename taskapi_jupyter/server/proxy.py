@@ -47,6 +47,9 @@ DOWN = (
 )
 #: Routes of our own below an environment: their handlers ask a cluster themselves.
 OWN = [re.compile(pattern(path.partition("{env}/")[2])) for path, _ in ROUTES if "{env}/jobs" in path]
+#: Those of an operator; of any other path nobody knows what a slash at its end means.
+OPERATORS = [re.compile(pattern(path.partition("{env}/")[2])) for path, _ in ROUTES if "{env}/" in path]
+NO_HEAD = (405, 501)  # how an operator answers that knows no HEAD; Cortex's knows none
 LINGER = 1.0  # seconds
 WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
 
@@ -72,6 +75,8 @@ class ClusterRouter(Router):
             return self._delegate(request, BrokenHandler, error=error)
         if cluster is None:
             return None
+        if path.endswith("/") and any(route.fullmatch(path) for route in OPERATORS):
+            path = path[:-1]
         stream = request.headers.get("Upgrade", "").lower() == "websocket"
         return self._delegate(request, RelayHandler if stream else ProxyHandler, cluster=cluster, path=f"/{path}")
 
@@ -113,12 +118,17 @@ class ProxyHandler(BodyHandler):
         self.turned_down: Exception | None = None  # answered once the body has been read
         self.too_slow = False
         self.gone = False
+        self.no_http: str | None = None  # what of the answer is none of HTTP
+        self.method = self.request.method or "GET"
 
     @property
     def max_body(self) -> int:
         """Return the largest body that is passed on: a deploy's form holds a project."""
         kind: str = self.request.headers.get("Content-Type", "")
         return MAX_BODY + MAX_PROJECT + FRAME if kind.strip().lower().startswith(FORM) else MAX_BODY
+
+    def check_encoding(self) -> None:
+        """Leave it to the cluster."""
 
     async def prepare(self) -> None:
         """Let in who may, before anything is sent; then begin, since the body is passed on as it comes."""
@@ -139,11 +149,6 @@ class ProxyHandler(BodyHandler):
             return
         self.asked = asyncio.create_task(self._ask())
         self.asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever waits is told
-
-    @property
-    def _has_body(self) -> bool:
-        headers = self.request.headers
-        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
 
     def _url(self) -> str:
         _, question, query = (self.request.uri or "").partition("?")
@@ -184,21 +189,23 @@ class ProxyHandler(BodyHandler):
             headers[name] = value  # in the place of what the request had
         if "Content-Length" in self.request.headers:
             headers["Content-Length"] = self.request.headers["Content-Length"]
-        elif self._has_body and self.request.method not in ("POST", "PUT", "PATCH"):
+        elif self.has_body and self.request.method not in ("POST", "PUT", "PATCH"):
             raise BadRequest(f"the body of a {self.request.method} must have a Content-Length")
         return headers
 
     async def _ask(self) -> None:
         """Ask the cluster; a read whose connection failed is asked once more."""
         headers = await self._up_headers()
-        tries_left = 1 if self.request.method in ("GET", "HEAD") and not self._has_body else 0
-        if not self._has_body:
+        tries_left = 1 if self.request.method in ("GET", "HEAD") and not self.has_body else 0
+        if not self.has_body:
             self._arm()
         try:
             while True:
                 try:
                     await self._fetch(headers.copy())
-                    return
+                    if self.answering or self.method == self.request.method or not tries_left:
+                        return
+                    tries_left = 0
                 except Exception as error:  # whatever the client makes of a connection that failed, or of no HTTP
                     if not tries_left or self.answering or self.gone or isinstance(error, HTTPTimeoutError):
                         raise self._failed(error) from None
@@ -210,9 +217,9 @@ class ProxyHandler(BodyHandler):
         upstream = self.cluster.upstream
         request = HTTPRequest(
             self.url,
-            method=self.request.method or "GET",
+            method=self.method,
             headers=headers,
-            body_producer=cast("Any", self._produce) if self._has_body else None,
+            body_producer=cast("Any", self._produce) if self.has_body else None,
             allow_nonstandard_methods=True,
             follow_redirects=False,
             connect_timeout=self.cluster.patience,
@@ -224,9 +231,13 @@ class ProxyHandler(BodyHandler):
         request.sink = self  # type: ignore[attr-defined]
         request.untyped = "Content-Type" not in headers  # type: ignore[attr-defined]
         self.upstream = None
-        await self.cluster.client.fetch(request, raise_error=False)
+        fetching = asyncio.ensure_future(self.cluster.client.fetch(request, raise_error=False))
+        fetching.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still waits is told
+        await asyncio.shield(fetching)  # tornado logs what becomes of a request that was cancelled
 
     def _failed(self, failure: BaseException) -> TaskAPIError:
+        if self.no_http is not None:
+            failure = ConnectionError(self.no_http)
         return self.cluster.too_slow() if self.too_slow else self.cluster.unreachable(failure)
 
     def _arm(self) -> None:
@@ -261,6 +272,12 @@ class ProxyHandler(BodyHandler):
 
     async def head_received(self, line: ResponseStartLine, headers: HTTPHeaders) -> None:
         """Begin the answer with the cluster's status and headers, once the request has been read."""
+        if not 200 <= line.code <= 599:
+            self.no_http = f"it answered with the status {line.code}, which is none"
+            raise HTTPInputError(self.no_http)
+        if self.method == "HEAD" and line.code in NO_HEAD and any(one.fullmatch(self.path[1:]) for one in OPERATORS):
+            self.method = "GET"  # it is asked once more, and what it answers is not passed on but for its head
+            return
         length, *others = {one.strip() for one in headers.get("Content-Length", "0").split(",")}
         if others or not length.isdecimal():
             raise HTTPInputError("more than one length, or none that is a number")
@@ -298,7 +315,7 @@ class ProxyHandler(BodyHandler):
             raise refusal
         assert self.asked is not None
         self.may_answer.set()
-        if self._has_body:
+        if self.has_body:
             await self._put(None)
         try:
             await self.asked

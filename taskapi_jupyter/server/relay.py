@@ -44,7 +44,7 @@ class RelayHandler(Stream):
         try:
             self.upstream = await self._connect()
         except HTTPClientError as refusal:
-            if refusal.response is None or refusal.code == 599:
+            if refusal.response is None or not 200 <= refusal.code < 599:  # tornado's own is 599
                 raise self.cluster.unreachable(refusal) from None
             self.set_status(refusal.code)
             self.set_header("Content-Type", refusal.response.headers.get("Content-Type", "text/plain"))

@@ -14,9 +14,9 @@ from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from taskapi_jupyter.display.screen import Screen
-from taskapi_jupyter.errors import BadRequest, QueryParamRequired, TaskAPIError
+from taskapi_jupyter.errors import BadRequest, QueryParamRequired, TaskAPIError, printable
 
-from .base import NAME, RESOURCE, Errors
+from .base import NAME, RESOURCE, Errors, refuse_worker
 
 if TYPE_CHECKING:
     from taskapi_jupyter import service
@@ -64,7 +64,10 @@ class Stream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type:
             raise web.HTTPError(403, f"User is not authorized to execute on resource: {RESOURCE}.")
         if not JupyterHandler.check_origin(self):
             raise web.HTTPError(403, "Cross origin websockets not allowed")
-        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+        refuse_worker(self.request)
+        if (failure := await self.extension.failing()) is not None:
+            raise failure
+        if self.request.method != "GET" or self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise BadRequest("this is a websocket: the request must ask to upgrade to it")
 
 
@@ -106,7 +109,7 @@ class LogStream(Stream):
             await self._send(environment, job_id)
             self.close(1000, "the job has ended")
         except TaskAPIError as error:
-            self.close(1011, error.message.encode()[:120].decode(errors="ignore"))
+            self.close(1011, printable(error.message).encode()[:120].decode(errors="ignore"))
         except WebSocketClosedError:
             pass
         except asyncio.CancelledError:
