@@ -1,4 +1,4 @@
-"""What jobs may use of this machine: its cores and memory, as far as control groups and affinity let us. Standard
+"""What jobs may use of this machine: its cores and memory, as far as control groups let us. Standard
 library only.
 
 A limit of a control group (of a container, a Slurm step, a systemd slice, a Kubernetes pod) holds for all groups below
@@ -47,9 +47,9 @@ def _counted(_when: int) -> Capacity:
 
 
 def count() -> Capacity:
-    """Return what there is now: of the machine, less what affinity and control groups forbid this process."""
+    """Return what there is now: of the machine, less what control groups forbid this process."""
     allowed = limits()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(machine.cpus())
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Capacity(
         cores * 1000 if allowed.cores is None else min(cores * 1000, allowed.cores),
@@ -57,10 +57,10 @@ def count() -> Capacity:
     )
 
 
-def limits(root: str = "") -> Limits:
-    """Return the limits of this process's control groups; ``root`` is a folder to take for ``/``."""
+def limits(root: str = "", pid: int | str = "self") -> Limits:
+    """Return the limits of a process's control groups, as a rule this one's; ``root`` is a folder to take for ``/``."""
     cores, sizes = list[int](), list[int]()
-    for version, folders in groups("cpu", root=root):
+    for version, folders in groups("cpu", pid, root):
         for folder in folders:
             if version == 1:
                 quota, period = _read(folder, "cpu.cfs_quota_us"), _read(folder, "cpu.cfs_period_us")
@@ -68,12 +68,12 @@ def limits(root: str = "") -> Limits:
                 quota, _, period = _read(folder, "cpu.max").partition(" ")
             if quota.isdigit() and period.isdigit() and int(period):
                 cores.append(max(int(quota) * 1000 // int(period), 1))
-    for version, folders in groups("cpuset", root=root):
+    for version, folders in groups("cpuset", pid, root):
         for folder in folders:
             cpus = next(filter(None, (_read(folder, name) for name in _CPUSETS[version])), "")
             if cpus:
                 cores.append(_how_many(cpus) * 1000)
-    for version, folders in groups("memory", root=root):
+    for version, folders in groups("memory", pid, root):
         found = [_read(folder, name) for folder in folders for name in _SIZES[version]]
         if version == 1:  # the kernel's own sum, which knows of groups above a container that it doesn't see
             stat = _read(folders[0], "memory.stat") if folders else ""

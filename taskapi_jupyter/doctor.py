@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import capacity, config, envfile, guard
+from . import capacity, conditions, config, envfile, guard, machine, plainfile
 from ._version import __version__
 from .errors import TaskAPIError, size
 
@@ -43,4 +44,18 @@ def _environments(home: Path) -> list[str]:
     return []
 
 
-CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments)
+def _supervisor(home: Path) -> list[str]:
+    """Compare the living supervisor with this process: jobs have what their supervisor has."""
+    try:
+        record = json.loads(plainfile.read(home / "supervisor.lock", 4096))
+        if not machine.LINUX or not isinstance(record, dict) or not machine.is_there(record):
+            return []
+        found = list(conditions.worse(record["pid"]))
+    except (OSError, ValueError):  # none lives, or it is another user's
+        return []
+    why = f"the supervisor (process {record['pid']}) has no more from what started it"
+    return [f"jobs have {one}: {why}; it leaves 3 s after the last job, and the next submission starts another"
+            for one in found]  # fmt: skip
+
+
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _supervisor)

@@ -18,6 +18,8 @@ LINUX = sys.platform.startswith("linux")
 #: A clock that neither steps nor stops in suspend. macOS's CLOCK_MONOTONIC goes on in suspend, Linux's does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
+_MOST_CPUS = 8192  # that Linux can have
+
 
 def boottime() -> float:
     """Return the seconds since this boot, suspended ones included."""
@@ -298,6 +300,30 @@ def _unescaped(text: str) -> str:
     for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, character)
     return text
+
+
+# CPUs
+
+
+def use_all_cpus() -> None:
+    """Let this thread, and what it starts, run on all CPUs that its cpuset has, whatever affinity it was given."""
+    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) < os.sysconf("SC_NPROCESSORS_ONLN"):
+        try:
+            os.sched_setaffinity(0, range(_MOST_CPUS))  # the kernel leaves out those that are not in the cpuset
+        except OSError:
+            pass
+
+
+def cpus() -> set[int]:
+    """Return the CPUs that jobs may run on: the same for each process of a cpuset, whatever its own affinity is."""
+    if not hasattr(os, "sched_setaffinity"):
+        return set(range(os.cpu_count() or 1))
+    mine = os.sched_getaffinity(0)
+    use_all_cpus()
+    allowed = os.sched_getaffinity(0)
+    if allowed != mine:
+        os.sched_setaffinity(0, mine)
+    return allowed
 
 
 # GPUs

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import database, enginefile, engines, guard, machine, plainfile, succession
+from . import conditions, database, enginefile, engines, guard, machine, plainfile, succession
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -134,7 +134,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # What came in the midst of an exec is handled now; and whoever started this process may have blocked anything.
+        # What came in the midst of an exec is handled now; and what started this process may have blocked any signal.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return wakeups
 
@@ -418,6 +418,7 @@ def _begin(home: str, handed: Mapping[str, Any]) -> Supervisor | None:
 def main(home: str) -> None:
     """Be the supervisor of a home, unless there is one."""
     handed = succession.handed()
+    conditions.settle()
     try:
         lock = inherit(home, handed.get("lock"))
         if lock is None:
