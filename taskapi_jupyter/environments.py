@@ -100,6 +100,9 @@ class Connections:
 #: Those of this process, which the magic and jobs that were unpickled share.
 CONNECTIONS = Connections()
 
+#: Servers that were seen to take changes from who has no token.
+_CHANGED: set[str] = set()
+
 
 def reconnect(env: str, home: str | None = None) -> TaskAPI:
     """Return the TaskAPI of an environment for a job that was stored, and with it its home, where it was known.
@@ -205,8 +208,15 @@ def _parent(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
 
 
 def _lets_in(url: str, token: str | None) -> bool:
+    """Whether a server lets us read and, where only a try can tell, change something."""
+    client = Client(f"{url}taskapi/local", token, timeout=5)
     try:
-        Client(f"{url}taskapi/local", token, timeout=5).environments()
+        client.environments()
+        if token is None and url not in _CHANGED:
+            client.try_to_change()
+            _CHANGED.add(url)
     except TaskAPIError:
         return False
+    finally:
+        client.close()
     return True

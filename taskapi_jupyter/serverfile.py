@@ -63,6 +63,8 @@ def running(home: str | os.PathLike[str]) -> list[Running]:
     except OSError:
         return []
     try:
+        if os.fstat(folder).st_uid != os.geteuid():
+            return []
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, MAX_FILES)]
         for match in filter(None, map(_NAME.fullmatch, names)):
@@ -103,6 +105,8 @@ def _read(path: str, folder: int | None = None) -> dict[str, Any]:
     """Return what a file holds, {} for what can't be read."""
     try:
         with open(plainfile.open_plain(path, folder), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return {}
             record = json.loads(file.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}

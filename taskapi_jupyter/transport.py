@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from websocket import WebSocket
 
 JSON = "application/json"
+XSRF = "_xsrf"  # the cookie's name
 STOP_TIMEOUT = 90.0  # seconds; a stop is answered once the job is gone, its grace period included
 CONNECT_TIMEOUT = 10.0  # seconds
 PIECE = 256 << 10  # bytes of a form that are sent at once
@@ -114,6 +116,8 @@ class Transport:
         self._session.headers.update(headers or {})
         if token:
             self._session.headers["Authorization"] = f"token {token}"
+        self._own_headers = ("Authorization", *(headers or {}))
+        self._xsrf = xsrf_of(str(self._session.headers.get("Cookie") or ""))
 
     def close(self) -> None:
         """Close the connections."""
@@ -140,28 +144,71 @@ class Transport:
         timeout = max(self.timeout, STOP_TIMEOUT) if patient else self.timeout
         # While a body is sent, what counts is the time for each piece of it.
         connect = self.timeout if isinstance(body, Multipart) else min(timeout, CONNECT_TIMEOUT)
+
+        def exchange() -> requests.Response:
+            return self._exchange(
+                method, path, params=query, data=cast("Any", body), headers=headers, timeout=(connect, timeout)
+            )
+
+        changes = method not in ("GET", "HEAD")
+        # Who has no token needs the pair; a large body is not to be sent in vain.
+        if changes and self._xsrf is None and (isinstance(body, Multipart) or not self._has_token()):
+            self._fetch_xsrf()
+        answer = exchange()
+        # It was refused before anything was done, so that it may be sent again.
+        if changes and answer.status_code == 403 and b"xsrf" in answer.content.lower() and self._fetch_xsrf():
+            answer = exchange()
+        if answer.status_code not in (200, 206):
+            raise self._error(answer)
+        return answer
+
+    def _exchange(
+        self, method: str, path: str, *, headers: Mapping[str, str], timeout: tuple[float, float], **options: Any
+    ) -> requests.Response:
+        """Send one request, a read once more where the connection broke; return the answer, whatever it is."""
         for tries_left in (1, 0) if method == "GET" else (0,):
             try:
                 answer = self._session.request(
                     method,
                     urljoin(f"{self.base_url}/", path),
-                    params=query,
-                    data=cast("Any", body),
-                    headers=headers,
-                    timeout=(connect, timeout),
+                    headers=self._with_xsrf(headers),
+                    timeout=timeout,
                     allow_redirects=False,
+                    **options,
                 )
                 break
             except requests.ConnectTimeout:
-                raise self._too_slow(f"did not take the connection within {connect:g} s") from None
+                raise self._too_slow(f"did not take the connection within {timeout[0]:g} s") from None
             except requests.Timeout:
-                raise self._too_slow(f"did not answer within {timeout:g} s") from None
+                raise self._too_slow(f"did not answer within {timeout[1]:g} s") from None
             except requests.RequestException as error:
                 if not tries_left:
                     raise self._unreachable(f"can't be reached ({cause(error)})") from None
-        if answer.status_code not in (200, 206):
-            raise self._error(answer)
+        self._xsrf = xsrf_of(*answer.raw.headers.getlist("Set-Cookie")) or self._xsrf
         return answer
+
+    # A Jupyter server takes changes of who has no token only with a cookie that the request repeats in a header.
+
+    def _has_token(self) -> bool:
+        return "Authorization" in self._session.headers
+
+    def _fetch_xsrf(self) -> bool:
+        """Have a Jupyter server give us such a cookie, in the place of one that it does not take; True if it did."""
+        path = re.sub(r".*/taskapi/[^/]+$", "../environments", self.base_url)
+        self._xsrf = None
+        if path != self.base_url:
+            with suppress(TaskAPIError):
+                self._exchange("GET", path, headers=self._sign("/"), timeout=(CONNECT_TIMEOUT, self.timeout))
+        return self._xsrf is not None
+
+    def _with_xsrf(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Add the pair to the headers of a request, and to a cookie that they or the session's have."""
+        given = headers.get("Cookie") or str(self._session.headers.get("Cookie") or "")
+        if self._xsrf is None and not given:
+            return dict(headers)
+        cookies = [one for one in map(str.strip, given.split(";")) if one and not one.startswith(f"{XSRF}=")]
+        pair = {} if self._xsrf is None else {"X-XSRFToken": self._xsrf}
+        return {**headers, "Cookie": "; ".join([*cookies, *(f"{XSRF}={one}" for one in pair.values())]), **pair}
 
     def read(self, answer: requests.Response, type_: type[T]) -> T:
         try:
@@ -178,7 +225,7 @@ class Transport:
         if not verify:
             ssl = {"cert_reqs": 0, "check_hostname": False}
         headers = {
-            name: str(self._session.headers[name]) for name in ("Authorization",) if name in self._session.headers
+            name: str(self._session.headers[name]) for name in self._own_headers if name in self._session.headers
         }
         headers |= self._sign(f"/{path}")
         try:
@@ -269,6 +316,12 @@ class Multipart:
             view = memoryview(block)
             for start in range(0, len(view), PIECE):
                 yield view[start : start + PIECE]
+
+
+def xsrf_of(*cookies: str) -> str | None:
+    """Return the value of the XSRF cookie among headers of cookies, None where there is none."""
+    found = [match[1] for text in cookies for match in re.finditer(rf"(?:^|;\s*){XSRF}=\"?([\w|:.=-]+)", text)]
+    return found[-1] if found else None
 
 
 def media_type(answer: requests.Response) -> str:

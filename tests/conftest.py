@@ -332,6 +332,7 @@ def start_server(
     token: str | None = None,
     root: Path | None = None,
     environ: dict[str, str] | None = None,
+    base_url: str = BASE_URL,
     patience: float = PATIENCE,
     status: int = 200,
 ) -> LiveServer:
@@ -351,13 +352,13 @@ def start_server(
         **{f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
     }
     command = [sys.executable, "-m", module, "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", f"--ServerApp.base_url={BASE_URL}"]
+    command += ["--ServerApp.port_retries=0", f"--ServerApp.base_url={base_url}"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root or folder}"]
     command += ["--ServerApp.jpserver_extensions=taskapi_jupyter=True", "--allow-root", *arguments]
     log = folder / "server.log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=environ, cwd=folder, stdout=file, stderr=file)
-    server = LiveServer(f"http://127.0.0.1:{port}{BASE_URL}", token, home, process)
+    server = LiveServer(f"http://127.0.0.1:{port}{base_url}", token, home, process)
 
     def answers() -> bool:
         assert process.poll() is None, log.read_text()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,14 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import websocket
-from conftest import ECHO, LiveServer, clean, start_server
+from conftest import BASE_URL, ECHO, LiveServer, clean, free_port, request_for, start_server, until
 from jupyter_server.auth.security import passwd
 from test_kernels import Kernel
+
+from taskapi_jupyter import environments
+from taskapi_jupyter.client import Client
+from taskapi_jupyter.errors import Forbidden
+from taskapi_jupyter.transport import xsrf_of
 
 PASSWORD = "open sesame"
 Start = Callable[..., LiveServer]
@@ -25,8 +34,8 @@ class Browser:
         self.server, self.url = server, url or server.url
         self.session = requests.Session()
         self.session.trust_env = False
-        page = self.session.get(f"{self.url}login", params={"token": server.token} if server.token else {}, timeout=60)
-        page.raise_for_status()
+        # A page without a name is one of the server's that sets cookies, however it asks who is there.
+        self.session.get(f"{self.url}login", params={"token": server.token} if server.token else {}, timeout=60)
         if password:
             self.ask("POST", "login", data={"password": password}).raise_for_status()
 
@@ -105,6 +114,7 @@ def elsewhere(tmp_path: Path, number: int = 0) -> str:
 
 AUTHENTICATION = {
     "token": ({}, (), "Client"),
+    "neither token nor password": ({"token": ""}, (), "Client"),
     "password": (
         {"token": ""},
         (f"--PasswordIdentityProvider.hashed_password={passwd(PASSWORD, 'sha1')}",),
@@ -121,3 +131,191 @@ def test_browser_and_kernel_see_one_truth(start: Start, tmp_path: Path, way: str
     browser = Browser(server, password=PASSWORD if way == "password" else "")
     see_one_truth(browser, browser.kernel(), kind)
     assert (server.home / "taskapi.db").exists() != another_home
+
+
+def test_below_the_root(start: Start) -> None:
+    browser = Browser(start(base_url="/"))
+    see_one_truth(browser, browser.kernel(), "Client")
+
+
+def hub(port: int, token: str) -> dict[str, str]:
+    """Return the variables that JupyterHub gives the server of somebody, which has the tests' base URL."""
+    return {
+        "JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:{port}{BASE_URL}",
+        "JUPYTERHUB_SERVICE_PREFIX": BASE_URL,
+        "JUPYTERHUB_API_TOKEN": token,
+        "JUPYTERHUB_PUBLIC_URL": f"https://hub.example{BASE_URL}",
+    }
+
+
+def test_a_hubs_server_and_one_that_was_started_in_its_terminal(start: Start, tmp_path: Path) -> None:
+    port, token = free_port(), "0123456789abcdef"
+    server = start(elsewhere(tmp_path), port=port, token=token, environ=hub(port, token))
+    browser = Browser(server)
+    kernel = browser.kernel()
+    see_one_truth(browser, kernel, "Client")
+    kernel.run(f"%%taskapi deploy echo\n{ECHO}")
+    told = kernel.run("api.get('echo').endpoint")
+    assert told == f"'https://hub.example{BASE_URL}taskapi/local/tasks/echo'"
+
+    handed = {"TASKAPI_SERVER": server.url, "JPY_PARENT_PID": str(server.process.pid), **hub(port, token)}
+    inner = start(elsewhere(tmp_path, 1), environ=handed, base_url="/")
+    browser = Browser(inner)
+    kernel = browser.kernel()
+    see_one_truth(browser, kernel, "Client")
+    kernel.run(f"%%taskapi deploy echo\n{ECHO}")
+    assert kernel.run("api.get('echo').endpoint") == f"'{inner.url}taskapi/local/tasks/echo'"
+    assert (
+        environments.own_server({**handed, "TASKAPI_SERVER": inner.url, "JUPYTER_RUNTIME_DIR": str(tmp_path)}) is None
+    )
+
+
+def test_what_a_server_hands_over_reaches_its_terminals_and_no_job(start: Start, tmp_path: Path) -> None:
+    server = start(elsewhere(tmp_path))
+    home = server.home.parent / "elsewhere"
+    kernel = Browser(server).kernel()
+    kernel.run("%%taskapi deploy names\nimport os\n\ndef run(config):\n    return sorted(os.environ)")
+    names = kernel.run("job = %taskapi submit names --wait\nprint(job.result())")
+    assert "TASKAPI_HOME" in names
+    assert "TASKAPI_SERVER" not in names
+    pid = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    assert b"TASKAPI_" not in Path(f"/proc/{pid}/environ").read_bytes()
+    # What a terminal of JupyterLab starts has no JPY_PARENT_PID.
+    told = kernel.run(
+        "import os, subprocess, sys\n"
+        "environ = {name: value for name, value in os.environ.items() if name != 'JPY_PARENT_PID'}\n"
+        "command = [sys.executable, '-m', 'taskapi_jupyter.cli', 'get', 'names', '-o', 'json']\n"
+        "print(subprocess.run(command, env=environ, capture_output=True, text=True).stdout)"
+    )
+    (api,) = json.loads(told)
+    assert api["endpoint"] == f"{server.taskapi}/tasks/names"
+    assert [job["status"] for job in api["task_job_statuses"]] == ["succeeded"]
+
+
+# Through a proxy
+
+NGINX = """
+daemon off; user root; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log off; client_max_body_size 0;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location /team/ {{
+      proxy_pass http://127.0.0.1:{behind};
+      proxy_http_version 1.1; proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
+      proxy_set_header X-Forwarded-Proto $scheme;
+    }}
+  }}
+}}
+"""
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[Callable[[int], int]]:
+    """Return what starts an nginx that passes on to a port, with a prefix, and returns its own port."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or os.geteuid() != 0:
+        pytest.skip("there is no nginx here, or it can't be started")
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(behind: int) -> int:
+        port = free_port()
+        configuration = tmp_path / "nginx.conf"
+        configuration.write_text(NGINX.format(folder=tmp_path, port=port, behind=behind))
+        processes.append(subprocess.Popen([str(program), "-c", str(configuration), "-p", str(tmp_path)]))
+        until(lambda: answers(port), "nginx to answer")
+        return port
+
+    def answers(port: int) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 404
+        except requests.ConnectionError:
+            return False
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("way", AUTHENTICATION)
+def test_a_prefix_behind_nginx(start: Start, nginx: Callable[[int], int], way: str) -> None:
+    options, arguments, kind = AUTHENTICATION[way]
+    server = start("--ServerApp.trust_xheaders=True", *arguments, base_url="/team/", **options)
+    url = f"http://127.0.0.1:{nginx(int(urlsplit(server.url).port or 0))}/team/"
+    browser = Browser(server, url, PASSWORD if way == "password" else "")
+    kernel = browser.kernel()
+    see_one_truth(browser, kernel, kind)
+    kernel.run(f"%%taskapi deploy echo\n{ECHO}")
+    (api,) = browser.ask("GET", "taskapi/local/get").json()
+    assert api["endpoint"] == f"{url}taskapi/local/tasks/echo"  # what the browser used
+    assert kernel.run("api.get('echo').endpoint") == f"'{server.url}taskapi/local/tasks/echo'"
+    assert browser.ask("POST", "/taskapi/local/tasks/echo", json={}).status_code == 200  # two slashes
+    kernel.run("api.delete('echo')")
+
+
+# The pair that a server without a token asks for
+
+
+def change(client: Client) -> None:
+    """Deploy, submit and delete."""
+    client.deploy_request(request_for("pair", ECHO))
+    assert client.submit("pair").wait().result() == {}
+    assert "deleted pair" in client.delete("pair")
+
+
+def test_a_client_without_a_token_and_one_with_a_needless_one(start: Start) -> None:
+    server = start(token="")
+    for token in (None, "needless"):
+        client = Client(server.taskapi, token)
+        change(client)
+        client._http._xsrf = "2|00000000|0123|1"  # one that does not match any more
+        change(client)
+        client._http._xsrf = None
+        large = request_for("large", ECHO + "#" * (2 << 20))
+        assert "large" in client.deploy_request(large)[0].message  # by multipart
+        job = client.submit("large").wait()
+        socket = client._http.websocket("streamlogs/large", {"jobID": job.id})
+        assert "hello" in socket.recv()
+        socket.close()
+        client.delete("large")
+        client.close()
+
+
+def test_a_client_with_the_cookie_of_a_browser(start: Start) -> None:
+    options, arguments, _ = AUTHENTICATION["password"]
+    server = start(*arguments, **options)
+    browser = Browser(server, password=PASSWORD)
+    login = "; ".join(one for one in browser.cookie().split("; ") if not one.startswith("_xsrf="))
+    for cookie in (browser.cookie(), login, f"{login}; _xsrf=nonsense"):
+        client = Client(server.taskapi, headers={"Cookie": cookie})
+        change(client)
+        client.deploy_request(request_for("followed", ECHO))
+        job = client.submit("followed").wait()
+        socket = client._http.websocket("streamlogs/followed", {"jobID": job.id})
+        assert "hello" in socket.recv()
+        socket.close()
+        client.close()
+    with pytest.raises(Forbidden):
+        Client(server.taskapi).get()
+    with pytest.raises(Forbidden):
+        change(Client(server.taskapi, "wrong"))
+
+
+@pytest.mark.parametrize(
+    ("cookies", "found"),
+    [
+        (("_xsrf=2|ab|cd|12; Path=/some/base/",), "2|ab|cd|12"),
+        (('username-127="2|1:0|10:1"; Path=/', "_xsrf=abc; HttpOnly"), "abc"),
+        (("a=b; _xsrf=abc",), "abc"),
+        (("not_xsrf=abc", "a=_xsrf=abc", ""), None),
+        ((), None),
+    ],
+)
+def test_the_cookie_among_others(cookies: tuple[str, ...], found: str | None) -> None:
+    assert xsrf_of(*cookies) == found

@@ -32,6 +32,7 @@ class Address:
         self._home = home
         self._log = log
         self._before: dict[str, str | None] = {}  # variables as they were before they were handed over
+        self._announced = False
         self._failed = ""
 
     def inner(self) -> str:
@@ -57,7 +58,7 @@ class Address:
         """Write ``servers/PID.json`` unless it is there; a home that can't be written to is logged once."""
         try:
             serverfile.write(self._home, self.public())
-            self._failed = ""
+            self._announced, self._failed = True, ""
         except OSError as error:
             if str(error) != self._failed:
                 self._failed = str(error)
@@ -65,7 +66,8 @@ class Address:
 
     def withdraw(self) -> None:
         """Take back what was handed over and announced."""
-        serverfile.remove(self._home)
+        if self._announced:
+            serverfile.remove(self._home)
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

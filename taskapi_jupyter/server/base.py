@@ -151,6 +151,8 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         if self.current_user is None:
             raise web.HTTPError(403)
         refuse_worker(self.request)
+        if self.request.method == "GET" and "_xsrf" not in self.request.cookies and not self.token_authenticated:
+            _ = self.xsrf_token  # sets the cookie that a client without a token sends with what it changes
         if (failure := await self.extension.failing()) is not None:
             await self.check_authorized()
             raise failure
