@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import time
@@ -22,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import launching, logfile, machine, plainfile
+from . import folders, launching, logfile, machine, plainfile
 from .engines.local import LocalEngine
 from .frames import frame, output
 from .states import JobCode
@@ -300,7 +299,7 @@ def run(folder: str, given: Mapping[str, Any], control: int) -> int:
         outcome = vanished(f"could not be watched: {type(error).__name__}: {error}")
     guard.say({"outcome": outcome}, tries=_SAY_AGAIN)
     if not lost:
-        shutil.rmtree(guard.home, ignore_errors=True)
+        folders.remove(guard.home)
     code = outcome["exit_code"]
     if outcome["status"] == JobCode.SUCCEEDED.value:
         return 0

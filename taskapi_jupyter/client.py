@@ -18,7 +18,7 @@ from .contract import (
     DeployRequest,
     DeployResult,
     EnvironmentsResponse,
-    FileEntry,
+    FileList,
     FilesResponse,
     JobResponse,
     JobsPage,
@@ -289,9 +289,10 @@ class Client(BaseTaskAPI):
                 raise self._http.foreign(answer) from None
         return results.load(answer.content, self.job_id(job))
 
-    def files(self, job: Job | str) -> list[FileEntry]:
+    def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder."""
-        return self._http.read(self._http.send("GET", f"{self._path(job)}/files"), FilesResponse).files
+        answer = self._http.read(self._http.send("GET", f"{self._path(job)}/files"), FilesResponse)
+        return FileList(answer.files, answer.truncated or None)
 
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Return one of those files."""

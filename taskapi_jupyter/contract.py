@@ -6,7 +6,7 @@ text in UTC with microseconds and ``Z``; sizes and offsets are bytes; ``timeout`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, overload
 
 import msgspec
@@ -220,6 +220,23 @@ class FileEntry(Body):
 
 class FilesResponse(Body):
     files: list[FileEntry]
+    truncated: str | UnsetType = UNSET  # a sentence that says where the list was cut; left out where it is whole
+
+
+class FileList(list[FileEntry]):
+    """A job's files; ``truncated`` says in a sentence where the list was cut, None where it is whole."""
+
+    def __init__(self, entries: Iterable[FileEntry] = (), truncated: str | None = None) -> None:
+        super().__init__(entries)
+        self.truncated = truncated
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f"  # {self.truncated}" if self.truncated else "")
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.pretty(list(self))
+        if self.truncated:
+            printer.text(f"  # {self.truncated}")
 
 
 class Environment(Body):
@@ -414,8 +431,11 @@ class TaskAPI(Protocol):
     def result(self, job: Job | str) -> Any:
         """Return what the task returned; :class:`~taskapi_jupyter.errors.NotFound` where there is nothing."""
 
-    def files(self, job: Job | str) -> list[FileEntry]:
-        """List what the task left in its output folder."""
+    def files(self, job: Job | str) -> FileList:
+        """List what the task left in its output folder, links aside; ``truncated`` of the list says where it was cut.
+
+        It is cut at 100,000 files and folders, and below 100 folders within each other.
+        """
 
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Return one of those files."""

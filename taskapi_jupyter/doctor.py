@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from . import capacity, conditions, config, envfile, guard, machine, plainfile
+from . import capacity, conditions, config, envfile, guard, machine, nesting, plainfile
 from ._version import __version__
-from .errors import TaskAPIError, size
+from .errors import TaskAPIError, Unavailable, size
 
 Check = Callable[[Path], Iterable[str]]
 
@@ -58,4 +62,32 @@ def _supervisor(home: Path) -> list[str]:
             for one in found]  # fmt: skip
 
 
-CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _supervisor)
+def _unremoved(home: Path) -> list[str]:
+    """Return what of deleted jobs and versions could not be removed when that was last tried, and is there still."""
+    return [
+        f"{path} can't be removed: {why}; remove it by hand"
+        for one in _homes(home)
+        for value in _read(one, "SELECT value FROM settings WHERE name = 'unremoved'")
+        for path, why in nesting.loads(value[0]).items()
+        if "…" in path or os.path.lexists(path)  # else it was removed since
+    ]
+
+
+def _homes(home: Path) -> list[Path]:
+    """Return the home and those of Ray environments below it."""
+    return [home, *sorted(home.glob("ray/*/"))]
+
+
+def _read(home: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Read from the database as it is; raise :class:`Unavailable` where that can't be."""
+    path = home / "taskapi.db"
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            return connection.execute(sql).fetchall()
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path} can't be read: {error}") from None
+
+
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _supervisor, _unremoved)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from msgspec import UNSET, UnsetType
 
 from . import display, logs, waiting
-from .contract import API, DeployResult, FileEntry, JobStatus, LogChunk, Progress, TaskAPI
+from .contract import API, DeployResult, FileList, JobStatus, LogChunk, Progress, TaskAPI
 from .display.words import created, ended, why
 from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError, TooLarge
 from .states import JobCode
@@ -258,12 +258,16 @@ class Job:
         """Delete the ended job, with its log, result and files."""
         return self.api.forget(self)
 
-    def files(self) -> list[FileEntry]:
-        """List what the task left in its output folder."""
+    def files(self) -> FileList:
+        """List what the task left in its output folder, links aside: ``path``, ``size`` in bytes and ``modified``.
+
+        Of more than 100,000 files and folders, or more than 100 folders within each other, the list's ``truncated`` is
+        a sentence that says where it was cut; else it is None. A file that is not listed can be read all the same.
+        """
         try:
             return self.api.files(self)
         except NotKept as note:
-            return _said(note, [])
+            return _said(note, FileList())
 
     def read_file(self, path: str) -> bytes:
         """Return one of those files."""

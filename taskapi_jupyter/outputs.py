@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import IO
 
-from . import plainfile
-from .contract import FileEntry
+from . import folders, plainfile
+from .contract import FileEntry, FileList
 from .errors import NotFound
 from .rows import rfc3339
 
 
-def files_in(root: Path) -> list[FileEntry]:
+def files_in(root: Path) -> FileList:
     """List the regular files below a folder; links are left out, and a link in the place of the folder is empty."""
-    found: list[FileEntry] = []
-    if root.is_symlink() or root.parent.is_symlink():
-        return found
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            try:
-                about = path.lstat()
-            except FileNotFoundError:  # the task took it away just now
-                continue
-            if stat.S_ISREG(about.st_mode):
-                found.append(
-                    FileEntry(
-                        path=path.relative_to(root).as_posix().encode("utf-8", "replace").decode(),
-                        size=about.st_size,
-                        modified=rfc3339(int(about.st_mtime * 1e6)),
-                    )
+    if root.parent.is_symlink():
+        return FileList()
+    found, cut = folders.files(root)
+    return FileList(
+        sorted(
+            (
+                FileEntry(
+                    path=path.encode("utf-8", "replace").decode(),
+                    size=about.st_size,
+                    modified=rfc3339(int(about.st_mtime * 1e6)),
                 )
-    return sorted(found, key=lambda entry: entry.path)
+                for path, about in found
+            ),
+            key=lambda entry: entry.path,
+        ),
+        cut and cut.encode("utf-8", "replace").decode(),
+    )
 
 
 def open_within(root: Path, path: str) -> IO[bytes]:

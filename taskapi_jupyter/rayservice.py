@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import msgspec
 
-from . import enginefile, guard, plainfile, retention, serverfile, spec
-from .contract import DeployRequest, FileEntry, JobStatus
+from . import enginefile, folders, guard, plainfile, retention, serverfile, spec
+from .contract import DeployRequest, FileEntry, FileList, JobStatus
 from .deployment.form import project_of
 from .engines.ray import NOTE, UNREACHABLE
 from .engines.rayflight import ENDED, submission_id
@@ -125,7 +125,7 @@ class RayService(Service):
         self._look_after_at = now + _LOOK_AFTER
         self.renew()
         self._take_off_list()
-        retention.finish_forgetting(self.store, self.home, self._storage, _AT_MOST)
+        retention.finish_forgetting(self.store, self.home, self._storage, {}, _AT_MOST)
 
     def renew(self) -> None:
         """Where a cluster is away, see whether it is so for who has our headers; it may take some seconds to say."""
@@ -175,13 +175,18 @@ class RayService(Service):
             raise NotKept(f"what jobs of {self.environment} leave is in {self._kept().url}")
         return folder / "files"
 
-    def files(self, job: Job | str) -> list[FileEntry]:
+    def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder; it is there when the job has ended."""
         job_id, kept = self._row(job)["id"], self._kept()
         folder = kept.folder(job_id)
         if folder is not None:
             return files_in(folder / "files")
-        return [FileEntry(path, size, rfc3339(int(when * 1e6))) for path, size, when in kept.files(job_id)]
+        found = kept.files(job_id)
+        most = folders.MAX_ENTRIES
+        return FileList(
+            [FileEntry(path, size, rfc3339(int(when * 1e6))) for path, size, when in found[:most]],
+            f"only {most:,} of {len(found):,} files are listed" if len(found) > most else None,
+        )
 
     def open_file(self, job: Job | str, path: str) -> IO[bytes]:
         """Open one of those files."""

@@ -16,12 +16,14 @@ from .states import JobCode
 from .store import IN_LINE, Row
 
 _EPOCH = datetime(1970, 1, 1)
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs; the years 1 and 9999: a task may date a file so
 _PROGRESS = 1 << 16  # bytes; a task that writes more did not use our function
 
 
 def rfc3339(us: int) -> str:
     """Return a time (microseconds since the epoch) as the wire has it."""
-    return f"{(_EPOCH + timedelta(microseconds=us)).isoformat(timespec='microseconds')}Z"
+    moment = _EPOCH + timedelta(microseconds=min(max(us, _FIRST), _LAST))
+    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 def spec_of(version: Row) -> dict[str, Any]:

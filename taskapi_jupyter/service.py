@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import shutil
 import tempfile
 import time
 import warnings
@@ -17,7 +16,20 @@ from typing import IO, Any
 
 from msgspec import UNSET
 
-from . import capacity, config, database, guard, logfile, machine, plainfile, results, retention, serverfile, spec
+from . import (
+    capacity,
+    config,
+    database,
+    folders,
+    guard,
+    logfile,
+    machine,
+    plainfile,
+    results,
+    retention,
+    serverfile,
+    spec,
+)
 from .contract import (
     API,
     MAX_BODY,
@@ -25,7 +37,7 @@ from .contract import (
     DeployedAPI,
     DeployRequest,
     DeployResult,
-    FileEntry,
+    FileList,
     JobResponse,
     JobStatus,
     LogChunk,
@@ -63,6 +75,7 @@ _IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
 _COMPARED = 500  # names that one which isn't deployed is compared with
 _LONGEST_NAME = 63  # characters
 _LONGEST_PAUSE = 0.2  # seconds between looks at a job that is being stopped
+_REMOVING = 45.0  # seconds that who deletes waits for folders to be removed; what is left then goes later
 _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 
 
@@ -207,7 +220,7 @@ class Service(BaseTaskAPI):
             temporary.rename(folder)
         except OSError as error:
             if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+                folders.remove(temporary)
             if not folder.exists():  # else another process wrote the same
                 raise database.cannot_write(str(folder), error) from None
 
@@ -434,8 +447,9 @@ class Service(BaseTaskAPI):
                 if status is None:
                     raise StopTimeout(job_id, api, patience)
         point("delete.stopped")
-        retention.drop_unused_versions(self.store, self.home)
-        return f"deleted {api}"
+        stuck: retention.Stuck = {}
+        retention.drop_unused_versions(self.store, self.home, stuck)
+        return f"deleted {api}{self._told(stuck)}"
 
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, its log, result and files."""
@@ -447,10 +461,11 @@ class Service(BaseTaskAPI):
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
         point("forget.forgotten")
-        retention.remove_jobs(self.home, [row["id"]], self._storage)
+        stuck: retention.Stuck = {}
+        retention.remove_jobs(self.home, [row["id"]], self._storage, stuck, time.monotonic() + _REMOVING)
         if self.store.api(row["api_name"]) is None:
-            retention.drop_unused_versions(self.store, self.home)
-        return f"deleted job {row['id']}"
+            retention.drop_unused_versions(self.store, self.home, stuck)
+        return f"deleted job {row['id']}{self._told(stuck)}"
 
     def purge(
         self,
@@ -468,10 +483,20 @@ class Service(BaseTaskAPI):
             if not 0 <= older_than < math.inf:
                 raise BadRequest(f"older_than is a number of days that is not negative, not {older_than}")
             before = int(machine.now_us() - older_than * 86_400_000_000)
-        count = retention.purge(self.store, self.home, api, wanted, before, storage=self._storage)
+        stuck: retention.Stuck = {}
+        until = time.monotonic() + _REMOVING
+        count = retention.purge(
+            self.store, self.home, api, wanted, before, storage=self._storage, stuck=stuck, until=until
+        )
         if count:
-            retention.drop_unused_versions(self.store, self.home)
-        return f"deleted {count} job{'' if count == 1 else 's'}"
+            retention.drop_unused_versions(self.store, self.home, stuck)
+        return f"deleted {count} job{'' if count == 1 else 's'}{self._told(stuck)}"
+
+    def _told(self, stuck: retention.Stuck) -> str:
+        """Note what could not be removed, and return it in words."""
+        if stuck:
+            self.store.set_unremoved({**self.store.unremoved(), **stuck})
+        return retention.words(stuck)
 
     def _patience(self) -> float:
         return float(self.store.settings().get("stop_grace", config.Config().stop_grace)) + 5.0
@@ -536,7 +561,7 @@ class Service(BaseTaskAPI):
         """Return the folder that the task finds as ``TASKAPI_OUTPUT_DIR``."""
         return self._folder(self._row(job)["id"]) / "files"
 
-    def files(self, job: Job | str) -> list[FileEntry]:
+    def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder, links aside."""
         return files_in(self.output_dir(job))
 

@@ -6,6 +6,7 @@ and ``{storage}/{job}/files/…``. Standard library only, but for fsspec where t
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
@@ -14,10 +15,12 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from . import folders
 from .errors import BadRequest, TaskAPIError, Unavailable
 
 VIEW = "result.view.json"  # what JSON has of a result that is pickled
 RESULTS = ("result.json", "result.pkl")
+_LONGEST_PATH = 4000  # bytes; Linux takes 4096
 _TRIES = 3  # to store what a job left, which may be the work of days
 
 
@@ -47,20 +50,17 @@ def push(url: str, job_folder: str) -> str:
         if attempt:
             time.sleep(attempt)
         try:
-            _push(url, job_folder)
-            return ""
+            return _push(url, job_folder)
         except Exception as error:  # whatever a cloud's library raises
             wrong = f"{type(error).__name__}: {error}"[:1000]
     return f"its result and files could not be stored: {wrong}"
 
 
-def _push(url: str, job_folder: str) -> None:
-    files = os.path.join(job_folder, "files")
+def _push(url: str, job_folder: str) -> str:
+    """Store what a job left, or raise; return which files were left out, in a sentence."""
     found = [(os.path.join(job_folder, name), name) for name in (*RESULTS, VIEW)]
-    for where, _, names in os.walk(files) if not os.path.islink(files) else ():
-        found += [
-            (os.path.join(where, name), f"files/{Path(where, name).relative_to(files).as_posix()}") for name in names
-        ]
+    files, cut = folders.files(os.path.join(job_folder, "files"))
+    found += [(os.path.join(job_folder, "files", name), f"files/{name}") for name, _ in files]
     target = folder_of(url)
     fs, path = (None, target) if target is not None else _filesystem(url)
     if target is not None:
@@ -69,6 +69,9 @@ def _push(url: str, job_folder: str) -> None:
         if not stat.S_ISREG(_mode(source)):
             continue  # a link may lead anywhere, a FIFO would hold us
         there = f"{path}/{name}"
+        if max(len(os.fsencode(source)), len(os.fsencode(there))) > _LONGEST_PATH:
+            cut = cut or f"a path is longer than {_LONGEST_PATH} bytes"
+            continue
         if fs is None:
             os.makedirs(os.path.dirname(there), 0o700, exist_ok=True)
             shutil.copyfile(source, f"{there}.tmp", follow_symlinks=False)
@@ -76,6 +79,7 @@ def _push(url: str, job_folder: str) -> None:
         else:
             fs.makedirs(os.path.dirname(there), exist_ok=True)
             fs.put_file(source, there)
+    return f"not all of its files were stored: {cut}" if cut else ""
 
 
 def _mode(path: str) -> int:
@@ -130,22 +134,26 @@ class Storage:
             raise self._unavailable(error) from None
         return file
 
-    def remove(self, job_id: str, left: bool = False) -> None:
-        """Remove what a job left; ``left`` says that it left something."""
+    def remove(self, job_id: str, left: bool = False, until: float = math.inf) -> folders.Removal:
+        """Remove what a job left; ``left`` says that it left something, ``until`` is as for :func:`folders.remove`.
+
+        Raises :class:`Unavailable` where the storage can't be reached.
+        """
         folder = self.folder(job_id)
+        if folder is not None:
+            if left and not folder.parent.is_dir():  # not mounted, say
+                raise Unavailable(f"what {job_id} left can't be removed: there is no {folder.parent}")
+            return folders.remove(folder, until)
         try:
-            if folder is not None:
-                shutil.rmtree(folder)
-            else:
-                fs, path = _filesystem(self.of(job_id))
-                fs.rm(path, recursive=True)
+            fs, path = _filesystem(self.of(job_id))
+            fs.rm(path, recursive=True)
         except FileNotFoundError:
-            if left and folder is not None and not folder.parent.is_dir():  # not mounted, say
-                raise Unavailable(f"what {job_id} left can't be removed: there is no {folder.parent}") from None
+            pass
         except TaskAPIError:
             raise
         except Exception as error:
             raise Unavailable(f"what {job_id} left in {self.url} can't be removed: {error}") from None
+        return folders.Removal(True, [])
 
     def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable(f"{self.url} can't be read: {error}")

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
-from . import database, guard, machine
+from . import database, guard, machine, nesting
 from .errors import APIIDNotFound, APINotDeployed, Damaged, TooNew
 from .faults import point
 from .states import IN_PROGRESS, JobCode, may_move
@@ -74,6 +74,7 @@ _NOTED = 10_000  # changes for which it is noted that a job was deleted; until i
 IN_LINE = 1000  # pending jobs of which it is said how far they are from the first
 _WORTH_VACUUM = 1 << 20  # bytes
 _VACUUM_PAGES = 256
+_UNREMOVED = 100  # things that can't be removed that are noted
 
 #: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 LISTED = (
@@ -273,8 +274,7 @@ class Store:
 
     def settings(self) -> Row:
         """Return the limits that were last read from config.yaml."""
-        row = self._one("SELECT value FROM settings WHERE name = 'limits'")
-        return dict(json.loads(row[0])) if row else {}
+        return self._setting("limits")
 
     def set_settings(self, values: Mapping[str, Any]) -> None:
         """Keep the limits for the supervisor."""
@@ -283,10 +283,31 @@ class Store:
                 "INSERT OR REPLACE INTO settings (name, value) VALUES ('limits', ?)", (json.dumps(dict(values)),)
             )
 
+    def unremoved(self) -> dict[str, str]:
+        """Return what of deleted jobs and versions could not be removed, by its path, and why."""
+        return self._setting("unremoved")
+
+    def set_unremoved(self, stuck: Mapping[str, str]) -> None:
+        """Note that, for whoever asks what is wrong with the home; of more than a hundred, the first."""
+        text = json.dumps(dict(list(stuck.items())[:_UNREMOVED]))
+        with self.write() as transaction:
+            transaction.execute("INSERT OR REPLACE INTO settings (name, value) VALUES ('unremoved', ?)", (text,))
+
     def made(self) -> float:
         """Return when this database was made, in seconds since the epoch; 0 where that was not noted."""
         row = self._one("SELECT value FROM settings WHERE name = 'made'")
-        return float(row[0]) if row else 0.0
+        try:
+            return float(row[0]) if row else 0.0
+        except (ValueError, TypeError):
+            return 0.0
+
+    def _setting(self, name: str) -> Row:
+        """Return a setting; what no version wrote is as good as none."""
+        row = self._one("SELECT value FROM settings WHERE name = ?", name)
+        try:
+            return dict(nesting.loads(row[0])) if row else {}
+        except (ValueError, TypeError):
+            return {}
 
     # APIs
 

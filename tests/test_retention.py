@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, free_port, processes, request_for, until
+from test_folders import deep, immutable
 from test_store import FIRST, SCHEMAS, deploy, end, row
 
-from taskapi_jupyter import waking
+from taskapi_jupyter import doctor, waking
 from taskapi_jupyter.cli import main
 from taskapi_jupyter.enginefile import read
 from taskapi_jupyter.errors import BadRequest
@@ -153,16 +154,46 @@ def test_a_storage_that_is_no_folder(home: Path, tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_removed(home: Path, tmp_path: Path) -> None:
+    """It stops nothing else, and is named: to who deletes, in supervisor.log, by doctor; until it can be."""
     service = cluster(home, str(tmp_path))
-    (job,) = ended(service, 1)
-    left = service.output_dir(job).parent
-    left.parent.mkdir()
-    left.write_text("no folder")
-    service.forget(job)
-    assert there(home) == [job]
-    left.unlink()
+    stays, other = ended(service, 2)
+    left = service.output_dir(stays)
+    for job in (stays, other):
+        service.output_dir(job).mkdir(parents=True)
+    (left / "file").write_text("x")
+    why = f"{left / 'file'} can't be removed: Operation not permitted; remove it by hand"
+    with immutable(left / "file"):
+        told = service.forget(stays)
+        assert told.startswith(f"deleted job {stays}; not all could be removed: {left / 'file'} (")
+        assert there(home) == [stays, other]
+        assert why in doctor.problems(home)
+        service.store.set_unremoved({})
+        service.store.forget(other)
+        for _ in range(2):
+            done = subprocess.run(waking.command("retention", str(home)), capture_output=True, text=True, timeout=60)
+            said = done.stderr
+            assert done.returncode == 0
+            assert said == ("" if _ else f"taskapi retention: can't remove {left / 'file'}: Operation not permitted\n")
+        assert there(home) == [stays]
+        assert why in doctor.problems(home)
+    assert doctor.problems(home) == [why]
     assert tidy(home) == 0
     assert there(home) == []
+    assert doctor.problems(home) == []
+    service.close()
+
+
+def test_deep_folders(home: Path) -> None:
+    """They end no tidying: they go, and what is to go after them."""
+    service = keep(home, "keep_jobs: 1\n")
+    jobs = ended(service, 6)
+    for job in jobs[1:4]:
+        deep(home / "jobs" / job / "files", 1100)
+    (home / "apis" / ".new-x").mkdir()
+    deep(home / "apis" / ".old-x", 1100)
+    assert tidy(home) == 0
+    assert there(home) == jobs[-1:]
+    assert [path.name for path in (home / "apis").iterdir() if path.name.startswith(".old")] == []
     service.close()
 
 

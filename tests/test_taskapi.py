@@ -573,6 +573,32 @@ def task(config):
 """
 
 
+DEEP = """
+import os
+
+def task(config):
+    os.chdir(os.environ["TASKAPI_OUTPUT_DIR"])
+    open("first", "w").close()
+    for _ in range(1100):
+        os.mkdir("d")
+        os.chdir("d")
+    open("last", "w").close()
+"""
+
+
+def test_deep_folders(api: TaskAPI, name: str) -> None:
+    api.deploy_request(request_for(name, DEEP))
+    job = api.submit(name).wait(30)
+    assert job.status == "succeeded", api.logs(job)
+    files = job.files()
+    assert [entry.path for entry in files] == ["first"]
+    assert files.truncated is not None
+    assert "more than 100 folders deep" in files.truncated
+    assert files.truncated in repr(files)
+    assert api.read_file(job, "d/" * 1100 + "last") == b""
+    assert api.forget(job) == f"deleted job {job.id}"
+
+
 def test_files(api: TaskAPI, name: str) -> None:
     api.deploy_request(request_for(name, FILES))
     job = api.submit(name).wait(30)

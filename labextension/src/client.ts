@@ -4,7 +4,6 @@ import { LOCAL } from './contract';
 import type {
   API,
   EnvironmentsResponse,
-  FileEntry,
   FilesResponse,
   JobResponse,
   JobSpec,
@@ -143,14 +142,10 @@ export class TaskAPIClient {
     });
   }
 
-  async files({ environment, api, id }: IJobRef): Promise<FileEntry[]> {
-    const answer = await this.ask<FilesResponse>(
-      [environment, 'jobs', id, 'files'],
-      {
-        query: { api: apiOf(environment, api) }
-      }
-    );
-    return answer.files;
+  files({ environment, api, id }: IJobRef): Promise<FilesResponse> {
+    return this.ask([environment, 'jobs', id, 'files'], {
+      query: { api: apiOf(environment, api) }
+    });
   }
 
   file({ environment, id }: IJobRef, path: string): Promise<Blob> {

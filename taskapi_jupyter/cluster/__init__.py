@@ -23,7 +23,7 @@ from taskapi_jupyter.contract import (
     DeployResult,
     Environment,
     EnvironmentsResponse,
-    FileEntry,
+    FileList,
     JobResponse,
     JobStatus,
     LogChunk,
@@ -343,7 +343,7 @@ class CortexClient(Client):
         """Say that a cluster has no results."""
         raise self.not_kept("result")
 
-    def files(self, job: Job | str) -> list[FileEntry]:
+    def files(self, job: Job | str) -> FileList:
         """Say that a cluster has no files."""
         raise self.not_kept("files")
 

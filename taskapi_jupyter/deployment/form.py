@@ -136,12 +136,18 @@ def project_files(folder: Path) -> list[str]:
 
 
 def _walk(folder: Path, rules: pathspec.GitIgnoreSpec) -> Iterator[str]:
-    for where, folders, files in os.walk(folder):
-        base = Path(where).relative_to(folder)
-        folders[:] = [one for one in folders if not rules.match_file((base / one).as_posix() + "/")]
-        for one in files:
-            name = (base / one).as_posix()
-            if not rules.match_file(name) and (folder / name).is_file():
+    todo = [""]  # os.walk recurses before Python 3.12
+    while todo:
+        base = todo.pop()
+        try:
+            entries = list(os.scandir(folder / base))
+        except OSError:  # not ours to read, or a path that is too long
+            continue
+        for entry in entries:
+            name = base + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                todo += [] if rules.match_file(f"{name}/") else [f"{name}/"]
+            elif not rules.match_file(name) and os.path.isfile(folder / name):
                 yield name
 
 

@@ -126,8 +126,8 @@ def plain(text: str) -> str:
     return f"<pre>{ansi_html(text)}</pre>"
 
 
-def files(entries: Iterable[tuple[FileEntry, str, str]], more: int = 0) -> str:
-    """Return files with their sizes: each with a link, or with words that say where it is."""
+def files(entries: Iterable[tuple[FileEntry, str, str]], more: int = 0, truncated: str | None = None) -> str:
+    """Return files with their sizes: each with a link, or with words that say where it is; and where they were cut."""
     cells = []
     for entry, link, words in entries:
         name = clean(entry.path, 300)
@@ -137,5 +137,7 @@ def files(entries: Iterable[tuple[FileEntry, str, str]], more: int = 0) -> str:
             shown = f'<a href="{escape(link)}" download="{base}" title="Download {shown}">{shown}</a>'
         where = f' <span class="ta-dim">{escape(words)}</span>' if words else ""
         cells.append(f'<span dir="auto">{shown}{where}</span><span class="ta-dim">{escape(size(entry.size))}</span>')
-    rest = f'<div class="ta-dim">and {more:,} more</div>' if more else ""
+    notes = [f"and {more:,} more"] if more else []
+    notes += [clean(truncated, 400)] if truncated else []
+    rest = "".join(f'<div class="ta-dim">{escape(note)}</div>' for note in notes)
     return f'<div class="taskapi"><div class="ta-files">{"".join(cells)}</div>{rest}</div>'

@@ -23,11 +23,10 @@ def files_html(api: TaskAPI, job: Job) -> str:
     listed = entries[:LISTED]
     route = _route(api)
     if route is not None:
-        return files(
-            [(one, f"{route}/jobs/{quote(job.id)}/files/{quote(one.path)}", "") for one in listed],
-            len(entries) - len(listed),
-        )
-    return files(_held(api, job, listed), len(entries) - len(listed))
+        shown = [(one, f"{route}/jobs/{quote(job.id)}/files/{quote(one.path)}", "") for one in listed]
+    else:
+        shown = _held(api, job, listed)
+    return files(shown, len(entries) - len(listed), entries.truncated)
 
 
 def _route(api: TaskAPI) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING
 
+from msgspec import UNSET
 from tornado import web
 from tornado.iostream import StreamClosedError
 
@@ -164,7 +165,8 @@ class FilesHandler(Handler):
         """List them."""
 
         def files(environment: TaskAPI) -> bytes:
-            return encode(FilesResponse(environment.files(job_id)))
+            found = environment.files(job_id)
+            return encode(FilesResponse(found, found.truncated or UNSET))
 
         self.finish(await self.ask(env, files, files, self.extension.keeping(env)))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 import stat
 import threading
 import zlib
@@ -15,7 +14,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from taskapi_jupyter import plainfile
+from taskapi_jupyter import folders, plainfile
 from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable, size
 
 MAX_PROJECT = 32 << 20  # bytes of the zip
@@ -42,7 +41,7 @@ def unpacked(project: bytes, home: Path) -> Iterator[Path]:
             yield folder
         except BaseException:
             if fresh:
-                shutil.rmtree(folder, ignore_errors=True)
+                folders.remove(folder)
             raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from taskapi_jupyter import database, plainfile, retention
+from taskapi_jupyter import database, folders, plainfile, retention
 from taskapi_jupyter.errors import BadRequest, TooLarge, size
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class Form:
                     self._file.close()
                 self._file = None
             if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                folders.remove(self._folder)
                 self._folder = None
 
     # What the parser calls

@@ -7,6 +7,7 @@ KINDS = {
     "returns": ("work", "succeeded"),
     "talks": ("work", "succeeded"),
     "daemon": ("work", "succeeded"),
+    "deep": ("work", "succeeded"),
     "raises": ("work", "worker_error"),
     "late": ("work", "timed_out"),
     "asleep": ("work", "stopped"),
@@ -30,6 +31,11 @@ def task(config):
         for done in range(2000):
             print("line", done)
             progress(done, 2000)
+    if kind == "deep":
+        os.chdir(os.environ["TASKAPI_OUTPUT_DIR"])
+        for _ in range(1100):
+            os.mkdir("d")
+            os.chdir("d")
     if kind in ("daemon", "asleep", "late"):
         subprocess.Popen(["sleep", "600"], start_new_session=True)
         bare = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 from conftest import LiveServer, start_server, until
 
-from taskapi_jupyter import faults, machine, succession, waking
+from taskapi_jupyter import faults, folders, machine, succession, waking
 from taskapi_jupyter.errors import JobNotInProgress, TaskAPIError
 from taskapi_jupyter.service import Service
 
@@ -439,5 +439,5 @@ def run_world(rounds: list[Round]) -> tuple[list[Outcome], str]:
         world.close()
     if any(getattr(one, name) for one in outcomes for name in WRONGS):
         return outcomes, str(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    folders.remove(folder)
     return outcomes, ""

@@ -4,7 +4,7 @@ import { checkIcon, copyIcon, downloadIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
 import type { IJobRef, TaskAPIClient } from '../client';
-import type { FileEntry } from '../contract';
+import type { FileEntry, FilesResponse } from '../contract';
 import { size } from '../format';
 import { APIError } from '../request';
 import { download, IconButton, pretty, useFlash } from '../ui';
@@ -137,6 +137,10 @@ function Said({
   );
 }
 
+function isEmpty({ files, truncated }: FilesResponse): boolean {
+  return files.length === 0 && !truncated;
+}
+
 export function Files({
   ref_,
   ended,
@@ -156,7 +160,7 @@ export function Files({
     [ref_.environment, ref_.id, ended, connected]
   );
   const [failed, setFailed] = React.useState('');
-  if (answer === null || ('value' in answer && answer.value.length === 0)) {
+  if (answer === null || ('value' in answer && isEmpty(answer.value))) {
     return <></>;
   }
   if (!('value' in answer)) {
@@ -173,7 +177,7 @@ export function Files({
     <details className="jp-TaskAPI-Value" open>
       <summary>{trans.__('Files')}</summary>
       <ul className="jp-TaskAPI-Files" aria-label={trans.__('Files')}>
-        {answer.value.slice(0, 200).map(file => (
+        {answer.value.files.slice(0, 200).map(file => (
           <li key={file.path}>
             <span className="jp-TaskAPI-ellipsis" title={file.path}>
               {file.path}
@@ -187,10 +191,13 @@ export function Files({
           </li>
         ))}
       </ul>
-      {answer.value.length > 200 && (
+      {answer.value.files.length > 200 && (
         <p className="jp-TaskAPI-Note">
-          {trans.__('The first 200 of %1 files.', answer.value.length)}
+          {trans.__('The first 200 of %1 files.', answer.value.files.length)}
         </p>
+      )}
+      {answer.value.truncated && (
+        <p className="jp-TaskAPI-Note">{answer.value.truncated}</p>
       )}
       {failed && (
         <p className="jp-TaskAPI-Error" role="alert">

@@ -1,0 +1,47 @@
+"""How deep lists and mappings may be within each other, for all JSON and YAML from outside. Standard library only.
+
+Python and msgspec read JSON by recursion. How deep they get before they raise RecursionError, which no
+``except ValueError`` takes, depends on the Python and on who calls; what they have read, others write, copy and compare
+by recursion again. So the depth is counted first, in the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate
+from typing import Any
+
+MAX_DEPTH = 64  # levels of lists and mappings in a value: a config's, a result, a specification
+ENVELOPE = 8  # levels that bodies and files of ours have around such values
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+class TooDeep(ValueError):
+    """JSON or YAML with more levels than may be."""
+
+    def __init__(self, most: int = MAX_DEPTH) -> None:
+        super().__init__(f"nested deeper than {most} levels")
+
+
+def check(text: str | bytes, most: int = MAX_DEPTH) -> None:
+    """Raise :class:`TooDeep` for JSON of more levels, well-formed or not."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if data.count(b"[") + data.count(b"{") <= most:
+        return
+    brackets = _STRING.sub(b"", data).translate(None, _OTHERS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > most:
+        raise TooDeep(most)
+
+
+def loads(text: str | bytes, most: int = MAX_DEPTH + ENVELOPE) -> Any:
+    """Decode JSON; raise ValueError for what is none, or nested too deeply."""
+    if not isinstance(text, str | bytes):
+        raise TypeError(f"JSON is text, not {type(text).__name__}")
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
+    check(text, most)
+    return json.loads(text)
