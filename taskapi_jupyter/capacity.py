@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from . import machine
+from . import machine, plainfile
 
 _BELIEVED = 10  # seconds that what was read holds: a limit may be changed while a process lives
 
@@ -91,7 +91,8 @@ def groups(controller: str, pid: int | str = "self", root: str = "") -> Iterator
     try:
         with open(f"{root}/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
+    except OSError as error:
+        _raise_unknown(error)
         return
     mounts = [one for one in machine.mounts(f"{root}/proc/self/mountinfo") if one.kind in ("cgroup", "cgroup2")]
     for number, controllers, path in lines:
@@ -119,8 +120,15 @@ def _read(folder: str, name: str) -> str:
     try:
         with open(os.path.join(folder, name)) as file:
             return file.read().strip()
-    except (OSError, ValueError):
+    except OSError as error:
+        _raise_unknown(error)
         return ""
+
+
+def _raise_unknown(error: OSError) -> None:
+    """Raise the error of a process without a descriptor: a limit that could not be read is not one that isn't there."""
+    if error.errno in plainfile.NO_DESCRIPTOR:
+        raise error
 
 
 def _how_many(cpus: str) -> int:

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from . import machine, plainfile
+from . import machine, plainfile, room
 from .errors import Damaged, Unavailable
 from .faults import point
 
 Identity = tuple[int, int]  # device and inode
+
+_TRIED = 1 << 16  # bytes that are written to see what is in the way
 
 _BESIDE = ("-wal", "-shm", "-journal")
 
@@ -56,11 +58,15 @@ def explain(error: sqlite3.Error, path: str, patience: float) -> Unavailable | N
     code, folder = code_of(error), os.path.dirname(path) or "."
     if code in (5, 6):
         return Unavailable(f"{path} was kept busy by other processes for more than {patience:g} s; try again")
-    if code == 13 or (code in (10, 14) and _is_full(folder)):
-        return no_space(folder)
+    if code == 13:
+        return room.no_space(folder)
     may = os.R_OK | os.W_OK
     if code in (8, 14) and os.path.exists(path) and not os.access(path, may) and os.access(folder, os.W_OK):
         return Unavailable(f"you may not read and write {path}: `chmod 600 {path}`, or set TASKAPI_HOME anew")
+    if code in (8, 10, 14):
+        found = _try(folder)
+        if found is not None and found.errno in plainfile.PASSING - {errno.EROFS}:
+            return room.cannot_write(folder, found)
     if code == 8 or (code == 14 and not os.access(folder, os.W_OK)):
         return Unavailable(
             f"can't write {path}: {folder} is read-only or belongs to somebody else; make it writable, or set "
@@ -81,27 +87,20 @@ def of_network(folder: str) -> str | None:
     return f"{folder} lies on a network file system ({kind}): SQLite's write-ahead log is not used there"
 
 
-def no_space(folder: str) -> Unavailable:
-    """Return the error for a disk without room."""
-    return Unavailable(
-        f"no space is left for {folder}: free some on its disk (`jupyter taskapi jobs purge` deletes ended jobs), or "
-        "set TASKAPI_HOME to a folder on another one",
-        status=507,
-    )
-
-
-def cannot_write(path: str, error: OSError) -> Unavailable:
-    """Return the error for a file or folder that can't be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_space(path)
-    return Unavailable(f"can't write {path}: {error.strerror}; make it writable, or set TASKAPI_HOME to another folder")
-
-
-def _is_full(folder: str) -> bool:
+def _try(folder: str) -> OSError | None:
+    """Write a file and remove it; return what was in the way: SQLite says of a quota, or of inodes, nothing."""
+    path = os.path.join(folder, f".try-{os.getpid()}-{time.monotonic_ns()}")
     try:
-        return os.statvfs(folder).f_bavail == 0
-    except OSError:
-        return False
+        fd = plainfile.create(path, os.O_WRONLY | os.O_EXCL)
+        try:
+            os.write(fd, bytes(_TRIED))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            os.unlink(path)
+    except OSError as error:
+        return error
+    return None
 
 
 def look(path: str) -> Identity | None:
@@ -134,7 +133,7 @@ def _locked(path: str, patience: float) -> Iterator[None]:
     try:
         fd = plainfile.create(f"{path}.lock", os.O_RDWR)
     except OSError as error:
-        raise cannot_write(f"{path}.lock", error) from None
+        raise room.cannot_write(f"{path}.lock", error) from None
     try:
         while True:
             try:
@@ -204,7 +203,7 @@ def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, pa
             os.link(temporary, path)
             plainfile.sync_folder(folder)
         except OSError as error:
-            raise cannot_write(folder, error) from None
+            raise room.cannot_write(folder, error) from None
         finally:
             for end in ("", *_BESIDE):
                 with suppress(OSError):

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from . import capacity, conditions, config, envfile, guard, machine, nesting, plainfile
+from . import capacity, conditions, config, envfile, guard, machine, nesting, plainfile, room
 from ._version import __version__
 from .errors import TaskAPIError, Unavailable, size
 
@@ -90,4 +90,10 @@ def _read(home: Path, sql: str) -> list[tuple[Any, ...]]:
         raise Unavailable(f"{path} can't be read: {error}") from None
 
 
-CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _supervisor, _unremoved)
+def _room(home: Path) -> list[str]:
+    for folder in filter(Path.exists, (home, home / "jobs")):
+        room.check_room(str(folder))
+    return []
+
+
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _supervisor, _unremoved)

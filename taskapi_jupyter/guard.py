@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from . import plainfile
+from . import plainfile, room
 from .errors import Unavailable
 
 #: SQLite takes paths of up to 512 bytes, ``-journal`` included; the longest of ours is that of a database that is made.
@@ -36,6 +36,8 @@ def enter(home: str | os.PathLike[str], folders: Sequence[str] = ()) -> None:
         for name in folders:
             plainfile.create_folder(os.path.join(home, name))
     except OSError as error:
+        if error.errno in plainfile.PASSING:
+            raise room.cannot_write(home, error) from None
         what = f"it is {plainfile.kind(os.lstat(home).st_mode)}" if _is_no_folder(home) else error.strerror
         raise Unavailable(f"{home} can't be used for jobs: {what}; {_ELSEWHERE}") from None
 
@@ -60,6 +62,8 @@ def check(home: str | os.PathLike[str]) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
+        if error.errno in plainfile.PASSING:
+            raise room.cannot_write(home, error) from None
         raise Unavailable(f"{home} can't be used for jobs: {error.strerror}; {_ELSEWHERE}") from None
 
 

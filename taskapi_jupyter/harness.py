@@ -40,6 +40,7 @@ def main() -> None:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")
     pid = os.getpid()
+    hold_report(out)
     show_crashes()
     stopping = Stopping(out)
     try:
@@ -256,13 +257,37 @@ def decode(text: str):  # type: ignore[no-untyped-def]
     return make_scanner(Context)(text, 0)[0]  # type: ignore[arg-type]
 
 
+held = (-1, -1, -1)  # the report's descriptor, device and inode
+
+
+def hold_report(out: str) -> None:
+    """Open the report: a task may use up its descriptors, and its disk may be read-only by its end."""
+    global held  # noqa: PLW0603
+    try:
+        fd = private(out + "report", 0)
+        held = (fd, os.fstat(fd).st_dev, os.fstat(fd).st_ino)
+    except OSError:
+        pass
+
+
+def report_file(out: str) -> int:
+    """Return a descriptor of the report; the task may have closed the one that was held, and have used its number."""
+    try:
+        about = os.fstat(held[0])
+        if held[1:] == (about.st_dev, about.st_ino):
+            return held[0]
+    except (OSError, OverflowError):
+        pass
+    return private(out + "report", 0)
+
+
 def report(out: str, word: str, text: str = "") -> None:
     """Tell the watcher how it went, where a result file or the exit code can't."""
     try:
         # Over what its watcher put there, which takes no room on a full disk.
-        with open(private(out + "report", 0), "w") as file:
-            point("task.reporting")
-            file.write(word + "\n" + text.encode("utf-8", "replace").decode("utf-8"))
+        fd = report_file(out)
+        point("task.reporting")
+        os.pwrite(fd, (word + "\n" + text).encode("utf-8", "replace"), 0)
     except OSError:
         pass
     point("task.reported")

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from . import plainfile
+
 LINUX = sys.platform.startswith("linux")
 
 #: A clock that neither steps nor stops in suspend. macOS's CLOCK_MONOTONIC goes on in suspend, Linux's does not.
@@ -273,7 +275,9 @@ def mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
-    except OSError:
+    except OSError as error:
+        if error.errno in plainfile.NO_DESCRIPTOR:
+            raise
         return []
     found = []
     for line in lines:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from . import capacity
@@ -37,9 +38,10 @@ def _count(path: str) -> int | None:
 
 def _cgroup(pid: int) -> tuple[str, str]:
     """Return the folder of a process's memory cgroup, '' where it has none, and the file with its counters."""
-    for version, folders in capacity.groups("memory", pid):
-        if folders:
-            return folders[0], "memory.oom_control" if version == 1 else "memory.events"
+    with suppress(OSError):
+        for version, folders in capacity.groups("memory", pid):
+            if folders:
+                return folders[0], "memory.oom_control" if version == 1 else "memory.events"
     return "", ""
 
 

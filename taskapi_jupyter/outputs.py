@@ -49,7 +49,8 @@ def open_within(root: Path, path: str) -> IO[bytes]:
         if not found.is_relative_to(own):
             raise missing
         return os.fdopen(plainfile.open_below(jobs, found.relative_to(jobs).parts), "rb")
-    except (OSError, RuntimeError, UnicodeError):
+    except (OSError, RuntimeError, UnicodeError) as error:
+        _raise_unknown(error)
         raise missing from None
 
 
@@ -57,5 +58,12 @@ def open_left(jobs: Path, job_id: str, name: str) -> IO[bytes] | None:
     """Open a plain file in a job's folder; None where there is none."""
     try:
         return os.fdopen(plainfile.open_below(jobs, (job_id, name)), "rb")
-    except OSError:
+    except OSError as error:
+        _raise_unknown(error)
         return None
+
+
+def _raise_unknown(error: Exception) -> None:
+    """Raise the error of a process that may open nothing more: whether the file is there is not known."""
+    if isinstance(error, OSError) and error.errno in plainfile.NO_DESCRIPTOR:
+        raise error

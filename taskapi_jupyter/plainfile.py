@@ -14,6 +14,15 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+#: Errors that pass when somebody frees room, quota, descriptors, processes or memory, or makes a disk writable.
+PASSING = frozenset(
+    (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE),
+        *(errno.ENFILE, errno.EAGAIN, errno.ENOMEM),
+    )
+)
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)  # not known is not "not there"
+
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

@@ -27,6 +27,7 @@ from . import (
     plainfile,
     results,
     retention,
+    room,
     serverfile,
     spec,
 )
@@ -76,6 +77,7 @@ _COMPARED = 500  # names that one which isn't deployed is compared with
 _LONGEST_NAME = 63  # characters
 _LONGEST_PAUSE = 0.2  # seconds between looks at a job that is being stopped
 _REMOVING = 45.0  # seconds that who deletes waits for folders to be removed; what is left then goes later
+_BEGINS = 1_000_000  # microseconds within which a job that was started has a log, as a rule
 _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 
 
@@ -143,6 +145,7 @@ class Service(BaseTaskAPI):
         ``pickle`` is a file that holds the request's, on the home's disk; what becomes of it later is no matter.
         """
         self.waker.check_place()
+        self._check_room()
         self._read_config()
         built = self._build(request, pickle)
         self._check_fits(built)
@@ -222,7 +225,7 @@ class Service(BaseTaskAPI):
             if temporary is not None:
                 folders.remove(temporary)
             if not folder.exists():  # else another process wrote the same
-                raise database.cannot_write(str(folder), error) from None
+                raise room.cannot_write(str(folder), error) from None
 
     # Submitting
 
@@ -240,6 +243,7 @@ class Service(BaseTaskAPI):
         config = None if config is None else plain_config(config)
         convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
         self.waker.check_place()
+        self._check_room()
         version = self.store.api(api)
         if version is None:
             raise self._not_deployed(api)
@@ -292,6 +296,11 @@ class Service(BaseTaskAPI):
         job = Job(self, status_of(pending, self._jobs), self._job_endpoint(api, job_id))
         self.waker.wake()  # last: from here on the job wants the processor too
         return job
+
+    def _check_room(self) -> None:
+        """Raise :class:`Unavailable` where it is known that there is no room for a job, or for what it runs."""
+        for folder in (self.home, self._jobs):
+            room.check_room(str(folder))
 
     def _before_submit(self) -> None:
         """Raise where a job would not get anywhere."""
@@ -602,6 +611,12 @@ class Service(BaseTaskAPI):
     def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
         """Give each pending job what it waits for as its reason, by as many queries as one job takes."""
         pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
+        obstacle = room.obstacle(self.home) or room.obstacle(self._jobs)
+        for row in rows:
+            late = row["status"] == JobCode.RUNNING.value and machine.now_us() - row["started"] > _BEGINS
+            if late and not os.path.lexists(self._folder(row["id"]) / "log"):
+                log = f"{self.home / 'supervisor.log'} says what for"
+                row["reason"] = f"waits to begin: {obstacle.strerror if obstacle else log}"
         if not pending:
             return
         has = capacity.here()
@@ -611,6 +626,8 @@ class Service(BaseTaskAPI):
         places = {seq: index for index, seq in enumerate(self.store.line(max(row["seq"] for row in pending)), 1)}
         for row in pending:
             row["reason"] = waits_for(row, places.get(row["seq"]), held, limits)
+            if obstacle is not None:
+                row["reason"] = ", ".join(filter(None, (f"waits for its disk: {obstacle.strerror}", row["reason"])))
 
     def _status(self, row: Row) -> JobStatus:
         return status_of(row, self._jobs)

@@ -15,9 +15,9 @@ import stat
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from . import conditions, database, enginefile, engines, guard, machine, plainfile, succession
 from .errors import Damaged, TooNew, Unavailable
@@ -38,6 +38,7 @@ _LOG_BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
 #: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
 DEFAULT_LIMITS: dict[str, Any] = {"gpus": 0, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
 
+T = TypeVar("T")
 Move = tuple[str, JobCode, JobCode, Mapping[str, Any]]
 
 
@@ -126,7 +127,7 @@ class Supervisor:
 
     def _hear_signals(self) -> int:
         """Handle signals; return the descriptor that each makes readable."""
-        wakeups, told = os.pipe()
+        wakeups, told = _patiently(self.home, os.pipe)
         os.set_blocking(wakeups, False)
         os.set_blocking(told, False)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
@@ -199,7 +200,9 @@ class Supervisor:
             wait = self._step()
         except Damaged:
             raise
-        except Unavailable as error:  # no disk space, or a database locked beyond patience
+        except (Unavailable, OSError) as error:  # no disk space or descriptor, or a database locked beyond patience
+            if isinstance(error, OSError) and error.errno not in plainfile.PASSING:
+                raise
             self.behind = True
             self._say_once(str(error))
             return _RETRY
@@ -220,7 +223,10 @@ class Supervisor:
         """
         self.tidied, self.untidy = time.monotonic(), False
         _bound_log(self.home)
-        self.tidying, theirs = os.pipe()
+        try:
+            self.tidying, theirs = os.pipe()
+        except OSError:  # as many descriptors as there may be: next time
+            return
         os.set_inheritable(theirs, True)
         try:
             os.posix_spawn(sys.executable, command("retention", self.home), dict(os.environ))
@@ -403,7 +409,9 @@ def _begin(home: str, handed: Mapping[str, Any]) -> Supervisor | None:
     while os.path.isdir(home):
         try:
             return Supervisor(home, handed)
-        except Unavailable as error:
+        except (Unavailable, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in plainfile.PASSING:
+                raise
             if said != str(error):
                 said = str(error)
                 _say(said)
@@ -415,6 +423,21 @@ def _begin(home: str, handed: Mapping[str, Any]) -> Supervisor | None:
     return None
 
 
+def _patiently(home: str, call: Callable[[], T]) -> T:
+    """Call, and again while there is no room, or no descriptor, for it."""
+    said = False
+    while True:
+        try:
+            return call()
+        except OSError as error:
+            if error.errno not in plainfile.PASSING or not os.path.isdir(home):
+                raise Unavailable(f"can't look after {home}: {error}") from None
+            if not said:
+                _say(f"{error}; trying again")
+            said = True
+        time.sleep(_RETRY)
+
+
 def main(home: str) -> None:
     """Be the supervisor of a home, unless there is one."""
     handed = succession.handed()
@@ -423,7 +446,7 @@ def main(home: str) -> None:
         lock = inherit(home, handed.get("lock"))
         if lock is None:
             guard.check(home)
-            handed, lock = {}, acquire(home)
+            handed, lock = {}, _patiently(home, lambda: acquire(home))
     except Unavailable as error:
         _say(str(error))
         sys.exit(1)

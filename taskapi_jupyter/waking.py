@@ -16,9 +16,10 @@ import sys
 import time
 from _thread import allocate_lock
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import guard, machine, plainfile, succession
+from . import guard, machine, plainfile, room, succession
 from ._version import __version__
 from .errors import Unavailable
 from .faults import point
@@ -242,7 +243,10 @@ class Waker:
         except OSError:
             seen = None
         if seen is None or seen != self._seen:
-            refuse_others(self.home)
+            try:
+                refuse_others(self.home)
+            except OSError as error:
+                raise room.cannot_write(self.home, error) from None
             self._seen = seen
 
     def check_place(self) -> None:
@@ -251,8 +255,13 @@ class Waker:
         self.check()
 
     def alive(self) -> bool:
-        """Say whether a supervisor has its FIFO open."""
-        return poke(self.home, b"")
+        """Say whether a supervisor has its FIFO open; whether one has is not known without a descriptor."""
+        try:
+            return poke(self.home, b"")
+        except OSError as error:
+            if error.errno in plainfile.NO_DESCRIPTOR:
+                return True
+            raise
 
     def wake(self) -> None:
         """Have the store looked at: by the supervisor that lives, or by one that is started.
@@ -260,8 +269,9 @@ class Waker:
         One that this process started before, and that has no FIFO yet, looks at the store after it got the lock, or
         leaves to one that does; whether that was before what is to be seen was written, a thread makes sure of.
         """
-        if poke(self.home):
-            return
+        with suppress(OSError):  # without a descriptor it is not known
+            if poke(self.home):
+                return
         with self._lock:
             if self._seeing:
                 return

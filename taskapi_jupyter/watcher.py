@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import machine, plainfile, tree
+from . import machine, plainfile, room, tree
 from .errors import size
 from .faults import point
 from .launching import job_file, task_command, task_environment
@@ -36,6 +36,8 @@ _INHERITED = (
     *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
 )
+
+GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
 
 TERMINATED = "terminated"  # what the harness reports of a task that left because of a TERM
 
@@ -68,7 +70,11 @@ def read_outcome(folder: str) -> dict[str, Any] | None:
         found = json.loads(plainfile.read(os.path.join(folder, "outcome.json"), 1 << 20))
         legal = may_move(JobCode.RUNNING, JobCode(found["status"])) and isinstance(found["ended"], int)
         return dict(found) if legal else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        if error.errno in plainfile.NO_DESCRIPTOR:  # whether it wrote something is not known
+            raise
+        return None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -123,6 +129,14 @@ def write_whole(path: str, data: bytes) -> None:
         os.close(fd)
 
 
+def give_back(folder: str) -> None:
+    """Give a claim back, before the task's process was there: whoever reads this may have the job begin once more."""
+    for name in ("job.json", "report", "log"):
+        with suppress(OSError):
+            os.unlink(os.path.join(folder, name))
+    os.rename(os.path.join(folder, "claim"), os.path.join(folder, GIVEN_BACK))
+
+
 def claim(folder: str) -> int | None:
     """Take the right to run a job; return the locked descriptor, None where another watcher has it.
 
@@ -142,6 +156,8 @@ def claim(folder: str) -> int | None:
         point("watcher.claiming")
         os.link(path, os.path.join(folder, "claim"))
         point("watcher.linked")
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, GIVEN_BACK))
     except FileExistsError:
         os.close(fd)
         return None
@@ -167,6 +183,7 @@ class Watcher:
         self.hurry = False  # whether somebody asked again: a grace period ends at once
         self.kill_at: float | None = None
         self.main = 0
+        self.begun = False  # whether there is a process of the task's
         self.exit: int | None = None  # wait status of the task's main process
         self.lost = ""  # what is to be said of output that could not be kept
         self.memory = tree.MemoryLimit(job["mem"]) if job["mem"] is not None else None
@@ -233,6 +250,7 @@ class Watcher:
         os.set_blocking(write_end, True)
         me = os.getpid()
         self.main = os.fork()
+        self.begun = True
         if self.main == 0:
             what = "the task's process"
             try:
@@ -262,7 +280,8 @@ class Watcher:
                 os.execvpe(what, command, environment)  # noqa: S606
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error)
-                os.write(error_end, f"{what}: {why}".encode("utf-8", "replace"))
+                cause = error.errno if isinstance(error, OSError) else 0
+                os.write(error_end, f"{cause} {what}: {why}".encode("utf-8", "replace"))
             finally:
                 os._exit(127)
         os.close(write_end)
@@ -430,6 +449,10 @@ class Watcher:
             start_error = os.read(self.start_error, 4096).decode("utf-8", "replace")
         except BlockingIOError:
             start_error = ""
+        number, _, start_error = start_error.partition(" ")
+        if self.ending is None and number and int(number) in plainfile.PASSING:
+            self.begun = False  # nothing of the task's was executed
+            raise OSError(int(number), start_error)
         if start_error:
             return JobCode.UNEXPECTED_ERROR, f"could not be started: {start_error}", code
         if self.ending is not None:
@@ -440,6 +463,9 @@ class Watcher:
         if code == 0:
             if self.command or word == "returned" or self._returned():
                 return JobCode.SUCCEEDED, told, code
+            found = room.obstacle(self.folder)
+            if found is not None and found.errno == errno.EROFS:  # neither a result nor a report could be written
+                return JobCode.WORKER_ERROR, f"its process left with exit code 0 and no result: {found.strerror}", code
             return JobCode.WORKER_ERROR, "its process left with exit code 0 before the task returned", code
         if code == -signal.SIGKILL and self.oom:
             return JobCode.WORKER_OOM, "killed by the kernel for want of memory", code
@@ -508,6 +534,13 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     try:
         how = watcher.run()
     except (OSError, MemoryError) as error:
+        if not watcher.begun and isinstance(error, OSError) and error.errno in plainfile.PASSING:
+            while os.path.isdir(folder):
+                with suppress(OSError):  # the disk is read-only for a while
+                    give_back(folder)
+                    return error.errno
+                time.sleep(1)
+            return 0
         watcher.abandon()
         how = vanished(f"could not be watched: {error}")
     data = json.dumps(how).encode()
@@ -520,6 +553,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
                 return 0
             time.sleep(1)
     point("watcher.outcome_written")
-    wake()
+    with suppress(OSError):  # no descriptor: it is seen by whoever looks next
+        wake()
     point("watcher.woken")
     return 0

@@ -87,7 +87,7 @@ service.deploy_request(request_for("waiting", WAITING + "    return 'x' * config
 # Larger than what a job that can't be started for want of room takes away again.
 running = service.submit("waiting", {"path": str(folder.parent / "go"), "size": 800_000})
 until(lambda: running.refresh().status == "running", "the job to run")
-until(lambda: (home / "jobs" / running.id / "report").exists(), "the job to be watched")
+until(running.logs, "the task to begin")
 fill(folder / "fill")
 more, told = until_refused(service.submit, "waiting", {"path": str(folder.parent / "go")})
 assert str(home) in told and "no space" in told and "TASKAPI_HOME" in told, told
@@ -144,6 +144,173 @@ stop_server(server)
 
 def test_an_upload_to_a_full_disk(tmp_path: Path) -> None:
     run(unshared("--mount"), FULL_UPLOAD, tmp_path / "small")
+
+
+NO_INODES = """
+from conftest import stop_server, start_server
+from taskapi_jupyter import doctor
+folder = Path(sys.argv[1])
+folder.mkdir()
+mount(folder / "home", "size=64m", "nr_inodes=400", "mode=700")
+server = start_server(folder)
+home = server.home
+(home / "config.yaml").write_text("stop_grace: 1\\ncpus: 1\\n")
+client, service = Client(server.taskapi, server.token), Service(home)
+client.deploy_request(request_for("waiting", WAITING))
+running = client.submit("waiting", {"path": str(folder / "go")})
+until(lambda: (home / "jobs" / running.id / "log").exists(), "the job to be watched")
+in_line = [service.submit("waiting", {"path": str(folder / "go")}, timeout=60) for _ in range(3)]
+overdue = service.submit("waiting", {"path": str(folder / "go")}, timeout=6)
+take_inodes(home / "taken")
+for call in (client.submit, service.submit):
+    told = refused(call, "waiting")
+    assert "no space" in told and "inode" in told and str(home) in told and "TASKAPI_HOME" in told, told
+answer = server.fetch("POST", "tasks/waiting", json={})
+assert (answer.status_code, "inode" in answer.json()["message"]) == (507, True), answer.text
+for one in (client, service):
+    assert "inode" in refused(one.deploy_request, request_for("new", "def task(config):\\n    pass\\n"))
+form = {"request": (None, '{"spec": {"name": "new"}}'), "source": (None, "def task(config): pass")}
+answer = server.fetch("POST", "deploy", files=form)
+assert (answer.status_code, "inode" in answer.json()["message"]) == (507, True), answer.text
+config = "- name: x\\n  kind: TaskAPI\\n  definition: {path: x.py}\\n"
+answer = server.fetch("POST", "deploy", files={"config": (None, config)})
+assert (answer.status_code, "inode" in answer.json()["message"]) == (507, True), answer.text
+assert [api.name for api in client.get()] == ["waiting"]  # what can be read still can
+if any("inode" in one for one in doctor.problems(home)) is False:
+    raise AssertionError(doctor.problems(home))
+(folder / "go").touch()
+until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
+assert running.refresh().status == "running"  # how it ended waits for an inode, and it holds its core
+assert in_line[0].refresh().reason.startswith("waits for its disk: No inode left on device"), in_line[0].reason
+service.stop(in_line[2])
+assert overdue.wait(PATIENCE).status == "timed_out"
+free_inodes(home / "taken")
+assert running.wait(PATIENCE).status == "succeeded", running.reason
+for job in in_line[:2]:
+    assert job.wait(PATIENCE).status == "succeeded", job.reason
+assert in_line[2].refresh().status == "stopped"
+assert "Traceback" not in (home / "supervisor.log").read_text() + (folder / "server.log").read_text()
+assert client.submit("waiting", {"path": str(folder / "go")}).wait(PATIENCE).status == "succeeded"
+service.close()
+stop_server(server)
+"""
+
+
+def take_inodes(folder: Path, but: int = 0) -> None:
+    """Take the inodes that a file system has left, ``but`` for some."""
+    folder.mkdir(exist_ok=True)
+    first = len(list(folder.iterdir()))
+    for number in range(first, first + os.statvfs(folder).f_ffree - but):
+        (folder / str(number)).touch()
+    assert os.statvfs(folder).f_ffree == but
+
+
+def free_inodes(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def test_a_disk_without_inodes(tmp_path: Path) -> None:
+    run(unshared("--mount"), NO_INODES, tmp_path / "small")
+
+
+#: A supervisor's engine alone, without its look at what the disk has: whatever is left, a job waits or runs.
+ENGINE = """
+from taskapi_jupyter import machine
+from taskapi_jupyter.engines.local import LocalEngine
+from taskapi_jupyter.states import JobCode
+limits = {"gpus": 0, "stop_grace": 1, "log_max_bytes": 0}
+def engine_of(home):
+    return LocalEngine(str(home), lambda: limits, lambda: None)
+def row(number, **more):
+    launch = {"kind": "command", "argv": ["sh", "-c", "echo ran >> %s" % evidence], "env": dict(os.environ), "cwd": "/"}
+    return {"id": f"{number:016x}", "api_name": "a", "api_id": "v", "spec_id": "s", "timeout": None, "deadline": None,
+        "boot": machine.boot_id(), "started_boot": machine.boot_id(), "config": None, "merged": None, "mem": None,
+        "gpus": None, "launch": json.dumps(launch), **more}
+def over(engine):
+    found = []
+    until(lambda: found.extend(engine.ended()) or found, "the job to be over")
+    ((job_id, outcome),) = found
+    return job_id, outcome["status"], outcome["reason"]
+def ran():
+    return evidence.read_text().count("ran") if evidence.exists() else 0
+"""
+
+ANY_INODES = (
+    ENGINE
+    + """
+folder = Path(sys.argv[1])
+evidence = folder.parent / "evidence"
+mount(folder, "size=4m", "nr_inodes=60", "mode=700")
+(folder / "jobs").mkdir()
+engine = engine_of(folder)
+for left in range(9):
+    take_inodes(folder / "taken", left)
+    engine.start(row(left))
+    over_at_once = []
+    until(lambda: over_at_once.extend(engine.ended()) or not engine.watched or over_at_once, f"{left} to be settled") if left < 6 else None
+    if left < 6:  # what it takes to begin
+        assert engine.waiting and not over_at_once, (left, over_at_once)
+        assert engine.ended() == [] and ran() == left
+    if left == 3:
+        engine.stop(f"{left:016x}")
+        assert over(engine) == (f"{left:016x}", "stopped", None)
+        engine.start(row(left))
+        until(lambda: engine.ended() or not engine.watched, "it to wait")
+    free_inodes(folder / "taken")
+    assert over(engine) == (f"{left:016x}", "succeeded", None)
+    assert ran() == left + 1
+    assert sorted(os.listdir(folder / "jobs" / f"{left:016x}")) == ["claim", "files", "job.json", "log", "outcome.json"]
+take_inodes(folder / "taken")
+engine.start(row(99, timeout=1, deadline=machine.boottime() + 1))
+assert over(engine) == (f"{99:016x}", "timed_out", "not done 1 s after its submission")
+assert ran() == 9
+"""
+)
+
+
+def test_a_job_begins_when_there_are_inodes_enough(tmp_path: Path) -> None:
+    run(unshared("--mount"), ANY_INODES, tmp_path / "small")
+
+
+BECOMES_READ_ONLY = """
+folder = Path(sys.argv[1])
+folder.mkdir()
+home = folder / "home"
+home.mkdir(mode=0o700)
+(home / "config.yaml").write_text("stop_grace: 1\\ncpus: 1\\n")
+service = Service(home)
+service.deploy_request(request_for("waiting", WAITING))
+running, second, third = (service.submit("waiting", {"path": str(folder / "go")}) for _ in range(3))
+until(running.logs, "the task to begin")
+jobs = str(home / "jobs")
+subprocess.run(["mount", "--bind", jobs, jobs], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", jobs], check=True)
+with pytest.raises(Unavailable, match="read-only") as caught:
+    service.submit("waiting")
+assert jobs in str(caught.value)
+assert "Read-only file system" in second.refresh().reason, second.reason
+service.stop(third)
+(folder / "go").touch()
+until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
+assert states(running, second, third) == ["running", "pending", "stopped"]
+subprocess.run(["umount", jobs], check=True)
+assert running.wait(PATIENCE).status == "succeeded", running.reason
+assert "could not be stored" in running.reason and "Read-only" in running.reason, running.reason
+assert second.wait(PATIENCE).status == "succeeded", second.reason
+assert "Traceback" not in (home / "supervisor.log").read_text()
+service.close()
+clean(home)
+"""
+
+
+def states(*jobs: Job) -> list[str]:
+    return [job.refresh().status for job in jobs]
+
+
+def test_a_disk_that_becomes_read_only_while_jobs_run(tmp_path: Path) -> None:
+    run(unshared("--mount"), BECOMES_READ_ONLY, tmp_path / "small")
 
 
 READ_ONLY = """

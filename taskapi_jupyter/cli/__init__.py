@@ -44,11 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(note), 0)
     except (TaskAPIError, TimeoutError) as error:
         return _complain(str(error), 1)
-    except KeyboardInterrupt:
-        return _complain("interrupted; jobs run on", INTERRUPTED)
     except BrokenPipeError:  # `… | head` ends it quietly
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        from taskapi_jupyter import room
+
+        told = room.as_told(error)
+        if told is None:
+            raise
+        return _complain(str(told), 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted; jobs run on", INTERRUPTED)
 
 
 def _complain(message: str, code: int) -> int:

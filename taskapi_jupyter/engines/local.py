@@ -14,13 +14,15 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter import capacity, machine, plainfile, tree
+from taskapi_jupyter import capacity, machine, plainfile, room, tree
 from taskapi_jupyter.faults import point
-from taskapi_jupyter.watcher import read_outcome, vanished, watch
+from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.watcher import GIVEN_BACK, outcome, read_outcome, vanished, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
 _STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
 _PATIENCE = 2.0  # seconds to kill what a dead watcher left
+_AGAIN = 1.0  # seconds until a job that could not begin is tried again
 _LOOK = 1.0  # seconds between looks at watchers that are not our children, whose stopping nobody tells us of
 
 
@@ -47,6 +49,7 @@ class _Watched:
         self.stops = 0
         self.stopped_at = 0.0
         self.why = "its watcher was killed"
+        self.unread = False  # whether its claim could not be read for want of a descriptor
 
 
 class LocalEngine:
@@ -61,6 +64,9 @@ class LocalEngine:
         self.watched: dict[str, _Watched] = {}
         self.over: list[tuple[str, Mapping[str, Any]]] = []
         self.unclaimed: Mapping[str, Any] = {}  # watchers that this process forked when it was an older supervisor
+        self.waiting: dict[str, Mapping[str, Any]] = {}  # jobs that nobody has claimed, for want of something
+        self.try_at = 0.0
+        self.said = ""
 
     # The protocol
 
@@ -68,8 +74,8 @@ class LocalEngine:
         """Take over what an earlier supervisor marked running: adopt, start, or read how it ended."""
         for job in jobs:
             if job["started_boot"] != machine.boot_id():
-                outcome = read_outcome(self._folder(job["id"]))
-                self.over.append((job["id"], outcome or vanished("the machine was restarted while it ran")))
+                self.watched[job["id"]] = watched = _Watched(job, 0, None, child=False, here=False)
+                watched.why = "the machine was restarted while it ran"
             elif os.path.exists(os.path.join(self._folder(job["id"]), "claim")):
                 self._adopt(job)  # concluded in `ended`, if it is over: a sweep must know all watchers that live
             else:
@@ -98,6 +104,8 @@ class LocalEngine:
 
     def stop(self, job_id: str, hurry: bool = False) -> None:
         """Send TERM to the job's watcher, which takes it as "stop", and USR1 where its grace period is to end now."""
+        if self.waiting.pop(job_id, None) is not None:
+            self.over.append((job_id, outcome(JobCode.STOPPED)))
         watched = self.watched.get(job_id)
         if watched is None:
             return
@@ -109,15 +117,18 @@ class LocalEngine:
 
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""
-        over, self.over = self.over, []
-        over += self._reap_children()
+        self._reap_children()
         for job_id, watched in list(self.watched.items()):
             if watched.child:
                 continue
             if self._claim_is_free(job_id):
-                over.append((job_id, self._conclude(watched)))
+                self._conclude(watched)
+            elif watched.unread:
+                self._adopt(watched.job)
             elif machine.is_stopped(watched.pid, watched.start_time):
                 self._go_on(watched)
+        self._start_waiting()
+        over, self.over = self.over, []
         return over
 
     def filenos(self) -> list[int]:
@@ -129,9 +140,9 @@ class LocalEngine:
         if self.over:
             return 0.0
         adopted = [one for one in self.watched.values() if not one.child]
-        if not adopted:
-            return None
-        return _LOOK if all(one.pidfd is not None for one in adopted) else 0.25
+        if not all(one.pidfd is not None for one in adopted):
+            return 0.25
+        return _LOOK if adopted or self.waiting else None
 
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
@@ -139,8 +150,8 @@ class LocalEngine:
         return {"cpus": has.cores, "mem": has.memory}
 
     def ready(self) -> bool:
-        """Say that jobs can be started."""
-        return True
+        """Say whether jobs can be started: not while the disk has no room for one."""
+        return room.obstacle(self.home) is None and room.obstacle(self._folder("")) is None
 
     # How
 
@@ -159,7 +170,7 @@ class LocalEngine:
         except OSError as error:  # as many processes as there may be
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self.watched.pop(job["id"], None)
-            self.over.append((job["id"], vanished(f"could not be started: {error.strerror}")))
+            self._put_off(job, error.errno or errno.EAGAIN)
             return
         if pid == 0:
             code = errno.EIO
@@ -180,16 +191,42 @@ class LocalEngine:
         self.watched[job["id"]] = _Watched(job, pid, machine.start_time(pid), child=True)
         self.watched[job["id"]].tries = tries
 
+    def _put_off(self, job: Mapping[str, Any], why: int) -> None:
+        """Have a job that could not begin, and that nobody has claimed, begin later."""
+        self.waiting[job["id"]] = job
+        self.try_at = time.monotonic() + _AGAIN
+        if self.said != (said := f"jobs can't begin yet: {os.strerror(why)}; trying again"):
+            self.said = said
+            print(f"taskapi supervisor: {said}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _start_waiting(self) -> None:
+        """Start jobs that could not begin, when there is room; end those whose time is over."""
+        for job_id, job in list(self.waiting.items()):
+            deadline = job.get("deadline") if job.get("boot") == machine.boot_id() else None
+            if deadline is not None and machine.boottime() >= deadline:
+                del self.waiting[job_id]
+                why = f"not done {job['timeout']} s after its submission"
+                self.over.append((job_id, outcome(JobCode.TIMED_OUT, why)))
+        if not self.waiting:
+            self.said = ""
+        if self.waiting and time.monotonic() >= self.try_at:
+            self.try_at = time.monotonic() + _AGAIN
+            if self.ready():
+                waiting, self.waiting = self.waiting, {}
+                for job in waiting.values():
+                    self.start(job)
+
     def _adopt(self, job: Mapping[str, Any]) -> None:
         """Follow the watcher that holds a job's claim, or held it: our own child, or one known by its pidfd."""
         point("engine.adopting")
-        here = True
+        here, unread = True, False
         try:
             who = json.loads(plainfile.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
             here = machine.is_here(who)
             pid, start_time = (int(who["pid"]), str(who["start_time"])) if here else (0, "")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             who, pid, start_time = {}, 0, ""
+            unread = isinstance(error, OSError) and error.errno in plainfile.NO_DESCRIPTOR
         child = here and _is_child(pid, start_time)
         pidfd = None
         if not child and machine.is_there(who) and hasattr(os, "pidfd_open"):
@@ -200,7 +237,10 @@ class LocalEngine:
             if pidfd is not None and not machine.is_there(who):  # its number may be another's just now
                 os.close(pidfd)
                 pidfd = None
-        self.watched[job["id"]] = _Watched(job, pid, start_time, child=child, pidfd=pidfd, here=here)
+        self.watched[job["id"]] = watched = _Watched(job, pid, start_time, child=child, pidfd=pidfd, here=here)
+        watched.unread = unread
+        if not here:
+            watched.why = "its container ended while it ran"
 
     def _claim_is_free(self, job_id: str) -> bool:
         """Say whether no living watcher holds a job's claim."""
@@ -219,15 +259,14 @@ class LocalEngine:
         finally:
             os.close(fd)
 
-    def _reap_children(self) -> list[tuple[str, Mapping[str, Any]]]:
-        over: list[tuple[str, Mapping[str, Any]]] = []
+    def _reap_children(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
-                return over
+                return
             if pid == 0:
-                return over
+                return
             watched = next((one for one in self.watched.values() if one.child and one.pid == pid), None)
             if watched is None:
                 continue
@@ -237,37 +276,47 @@ class LocalEngine:
             job_id = watched.job["id"]
             if not os.path.exists(os.path.join(self._folder(job_id), "claim")):
                 code = os.waitstatus_to_exitcode(status)
+                if code in plainfile.PASSING:
+                    del self.watched[job_id]
+                    self._put_off(watched.job, code)
+                    continue
                 if watched.tries < _TRIES:
                     self._fork(watched.job, watched.tries + 1)
                     continue
                 why = os.strerror(code) if code > 0 else "its watcher was killed before it began"
                 del self.watched[job_id]
-                over.append((job_id, vanished(f"could not be started: {why}")))
+                self.over.append((job_id, vanished(f"could not be started: {why}")))
             elif self._claim_is_free(job_id):
-                over.append((job_id, self._conclude(watched)))
+                self._conclude(watched)
             else:
                 del self.watched[job_id]
                 self._adopt(watched.job)  # another watcher was first
 
-    def _conclude(self, watched: _Watched) -> Mapping[str, Any]:
+    def _conclude(self, watched: _Watched) -> None:
         """Read how a job ended whose watcher is gone; sweep what it left where it couldn't.
 
-        Where it ran in another container, its processes went with that, and the numbers it knew mean others here.
+        Where it ran in another container or boot, the numbers it knew mean other processes here. A job whose watcher
+        gave its claim back begins once more.
         """
         job_id = watched.job["id"]
         point("engine.concluding")
+        try:
+            ended = read_outcome(self._folder(job_id))
+        except OSError:  # no descriptor to be had: it is read later
+            watched.child = False
+            return
         del self.watched[job_id]
         if watched.pidfd is not None:
             os.close(watched.pidfd)
-        outcome = read_outcome(self._folder(job_id))
-        if outcome is None and not watched.here:
-            outcome = vanished("its container ended while it ran")
-        if outcome is None:
+        names = [os.path.join(self._folder(job_id), name) for name in ("claim", GIVEN_BACK)]
+        if ended is None and watched.here and [os.path.exists(name) for name in names] == [False, True]:
+            self.start(watched.job)
+            return
+        if ended is None and watched.here:
             point("engine.sweeping")
             self._sweep(watched)
             point("engine.swept")
-            outcome = vanished(watched.why)
-        return outcome
+        self.over.append((job_id, ended or vanished(watched.why)))
 
     def _go_on(self, watched: _Watched) -> None:
         """Have a watcher that was stopped by a signal go on: its job has a deadline, and somebody may wish it stopped.

@@ -14,7 +14,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display
 
-from taskapi_jupyter import deployment, environments, waiting
+from taskapi_jupyter import deployment, environments, room, waiting
 from taskapi_jupyter.contract import API, TaskAPI
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.text import in_short
@@ -76,6 +76,11 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             if isinstance(error, Unreachable | Forbidden):
                 self.close()  # the server may come back elsewhere
             raise in_short(error) from None
+        except OSError as error:
+            told = room.as_told(error)
+            if told is None:
+                raise
+            raise in_short(told) from None
 
     def api(self) -> TaskAPI:
         """Return the connection to the environment that this kernel uses."""

@@ -16,6 +16,7 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 from tornado.httputil import HTTPServerRequest
 
+from taskapi_jupyter import room
 from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
 from taskapi_jupyter.errors import (
     BadRequest,
@@ -65,14 +66,16 @@ class Errors:
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Give one of our errors its status."""
         error = kwargs.get("exc_info", (None, None))[1]
+        error = room.as_told(error) or error
         if isinstance(error, TaskAPIError):
+            kwargs["exc_info"] = (type(error), error, None)
             status_code = self.status_of(error)
         super().send_error(status_code, **kwargs)  # type: ignore[misc]
 
     def status_of(self, error: TaskAPIError) -> int:
-        """Return the HTTP status that one of our errors is answered with."""
+        """Return the HTTP status that one of our errors is answered with: 507 on every route."""
         of_http = isinstance(error, UnsupportedEncoding | NotStarted)  # which are no answers of an operator
-        return 400 if self.contract and not of_http else error.status
+        return 400 if self.contract and not of_http and error.status != 507 else error.status
 
     def write_error(self: Any, status_code: int, **kwargs: Any) -> None:
         """Write the body of an error answer."""
@@ -87,8 +90,9 @@ class Errors:
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what nobody foresaw; what is meant for people, they are told."""
-        if isinstance(value, Damaged):
-            self.log.warning("%s", value)  # type: ignore[attr-defined]
+        told = value if isinstance(value, Damaged) else room.as_told(value)
+        if told is not None:
+            self.log.warning("%s", told)  # type: ignore[attr-defined]
         elif not isinstance(value, TaskAPIError):
             super().log_exception(typ, value, tb)  # type: ignore[misc]
 

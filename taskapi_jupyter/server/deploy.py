@@ -48,9 +48,9 @@ class DeployHandler(BodyHandler):
         return {"config": MAX_BODY, "project.zip": MAX_PROJECT, **upload}
 
     def status_of(self, error: TaskAPIError) -> int:
-        """Return the HTTP status of an error: of an upload, it says where there is no room."""
+        """Return the HTTP status of an error: of an upload, it says where something is too large."""
         is_upload = self.is_form and (self.form is None or bool(set(UPLOAD) & set(self.form.names)))
-        return error.status if is_upload and error.status in (413, 507) else super().status_of(error)
+        return error.status if is_upload and error.status == 413 else super().status_of(error)
 
     async def admit(self) -> None:
         """Let in who may deploy, before a form is written anywhere."""

@@ -79,7 +79,7 @@ class Operation:
 
 #: What every route may answer: who is not let in, a bad path, a home that can't be used; of a cluster, that it can't be
 #: reached or is slow; that the extension could not start. HEAD is answered wherever GET is, and not listed.
-CONTRACT = (400, 403, 404, 502, 503, 504)
+CONTRACT = (400, 403, 404, 502, 503, 504, 507)
 OWN = (400, 403, 404, 502, 503, 504, 507)
 FORM = {
     "type": "object",
@@ -117,7 +117,7 @@ OPERATIONS = (
             query("configFileName", {"type": "string"}, "What to call the configuration in messages."),
         ),
         body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
-        errors=(*CONTRACT, 413, 415, 507),  # 413 and 507 for an upload alone
+        errors=(*CONTRACT, 413, 415),  # 413 for an upload alone
     ),
     Operation(
         "delete",

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from taskapi_jupyter import folders, plainfile
+from taskapi_jupyter import folders, plainfile, room
 from taskapi_jupyter.errors import BadRequest, TooLarge, Unavailable, size
 
 MAX_PROJECT = 32 << 20  # bytes of the zip
@@ -52,14 +52,16 @@ def _unpack(project: bytes, folder: Path) -> None:
             if len(entries) > MAX_FILES:
                 raise TooLarge(f"project.zip holds more than {MAX_FILES} files")
             plainfile.create_folder(folder)
-            room = MAX_UNPACKED
+            left = MAX_UNPACKED
             for entry, path in entries:
-                room -= _write(archive, entry, folder / path, room)
+                left -= _write(archive, entry, folder / path, left)
     except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadRequest(f"project.zip can't be read: {error}") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise BadRequest(f"project.zip holds a file and a folder of one name: {error.filename}") from None
     except OSError as error:
+        if error.errno in plainfile.PASSING:
+            raise room.cannot_write(str(folder), error) from None
         raise Unavailable(f"project.zip can't be unpacked into {folder}: {error.strerror}") from None
 
 
@@ -76,7 +78,7 @@ def _checked(entry: ZipInfo) -> PurePosixPath:
     return path
 
 
-def _write(archive: ZipFile, entry: ZipInfo, target: Path, room: int) -> int:
+def _write(archive: ZipFile, entry: ZipInfo, target: Path, left: int) -> int:
     """Write one file whole or not at all, since a running job may be reading it; return its size."""
     plainfile.create_folder(target.parent)
     part = target.with_name(f".{secrets.token_hex(8)}.part")
@@ -85,7 +87,7 @@ def _write(archive: ZipFile, entry: ZipInfo, target: Path, room: int) -> int:
         with archive.open(entry) as source, open(plainfile.create(part, os.O_WRONLY | os.O_EXCL), "wb") as file:
             while block := source.read(1 << 16):
                 size += len(block)
-                if size > room:
+                if size > left:
                     raise TooLarge(f"project.zip holds more than {MAX_UNPACKED >> 20} MiB")
                 file.write(block)
         os.replace(part, target)

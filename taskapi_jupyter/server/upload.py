@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from taskapi_jupyter import database, folders, plainfile, retention
+from taskapi_jupyter import folders, plainfile, retention, room
 from taskapi_jupyter.errors import BadRequest, TooLarge, size
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Form:
             except ValueError as error:
                 raise BadRequest(f"malformed form: {error}") from None
             except OSError as error:
-                raise database.cannot_write(str(self._folder or self._parent), error) from None
+                raise room.cannot_write(str(self._folder or self._parent), error) from None
 
     def finish(self) -> None:
         """Raise :class:`BadRequest` unless the form was whole."""
