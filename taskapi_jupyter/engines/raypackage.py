@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter import launching, plainfile
+from taskapi_jupyter import launching, nesting, plainfile
 
 #: What goes along, of this package: standard library only, all of it.
 _ABOARD = (
-    *("__init__.py", "_version.py", "aboard.py", "errors.py", "faults.py", "frames.py", "harness.py", "job.py"),
-    *("launching.py", "logfile.py", "machine.py", "oom.py", "plainfile.py", "states.py", "storage.py", "tree.py"),
-    *("watcher.py", "engines/__init__.py", "engines/local.py"),
+    *("__init__.py", "_version.py", "aboard.py", "capacity.py", "errors.py", "faults.py", "folders.py", "frames.py"),
+    *("harness.py", "job.py", "launching.py", "logfile.py", "machine.py", "nesting.py", "oom.py", "plainfile.py"),
+    *("states.py", "storage.py", "tree.py", "watcher.py", "engines/__init__.py", "engines/local.py"),
 )
 
 #: Columns of a job's row that go along.
@@ -38,7 +38,7 @@ def pack(
 
     ``word`` is what its frames begin with.
     """
-    launch = json.loads(job["launch"])
+    launch = nesting.loads(job["launch"])
     given = {
         "word": word,
         "job": {**{key: job.get(key) for key in _CARRIED}, "gpus": None},  # Ray says which
