@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from msgspec import structs
 
-from . import results
+from . import kernels, results
 from .contract import (
     API,
     MAX_BODY,
@@ -178,13 +178,14 @@ class Client(BaseTaskAPI):
             body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise BadRequest(f"the submission can't be written as JSON: {error}") from None
-        return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode())
+        return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode(), headers=_from_kernel())
 
     def rerun(self, job: Job | str, same: bool = False) -> Job:
         """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         self._needs("rerun_same", same)
         body = encode(Rerun(same)) if same else None
-        return self._submitted(self._http.read(self._http.send("POST", f"{self._path(job)}/rerun", body=body), JobSpec))
+        answer = self._http.send("POST", f"{self._path(job)}/rerun", body=body, headers=_from_kernel())
+        return self._submitted(self._http.read(answer, JobSpec))
 
     def _submitted(self, spec: JobSpec) -> Job:
         fields = {name: getattr(spec, name) for name in JobSpec.__struct_fields__}
@@ -305,6 +306,12 @@ class Client(BaseTaskAPI):
         if not re.fullmatch(r"[\w-]+", job_id):
             raise JobNotFound(job_id[:100])
         return f"jobs/{quote(job_id, safe='')}"
+
+
+def _from_kernel() -> dict[str, str]:
+    """Return the header that names the kernel which submits: a server keeps it from being culled."""
+    kernel = kernels.kernel_id()
+    return {kernels.HEADER: kernel} if kernel else {}
 
 
 def api_segment(name: str) -> str:

@@ -133,6 +133,11 @@ def own_server(environ: Mapping[str, str] = os.environ) -> str | None:
     return next((url for url, _ in _candidates(environ)), None)
 
 
+def own_server_and_token(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
+    """Return the base URL and the token of the Jupyter server that this kernel belongs to, as far as it is known."""
+    return next(_candidates(environ), None)
+
+
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     """Find the servers that this process may belong to.
 

@@ -133,13 +133,14 @@ class Transport:
         content_type: str = JSON,
         accept: str = JSON,
         patient: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
         """Send a request and return the answer; raise the error that it stands for."""
         if isinstance(body, Multipart):
             content_type = body.content_type
         if body is not None and len(body) > MAX_BODY and content_type == JSON:
             raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
-        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
+        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {}), **(headers or {})}
         headers |= self._sign(f"/{path}")
         timeout = max(self.timeout, STOP_TIMEOUT) if patient else self.timeout
         # While a body is sent, what counts is the time for each piece of it.

@@ -919,6 +919,11 @@ class Watched(Kernel):
                 return
         pytest.fail("waited in vain")
 
+    def sees(self, text: str, there: bool = True) -> None:
+        """Wait for a text to be shown, or to be gone; where nothing changes any more, nothing comes."""
+        while (text in self.html()) is not there:
+            self.follow(lambda parent, message: True)
+
     def html(self) -> str:
         """Return all that the widgets show."""
         return " ".join(state["value"] for state in self.states.values() if isinstance(state.get("value"), str))
@@ -953,13 +958,13 @@ def test_a_panel_lives_while_a_cell_blocks_the_kernel(kernel: Watched, name: str
     kernel.follow(idle(kernel.start(f"job = %taskapi submit {name} path={go}")))
     kernel.follow(idle(kernel.start(f"panel = %taskapi panel {name}\npanel")))
     blocking = kernel.start(f"import pathlib, time\nwhile not pathlib.Path({str(on)!r}).exists(): time.sleep(0.01)")
-    kernel.follow(lambda parent, message: "running" in kernel.html())
-    kernel.follow(lambda parent, message: "A cell is running" in kernel.html())
+    kernel.sees("running")
+    kernel.sees("A cell is running")
     go.touch()
-    kernel.follow(lambda parent, message: "succeeded" in kernel.html())
+    kernel.sees("succeeded")
     on.touch()
     kernel.follow(idle(blocking))
-    kernel.follow(lambda parent, message: "A cell is running" not in kernel.html())
+    kernel.sees("A cell is running", False)
 
     # A cell that awaits leaves clicks their way.
     api = "import asyncio, taskapi_jupyter\napi = taskapi_jupyter.connect()\n"
@@ -985,7 +990,7 @@ display(taskapi_jupyter.Panel(name={name!r}))
 while not job.refresh().ended:
     time.sleep(0.01)
 """)
-    kernel.follow(lambda parent, message: "A cell is running" in kernel.html())
+    kernel.sees("A cell is running")
     go.touch()
     kernel.follow(idle(request))
 
@@ -996,6 +1001,6 @@ def test_a_panel_is_rebuilt_after_a_restart(kernel: Watched, live_server: LiveSe
     for restart in (True, False):
         kernel.states.clear()
         kernel.follow(idle(kernel.start(f"%load_ext taskapi_jupyter\npanel = %taskapi panel {name}\npanel")))
-        kernel.follow(lambda parent, message: "No jobs yet." in kernel.html())
+        kernel.sees("No jobs yet.")
         if restart:
             requests.post(url, headers=live_server.auth, timeout=conftest.PATIENCE).raise_for_status()

@@ -405,6 +405,26 @@ async def test_jobs_in_progress_are_activity(call: Call, jp_serverapp: Any, tmp_
     assert not jp_serverapp.extension_manager.any_activity()
 
 
+async def test_reads_are_no_activity(call: Call, jp_serverapp: Any, jp_ws_fetch: Any, tmp_path: Path) -> None:
+    """Pages and panels that are open read for ever: an idle server is to be seen as idle all the same."""
+    job_id = await waiting(call, tmp_path)
+    (tmp_path / "go").touch()
+    await ended(call, job_id)
+    before = datetime.now(timezone.utc)
+    job = f"local/jobs/{job_id}"
+    reads = ["environments", "openapi.json", "local/get", "local/get/waiting", "local/verifycortex", "local/jobs", job]
+    reads += [f"{job}/log", f"{job}/result", f"{job}/files", f"local/tasks/waiting?jobID={job_id}", "local/nothing"]
+    for path in reads:
+        await call("GET", path)
+        await call("HEAD", path)
+    socket = await jp_ws_fetch("taskapi", "local", "streamlogs", "waiting", params={"jobID": job_id})
+    while await socket.read_message() is not None:
+        pass
+    assert jp_serverapp.web_app.last_activity() < before
+    assert (await call("POST", f"{job}/rerun")).status == 200
+    assert jp_serverapp.web_app.last_activity() >= before
+
+
 async def test_activity_can_be_left_unreported(call: Call, jp_serverapp: Any, tmp_path: Path) -> None:
     extension = jp_serverapp.web_app.settings["taskapi_jupyter"]
     extension.report_activity = False

@@ -18,6 +18,7 @@ from taskapi_jupyter.errors import APINotDeployed, TaskAPIError
 from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.references import notebook_of
 
+from .audience import Audience
 from .details import Details
 from .draw import said, style_sheet
 from .form import Form
@@ -29,6 +30,7 @@ QUICK = 1.0  # seconds between two looks while something shown is in progress
 SLOW = 5.0  # seconds between two looks while nothing is: a job may have been submitted elsewhere
 SHARE = 4  # a look may take one of so many parts of the time: of a slow server less is asked
 AWAY = 10.0  # seconds between two tries at most to reach a server that is away
+ALONE = 5.0  # seconds between two questions whether a page has come back
 
 
 class Panel(VBox):  # type: ignore[misc]
@@ -39,7 +41,8 @@ class Panel(VBox):  # type: ignore[misc]
 
     One thread keeps a panel up to date while it is displayed: a look a second while a job on view is in progress, else
     one in five seconds, which finds what was submitted elsewhere, and one after each cell. It rests when the last view
-    of it is gone, as far as the frontend tells: after the page was reloaded, one that was cleared may go on looking.
+    of it is gone, as far as the frontend tells (after the page was reloaded, one that was cleared may go on looking),
+    and while no page has the notebook open, as far as a Jupyter server tells. Where nothing changes it sends nothing.
     :meth:`close` ends it at once. What takes long (stop, submit, result) is asked for in a thread that ends with its
     answer. While a cell blocks the kernel the panel goes on showing, but clicks have to wait.
     """
@@ -56,6 +59,7 @@ class Panel(VBox):  # type: ignore[misc]
         self._listing = Listing(name)
         self._pulse = Pulse(self._look)
         self._attention = Attention(self._heard)
+        self._audience = Audience()
         self._build()
         super().__init__(
             [self.sheet, self.banner, self.choosers, self.form.box, self.note, self.jobs.box, self.details.box],
@@ -96,6 +100,7 @@ class Panel(VBox):  # type: ignore[misc]
     def _seen(self, views: int | None) -> None:
         if views:
             self._begin()
+            self._pulse.do(lambda: None)  # a page that came back sees at once how things are
         else:
             self._pulse.stop()
 
@@ -109,6 +114,7 @@ class Panel(VBox):  # type: ignore[misc]
             return
         self._closed = True
         self._pulse.stop(wait=True)
+        self._audience.close()
         if self._shell is not None:
             with suppress(ValueError):
                 self._shell.events.unregister("post_run_cell", self._cell_ran)
@@ -130,6 +136,8 @@ class Panel(VBox):  # type: ignore[misc]
         """Read and draw; return after how many seconds to do so again."""
         with self._looking:
             began = time.monotonic()
+            if self._audience.gone():
+                return ALONE
             try:
                 api = self._connected()
                 moving = self._read(api)

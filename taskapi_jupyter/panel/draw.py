@@ -11,7 +11,7 @@ from typing import Any
 
 from taskapi_jupyter.contract import API, FileEntry, JobStatus
 from taskapi_jupyter.display.ansi import ansi_html
-from taskapi_jupyter.display.formats import age, clean, duration, utc
+from taskapi_jupyter.display.formats import clean, duration, local, utc
 from taskapi_jupyter.display.html import headline_html, job_facts_html, job_id_html, status_html
 from taskapi_jupyter.display.style import STYLE
 from taskapi_jupyter.display.words import created, fraction, left_words, note, parameter_words, parameters, took
@@ -76,7 +76,7 @@ def row(job: JobStatus, now: datetime) -> str:
         f'<span class="ta-say">{bar}<span dir="auto">{escape(words)}</span></span>'
         f'<span class="ta-nb ta-dim" dir="auto">{escape(notebook.rpartition("/")[2])}</span>'
         f'<span class="ta-took">{escape(duration(took(job, now)))}</span>'
-        f'<span class="ta-age ta-dim">{escape(age(when, now))}</span>'
+        f'<span class="ta-age ta-dim">{escape(local(when, now) if when else "")}</span>'
         "</div></div>"
     )
 

@@ -25,7 +25,7 @@ from traitlets import Bool, Int, Unicode, default
 from taskapi_jupyter import envfile, service
 from taskapi_jupyter.contract import MAX_UPLOAD
 from taskapi_jupyter.envfile import LOCAL
-from taskapi_jupyter.errors import Damaged, NotStarted, TaskAPIError
+from taskapi_jupyter.errors import Damaged, NotFound, NotStarted, TaskAPIError
 
 from .address import Address, SlashRouter
 from .base import NAME
@@ -60,7 +60,8 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     report_activity = Bool(
         True,
         help="Count jobs in progress as activity of this server, so that neither "
-        "`ServerApp.shutdown_no_activity_timeout` nor JupyterHub's culler ends it while they run. "
+        "`ServerApp.shutdown_no_activity_timeout` nor JupyterHub's culler ends it while they run, and of the kernels "
+        "that submitted them, so that `MappingKernelManager.cull_idle_timeout` does not. "
         "(Jobs outlive the server, but not a container that ends with it.)",
     ).tag(config=True)
 
@@ -92,6 +93,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.followers: set[asyncio.Task[None]] = set()
         self.events: Events | None = None
         self._in_progress = 0
+        self._submitters: dict[str, list[tuple[str, str]]] = {}  # kernels, and environment and id of each of their jobs
         self._watch: asyncio.Task[None] | None = None
         self._looking_after: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -232,9 +234,11 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         """Say whether jobs were in progress when last counted; Jupyter asks before it ends an idle server."""
         return self.report_activity and self._in_progress > 0
 
-    def submitted(self) -> None:
-        """Note a submission, so that a culler that looks before we look again sees it."""
+    def submitted(self, env: str, job_id: str, kernel: str | None) -> None:
+        """Note a submission, and the kernel it came from, so that a culler that looks before we look again sees it."""
         self._in_progress = max(self._in_progress, 1)
+        if kernel is not None and kernel in self.serverapp.kernel_manager:
+            self._submitters.setdefault(kernel, []).append((env, job_id))
 
     async def look(self) -> None:
         """Count the jobs in progress; a first look also resumes those that a restart left waiting."""
@@ -247,6 +251,25 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         if self.report_activity and self._in_progress:
             # `web_app.last_activity()`, which JupyterHub is told, takes the newest of all `*_last_activity`.
             self.serverapp.web_app.settings["taskapi_last_activity"] = datetime.now(timezone.utc)
+        await self._keep_kernels()
+
+    async def _keep_kernels(self) -> None:
+        """Count jobs in progress as activity of the kernels that submitted them."""
+        kernels = self.serverapp.kernel_manager
+        for kernel, jobs in list(self._submitters.items()):
+            del jobs[: await self.run(self.quick, self._ended, list(jobs))]
+            if not jobs or kernel not in kernels:
+                del self._submitters[kernel]
+            elif self.report_activity:
+                kernels.get_kernel(kernel).last_activity = datetime.now(timezone.utc)
+
+    def _ended(self, jobs: list[tuple[str, str]]) -> int:
+        """Count the jobs ahead of the first that is in progress."""
+        for count, (env, job_id) in enumerate(jobs):
+            with suppress(NotFound):  # it was deleted, or its environment was
+                if self.environment(env).job_response(job_id).job_status.code.in_progress:
+                    return count
+        return len(jobs)
 
     async def _look_after(self) -> None:
         """See to it that jobs of Ray clusters are followed; the clusters run them without this server."""

@@ -181,9 +181,13 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         return super().finish(*args, **kwargs)
 
     def update_api_activity(self) -> None:
-        """Count the request as activity, unless it says in bytes that are no text that it shall not."""
-        with suppress(web.HTTPError):
-            super().update_api_activity()
+        """Count the request as activity if it may change something: pages and panels that are open read for ever.
+
+        One that says by ``no_track_activity`` that it shall not be counted is not, even in bytes that are no text.
+        """
+        if self.request.method not in ("GET", "HEAD"):
+            with suppress(web.HTTPError):
+                super().update_api_activity()
 
     async def quick(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that takes milliseconds."""

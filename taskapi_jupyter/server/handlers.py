@@ -8,8 +8,10 @@ from typing import Any
 
 from tornado import web
 
+from taskapi_jupyter import kernels
 from taskapi_jupyter.contract import BOM, JobsPage, Message, Rerun, Submission, TaskAPI, decode, encode, submit_answer
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
+from taskapi_jupyter.jobs import Job
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
 from .base import MAX_DAYS, MAX_PAGE, BodyHandler, Handler, guarded
@@ -52,9 +54,9 @@ class TasksHandler(BodyHandler):
         environment = self.environment(env)
         body = self.body()
 
-        def submit() -> bytes:
+        def submit() -> Job:
             submission = decode(body, Submission)
-            job = environment.submit(
+            return environment.submit(
                 api,
                 submission.config,
                 submission.timeout,
@@ -62,11 +64,10 @@ class TasksHandler(BodyHandler):
                 api_id=submission.api_id,
                 run_timeout=submission.run_timeout,
             )
-            return encode(submit_answer(job.record))
 
-        answer = await self.extension.run(self.extension.submitting(env), submit)
-        self.extension.submitted()
-        self.finish(answer)
+        job = await self.extension.run(self.extension.submitting(env), submit)
+        self.extension.submitted(env, job.id, self.request.headers.get(kernels.HEADER))
+        self.finish(encode(submit_answer(job.record)))
 
     @guarded
     async def get(self, env: str, api: str) -> None:
@@ -195,7 +196,7 @@ class RerunHandler(BodyHandler):
             lambda cluster: cluster.rerun(job_id, same, api),
             self.extension.submitting(env),
         )
-        self.extension.submitted()
+        self.extension.submitted(env, job.id, self.request.headers.get(kernels.HEADER))
         self.finish(encode(submit_answer(job.record)))
 
 
