@@ -6,13 +6,14 @@ NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
        $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test test-ray bench-ray faults lint format bench docs contract screenshots clean
+.PHONY: help demo lab test test-ray test-hub bench-ray faults lint format bench docs contract screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
 	@echo "make test    run the tests, notebooks and browser included"
 	@echo "make test-ray    the tests of jobs on a Ray cluster, which it sets up on this machine; make bench-ray measures"
+	@echo "make test-hub    the tests with a JupyterHub, its proxy and its idle culler, which it sets up on this machine"
 	@echo "make faults  kill what runs jobs, 300 times, and count what that cost (FAULTS_ARGS=\"--rounds 20 --seed 7\")"
 	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
 	@echo "make bench   measure against the floor of this machine"
@@ -53,6 +54,18 @@ test-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
 test-ray: $(VENV)-ray/.ray
 	@TASKAPI_TEST_ENGINE=ray $(RUN) -m pytest tests/test_ray.py tests/test_states_table.py tests/test_taskapi.py $(PYTEST_ARGS)
 
+# So has a JupyterHub, whose single-user servers need this package; its proxy is npm's.
+$(VENV)-hub/.hub: $(VENV)/.dev
+	@scripts/setup.sh $(VENV)-hub notebook
+	@$(VENV)-hub/bin/python -m pip install --quiet --disable-pip-version-check "jupyterhub>=6.1" jupyterhub-idle-culler
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix $(VENV)-hub --silent --no-audit --no-fund \
+	  install configurable-http-proxy@5
+	@touch $@
+
+test-hub: export TASKAPI_HUB = $(CURDIR)/$(VENV)-hub/bin/jupyterhub
+test-hub: $(VENV)-hub/.hub
+	@$(RUN) -m pytest tests/test_hub.py $(PYTEST_ARGS)
+
 bench-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
 bench-ray: $(VENV)-ray/.ray
 	@$(RUN) bench/ray.py
@@ -91,4 +104,4 @@ screenshots: $(VENV)/.dev
 	@$(RUN) scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-ray build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-hub build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension
