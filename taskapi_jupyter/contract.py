@@ -256,7 +256,8 @@ class EnvironmentsResponse(Body):
     """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has.
 
     ``environ`` names more variables that a deploy takes along from its kernel, from the server's ``config.yaml``.
-    ``max_upload`` is how many bytes the pickle of a deploy may have.
+    ``max_upload`` is how many bytes the pickle of a deploy may have. ``home`` is an opaque id of the folder that holds
+    its jobs: a client on the same machine that sees a folder of this id sees the same folder.
     """
 
     default_environment: str
@@ -265,6 +266,7 @@ class EnvironmentsResponse(Body):
     features: list[str] = []
     environ: list[str] = []
     max_upload: int | UnsetType = UNSET
+    home: str | UnsetType = UNSET
 
 
 class LogChunk(msgspec.Struct, frozen=True):

@@ -7,14 +7,17 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from . import machine
 from .client import Client
 from .cluster import CortexClient
 from .contract import Environment, EnvironmentsResponse, TaskAPI
 from .envfile import EnvironmentFile
 from .errors import BadRequest, NotFound, TaskAPIError
+from .outlived import OwnServer
 from .service import Service
 from .service import home as default_home
 
@@ -47,7 +50,8 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
 
     Looked for in this order: the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``; nothing else is
     tried then), JupyterHub's single-user server, the server that started this kernel, and this machine itself, with
-    the home that the server handed over (``TASKAPI_HOME``).
+    the home that the server handed over (``TASKAPI_HOME``). Of a server that is gone later on, that was not named by
+    ``TASKAPI_URL``, the home is used directly, if it is on this machine: see :class:`OwnServer`.
     """
     server = server_of(environ)
     if server is not None:
@@ -57,18 +61,27 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
         base = f"{url}taskapi/{environment.name}"
         if environment.provider == "cortex":
             return CortexClient(base, token, environment=environment)
-        return Client(base, token, environment=environment.name, server=about)
-    there = file().read()
+        home = default_home()
+        if environ.get("TASKAPI_URL") or not about.home or about.home != machine.folder_id(home):
+            return Client(base, token, environment=environment.name, server=about)
+        here = partial(_here, environment.name, home)
+        return OwnServer(base, token, environment=environment.name, server=about, home=home, here=here)
+    return _here(env, default_home())
+
+
+def _here(env: str | None, home: Path) -> TaskAPI:
+    """Return the TaskAPI of an environment that a home has, without a server."""
+    there = file(home).read()
     entry = there.find(env)
     if entry.provider == "cortex":
         return CortexClient.direct(there.upstream(entry), entry.public())
     if entry.provider == "ray":
         from . import rayservice  # what it brings is not for every kernel
 
-        cluster = rayservice.connect(default_home(), entry)
+        cluster = rayservice.connect(home, entry)
         cluster.renew()
         return cluster
-    return Service(environment=entry.name)
+    return Service(home, environment=entry.name)
 
 
 class Connections:

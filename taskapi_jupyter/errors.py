@@ -155,6 +155,7 @@ class Unreachable(TaskAPIError):
     """An upstream (a Jupyter server, a cluster) did not answer or not in this contract's words."""
 
     status = 502
+    sent = True  #: whether it may have received the request
 
 
 class UpstreamTimeout(Unreachable):

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from . import display, logs, waiting
 from .contract import API, DeployResult, FileList, JobStatus, LogChunk, Progress, TaskAPI
+from .display.formats import utc_now
 from .display.words import created, ended, why
 from .errors import BadRequest, JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError, TooLarge
 from .states import JobCode
@@ -41,6 +42,8 @@ class Job:
         self._api: TaskAPI | None = api
         self._record: JobStatus | None = record
         self._stored: dict[str, str] = {}
+        self._seen_at = utc_now()
+        self._unanswered = False  # whether it was asked for since then in vain
         self.endpoint = endpoint
 
     @property
@@ -66,6 +69,7 @@ class Job:
     @record.setter
     def record(self, record: JobStatus) -> None:
         self._record = record
+        self._seen_at, self._unanswered = utc_now(), False
 
     @property
     def seen(self) -> JobStatus:
@@ -151,7 +155,7 @@ class Job:
         """Read the job's state again."""
         # A cluster knows jobs by their API alone; elsewhere a job can be read when its API is deleted.
         response = self.api.job_response(self.id, self.api_name if self.api.provider == "cortex" else None)
-        self._record = response.job_status
+        self.record = response.job_status
         self.endpoint = response.endpoint or self.endpoint
         return self
 
@@ -290,11 +294,16 @@ class Job:
 
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
         _glance(job for job in [self] if job._record is None)
-        printer.text(display.job_text(self.seen, self.endpoint))
+        printer.text(display.job_text(self.seen, self.endpoint, last_seen=self._last_seen))
 
     def _repr_html_(self) -> str:
         _glance(job for job in [self] if not job.seen_ended)
-        return display.job_html(self.seen, self.endpoint)
+        return display.job_html(self.seen, self.endpoint, last_seen=self._last_seen)
+
+    @property
+    def _last_seen(self) -> datetime | None:
+        """Return when it was seen last, if it was asked for in vain since."""
+        return self._seen_at if self._unanswered and self._record is not None else None
 
     # Copies share the connection; pickles hold none, and no credentials.
 
@@ -317,6 +326,7 @@ class Job:
 
     def __setstate__(self, state: dict[str, str]) -> None:
         self._api = self._record = self.endpoint = None
+        self._seen_at, self._unanswered = utc_now(), False
         self._stored = state
 
 
@@ -456,6 +466,8 @@ def _glance(jobs: Iterable[Job]) -> None:
                 job.refresh()
 
     if asked := list(jobs):
+        for job in asked:
+            job._unanswered = True  # until it is answered for
         asking = threading.Thread(target=look, daemon=True)
         asking.start()
         asking.join(FIRST_GLANCE if any(job._record is None for job in asked) else GLANCE)

@@ -60,6 +60,17 @@ def is_here(record: Mapping[str, Any]) -> bool:
     return bool(record.get("boot", boot_id()) == boot_id() and record.get("namespace", namespace()) == namespace())
 
 
+def folder_id(path: str | os.PathLike[str]) -> str | None:
+    """Return an opaque text that is the same for all processes here which see the same folder, None if it is gone."""
+    import hashlib  # only servers and their clients ask
+
+    try:
+        there = os.stat(path)
+    except OSError:
+        return None
+    return hashlib.sha256(f"{boot_id()} {namespace()} {there.st_dev} {there.st_ino}".encode()).hexdigest()[:16]
+
+
 def now_us() -> int:
     """Return the wall clock in microseconds since the epoch, as the store keeps times."""
     return time.time_ns() // 1000

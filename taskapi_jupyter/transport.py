@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
 
 from . import typed
 from .contract import MAX_BODY, ErrorBody
@@ -179,12 +180,16 @@ class Transport:
                 )
                 break
             except requests.ConnectTimeout:
-                raise self._too_slow(f"did not take the connection within {timeout[0]:g} s") from None
+                failure = self._too_slow(f"did not take the connection within {timeout[0]:g} s")
+                failure.sent = False
+                raise failure from None
             except requests.Timeout:
                 raise self._too_slow(f"did not answer within {timeout[1]:g} s") from None
             except requests.RequestException as error:
                 if not tries_left:
-                    raise self._unreachable(f"can't be reached ({cause(error)})") from None
+                    failure = self._unreachable(f"can't be reached ({cause(error)})")
+                    failure.sent = not _never_connected(error)
+                    raise failure from None
         self._xsrf = xsrf_of(*answer.raw.headers.getlist("Set-Cookie")) or self._xsrf
         return answer
 
@@ -351,6 +356,11 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    """Whether there was no connection that anything could have been sent on."""
+    return isinstance(getattr(error.args[0] if error.args else None, "reason", None), NewConnectionError)
 
 
 def cause(error: BaseException) -> str:

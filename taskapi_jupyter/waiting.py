@@ -63,9 +63,10 @@ def _look(job: Job, clock: _Clock) -> bool:
         try:
             job.refresh()
             clock.heard[job] = time.monotonic()
-        except Unreachable:
+        except Unreachable as error:
             if time.monotonic() - clock.heard.get(job, clock.began) > PATIENCE:
-                raise
+                seen = f"job {job.id} of {job.api_name} was {job.seen.code.label} when last seen"
+                raise type(error)(f"{error.message}; {seen}", kind=error.kind, status=error.status) from None
     return job.seen_ended
 
 

@@ -19,6 +19,7 @@ import pytest
 from conftest import ECHO, WAITING, request_for, until
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from taskapi_jupyter import logs
 from taskapi_jupyter import waiting as waiting_for
@@ -168,8 +169,14 @@ def test_html_never_raises(home: Path) -> None:
     away = Away(home)
     away.deploy_request(request_for("echo", ECHO))
     job = away.submit("echo")
+    assert "as last seen" not in job._repr_html_()
     away.failures = 1
-    assert "pending" in job._repr_html_()
+    again = Job(away, replace(job.record, status="running"))
+    html = again._repr_html_()
+    assert "running" in html
+    assert "as last seen" in html
+    job.wait()
+    assert "as last seen" not in again._repr_html_()
 
 
 def test_waiting_forgives_a_server_that_is_away_for_a_moment(home: Path) -> None:
@@ -186,7 +193,7 @@ def test_waiting_does_not_forgive_for_ever(home: Path, monkeypatch: pytest.Monke
     away.deploy_request(request_for("echo", ECHO))
     job = away.submit("echo")
     away.failures = 1_000_000
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match=rf"nobody there; job {job.id} of echo was pending when last seen"):
         job.wait()
 
 

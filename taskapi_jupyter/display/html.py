@@ -40,19 +40,24 @@ def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
     return _page(_jobs_table(list(jobs), more))
 
 
-def job_html(record: JobStatus, endpoint: str | None = None) -> str:
-    """Return one job as a small card."""
+def job_html(record: JobStatus, endpoint: str | None = None, last_seen: datetime | None = None) -> str:
+    """Return one job as a small card, with when it was seen where it can't be asked for now."""
     now = utc_now()
-    return _page(headline_html(record, now), job_facts_html(record, now, endpoint))
+    return _page(headline_html(record, now), job_facts_html(record, now, endpoint, last_seen=last_seen))
 
 
 def job_facts_html(
-    record: JobStatus, now: datetime, endpoint: str | None = None, leave_out: Container[str] = ()
+    record: JobStatus,
+    now: datetime,
+    endpoint: str | None = None,
+    leave_out: Container[str] = (),
+    last_seen: datetime | None = None,
 ) -> str:
     """Return what there is to say about a job, a line each."""
     facts = [(head, _time(time, now)) for head, time in times(record)]
     facts.append(("took", escape(duration(took(record, now)))))
     facts += [(head, _fact(head, text)) for head, text in job_facts(record, endpoint)]
+    facts += [("as last seen", _time(last_seen, now))] if last_seen else []
     return _facts_html([(head, text) for head, text in facts if head not in leave_out])
 
 

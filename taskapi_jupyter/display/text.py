@@ -72,8 +72,10 @@ def jobs_text(jobs: Iterable[JobStatus], more: bool = False, *, colour: bool = F
     return text + "\n(there are older ones)" if more else text
 
 
-def job_text(record: JobStatus, endpoint: str | None = None, *, colour: bool = False) -> str:
-    """Return one job, a line for each thing that is known."""
+def job_text(
+    record: JobStatus, endpoint: str | None = None, *, colour: bool = False, last_seen: datetime | None = None
+) -> str:
+    """Return one job, a line for each thing that is known, and when that was seen where it can't be asked for now."""
     now = utc_now()
     facts = [
         ("status", _status(record.code, record.code.label, colour)),
@@ -81,6 +83,7 @@ def job_text(record: JobStatus, endpoint: str | None = None, *, colour: bool = F
         *((head, local(time, now)) for head, time in times(record)),
         ("took", duration(took(record, now))),
         *job_facts(record, endpoint),
+        ("as last seen", local(last_seen, now) if last_seen else ""),
     ]
     return _facts_text(f"job {clean(record.job_id)} of {clean(record.api_name)}", facts)
 

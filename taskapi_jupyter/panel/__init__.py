@@ -228,7 +228,7 @@ class Panel(VBox):  # type: ignore[misc]
     def _away(self, why: str) -> float:
         self._failures += 1
         if not self._closed:
-            again = "It is tried again until it works."
+            again = "It is tried again until it works; what is shown is as last seen."
             self.banner.value = said(f"{clean(why, 400)}. {again}", "ta-banner")
         return min(2.0 ** (self._failures - 1), AWAY)
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jupyter_server import CallContext
 from jupyter_server.extension.application import ExtensionApp
+from msgspec import UNSET
 from traitlets import Bool, Int, Unicode, default
 
-from taskapi_jupyter import envfile, service
+from taskapi_jupyter import envfile, machine, service
 from taskapi_jupyter.contract import MAX_UPLOAD
 from taskapi_jupyter.envfile import LOCAL
 from taskapi_jupyter.errors import Damaged, NotFound, NotStarted, TaskAPIError
@@ -205,6 +206,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         with suppress(TaskAPIError):  # a deploy says what is wrong with config.yaml
             response.environ = self.service.more_variables()
         response.max_upload = self.max_upload
+        response.home = machine.folder_id(self.folder) or UNSET
         return response
 
     def endpoint(self, api: str, env: str = LOCAL) -> str:
