@@ -21,7 +21,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from . import enginefile, folders, guard, plainfile
+from . import enginefile, folders, guard, plainfile, reaping
 from .errors import TaskAPIError, Unavailable
 from .faults import point
 from .states import TERMINAL, values
@@ -229,6 +229,7 @@ def _changed(path: Path) -> float:
 
 def main(home: str) -> None:
     """Tidy a home, unless another process is at it; a disk without room is no reason to complain."""
+    reaping.call_itself(reaping.RETENTION)
     with suppress(OSError, Unavailable):
         guard.check(home)
         fd = plainfile.create(os.path.join(home, "retention.lock"), os.O_RDWR)

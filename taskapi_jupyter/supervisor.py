@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from . import conditions, database, enginefile, engines, guard, machine, plainfile, succession
+from . import conditions, database, enginefile, engines, guard, machine, plainfile, reaping, succession
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -28,6 +28,7 @@ from .waking import acquire, command, inherit, start, wake
 from .watcher import collect_orphans, vanished
 
 IDLE = 3.0  # seconds without work after which it leaves
+_LAST = 0.5  # seconds for the process that tidied to be gone, too, when nothing is left to do
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ADMIT_AT_ONCE = 64
 _LOOK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
@@ -113,6 +114,7 @@ class Supervisor:
                 self._become_newer(lock)
         self.store.close()
         point("supervisor.leaving")
+        reaping.reap_all(0.0 if self.leaving else _LAST)
         os.close(lock)
 
     def _become_newer(self, lock: int) -> None:
@@ -441,6 +443,7 @@ def _patiently(home: str, call: Callable[[], T]) -> T:
 def main(home: str) -> None:
     """Be the supervisor of a home, unless there is one."""
     handed = succession.handed()
+    reaping.call_itself(reaping.SUPERVISOR)
     conditions.settle()
     try:
         lock = inherit(home, handed.get("lock"))

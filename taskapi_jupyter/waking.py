@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import guard, machine, plainfile, room, succession
+from . import guard, machine, plainfile, reaping, room, succession
 from ._version import __version__
 from .errors import Unavailable
 from .faults import point
@@ -233,6 +233,7 @@ class Waker:
         self._started: subprocess.Popen[bytes] | None = None
         self._seeing = False
         self._seen: tuple[int, int] | None = None  # the record that was found to be this host's
+        reaping.begin()
 
     def check(self) -> None:
         """Raise :class:`Unavailable` where another host or user uses this home; costs a look or two, as a rule."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import machine, plainfile, room, tree
+from . import machine, plainfile, reaping, room, tree
 from .errors import size
 from .faults import point
 from .launching import job_file, task_command, task_environment
@@ -523,6 +523,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     try:
         point("watcher.forked")
         os.setsid()
+        reaping.call_itself(reaping.WATCHER)
         point("watcher.session_made")
         plainfile.create_folder(folder)
         lock = claim(folder)
