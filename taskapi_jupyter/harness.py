@@ -342,8 +342,9 @@ def no_keyboard(error: BaseException) -> str:
 def keep(out: str, result: object, api_id: str, module: str) -> None:
     """Store what the task returned: as JSON where that gives the same back, else pickled.
 
-    A pickle has a JSON view beside it where there is one, and says behind its end which Python wrote it. Classes of
-    the task's ``module`` go by value: whoever loads the result has no such module.
+    A pickle has a JSON view beside it where there is one, and says behind its end which Python wrote it and whether
+    loading it takes cloudpickle. Classes of the task's ``module`` go by value: whoever loads the result has no such
+    module.
     """
     try:
         if result is None:
@@ -355,8 +356,10 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
                 return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
             except ValueError:  # NaN, an infinity, a number too long to be written
                 pass
-        written = b"#taskapi-python=%d.%d" % sys.version_info[:2]
-        write(out + "result.pkl", pickled(result, api_id, module) + written)
+        data = pickled(result, api_id, module)
+        loader = b"cloudpickle" if b"cloudpickle" in data else b"pickle"  # which also takes what only a pickle needs
+        written = b"#taskapi-loader=%s#taskapi-python=%d.%d" % (loader, sys.version_info[0], sys.version_info[1])
+        write(out + "result.pkl", data + written)
         try:
             if fits_json(result, exact=False):
                 write(out + "result.view.json", json.dumps(result, allow_nan=False).encode("utf-8"))

@@ -8,17 +8,20 @@ notebook by their name where their definition is the same.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any
+from typing import IO, Any
 
 from .errors import ResultNotStored, TaskAPIError
 
-_WRITTEN = re.compile(rb"#taskapi-python=(\d+\.\d+)$")  # behind the pickle's end, where no loader looks
+#: Behind the pickle's end, where no loader looks. What no loader is named in was written by an older package.
+_WRITTEN = re.compile(rb"(?:#taskapi-loader=(\w+))?#taskapi-python=(\d+\.\d+)$")
+_TAIL = 80  # bytes that have it
 _CLOUDPICKLE = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast")
 _MAKERS = ("_make_skeleton_class", "_make_skeleton_enum")
 #: What differs between two classes that one definition made.
@@ -41,10 +44,10 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     :class:`ResultNotStored` where another minor version of Python pickled it, :class:`TaskAPIError` where it can't be
     loaded for another reason.
     """
-    written, here = _WRITTEN.search(data[-40:]), "{}.{}".format(*sys.version_info)
-    if written and written[1].decode() != here:
+    written, here = _WRITTEN.search(data[-_TAIL:]), "{}.{}".format(*sys.version_info)
+    if written and written[2].decode() != here:
         raise ResultNotStored(
-            f"the result of job {job_id} was pickled by Python {written[1].decode()}, and this is Python {here}, which "
+            f"the result of job {job_id} was pickled by Python {written[2].decode()}, and this is Python {here}, which "
             "can't load it: have the task return JSON values, or write a file"
         )
     path = [] if modules is None or written else [str(modules)]
@@ -57,10 +60,28 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     except Exception as error:  # whatever the pickled objects' own code raises
         raise TaskAPIError(
             f"the result of job {job_id} can't be loaded here: {type(error).__name__}: {error}"
+            + (f" (a pickle for {words(*loader)})" if (loader := loader_in(data)) else "")
         ) from None
     finally:
         for one in path:
             sys.path.remove(one)
+
+
+def loader_in(data: bytes) -> tuple[str, str] | None:
+    """Return what loads a pickled result (pickle, cloudpickle) and which Python wrote it, from its last bytes."""
+    written = _WRITTEN.search(data[-_TAIL:])
+    return None if written is None else ((written[1] or b"cloudpickle").decode(), written[2].decode())
+
+
+def loader_of(file: IO[bytes]) -> tuple[str, str] | None:
+    """Return the same of a file."""
+    file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+    return loader_in(file.read())
+
+
+def words(loader: str, python: str) -> str:
+    """Return a loader in words."""
+    return f"Python {python}" + (f" with {loader}" if loader != "pickle" else "")
 
 
 class _Unpickler(pickle.Unpickler):

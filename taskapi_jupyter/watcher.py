@@ -25,6 +25,8 @@ from .logfile import LogWriter
 from .oom import OOMKills
 from .states import JobCode, may_move
 
+SHARED = "/dev/shm"  # where Linux keeps shared memory; a container has 64 MiB of it unless it is given more
+
 _MEMORY_CHECK = 0.1  # seconds from one look to the next at a tree that has a limit
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
 _READ = 1 << 16
@@ -470,11 +472,15 @@ class Watcher:
         if code == -signal.SIGKILL and self.oom:
             return JobCode.WORKER_OOM, "killed by the kernel for want of memory", code
         if code < 0:
-            return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)})", code
+            return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)}){_bus_hint(-code)}", code
         last = told or self._last_traceback_line()
         if self.command and last.partition(":")[0].endswith("MemoryError"):  # numpy has one of its own
             return JobCode.WORKER_OOM, last, code
-        return JobCode.WORKER_ERROR, last or f"exit code {code}", code
+        return (
+            JobCode.WORKER_ERROR,
+            last or f"exit code {code}{_bus_hint(code - 128)}",
+            code,
+        )  # 128 more is a shell's way
 
     def _reported(self) -> tuple[str, str]:
         """Return what the task's process said of its end: a word, and a text."""
@@ -508,6 +514,20 @@ def _pipe() -> tuple[int, int]:
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
     return read_end, write_end
+
+
+def _bus_hint(number: int) -> str:
+    """Return what SIGBUS nearly always means: memory that is shared by files had no room; nothing for other signals."""
+    if number != signal.SIGBUS:
+        return ""
+    try:
+        there = os.statvfs(SHARED)
+    except OSError:
+        return ": a mapped file was cut short, or had no room"
+    whole, free = there.f_blocks * there.f_frsize, there.f_bavail * there.f_frsize
+    if free < whole // 20:
+        return f": {SHARED}, where shared memory is, is full ({size(whole)}): remove what is left in it, or enlarge it"
+    return f": shared memory found no room in {SHARED} ({size(whole)}), or a mapped file was cut short"
 
 
 def _signal_name(number: int) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import quote, urlsplit
 
 import pytest
 import yaml
-from conftest import ECHO, PATIENCE, free_port, request_for, until
+from conftest import ECHO, PATIENCE, clean, free_port, request_for, start_server, until
 from lab import ROW, Lab, drawn, row, show_sidebar
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from taskapi_jupyter.rayservice import RayService
 
@@ -287,3 +288,62 @@ def test_a_thousand_jobs(lab: Lab, page: Page, name: str) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(sidebar).to_contain_text("No jobs yet.")
     assert lab.service.jobs() == []
+
+
+def test_a_session_that_ended(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
+    """It is said once, with a way to sign in, and little is asked until somebody did."""
+    page.goto(f"{lab.server.url}login?next={quote(urlsplit(lab.server.url).path + 'lab')}")
+    page.get_by_label("Password or token:", exact=True).fill(lab.server.token)
+    page.get_by_role("button", name="Log in", exact=True).click()
+    drawn(page)
+    sidebar = show_sidebar(page)
+    lab.deploy(name, STEPS)
+    job = lab.service.submit(name, {"folder": str(tmp_path)})
+    expect(row(page, job.id)).to_contain_text("running")
+    cookies = page.context.cookies()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/taskapi/" in request.url else None)
+    page.context.clear_cookies()
+    lab.kill()
+    lab.server = lab.start(urlsplit(lab.server.url).port)  # with another token: the page has one of its own
+    banner = sidebar.get_by_role("status")
+    expect(banner).to_contain_text("Your session has ended: sign in again.")
+    link = banner.get_by_role("link", name="sign in again")
+    base = urlsplit(lab.server.url).path
+    expect(link).to_have_attribute("href", re.compile(re.escape(f"{base}login?next={quote(base, safe='')}lab")))
+    expect(row(page, job.id)).to_contain_text("running")  # what was known stays
+    page.wait_for_load_state("networkidle")
+    asked.clear()
+    (tmp_path / "1").touch()  # an event tells of none of it, and whoever asked would find out
+    page.wait_for_timeout(3000)
+    assert len(asked) <= 3, asked
+    page.context.add_cookies(cookies)
+    banner.get_by_role("button", name="Try again").dispatch_event("click")  # below a dialog of Lab's own
+    expect(banner).to_be_empty()
+    expect(row(page, job.id)).to_contain_text("1/4")
+    job.stop()
+
+
+def test_a_server_that_could_not_start_says_why(chromium: Browser, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "no-folder").write_text("in the way")
+    server = start_server(
+        tmp_path,
+        f"--TaskAPIApp.home={tmp_path / 'no-folder'}",
+        "--LabApp.news_url=None",
+        module="jupyterlab",
+        status=503,
+    )
+    try:
+        page.goto(f"{server.url}lab?token={server.token}")
+        drawn(page)
+        sidebar = show_sidebar(page)
+        expect(sidebar.get_by_role("status")).to_contain_text("TaskAPI could not start")
+        (tmp_path / "no-folder").unlink()
+        until(lambda: server.fetch("GET", "verifycortex").ok, "the extension to start")
+        sidebar.get_by_role("button", name="Try again").click()
+        expect(sidebar.get_by_role("status")).to_be_empty()
+        expect(sidebar).to_contain_text("%pip install taskapi-jupyter")
+    finally:
+        server.process.terminate()
+        server.process.wait(PATIENCE)
+        clean(tmp_path / "no-folder")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -326,6 +328,11 @@ def test_a_pickle_that_cant_be_loaded(client: Client, upstream: Upstream) -> Non
         with pytest.raises(TaskAPIError, match="the result of job abc can't be loaded here"):
             client.result("abc")
     assert upstream.asked[0][2]["accept"] == "application/json, application/octet-stream"
+    python = "{}.{}".format(*sys.version_info)
+    written = f"#taskapi-loader=cloudpickle#taskapi-python={python}".encode()
+    upstream.answer = (200, headers, b"cabsent_module\nThing\n." + written)
+    with pytest.raises(TaskAPIError, match=re.escape(f"(a pickle for Python {python} with cloudpickle)")):
+        client.result("abc")
 
 
 def test_a_log_without_its_headers(client: Client, upstream: Upstream) -> None:

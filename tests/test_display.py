@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from html import escape
 from html.parser import HTMLParser
@@ -441,3 +442,22 @@ def test_the_parameters_of_a_task() -> None:
     assert "parameters: none" in display.api_text(API(spec={"name": "a", "definition": {"parameters": []}}))
     for odd in ({}, {"parameters": None}, {"parameters": 3}, None):
         assert "parameters" not in display.api_text(API(spec={"name": "a", "definition": odd}))
+
+
+def test_a_time_that_falls_twice_has_its_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(text: str, now: str) -> str:
+        return local(datetime.fromisoformat(text), datetime.fromisoformat(now))
+
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        noon = "2025-10-26T11:00:00+00:00"
+        assert at("2025-10-26T00:30:00+00:00", noon) == "02:30:00 +0200"
+        assert at("2025-10-26T01:30:00+00:00", noon) == "02:30:00 +0100"
+        assert at("2025-10-26T02:30:00+00:00", noon) == "03:30:00"
+        assert at("2025-10-25T23:59:59+00:00", noon) == "01:59:59"
+        assert at("2025-10-26T00:30:00+00:00", "2025-12-01T00:00:00+00:00") == "Oct 26, 02:30 +0200"
+        assert at("2025-03-30T01:30:00+00:00", "2026-03-30T01:30:00+00:00") == "2025-03-30 03:30"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nbclient
@@ -749,3 +753,61 @@ def test_interrupting_a_kernel_leaves_the_job_running(
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+# What nobody displays is said in a line
+
+
+def test_what_a_statement_drops_is_said(run: Run, tmp_path: Path) -> None:
+    run(ECHO)
+    last = run("x = 1\n%taskapi submit echo")
+    assert type(last.result) is Job  # which is displayed
+    assert "submitted job" not in last.out
+    kept = run("job = %taskapi submit echo\nlist_ = [get_ipython().run_line_magic('taskapi', 'submit echo')]\nx = 1")
+    assert (kept.error, kept.out) == (None, "")
+    dropped = run("%taskapi submit echo\nx = 1")
+    assert re.fullmatch(r"submitted job [0-9a-f]{16} of echo\n", dropped.out)
+    loop = run("for n in range(2):\n    %taskapi submit echo n={n}\n    n += 1")
+    assert re.fullmatch(r"(submitted job [0-9a-f]{16} of echo\n){2}", loop.out)
+    waited = run("if True:\n    %taskapi submit echo --wait\n    pass")
+    assert re.search(r"job [0-9a-f]{16} of echo: succeeded\n", waited.out)
+    again = run("%taskapi rerun last\nx = 1")
+    assert again.out.startswith("submitted job ")
+    (tmp_path / "a.py").write_text("def task(config):\n    return tqdm\n")
+    (tmp_path / "a.yaml").write_text("name: from-file\ndefinition: {path: a.py}\n")
+    deployed = run(f"%taskapi deploy {tmp_path}/a.yaml\nx = 1")
+    assert deployed.out.splitlines()[0] == "created from-file (TaskAPI)"
+    assert run("%taskapi status\nx = 1").out == ""  # it does nothing that has to be known
+
+
+def test_a_program_that_submits_says_nothing(run: Run, shell: InteractiveShell) -> None:
+    run(ECHO)
+    module = ModuleType("tool")
+    exec("def submit(shell):\n    shell.run_line_magic('taskapi', 'submit echo')\n", vars(module))
+    shell.user_ns["tool"] = module
+    assert (run("tool.submit(get_ipython())\nx = 1").error, run("tool.submit(get_ipython())\nx = 1").out) == (None, "")
+
+
+def test_a_script_of_ipython(home: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.ipy"
+    script.write_text(f"%load_ext taskapi_jupyter\nget_ipython().run_cell_magic{cell_of(ECHO)!r}\n%taskapi submit echo")
+    environ = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")}
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", str(script)],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    assert said[0] == "created echo (TaskAPI)"
+    assert re.fullmatch(r"submitted job [0-9a-f]{16} of echo", said[-1])
+
+
+def cell_of(text: str) -> tuple[str, str, str]:
+    """Return what a cell magic is called with."""
+    first, _, rest = text.partition("\n")
+    name, _, line = first.removeprefix("%%").partition(" ")
+    return name, line, rest

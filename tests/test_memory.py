@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 from conftest import PATIENCE, clean, request_for, stop_supervisor, until
+from test_disk import run as run_apart
+from test_disk import unshared
 
 from taskapi_jupyter import machine, oom
 from taskapi_jupyter.jobs import Job
@@ -255,3 +257,30 @@ def test_kills_are_counted_where_the_kernel_says() -> None:
     count = oom.of_machine()
     assert count is None or count >= 0
     assert not oom.OOMKills(os.getpid()).one_was_ours()
+
+
+FULL_SHM = """
+mount(Path("/dev/shm"), "size=1m")
+service = Service(Path(sys.argv[1]))
+source = '''
+import mmap, os
+
+def task(config):
+    fd = os.open("/dev/shm/large", os.O_RDWR | os.O_CREAT)
+    if config["unlinks"]:
+        os.unlink("/dev/shm/large")
+    os.ftruncate(fd, 8 << 20)
+    mmap.mmap(fd, 8 << 20).write(bytes(8 << 20))
+'''
+service.deploy_request(request_for("maps", source))
+for unlinks, words in ((True, "shared memory found no room in /dev/shm (1 MiB)"), (False, "is full (1 MiB)")):
+    job = service.submit("maps", {"unlinks": unlinks}).wait(PATIENCE)
+    assert job.status == "worker_error", job
+    assert job.reason.startswith("killed by signal 7 (SIGBUS): ") and words in job.reason, job.reason
+clean(service.home)
+"""
+
+
+@pytest.mark.local
+def test_a_bus_error_names_shared_memory_that_is_full(tmp_path: Path) -> None:
+    run_apart(unshared("--mount"), FULL_SHM, tmp_path / "home")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -233,6 +234,15 @@ async def test_results(call: Call) -> None:
     import cloudpickle
 
     assert cloudpickle.loads(answer.body) == {1}
+    python = "{}.{}".format(*sys.version_info)
+    assert answer.headers["X-Taskapi-Loader"] == f"pickle; python={python}"
+    await deploy(call, source="class A:\n    pass\n\ndef task(config):\n    return A()\n")
+    job_id = await submit(call)
+    await ended(call, job_id)
+    answer = await call("GET", f"local/jobs/{job_id}/result", headers={"Accept": "application/octet-stream"})
+    assert answer.headers["X-Taskapi-Loader"] == f"cloudpickle; python={python}"
+    answer = await call("GET", f"local/jobs/{job_id}/result", headers={"Accept": "application/json"})
+    assert f"is a pickle for Python {python} with cloudpickle: " in answer.json["message"]
     await deploy(call, source="def task(config):\n    raise SystemExit(1)\n")
     job_id = await submit(call)
     await ended(call, job_id)

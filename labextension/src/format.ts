@@ -5,6 +5,13 @@ import { IN_PROGRESS, statusOf } from './contract';
 const TIME =
   /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$/;
 
+const OFFSET: Intl.DateTimeFormatOptions = {
+  hour: 'numeric',
+  minute: '2-digit',
+  second: '2-digit',
+  timeZoneName: 'shortOffset'
+};
+
 /** States that a job reaches by running. */
 const STARTED = ['running', 'succeeded', 'worker_error', 'worker_oom'];
 
@@ -30,6 +37,19 @@ export function duration(seconds: number | null | undefined): string {
   }
   const hours = Math.floor(minutes / 60);
   return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`;
+}
+
+/** Return a time of day; one that the clock shows twice in a night, as it is put back, has its offset. */
+export function clock(date: Date): string {
+  const wall = (time: Date) => [time.toDateString(), time.toLocaleTimeString()];
+  const isTwice = [-60, -30, 30, 60].some(minutes => {
+    const other = new Date(date.getTime() + minutes * 60_000);
+    return String(wall(other)) === String(wall(date));
+  });
+  return date.toLocaleTimeString(
+    undefined,
+    isTwice ? OFFSET : undefined
+  );
 }
 
 /** Say how long ago something was, roughly: `just now`, `5 min ago`, `3 d ago`. */

@@ -8,7 +8,7 @@ import type { IJobRef, TaskAPIClient } from './client';
 import type { Environment, Job } from './contract';
 import { API_EVENTS, JOB_EVENTS, LOCAL, statusOf } from './contract';
 import { IJobChange, Jobs } from './jobs';
-import { Unreachable } from './request';
+import { SessionEnded, Unreachable } from './request';
 
 /** Milliseconds between two looks at what runs, while somebody looks: progress is no event. */
 const GLANCE = 700;
@@ -44,7 +44,7 @@ export class TaskAPIModel implements IDisposable {
       factory: () => this.glance(),
       frequency: { interval: GLANCE, backoff: false },
       name: 'taskapi-jupyter:glance',
-      standby: () => document.hidden || !this._looking
+      standby: () => document.hidden || !this._looking || this.signedOut
     });
     this.local.moved.connect((_, { job }) => {
       this._unannounced ||= !this._announced.has(job.job_id);
@@ -56,6 +56,7 @@ export class TaskAPIModel implements IDisposable {
       name: 'taskapi-jupyter:look',
       standby: () => document.hidden
     });
+    document.addEventListener('visibilitychange', this.onVisible);
   }
 
   /** The environment, its jobs, the selection or the connection changed. */
@@ -109,6 +110,13 @@ export class TaskAPIModel implements IDisposable {
   /** Whether the Jupyter server answered when it was last asked. */
   get connected(): boolean {
     return !(this.local.error instanceof Unreachable);
+  }
+
+  /** Whether this session has ended: little is asked until somebody signs in, and comes back or asks. */
+  get signedOut(): boolean {
+    return [this.local, this.current].some(
+      jobs => jobs.error instanceof SessionEnded
+    );
   }
 
   /** Whether an environment keeps ended jobs until somebody deletes them: a cluster forgets them by itself. */
@@ -167,6 +175,7 @@ export class TaskAPIModel implements IDisposable {
   dispose(): void {
     if (!this._disposed) {
       this._disposed = true;
+      document.removeEventListener('visibilitychange', this.onVisible);
       this._glances.dispose();
       this._looks.dispose();
       this._jobs.forEach(jobs => jobs.dispose());
@@ -174,7 +183,16 @@ export class TaskAPIModel implements IDisposable {
     }
   }
 
+  private onVisible = (): void => {
+    if (!document.hidden && this.signedOut) {
+      void this.refresh(); // somebody may have signed in meanwhile, in another tab
+    }
+  };
+
   private onEvent(_: unknown, event: Event.Emission): void {
+    if (this.signedOut) {
+      return; // what is missed now is read when somebody has signed in
+    }
     const {
       schema_id: schema,
       job_id: id,
@@ -213,14 +231,15 @@ export class TaskAPIModel implements IDisposable {
       const missed = !this.connected || (this._unannounced && !first);
       this._pause = missed
         ? FALLBACK
-        : first
+        : first || this.signedOut
           ? SLOW
           : Math.min(this._pause * 2, SLOW);
       this._announced.clear();
     }
+    const often = this._looking ? FALLBACK : SELDOM;
     if (
       current !== local &&
-      now - this._clusterAt >= (this._looking ? FALLBACK : SELDOM)
+      now - this._clusterAt >= (this.signedOut ? SLOW : often)
     ) {
       await current.refresh();
       this._clusterAt = Date.now(); // from its end on: a cluster may be slow

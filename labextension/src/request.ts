@@ -1,4 +1,4 @@
-import { URLExt } from '@jupyterlab/coreutils';
+import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
 /** An answer that says what was wrong, in the server's own sentence. */
@@ -15,6 +15,18 @@ export class APIError extends Error {
   /** Whether the environment does not have such a thing to give, which is no failure. */
   get notKept(): boolean {
     return this.kind === 'environment.not_kept';
+  }
+}
+
+/** The server does not know any more who asks. */
+export class SessionEnded extends APIError {
+  constructor(status: number) {
+    super(
+      status,
+      'session.ended',
+      'Your session has ended: sign in to Jupyter again.'
+    );
+    this.name = 'SessionEnded';
   }
 }
 
@@ -45,7 +57,8 @@ async function json<T>(response: Response): Promise<T> {
  * Ask one of the server's TaskAPI routes.
  *
  * @param path the segments below `taskapi/`, not yet encoded.
- * @throws {APIError} with the server's sentence; {Unreachable} where there was no answer.
+ * @throws {APIError} with the server's sentence, {SessionEnded} where it knows nobody any more;
+ *   {Unreachable} where there was no answer.
  */
 export async function requestAPI<T>(
   settings: ServerConnection.ISettings,
@@ -64,7 +77,12 @@ export async function requestAPI<T>(
     throw new Unreachable();
   }
   if (!response.ok) {
-    throw await errorOf(response);
+    const error = await errorOf(response);
+    const { status } = error;
+    if ((status === 401 || status === 403) && (await isSignedOut(settings))) {
+      throw new SessionEnded(status);
+    }
+    throw error;
   }
   try {
     return await read(response);
@@ -94,6 +112,29 @@ export function urlOf(
     given.map(([name, value]) => [name, String(value)])
   ).toString();
   return text ? `${url}?${text}` : url;
+}
+
+/** Return where a person signs in; the page that is shown now comes after it. */
+export function signInURL(settings: ServerConnection.ISettings): string {
+  const hub = PageConfig.getOption('hubPrefix');
+  const base = hub
+    ? `${PageConfig.getOption('hubHost')}${hub}`
+    : settings.baseUrl;
+  const next = encodeURIComponent(window.location.pathname);
+  return `${URLExt.join(base, 'login')}?next=${next}`;
+}
+
+/** Whether it is this session that is refused, not what it may do: Jupyter itself is asked. */
+async function isSignedOut(
+  settings: ServerConnection.ISettings
+): Promise<boolean> {
+  const url = URLExt.join(settings.baseUrl, 'api/me');
+  try {
+    const { status } = await ServerConnection.makeRequest(url, {}, settings);
+    return status === 401 || status === 403;
+  } catch {
+    return false;
+  }
 }
 
 async function errorOf(response: Response): Promise<APIError> {

@@ -85,3 +85,17 @@ describe('format', () => {
     expect(format.clean('x'.repeat(5000), 10)).toBe(`${'x'.repeat(9)}…`);
   });
 });
+
+it('a time of day that falls twice in a night has its offset', () => {
+  const before = process.env.TZ;
+  process.env.TZ = 'Europe/Berlin';
+  try {
+    const at = (text: string) => format.clock(new Date(text));
+    expect(at('2025-10-26T00:30:00Z')).toContain('GMT+2');
+    expect(at('2025-10-26T01:30:00Z')).toContain('GMT+1');
+    expect(at('2025-10-26T02:30:00Z')).not.toContain('GMT');
+    expect(at('2025-07-26T02:30:00Z')).not.toContain('GMT');
+  } finally {
+    process.env.TZ = before;
+  }
+});

@@ -76,13 +76,18 @@ def utc_now() -> datetime:
 
 
 def local(time: datetime, now: datetime | None = None) -> str:
-    """Return a time by this machine's clock: the time of today, a day with it otherwise."""
+    """Return a time by this machine's clock: the time of today, a day with it otherwise.
+
+    One that the clock shows twice in a night, as it is put back, has its offset.
+    """
     here, today = time.astimezone(), (now or utc_now()).astimezone()
+    first, second = (here.replace(tzinfo=None, fold=fold).astimezone().utcoffset() for fold in (0, 1))
+    offset = "" if first == second else f" {here:%z}"
     if here.date() == today.date():
-        return f"{here:%H:%M:%S}"
+        return f"{here:%H:%M:%S}{offset}"
     if here.year == today.year:
-        return f"{here:%b} {here.day}, {here:%H:%M}"
-    return f"{here:%Y-%m-%d %H:%M}"
+        return f"{here:%b} {here.day}, {here:%H:%M}{offset}"
+    return f"{here:%Y-%m-%d %H:%M}{offset}"
 
 
 def utc(time: datetime) -> str:

@@ -37,7 +37,7 @@ from taskapi_jupyter.states import IN_PROGRESS, JobCode
 from .complete import HOOK, Completer, known_values
 from .hints import as_function, near_function
 from .line import Line, LineError, parse
-from .show import Deployed, EnvironmentList, follow_log, print_log, say, watch
+from .show import Deployed, EnvironmentList, follow_log, in_lines, is_dropped, print_log, say, watch
 from .verbs import ALIASES, VERBS, general_help, verb_help
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             read = parse(line, variables, cell=cell is not None)
             for text in read.notes:
                 print(f"taskapi: {clean(text, 400)}", file=sys.stderr)  # noqa: T201
-            return getattr(self, f"_{read.verb.name}")(read, variables, cell)
+            value = getattr(self, f"_{read.verb.name}")(read, variables, cell)
+            if read.verb.name in ("submit", "rerun", "deploy") and is_dropped(self.shell.user_ns):
+                say(in_lines(value))
+            return value
         except Unclear as error:
             verb = getattr(error, "verb", None)
             usage = f"\nusage: {verb.usage[0]}" if verb else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from IPython.display import display
 
 from taskapi_jupyter.contract import API, DeployResult, EnvironmentsResponse, TaskAPI
-from taskapi_jupyter.display import deploy_html, deploy_text, environments_html, environments_text
+from taskapi_jupyter.display import clean, deploy_html, deploy_text, environments_html, environments_text
 from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.errors import NotKept, size
 from taskapi_jupyter.jobs import Job, JobList
@@ -61,6 +62,30 @@ class EnvironmentList(EnvironmentsResponse):
 def say(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)  # noqa: T201
+
+
+def in_lines(value: Deployed | Job) -> list[str]:
+    """Return what is said of a deploy or of a submission that nobody displays."""
+    if isinstance(value, Deployed):
+        return repr(value).splitlines()
+    job = f"job {clean(value.id)} of {clean(value.api_name)}"
+    return [f"{job}: {value.seen.code.label}" if value.seen_ended else f"submitted {job}"]
+
+
+def is_dropped(user_ns: Mapping[str, Any]) -> bool:
+    """Whether a statement of the notebook called this magic and drops its value: nobody displays or keeps it.
+
+    So it is of a statement that is not a cell's last, and of any in a script that IPython runs. Whether it is, is read
+    from the statement's code: no part of IPython says which statements it displays.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name not in ("run_line_magic", "run_cell_magic"):
+        frame = frame.f_back  # type: ignore[assignment]
+    caller = frame.f_back if frame is not None else None
+    if caller is None or caller.f_globals is not user_ns:
+        return False  # a program asked, and gets the value
+    after = (one.opname for one in dis.get_instructions(caller.f_code) if one.offset > caller.f_lasti)
+    return next(after, "") == "POP_TOP"
 
 
 class Printer:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from tornado import web
 from tornado.iostream import StreamClosedError
 
+from taskapi_jupyter import results
 from taskapi_jupyter.contract import ErrorBody, FilesResponse, LogChunk, TaskAPI, encode
 from taskapi_jupyter.errors import NotAcceptable
 
@@ -145,11 +146,17 @@ class ResultHandler(FileBase):
             env, lambda service: service.open_result(job_id, not wants_pickle), there, self.extension.keeping(env)
         )
         self.json = name.endswith(".json")
-        if not self.json and not accepts(accept, BINARY):
-            file.close()
-            raise NotAcceptable(f"the result of job {job_id} is a Python pickle: ask for it with 'Accept: {BINARY}'")
         if not self.json:
+            loader = await self.extension.run(self.extension.keeping(env), results.loader_of, file)
+            if not accepts(accept, BINARY):
+                file.close()
+                takes = f" for {results.words(*loader)}" if loader else ""
+                raise NotAcceptable(
+                    f"the result of job {job_id} is a pickle{takes}: ask for it with 'Accept: {BINARY}'"
+                )
             self.set_attachment_header(name)
+            if loader:
+                self.set_header("X-Taskapi-Loader", "{}; python={}".format(*loader))
         await self.serve(env, name, file)
 
     def get_content_type(self) -> str:

@@ -194,6 +194,11 @@ OPERATIONS = (
         "/taskapi/{env}/jobs/{job_id}/result",
         "What the task returned: JSON, or a pickle to who accepts one",
         {JSON: {}, BINARY: {"type": "string", "format": "binary"}},
+        headers={
+            "X-Taskapi-Loader": header(
+                {"type": "string"}, "What loads a pickle, and which Python wrote it: `cloudpickle; python=3.11`."
+            )
+        },
         errors=(*OWN, 406, 416),
     ),
     Operation("get", "/taskapi/{env}/jobs/{job_id}/files", "What a job left", FilesResponse, errors=OWN),

@@ -72,12 +72,18 @@ export class JobCount extends ReactWidget {
         trans.__('%1 pending', inProgress.length - running.length)
     ].filter(Boolean);
     const away = !model.connected;
-    const text = away ? trans.__('server away') : counts.join(', ');
+    const text = away
+      ? trans.__('server away')
+      : model.signedOut
+        ? trans.__('signed out')
+        : counts.join(', ');
     if (text !== this._text) {
       this._text = text;
       this._title = away
         ? trans.__('The Jupyter server can’t be reached')
-        : trans.__('Jobs on this machine: %1', text);
+        : model.signedOut
+          ? trans.__('Your session has ended: sign in to Jupyter again')
+          : trans.__('Jobs on this machine: %1', text);
       this.update();
       (this.activeChanged as Signal<this, void>).emit();
     }

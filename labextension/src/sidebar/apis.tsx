@@ -36,6 +36,10 @@ export function APIList(props: IAPIListProps): JSX.Element {
         {trans.__('No task API is deployed here. Deploy one from a notebook:')}
         <code>{'%load_ext taskapi_jupyter'}</code>
         <code>{'%%taskapi deploy NAME'}</code>
+        {trans.__(
+          'Where that is a ModuleNotFoundError, the notebook’s kernel has another environment than this server. Install it there, then restart the kernel:'
+        )}
+        <code>{'%pip install taskapi-jupyter'}</code>
       </p>
     ) : (
       <></>

@@ -15,6 +15,7 @@ import type { Job } from '../contract';
 import { hasEnded, statusOf } from '../contract';
 import {
   age,
+  clock,
   created,
   duration,
   fraction,
@@ -209,7 +210,7 @@ function facts(
   const when = (date: Date | null): [string, string?] =>
     date
       ? [
-          `${date.toLocaleTimeString()} (${age(date, now)})`,
+          `${clock(date)} (${age(date, now)})`,
           date.toLocaleString()
         ]
       : [''];

@@ -3,6 +3,7 @@ import { Button, HTMLSelect, refreshIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
 import type { TaskAPIModel } from '../model';
+import { signInURL } from '../request';
 import { CommandIDs } from '../tokens';
 import { IconButton, useSignal } from '../ui';
 import type { IPartProps } from './props';
@@ -53,6 +54,27 @@ function Trouble({
         {trans.__(
           'The Jupyter server can’t be reached. Jobs go on; this looks again by itself.'
         )}
+      </p>
+    );
+  }
+  if (model.signedOut) {
+    return (
+      <p className="jp-TaskAPI-Banner">
+        <span>
+          {trans.__('Your session has ended:')}{' '}
+          <a
+            href={signInURL(model.client.settings)}
+            target="_blank"
+            rel="noreferrer"
+          >
+            {trans.__('sign in again')}
+          </a>
+          {'. '}
+          {trans.__('Jobs go on.')}
+        </span>
+        <Button small onClick={() => void model.refresh()}>
+          {trans.__('Try again')}
+        </Button>
       </p>
     );
   }

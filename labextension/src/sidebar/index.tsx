@@ -145,7 +145,7 @@ export class Sidebar extends SidePanel {
     const height = this.content.node.clientHeight || 700;
     const count = this.model.current.apis.length;
     const most = (this._open || !count ? 0.4 : 0.25) * height;
-    const needed = count ? 28 * count + 12 : 140; // or the hint how to deploy one
+    const needed = count ? 28 * count + 12 : 220; // or the hint how to deploy one
     const apis = this._open ? most : Math.min(Math.max(needed, 60), most);
     const rest = height - apis;
     this.accordion.setRelativeSizes(
