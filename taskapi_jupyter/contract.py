@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
 MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
 MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server takes, unless it is told otherwise
+NOT_LET_IN = "you are not let in"  # so begins what a server says whose user it does not know
 BOM = b"\xef\xbb\xbf"  # with which some editors and shells begin a file of UTF-8
 KIND = "TaskAPI"
 

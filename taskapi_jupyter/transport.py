@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
 from . import typed
-from .contract import MAX_BODY, ErrorBody
+from .contract import MAX_BODY, NOT_LET_IN, ErrorBody
 from .errors import (
     APIIDNotFound,
     APINotDeployed,
@@ -263,14 +263,26 @@ class Transport:
             body = typed.decode(content, ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             if status_code in (401, 403):
-                return Forbidden(f"{self._where()} does not let this client in (HTTP {status_code})")
+                return self._not_let_in(status_code)
             return self._foreign(status_code, content_type)
+        if status_code == 403 and not self._cluster and body.message.startswith(NOT_LET_IN):
+            return self._not_let_in(status_code)
         kind = BY_KIND.get(body.kind) or BY_STATUS.get(status_code)
         # Without __init__, which would make the sentence anew from what it was made of.
         error = TaskAPIError.__new__(kind or TaskAPIError)
         status = status_code if status_code == 507 or not kind else None
         TaskAPIError.__init__(error, body.message, kind=body.kind, status=status)
         return error
+
+    def _not_let_in(self, status_code: int) -> Forbidden:
+        """Return the error for an answer to somebody whom the server does not know; it shows no token."""
+        if self._cluster:
+            return Forbidden(f"{self._where()} does not let this client in (HTTP {status_code})")
+        token = "its token is not, or no longer, that server's" if self._has_token() else "it has no token"
+        return Forbidden(
+            f"this client is not let in by {self.base_url} (HTTP {status_code}): {token}. Set TASKAPI_URL and "
+            "TASKAPI_TOKEN to the URL and the token of a server that runs (`jupyter server list` shows both)"
+        )
 
     def _where(self) -> str:
         return f"environment {self._cluster} ({self.base_url})" if self._cluster else self.base_url

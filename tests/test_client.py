@@ -392,3 +392,13 @@ def test_a_large_function_and_an_older_server(client: Client, upstream: Upstream
     client.deploy_request(structs.replace(request, pickle=bytes(2 << 20)))  # it takes as much as that
     method, path, headers, _ = upstream.asked[-1]
     assert (method, path, headers["content-type"]) == ("POST", "/base/taskapi/local/deploy", "application/json")
+
+
+def test_who_is_not_let_in_reads_of_the_token(live_server: LiveServer) -> None:
+    for token, words in (("wrong", "its token is not, or no longer, that server's"), (None, "it has no token")):
+        for ask in (lambda client: client.get(), lambda client: client.submit("hello")):
+            with pytest.raises(Forbidden, match=words) as caught:
+                ask(Client(live_server.taskapi, token))
+            assert live_server.taskapi in str(caught.value)
+            assert "TASKAPI_TOKEN" in str(caught.value)
+            assert live_server.token not in str(caught.value)

@@ -46,10 +46,7 @@ export function clock(date: Date): string {
     const other = new Date(date.getTime() + minutes * 60_000);
     return String(wall(other)) === String(wall(date));
   });
-  return date.toLocaleTimeString(
-    undefined,
-    isTwice ? OFFSET : undefined
-  );
+  return date.toLocaleTimeString(undefined, isTwice ? OFFSET : undefined);
 }
 
 /** Say how long ago something was, roughly: `just now`, `5 min ago`, `3 d ago`. */

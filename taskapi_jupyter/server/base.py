@@ -17,7 +17,7 @@ from tornado import web
 from tornado.httputil import HTTPServerRequest
 
 from taskapi_jupyter import room
-from taskapi_jupyter.contract import MAX_BODY, ErrorBody, encode
+from taskapi_jupyter.contract import MAX_BODY, NOT_LET_IN, ErrorBody, encode
 from taskapi_jupyter.errors import (
     BadRequest,
     Damaged,
@@ -119,7 +119,7 @@ def error_body(error: BaseException | None, status: int, method: str | None) -> 
     if isinstance(error, web.HTTPError) and (message := error.get_message()):
         return ErrorBody("error", printable(message, but="\n"))
     messages = {
-        403: "you are not let in: send the server's token as 'Authorization: token …'",
+        403: f"{NOT_LET_IN}: send the server's token as 'Authorization: token …'",
         404: "there is nothing at this path",
         405: f"{method} is not allowed at this path",
         500: "internal error; the server's log has more",

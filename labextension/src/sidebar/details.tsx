@@ -208,12 +208,7 @@ function facts(
   trans: TranslationBundle
 ): [string, string, string?][] {
   const when = (date: Date | null): [string, string?] =>
-    date
-      ? [
-          `${clock(date)} (${age(date, now)})`,
-          date.toLocaleString()
-        ]
-      : [''];
+    date ? [`${clock(date)} (${age(date, now)})`, date.toLocaleString()] : [''];
   const all: [string, string, string?][] = [
     [trans.__('submitted'), ...when(created(job))],
     [trans.__('started'), ...when(moment(job.created_time && job.start_time))],
