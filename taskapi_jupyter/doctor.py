@@ -10,7 +10,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from . import capacity, conditions, config, envfile, guard, machine, nesting, plainfile, room
+from . import (
+    capacity,
+    conditions,
+    config,
+    envfile,
+    environments,
+    guard,
+    machine,
+    nesting,
+    plainfile,
+    room,
+    serverfile,
+    service,
+)
 from ._version import __version__
 from .errors import TaskAPIError, Unavailable, size
 
@@ -23,8 +36,55 @@ def facts(home: Path) -> dict[str, str]:
     return {
         "home": str(home),
         "version": __version__,
+        "server": _server(home),
+        "supervisor": _version_of_supervisor(home),
         "machine": f"{has.cores / 1000:g} cores, {size(has.memory)} of memory",
     }
+
+
+def answering() -> dict[str, str]:
+    """Return which home, server and versions answer the magics of this kernel."""
+    home, handed = service.home(), os.environ.get("TASKAPI_SERVER")
+    server = environments.server_of(os.environ)
+    if server is not None:
+        about = environments.about(*server)
+        told = f"{server[0]} (taskapi_jupyter {about.version if about else 'unknown'})"
+        if about is None or not about.home or about.home != machine.folder_id(home):
+            return {"home": "that of the server", "server": told, "this kernel": f"taskapi_jupyter {__version__}"}
+    elif own := environments.own_server() or handed:
+        told = f"none: {own} does not let this kernel in{', and has handed it its home' if handed else ''}"
+    else:
+        told = "none: this machine answers"
+    return {
+        "home": str(home),
+        "server": told,
+        "supervisor": _version_of_supervisor(home),
+        "this kernel": f"taskapi_jupyter {__version__}",
+    }
+
+
+def _server(home: Path) -> str:
+    """Return the newest server that uses a home, and its version where it lets us in."""
+    servers = serverfile.running(home)
+    if not servers:
+        return "none runs"
+    known = environments.server_of_process(servers[0].pid)
+    about = environments.about(*known) if known else None
+    return f"{servers[0].url} (taskapi_jupyter {about.version})" if about else servers[0].url
+
+
+def _version_of_supervisor(home: Path) -> str:
+    record = _supervisor_record(home)
+    return f"taskapi_jupyter {record.get('version')} (process {record['pid']})" if record else "none runs"
+
+
+def _supervisor_record(home: Path) -> dict[str, Any]:
+    """Return what the living supervisor of a home wrote down, {} where none lives or it is another user's."""
+    try:
+        record = json.loads(plainfile.read(home / "supervisor.lock", 4096))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) and machine.is_there(record) else {}
 
 
 def problems(home: Path) -> list[str]:
@@ -50,12 +110,12 @@ def _environments(home: Path) -> list[str]:
 
 def _supervisor(home: Path) -> list[str]:
     """Compare the living supervisor with this process: jobs have what their supervisor has."""
+    record = _supervisor_record(home)
+    if not machine.LINUX or not record:
+        return []
     try:
-        record = json.loads(plainfile.read(home / "supervisor.lock", 4096))
-        if not machine.LINUX or not isinstance(record, dict) or not machine.is_there(record):
-            return []
         found = list(conditions.worse(record["pid"]))
-    except (OSError, ValueError):  # none lives, or it is another user's
+    except (OSError, ValueError):  # it has left, or is another user's
         return []
     why = f"the supervisor (process {record['pid']}) has no more from what started it"
     return [f"jobs have {one}: {why}; it leaves 3 s after the last job, and the next submission starts another"

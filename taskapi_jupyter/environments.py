@@ -209,13 +209,16 @@ def _hub(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
 
 
 def _parent(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
-    """Return the server that started this kernel, from the file that a running server keeps.
+    """Return the server that started this kernel."""
+    pid = environ.get("JPY_PARENT_PID", "")
+    return server_of_process(int(pid)) if pid.isdecimal() else None
+
+
+def server_of_process(pid: int) -> tuple[str, str | None] | None:
+    """Return the base URL and the token of a process's server, from the file that a running server keeps.
 
     Read by hand: jupyter_server's own function for this imports the whole server, half a second in every kernel.
     """
-    pid = environ.get("JPY_PARENT_PID", "")
-    if not pid.isdigit():
-        return None
     from jupyter_core.paths import jupyter_runtime_dir
 
     try:
@@ -223,6 +226,17 @@ def _parent(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
         return str(about["url"]).rstrip("/") + "/", about.get("token") or None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def about(url: str, token: str | None) -> EnvironmentsResponse | None:
+    """Return what a server says of itself, None where it does not."""
+    client = Client(f"{url}taskapi/local", token, timeout=5)
+    try:
+        return client.environments()
+    except TaskAPIError:
+        return None
+    finally:
+        client.close()
 
 
 def _lets_in(url: str, token: str | None) -> bool:

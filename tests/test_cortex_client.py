@@ -136,8 +136,10 @@ print(json.dumps({
 """
 
 
-def test_0_42_deploys_reads_stops_and_deletes(client: Run, live_server: LiveServer, name: str) -> None:
-    seen = client("0.42.1", FLOW_42, name)
+@pytest.mark.parametrize("way", ["the server", "its home"])
+def test_0_42_deploys_reads_stops_and_deletes(client: Run, live_server: LiveServer, name: str, way: str) -> None:
+    in_its_home = {"TASKAPI_URL": "", "TASKAPI_HOME": str(live_server.home)}
+    seen = client("0.42.1", FLOW_42, name, **(in_its_home if way == "its home" else {}))
     assert (seen["deployed"]["api"]["spec"]["name"], seen["deployed"]["error"]) == (name, "")
     assert name in seen["deployed"]["message"]
     assert seen["endpoint"] == seen["deployed"]["api"]["endpoint"] == f"{live_server.taskapi}/tasks/{name}"

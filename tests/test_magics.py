@@ -22,6 +22,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 
+from taskapi_jupyter._version import __version__
 from taskapi_jupyter.contract import API
 from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.errors import APINotDeployed, BadRequest, Forbidden, JobFailed, JobNotFound, JobNotInProgress
@@ -529,6 +530,14 @@ def test_environments(run: Run) -> None:
     there = run("%taskapi env").value()
     assert repr(there).splitlines()[1].split() == ["*", "local", "local"]
     assert "local" in there._repr_html_()
+    assert there.facts == {
+        "home": os.environ["TASKAPI_HOME"],
+        "server": "none: this machine answers",
+        "supervisor": "none runs",
+        "this kernel": f"taskapi_jupyter {__version__}",
+    }
+    assert "supervisor: none runs" in repr(there)
+    assert "supervisor: none runs" in there._repr_html_()
     assert run("%taskapi env local").error is None
     usage_error(run("%taskapi env prod"), "there is no environment 'prod'")
     run(ECHO).value()

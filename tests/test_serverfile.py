@@ -15,6 +15,7 @@ import pytest
 from conftest import LiveServer, start_server, stop_server, until
 
 from taskapi_jupyter import machine, serverfile
+from taskapi_jupyter._version import __version__
 from taskapi_jupyter.service import Service
 
 
@@ -31,20 +32,25 @@ def lives(url: str = "http://127.0.0.1:8888/") -> dict[str, Any]:
     return {"url": url, "pid": os.getpid(), "start_time": machine.start_time(os.getpid())}
 
 
-def shown(home: Path, *arguments: str) -> Any:
-    """Return what a terminal shows that no server knows of."""
+def terminal(home: Path, *arguments: str, **environ: str) -> str:
+    """Return what a terminal prints that no server knows of."""
     hidden = ("TASKAPI_", "JPY_", "JUPYTERHUB_")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     done = subprocess.run(
-        [sys.executable, "-m", "taskapi_jupyter.cli", *arguments, "-o", "json"],
-        env={**environ, "TASKAPI_HOME": str(home)},
+        [sys.executable, "-m", "taskapi_jupyter.cli", *arguments],
+        env={**inherited, "TASKAPI_HOME": str(home), **environ},
         cwd=home.parent,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def shown(home: Path, *arguments: str) -> Any:
+    """Return what a terminal shows, decoded."""
+    return json.loads(terminal(home, *arguments, "-o", "json"))
 
 
 def test_it_is_for_its_owner_and_says_where_and_who(home: Path) -> None:
@@ -155,6 +161,11 @@ def test_a_terminal_shows_the_endpoint_of_a_running_server(tmp_path: Path) -> No
     assert shown(server.home, "get", "train")[0]["endpoint"] == endpoint
     job = shown(server.home, "submit", "train", "--wait")
     assert job["endpoint"] == f"{endpoint}?jobID={job['job_status']['job_id']}"
+
+    facts = json.loads(terminal(server.home, "doctor", "-o", "json", JUPYTER_RUNTIME_DIR=str(tmp_path / "runtime")))
+    assert facts["server"] == f"{server.url} (taskapi_jupyter {__version__})"
+    assert facts["supervisor"].startswith((f"taskapi_jupyter {__version__} (process ", "none runs"))
+    assert json.loads(terminal(server.home, "doctor", "-o", "json"))["server"] == server.url  # its token is not known
 
     path.unlink()  # it comes back
     until(path.exists, "the server's file")

@@ -19,11 +19,13 @@ from jupyter_server.auth.security import passwd
 from test_kernels import Kernel
 
 from taskapi_jupyter import environments
+from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.errors import Forbidden
 from taskapi_jupyter.transport import xsrf_of
 
 PASSWORD = "open sesame"
+KERNELS: list[Kernel] = []  # to which there are connections
 Start = Callable[..., LiveServer]
 
 
@@ -34,6 +36,7 @@ class Browser:
         self.server, self.url = server, url or server.url
         self.session = requests.Session()
         self.session.trust_env = False
+        self.session.headers["Connection"] = "close"
         # A page without a name is one of the server's that sets cookies, however it asks who is there.
         self.session.get(f"{self.url}login", params={"token": server.token} if server.token else {}, timeout=60)
         if password:
@@ -56,6 +59,7 @@ class Browser:
         kernel.id = started.json()["id"]
         url = f"ws://{urlsplit(self.url).netloc}{urlsplit(self.url).path}api/kernels/{kernel.id}/channels"
         kernel.socket = websocket.create_connection(url, cookie=self.cookie(), timeout=60)
+        KERNELS.append(kernel)
         assert kernel.run("%load_ext taskapi_jupyter") == ""
         return kernel
 
@@ -72,8 +76,8 @@ class Browser:
 
 def see_one_truth(browser: Browser, kernel: Kernel, way: str) -> None:
     """Change things on both sides, and see each on the other."""
-    told = kernel.run("import taskapi_jupyter; api = taskapi_jupyter.connect(); print(type(api).__name__)")
-    assert told.strip() == way
+    told = kernel.run("import taskapi_jupyter; api = taskapi_jupyter.connect(); print(type(api).__mro__)")
+    assert f".{way}'>" in told
     assert "created echo" in kernel.run(f"%%taskapi deploy echo\n{ECHO}")
     theirs = kernel.run("job = %taskapi submit echo --wait\nprint(job.id)").split()[-1]
     assert browser.jobs() == [theirs]
@@ -99,6 +103,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return servers[-1]
 
     yield start
+    while KERNELS:
+        KERNELS.pop().close()
     for server in servers:
         server.process.kill()
         server.process.wait()
@@ -129,7 +135,13 @@ def test_browser_and_kernel_see_one_truth(start: Start, tmp_path: Path, way: str
     options, arguments, kind = AUTHENTICATION[way]
     server = start(*arguments, *((elsewhere(tmp_path),) if another_home else ()), **options)
     browser = Browser(server, password=PASSWORD if way == "password" else "")
-    see_one_truth(browser, browser.kernel(), kind)
+    kernel = browser.kernel()
+    see_one_truth(browser, kernel, kind)
+    told = kernel.run("%taskapi env")
+    assert f"home: {server.home.parent / 'elsewhere' if another_home else server.home}\n" in told
+    server_said = f"server: {server.url} (taskapi_jupyter {__version__})\n"
+    not_let_in = f"server: none: {server.url} does not let this kernel in, and has handed it its home\n"
+    assert (not_let_in if kind == "Service" else server_said) in told
     assert (server.home / "taskapi.db").exists() != another_home
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
@@ -93,15 +93,16 @@ def deploy_html(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -
     return _page(*parts, *(_warning(text) for text in warnings))
 
 
-def environments_html(environments: Iterable[Environment], default: str) -> str:
-    """Return a table of environments."""
+def environments_html(environments: Iterable[Environment], default: str, facts: Mapping[str, str] | None = None) -> str:
+    """Return a table of environments, and lines of facts below it."""
     rows = []
     for env in environments:
         mark = '<span class="ta-dim">default</span>' if env.name == default else ""
         name, *texts = (escape(clean(text, 120)) for text in (env.name, env.provider, *cluster(env)))
         rows.append((name, mark, *texts))
     heads = ("Environment", "", "Provider", "Version", "Endpoint")
-    return _page(_table(heads, rows) if rows else _dim("No environments."))
+    listed = _table(heads, rows) if rows else _dim("No environments.")
+    return _page(listed, *(_dim(f"{clean(what)}: {clean(value, 500)}") for what, value in (facts or {}).items()))
 
 
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -129,13 +129,14 @@ def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = (), *
     return "\n".join([*lines, *(f"  {warning} {clean(text)}" for text in warnings)])
 
 
-def environments_text(environments: Iterable[Environment], default: str) -> str:
-    """Return a table of environments; ``*`` marks the default one."""
+def environments_text(environments: Iterable[Environment], default: str, facts: Mapping[str, str] | None = None) -> str:
+    """Return a table of environments, in which ``*`` marks the default one, and lines of facts below it."""
     rows = [
         ("*" if e.name == default else "", clean(e.name), clean(e.provider), *(clean(part) for part in cluster(e)))
         for e in environments
     ]
-    return table(("", "environment", "provider", "version", "endpoint"), rows) if rows else "no environments"
+    listed = table(("", "environment", "provider", "version", "endpoint"), rows) if rows else "no environments"
+    return "\n".join([listed, *(f"{clean(what)}: {clean(value, 500)}" for what, value in (facts or {}).items())])
 
 
 def progress_text(record: JobStatus, now: datetime | None = None, width: int | None = None) -> str:

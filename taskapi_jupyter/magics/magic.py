@@ -14,7 +14,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display
 
-from taskapi_jupyter import deployment, environments, room, waiting
+from taskapi_jupyter import deployment, doctor, environments, room, waiting
 from taskapi_jupyter.contract import API, TaskAPI
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.text import in_short
@@ -258,7 +258,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
                 self._environment = environments.find(there, str(_single(read, "NAME"))).name
             except NotFound as error:
                 raise LineError(str(error), read.verb) from None
-        return EnvironmentList(self._environment or there.default_environment, there.environments)
+        default = self._environment or there.default_environment
+        return EnvironmentList(default, there.environments, facts=doctor.answering())
 
     def _help(self, read: Line, variables: Variables, cell: str | None) -> None:
         if read.words and str(read.words[0]) not in {**VERBS, **ALIASES}:

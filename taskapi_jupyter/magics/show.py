@@ -50,13 +50,15 @@ class Deployed(list[DeployResult]):
 
 
 class EnvironmentList(EnvironmentsResponse):
-    """The environments, as a table."""
+    """The environments, as a table, and below it what answers here."""
+
+    facts: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        return environments_text(self.environments, self.default_environment)
+        return environments_text(self.environments, self.default_environment, self.facts)
 
     def _repr_html_(self) -> str:
-        return environments_html(self.environments, self.default_environment)
+        return environments_html(self.environments, self.default_environment, self.facts)
 
 
 def say(lines: Iterable[str]) -> None:
