@@ -7,7 +7,6 @@ far as they can be undone (:func:`settle`); what can't, :func:`worse` tells of.
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import signal
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ def _settle_linux() -> None:
     libc.prctl(_PR_SET_THP_DISABLE, 0, 0, 0, 0)
     if _number("self", "personality", 16):  # addresses that are not random, say
         libc.personality(0)
-    calls = _IOPRIO.get(platform.machine())
+    calls = _IOPRIO.get(os.uname().machine)
     if calls is not None and libc.syscall(calls[1], 1, 0) > 0:
         libc.syscall(calls[0], 1, 0, 0)
 

@@ -210,7 +210,8 @@ class World:
         path = self.armed / round_.point
         taken, held = path.with_name(f"{path.name}.taken"), path.with_name(f"{path.name}.held")
         began = time.monotonic()
-        provoked = not round_.thorough and chance.random() < 0.7
+        swapped = round_.point == "supervisor.becoming"  # which nobody comes by at, but for a swap
+        provoked = not swapped and not round_.thorough and chance.random() < 0.7
         quiet = 0
         while not taken.exists():
             quiet = 0 if work.is_alive() or self.service.in_progress() else quiet + 1
@@ -220,7 +221,8 @@ class World:
             time.sleep(0.05)
             if not provoked and time.monotonic() > began + 0.3:
                 provoked = True
-                self.kill(chance.choice([["supervisor"], ["watcher"], ["supervisor", "watcher"]]), chance, facts, user)
+                some = [["supervisor"], ["watcher"], ["supervisor", "watcher"], ["swap"]]
+                self.kill(["swap"] if swapped else chance.choice(some), chance, facts, user)
             if not work.is_alive():
                 for job in self.service.jobs(status=IN_PROGRESS):
                     if (job.config or {}).get("kind") == "asleep":  # or nobody would come by ever again
