@@ -34,6 +34,10 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
+def supervisors(pid: int) -> set[int]:
+    return {child for child, name in children(pid).items() if name == reaping.SUPERVISOR}
+
+
 @pytest.mark.timeout(300)
 def test_a_server_that_is_the_first_process(tmp_path: Path) -> None:
     if shutil.which("nsenter") is None:
@@ -60,12 +64,12 @@ def test_a_server_that_is_the_first_process(tmp_path: Path) -> None:
         (tmp_path / "one.py").write_text("def task(config):\n    return 1\n")
         enter = ["nsenter", "--target", str(first.pid), "--pid", "--mount", sys.executable, "-m", "taskapi_jupyter.cli"]
         subprocess.run([*enter, "deploy", str(tmp_path / "one.py")], env=environ, cwd=tmp_path, check=True)
-        had = set()
+        had = set[int]()
         for _ in range(6):
             # From a terminal, each has another supervisor, which outlives it.
             subprocess.run([*enter, "submit", "one"], env=environ, cwd=tmp_path, check=True, timeout=PATIENCE)
-            had |= {pid for pid, name in children(first.pid).items() if name == reaping.SUPERVISOR}
-            until(lambda: reaping.SUPERVISOR not in children(first.pid).values(), "it to be gone")
+            had |= until(lambda: supervisors(first.pid), "the supervisor to be an orphan")
+            until(lambda: not supervisors(first.pid), "it to be gone")
         assert len(had) == 6
         until(lambda: children(first.pid) == {}, f"no zombie: {children(first.pid)}")
     finally:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +109,11 @@ def watcher(home: Path, job: Job) -> int:
     return int(json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"])
 
 
+def image(pid: int) -> bytes:
+    """Return what is another after each exec: where the kernel put things."""
+    return Path(f"/proc/{pid}/auxv").read_bytes()
+
+
 def use(package: Path, home: Path) -> None:
     """Use a home as somebody does who has that package."""
     code = (
@@ -173,9 +179,11 @@ def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, h
     """As after an upgrade in place; however often it is told, also in the midst of it."""
     job, daemon = shedding()
     before = record(home)
-    for _ in range(20):
+    for pause in [0.01] * 20 + [0.1] * 5:
+        seen = image(before["pid"])
         os.kill(before["pid"], signal.SIGTERM)
-        until(lambda: not waking.poke(str(home)) or not lives(before["pid"]), "the FIFO to be closed", 5)
+        time.sleep(pause)  # so that some come in the midst of what an earlier one began
+    until(lambda: image(before["pid"]) != seen, "the last exec")
     assert job.refresh().status == "running"
     until(lambda: waking.poke(str(home)), "it to be back")
     assert record(home) == before
@@ -254,9 +262,9 @@ def test_a_watcher_that_has_no_claim_yet(
     held = faults / f"{point}.held"
     forked = int(until(lambda: held.exists() and held.read_text(), "the watcher"))
     pid = record(home)["pid"]
+    before = image(pid)
     os.kill(pid, signal.SIGTERM)
-    until(lambda: not waking.poke(str(home)), "the FIFO to be closed")
-    until(lambda: waking.poke(str(home)), "the next supervisor")
+    until(lambda: image(pid) != before and waking.poke(str(home)), "the next supervisor")
     assert [one.pid for one in psutil.Process(pid).children()] == [forked]  # it knows that one, and forked no other
     held.unlink()
     assert job.wait(PATIENCE).status == "succeeded"
