@@ -31,6 +31,7 @@ from .contract import (
 )
 from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
 from .jobs import BaseTaskAPI, Job, JobList
+from .outlived import GONE, Home, changes, reads
 from .transport import JSON, Multipart, Transport, media_type
 from .values import plain_config
 
@@ -46,10 +47,11 @@ class Client(BaseTaskAPI):
     """Implements ``contract.TaskAPI`` against ``base_url``, the URL of ``…/taskapi/{env}``.
 
     ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
-    sent once more when the connection broke.
+    sent once more when the connection broke. ``home`` is used where the server is gone: see :mod:`.outlived`.
     """
 
     provider = "local"
+    home_of_server: Home | None = None
 
     def __init__(
         self,
@@ -61,11 +63,13 @@ class Client(BaseTaskAPI):
         verify: bool | str = True,
         timeout: float = 30.0,
         server: EnvironmentsResponse | None = None,
+        home: Home | None = None,
     ) -> None:
         self._http = Transport(base_url, token, headers, verify=verify, timeout=timeout)
         self.environment = environment
         self._server = server  # what it said of itself when it was asked last
         self._asked_at = time.monotonic()
+        self.home_of_server = home
 
     @property
     def base_url(self) -> str:
@@ -78,6 +82,8 @@ class Client(BaseTaskAPI):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        if self.home_of_server is not None:
+            self.home_of_server.close()
 
     def lacks(self, feature: str) -> str | None:
         """Return the sentence to show where the server is too old for a feature; one that lacked it is asked again."""
@@ -109,6 +115,7 @@ class Client(BaseTaskAPI):
             self._server, self._asked_at = self.environments(), time.monotonic()
         return self._server
 
+    @changes
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one prepared API; what an older server would drop is left out, with a warning."""
         self._needs("run_timeout", request.spec.get("run_timeout"))
@@ -155,6 +162,7 @@ class Client(BaseTaskAPI):
             parts["pickle"] = request.pickle
         return self._http.send("POST", "deploy", body=Multipart(parts), patient=True)
 
+    @changes
     def submit(
         self,
         api: str,
@@ -180,6 +188,7 @@ class Client(BaseTaskAPI):
             raise BadRequest(f"the submission can't be written as JSON: {error}") from None
         return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode(), headers=_from_kernel())
 
+    @changes
     def rerun(self, job: Job | str, same: bool = False) -> Job:
         """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         self._needs("rerun_same", same)
@@ -194,6 +203,7 @@ class Client(BaseTaskAPI):
 
     # Reading
 
+    @reads
     def get(self, api: str | None = None, job_id: str | None = None) -> Any:
         """Return all APIs, one API with its recent jobs, or one job."""
         if api is None:
@@ -203,6 +213,7 @@ class Client(BaseTaskAPI):
         response = self.job_response(job_id, api)
         return Job(self, response.job_status, response.endpoint)
 
+    @reads
     def get_version(self, api: str, api_id: str) -> API:
         """Return one version of an API, current or older."""
         answer = self._http.send("GET", f"get/{api_segment(api)}/{api_segment(api_id)}")
@@ -213,6 +224,7 @@ class Client(BaseTaskAPI):
             raise APINotDeployed(name)
         return apis[0]
 
+    @reads
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
         """Return one job as the wire has it."""
         if api is None:
@@ -220,6 +232,7 @@ class Client(BaseTaskAPI):
         query = {"jobID": job_id}
         return self._http.read(self._http.send("GET", f"tasks/{api_segment(api)}", query), JobResponse)
 
+    @reads
     def jobs(
         self,
         api: str | None = None,
@@ -235,6 +248,7 @@ class Client(BaseTaskAPI):
 
     # Ending
 
+    @changes
     def stop(self, job: Job | str, api: str | None = None) -> str:
         """Stop a job; return when nothing of it is left."""
         job_id = self.job_id(job)
@@ -242,14 +256,17 @@ class Client(BaseTaskAPI):
         path = f"tasks/{api_segment(name)}"
         return self._http.read(self._http.send("DELETE", path, {"jobID": job_id}, patient=True), Message).message
 
+    @changes
     def delete(self, api: str) -> str:
         """Delete an API; its jobs in progress are stopped."""
         return self._http.read(self._http.send("DELETE", f"delete/{api_segment(api)}", patient=True), Message).message
 
+    @changes
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, its log, result and files."""
         return self._http.read(self._http.send("DELETE", self._path(job)), Message).message
 
+    @changes
     def purge(
         self, api: str | None = None, status: str | Sequence[str] | None = None, older_than: float | None = None
     ) -> str:
@@ -259,7 +276,16 @@ class Client(BaseTaskAPI):
         return self._http.read(answer, Message).message
 
     def environments(self) -> EnvironmentsResponse:
-        """Return the environments of the server, this one among them."""
+        """Return the environments of the server, this one among them; those it had when it was there, if it is gone."""
+        try:
+            return self.ask_server()
+        except GONE:
+            if self.home_of_server is None or self._server is None:
+                raise
+            return self._server
+
+    def ask_server(self) -> EnvironmentsResponse:
+        """Return what the server says of itself."""
         return self._http.read(self._http.send("GET", "../environments"), EnvironmentsResponse)
 
     def try_to_change(self) -> None:
@@ -271,6 +297,7 @@ class Client(BaseTaskAPI):
 
     # What a job left
 
+    @reads
     def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """Return part of the log; a negative offset counts from the end."""
         answer = self._http.send("GET", f"{self._path(job)}/log", {"offset": offset, "limit": limit})
@@ -280,6 +307,7 @@ class Client(BaseTaskAPI):
             raise self._http.foreign(answer) from None
         return LogChunk(answer.content, begin, after, size)
 
+    @reads
     def result(self, job: Job | str) -> Any:
         """Return what the task returned. A pickle is loaded, which runs code: for jobs of your own only."""
         answer = self._http.send("GET", f"{self._path(job)}/result", accept=f"{JSON}, {PICKLE}")
@@ -290,11 +318,13 @@ class Client(BaseTaskAPI):
                 raise self._http.foreign(answer) from None
         return results.load(answer.content, self.job_id(job))
 
+    @reads
     def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder."""
         answer = self._http.read(self._http.send("GET", f"{self._path(job)}/files"), FilesResponse)
         return FileList(answer.files, answer.truncated or None)
 
+    @reads
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Return one of those files."""
         if {"", ".", ".."} & set(path.split("/")):  # HTTP clients resolve dots: another route would answer

@@ -17,7 +17,7 @@ from .cluster import CortexClient
 from .contract import Environment, EnvironmentsResponse, TaskAPI
 from .envfile import EnvironmentFile
 from .errors import BadRequest, NotFound, TaskAPIError
-from .outlived import OwnServer
+from .outlived import Home
 from .service import Service
 from .service import home as default_home
 
@@ -51,7 +51,7 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     Looked for in this order: the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``; nothing else is
     tried then), JupyterHub's single-user server, the server that started this kernel, and this machine itself, with
     the home that the server handed over (``TASKAPI_HOME``). Of a server that is gone later on, that was not named by
-    ``TASKAPI_URL``, the home is used directly, if it is on this machine: see :class:`OwnServer`.
+    ``TASKAPI_URL``, the home is used directly, if it is on this machine: see :mod:`.outlived`.
     """
     server = server_of(environ)
     if server is not None:
@@ -61,12 +61,17 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
         base = f"{url}taskapi/{environment.name}"
         if environment.provider == "cortex":
             return CortexClient(base, token, environment=environment)
-        home = default_home()
-        if environ.get("TASKAPI_URL") or not about.home or about.home != machine.folder_id(home):
-            return Client(base, token, environment=environment.name, server=about)
-        here = partial(_here, environment.name, home)
-        return OwnServer(base, token, environment=environment.name, server=about, home=home, here=here)
+        home = None if environ.get("TASKAPI_URL") else _home_of(about, environment.name)
+        return Client(base, token, environment=environment.name, server=about, home=home)
     return _here(env, default_home())
+
+
+def _home_of(about: EnvironmentsResponse, env: str) -> Home | None:
+    """Return a server's home if this process has the same; None where it is another one, or not known."""
+    path = default_home()
+    if not about.home or about.home != machine.folder_id(path):
+        return None
+    return Home(path, about.home, partial(_here, env, path))
 
 
 def _here(env: str | None, home: Path) -> TaskAPI:

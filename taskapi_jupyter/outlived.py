@@ -1,4 +1,9 @@
-"""TaskAPI of the server that started a kernel, and of this machine where the kernel outlives that server."""
+"""What a client of a server does where the server is gone: it uses the server's home itself, on this machine.
+
+Gone is a server that can't be reached, or lets no more in who it let in before: another one may have its address. What
+reads goes on in any case. What changes something goes on only where the server surely received nothing of it, so that
+nothing is done twice.
+"""
 
 from __future__ import annotations
 
@@ -8,109 +13,83 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import machine
-from .client import Client
-from .contract import EnvironmentsResponse, TaskAPI
 from .errors import Forbidden, TaskAPIError, Unreachable
+
+if TYPE_CHECKING:
+    from .contract import TaskAPI
 
 AGAIN = 5.0  # seconds until a server that was gone is asked again; more where that took long
 SHARE = 4  # asking takes one of so many parts of the time at most
+GONE = (Unreachable, Forbidden)
 
-READS = ("get", "get_version", "job_response", "jobs", "log_chunk", "result", "files", "read_file")
-CHANGES = ("deploy_request", "submit", "rerun", "stop", "delete", "forget", "purge")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class OwnServer(Client):
-    """The client of a server whose home is on this machine, too: where the server is gone, its home is used directly.
+class Home:
+    """The home of a server, with the id that the server gave; ``here`` returns what answers from it."""
 
-    Gone is a server that can't be reached, or does not let in any more who it let in before: another one may have its
-    address. What reads goes on in any case. What changes something goes on only where the server surely received
-    nothing of it, so that nothing is done twice.
-
-    ``here`` returns what answers for the environment on this machine, from ``home``, the server's.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        token: str | None,
-        *,
-        environment: str,
-        server: EnvironmentsResponse,
-        home: Path,
-        here: Callable[[], TaskAPI],
-    ) -> None:
-        super().__init__(base_url, token, environment=environment, server=server)
-        self._home, self._home_id = home, server.home
-        self._here = here
-        self._turning = threading.Lock()
+    def __init__(self, path: Path, folder_id: str, here: Callable[[], TaskAPI]) -> None:
+        self._path, self._id, self._here = path, folder_id, here
+        self._lock = threading.Lock()
         self._instead: TaskAPI | None = None
-        self._asked_again = float("-inf")  # when the server may be asked again
+        self._again = float("-inf")  # when the server may be asked again
 
     def close(self) -> None:
-        """Close the connections."""
-        super().close()
+        """Let it go."""
         if callable(close := getattr(self._instead, "close", None)):
             close()
 
-    def lacks(self, feature: str) -> str | None:
-        """Return the sentence to show where what answers is too old for a feature."""
-        return self._either("lacks", (feature,), {}, reads=True)  # type: ignore[no-any-return]
+    def now(self) -> TaskAPI | None:
+        """Return what answers now, None where the server is to be asked."""
+        return self._instead if time.monotonic() < self._again else None
 
-    def environments(self) -> EnvironmentsResponse:
-        """Return what the server says of itself; what it said last where it is gone."""
-        try:
-            return super().environments()
-        except (Unreachable, Forbidden):
-            if self._server is None:
-                raise
-            return self._server
-
-    def _either(self, name: str, given: tuple[Any, ...], options: dict[str, Any], *, reads: bool) -> Any:
-        """Call a method of the server's client, or of what answers in its place."""
-        began = time.monotonic()
-        if self._instead is not None and began < self._asked_again:
-            return getattr(self._instead, name)(*given, **options)
-        try:
-            answer = getattr(super(), name)(*given, **options)
-        except (Unreachable, Forbidden) as error:
-            if not (reads or self._received_nothing(error)) or not self._turn():
-                raise
-            took = time.monotonic() - began
-            self._asked_again = time.monotonic() + max(AGAIN, SHARE * took)
-        else:
-            self._asked_again = float("-inf")
-            return answer
-        return getattr(self._instead, name)(*given, **options)
-
-    def _received_nothing(self, error: TaskAPIError) -> bool:
-        """Whether a change surely was not begun: not sent, or refused by a server that lets us read nothing either."""
-        if isinstance(error, Unreachable):
-            return not error.sent
-        try:
-            super().environments()
-        except (Unreachable, Forbidden):
-            return True
-        return False
-
-    def _turn(self) -> bool:
-        """Turn to the home itself, if it is still the server's."""
-        with self._turning:
-            if self._instead is None and self._home_id == machine.folder_id(self._home):
-                with suppress(TaskAPIError):  # it can't be used: what is wrong with the server is said
+    def turn(self, took: float) -> TaskAPI | None:
+        """Return what answers from now on, None where this is not the server's home or can't be used."""
+        with self._lock:
+            if self._instead is None and self._id == machine.folder_id(self._path):
+                with suppress(TaskAPIError):  # then what is wrong with the server is said
                     self._instead = self._here()
-            return self._instead is not None
+            self._again = time.monotonic() + max(AGAIN, SHARE * took)
+            return self._instead
 
 
-def _either(name: str, reads: bool) -> Callable[..., Any]:
-    @wraps(getattr(Client, name))
-    def call(self: OwnServer, *given: Any, **options: Any) -> Any:
-        return self._either(name, given, options, reads=reads)
-
-    return call
+def reads(method: Method) -> Method:
+    """Have a client's method answered by the server's home where the server is gone."""
+    return _either(method, lambda client, error: True)
 
 
-for _name in READS + CHANGES:
-    setattr(OwnServer, _name, _either(_name, _name in READS))
+def changes(method: Method) -> Method:
+    """As :func:`reads`, but only where the server surely has not begun with it."""
+    return _either(method, _not_begun)
+
+
+def _not_begun(client: Any, error: TaskAPIError) -> bool:
+    """Whether a request was not sent, or refused by a server that lets us read nothing either."""
+    if isinstance(error, Unreachable):
+        return not error.sent
+    try:
+        client.ask_server()
+    except GONE:
+        return True
+    return False
+
+
+def _either(method: Method, may: Callable[[Any, TaskAPIError], bool]) -> Method:
+    @wraps(method)
+    def call(client: Any, *given: Any, **options: Any) -> Any:
+        home: Home | None = client.home_of_server
+        if home is None:
+            return method(client, *given, **options)
+        instead, began = home.now(), time.monotonic()
+        if instead is None:
+            try:
+                return method(client, *given, **options)
+            except GONE as error:
+                if not may(client, error) or (instead := home.turn(time.monotonic() - began)) is None:
+                    raise
+        return getattr(instead, method.__name__)(*given, **options)
+
+    return cast("Method", call)

@@ -15,7 +15,6 @@ from conftest import ECHO, PATIENCE, WAITING, LiveServer, request_for, start_ser
 from taskapi_jupyter import connect
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.errors import Forbidden, JobNotFound, Unreachable
-from taskapi_jupyter.outlived import OwnServer
 from taskapi_jupyter.service import Service
 
 Start = Callable[..., LiveServer]
@@ -60,7 +59,7 @@ def test_what_is_under_way_goes_on(start: Start, tmp_path: Path) -> None:
     """Waits in threads and coroutines, and a log that is followed, go on when the server is killed under them."""
     server, go, done = start(), tmp_path / "go", []
     api = connect()
-    assert isinstance(api, OwnServer)
+    assert isinstance(api, Client)
     jobs = [api.submit("waits", {"path": str(go)}) for _ in range(2)]
 
     async def gather() -> None:

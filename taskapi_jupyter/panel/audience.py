@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from taskapi_jupyter import environments
 from taskapi_jupyter.errors import TaskAPIError
@@ -11,6 +12,7 @@ from taskapi_jupyter.kernels import kernel_id
 from taskapi_jupyter.transport import Transport
 
 PATIENCE = 5.0  # seconds
+AGAIN = 60.0  # seconds until a server that does not tell is asked again: where it has a password alone, it never does
 
 
 class Audience:
@@ -18,18 +20,20 @@ class Audience:
 
     def __init__(self) -> None:
         self._server: Transport | None = None
+        self._asks = float("-inf")  # when it may be asked
         self._path = f"api/kernels/{kernel_id()}"
         if (own := environments.own_server_and_token(os.environ)) and kernel_id():
             self._server = Transport(*own, timeout=PATIENCE)
 
     def gone(self) -> bool:
         """Return True if the server knows the kernel and no page is connected to it; False where that is not known."""
-        if self._server is None:
+        if self._server is None or time.monotonic() < self._asks:
             return False
         try:
             answer = self._server.send("GET", self._path, {"no_track_activity": "1"})
             return bool(json.loads(answer.content).get("connections") == 0)
         except (TaskAPIError, ValueError, AttributeError):
+            self._asks = time.monotonic() + AGAIN
             return False
 
     def close(self) -> None:
