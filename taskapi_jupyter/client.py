@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from .contract import (
     encode,
 )
 from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
+from .gpus import VARIABLE as VISIBLE
 from .jobs import BaseTaskAPI, Job, JobList
 from .outlived import GONE, Home, changes, reads
 from .transport import JSON, Multipart, Transport, media_type
@@ -177,7 +179,11 @@ class Client(BaseTaskAPI):
         self._needs("api_id", api_id)
         self._needs("run_timeout", run_timeout)
         given = {"config": None if config is None else plain_config(config), "timeout": timeout, "notebook": notebook}
-        answer = self._post_job(api, {**given, "api_id": api_id, "run_timeout": run_timeout})
+        visible = os.environ.get(VISIBLE)
+        if visible is not None and self.lacks("cuda_visible_devices"):
+            visible = None
+        more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": visible}
+        answer = self._post_job(api, {**given, **more})
         return self._submitted(self._http.read(answer, JobSpec))
 
     def _post_job(self, api: str, given: Mapping[str, Any]) -> requests.Response:

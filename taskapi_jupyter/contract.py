@@ -27,7 +27,17 @@ BOM = b"\xef\xbb\xbf"  # with which some editors and shells begin a file of UTF-
 KIND = "TaskAPI"
 
 #: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
-FEATURES = ("api_id", "main", "notebook", "parameters", "rerun_same", "run_timeout", "sys_path", "upload")
+FEATURES = (
+    "api_id",
+    "cuda_visible_devices",
+    "main",
+    "notebook",
+    "parameters",
+    "rerun_same",
+    "run_timeout",
+    "sys_path",
+    "upload",
+)
 
 Timeout = Annotated[int, Meta(ge=1, le=10**9)]
 
@@ -47,6 +57,7 @@ class Submission(Body):
     notebook: Annotated[str, Meta(max_length=4096)] | None = None
     api_id: str | None = None  # the version to run; None: the one that is deployed
     run_timeout: Timeout | None = None  # seconds from the start of the task
+    cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = None  # of who submits; None: the server's
 
 
 class Rerun(Body):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 HERE = os.path.dirname(os.path.abspath(__file__))
 TASK_PATH = os.path.join(HERE, "task_path")
 
@@ -54,7 +55,7 @@ def task_environment(
     if "TASKAPI_FAULTS" in os.environ:  # only where a test looks into what dying at some moment does
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = job["gpus"] or ""
+        environment[VISIBLE] = job.get("devices") or job["gpus"] or ""
     if launch["kind"] == "command":
         # Found before installed packages this way; the modules in it give way to installed ones of their names.
         paths = [environment.get("PYTHONPATH", ""), TASK_PATH]

@@ -339,20 +339,3 @@ def cpus() -> set[int]:
     if allowed != mine:
         os.sched_setaffinity(0, mine)
     return allowed
-
-
-# GPUs
-
-
-def gpus() -> int:
-    """Count the GPUs that nvidia-smi lists; 0 where it is not there or does not answer."""
-    import shutil
-    import subprocess
-
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

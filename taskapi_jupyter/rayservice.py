@@ -82,10 +82,12 @@ class RayService(Service):
         built.launch["env"].pop("PATH", None)
         return built
 
-    def _check_fits(self, built: spec.APISpec) -> None:
+    def _check_fits(self, built: spec.APISpec) -> list[str]:
         """A cluster may grow: what it has not now, a job waits for."""
+        return []
 
-    def _count_gpus(self) -> int | None:
+    def _visible(self, api: str, version: Row, given: str | None) -> str | None:
+        """Ray says which GPUs a job has."""
         return None
 
     def _before_submit(self) -> None:

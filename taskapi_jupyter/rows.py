@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from . import plainfile, spec, typed
+from . import gpus, plainfile, spec, typed
 from .contract import JobStatus, Metadata, Progress
 from .states import JobCode
 from .store import IN_LINE, Row
@@ -68,24 +68,41 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
     )
 
 
-def waits_for(row: Row, place: int | None, held: Row, limits: Row) -> str | None:
+def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:
+    """Return what a pending job waits for that asks for GPUs, None where they are free; ``limit`` is config.yaml's."""
+    asked = f"{row['gpu']} GPU{'' if row['gpu'] == 1 else 's'}"
+    choices = gpus.visible(row["visible"], known.devices, limit)
+    if choices is None:
+        return f"{asked}: which there are is not known ({known.why or 'not those of its list'})"
+    of = "that there are" if row["visible"] is None else f"of {gpus.VARIABLE}={row['visible'][:100]!r}"
+    if gpus.pick(choices, (), row["gpu"]) is None:
+        return f"{asked} of the {len(choices)} {of}"
+    numbers = gpus.numbers(held["gpus"])
+    count = len(choices) if limit is None else min(len(choices), limit)
+    if gpus.pick(choices, numbers, row["gpu"]) is None or (limit is not None and len(numbers) + row["gpu"] > limit):
+        return f"{row['gpu']} of {count} GPUs" if row["visible"] is None else f"{asked} of the {count} {of}"
+    return None
+
+
+def waits_for(row: Row, place: int | None, held: Row, limits: Row, wanted: str | None = None) -> str | None:
     """Return what a pending job waits for, None where it is about to start.
 
     ``place`` is its place in line, from 1 on, None where that is not known; ``held`` is what running jobs hold of the
-    ``limits``.
+    ``limits``; ``wanted`` is what it waits for of GPUs.
     """
-    has = {"cpu": limits["cpus"], "mem": limits["mem"], "gpu": limits["gpus"]}
+    has = {"cpu": limits["cpus"], "mem": limits["mem"]}
     short = [
         words.format(asked=row[key] / unit, has=has[key] / unit)
         for key, unit, words in (
             ("cpu", 1000, "{asked:.10g} of {has:.10g} cores"),
             ("mem", 1 << 30, "{asked:.3g} of {has:.3g} GiB of memory"),
-            ("gpu", 1, "{asked:.0f} of {has:.0f} GPUs"),
         )
         if row[key] and held[key] + row[key] > has[key]
     ]
     if not held["jobs"]:  # what asks for more than there is runs alone
         short = []
+    if wanted is not None:
+        short.append(wanted)
     if place == 1 and not short:
         return None
     where = f"{_ordinal(place)} in line" if place else f"behind the first {IN_LINE:,} in line"

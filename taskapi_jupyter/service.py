@@ -21,6 +21,7 @@ from . import (
     config,
     database,
     folders,
+    gpus,
     guard,
     logfile,
     machine,
@@ -62,7 +63,7 @@ from .errors import (
 from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, open_left, open_within
-from .rows import metadata_of, spec_of, status_of, waits_for
+from .rows import metadata_of, spec_of, status_of, waits_for, waits_for_gpus
 from .states import IN_PROGRESS, TERMINAL, JobCode, values
 from .storage import RESULTS, VIEW, Storage
 from .store import Row, Store
@@ -148,7 +149,7 @@ class Service(BaseTaskAPI):
         self._check_room()
         self._read_config()
         built = self._build(request, pickle)
-        self._check_fits(built)
+        told_too = self._check_fits(built)
         self._write_files(built)
         point("deploy.written")
         now = machine.now_us()
@@ -174,7 +175,7 @@ class Service(BaseTaskAPI):
             "updated": f"updated {built.name} (TaskAPI)",
             "unchanged": f"{built.name} (TaskAPI) is up to date",
         }[what]
-        warnings = list(built.warnings)
+        warnings = [*built.warnings, *told_too]
         if what == "updated" and old["notebook"] and request.notebook and old["notebook"] != request.notebook:
             other = _unlike(old["notebook"], request.notebook)
             warnings.append(f"{built.name} was deployed from {other} {_ago(now - old['updated'])}; replaced")
@@ -189,18 +190,46 @@ class Service(BaseTaskAPI):
     def _build(self, request: DeployRequest, pickle: Path | None) -> spec.APISpec:
         return spec.build(request, environ=self._config.environ, pickle=pickle)
 
-    def _check_fits(self, built: spec.APISpec) -> None:
-        has = capacity.here()
-        for what, asked, there in (
+    def _check_fits(self, built: spec.APISpec) -> list[str]:
+        """Raise where a job could never start here; return what is to be said of it beside that."""
+        has, count, told = capacity.here(), self._limits["gpus"], list[str]()
+        if built.gpu and count is None:
+            there = gpus.learn(str(self.home))
+            if there.devices is None:
+                told = [
+                    f"which GPUs this machine has is not known ({there.why}): jobs wait until it is, or until "
+                    "config.yaml says how many (`gpus: N`)"
+                ]
+            else:
+                count = gpus.count(there.devices)
+        for what, asked, there_is in (
             ("cores", built.cpu / 1000, (self._limits["cpus"] or has.cores) / 1000),
             ("of memory", built.mem or 0, self._limits["mem"] or has.memory),
-            ("GPUs", built.gpu, self._limits["gpus"]),
+            ("GPUs", built.gpu, math.inf if count is None else count),
         ):
-            if asked > there:
-                a, b = (size(int(n)) if what == "of memory" else f"{n:.10g}" for n in (asked, there))
+            if asked > there_is:
+                a, b = (size(int(n)) if what == "of memory" else f"{n:.10g}" for n in (asked, there_is))
                 raise BadRequest(
                     f"{built.name} asks for {a} {what}, and this machine has {b} for jobs: it could never start"
                 )
+        return told
+
+    def _visible(self, api: str, version: Row, given: str | None) -> str | None:
+        """Return the list of GPUs from which a job may have some; raise where it could never have enough."""
+        if not version["gpu"]:
+            return None
+        given = os.environ.get(gpus.VARIABLE) if given is None else given
+        names = gpus.most(given)
+        if given is not None and names is not None:
+            limit, there = self.store.settings().get("gpus"), gpus.known(str(self.home)).devices
+            choices = gpus.visible(given, there, limit)
+            names = names if choices is None else len(choices)
+            if version["gpu"] > names:
+                raise BadRequest(
+                    f"{api} asks for {version['gpu']} GPUs, and {gpus.VARIABLE}={given[:200]!r} of who submits names "
+                    f"{names} that may be used: it could never start"
+                )
+        return given
 
     def _write_files(self, built: spec.APISpec) -> None:
         """Write a version's files whole or not at all; the same content is there already."""
@@ -238,6 +267,7 @@ class Service(BaseTaskAPI):
         notebook: str | None = None,
         api_id: str | None = None,
         run_timeout: int | None = None,
+        cuda_visible_devices: str | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
         config = None if config is None else plain_config(config)
@@ -278,6 +308,7 @@ class Service(BaseTaskAPI):
             "cpu": version["cpu"],
             "mem": version["mem"],
             "gpu": version["gpu"],
+            "visible": self._visible(api, version, cuda_visible_devices),
             "config": submitted,
             "merged": merged,
         }
@@ -317,6 +348,7 @@ class Service(BaseTaskAPI):
             notebook=row["notebook"],
             api_id=api_id,
             run_timeout=row["run_timeout"],
+            cuda_visible_devices=os.environ.get(gpus.VARIABLE, row["visible"]),
         )
 
     # Reading
@@ -620,12 +652,13 @@ class Service(BaseTaskAPI):
         if not pending:
             return
         has = capacity.here()
-        there = {"cpus": has.cores, "mem": has.memory, "gpus": 0}
+        there = {"cpus": has.cores, "mem": has.memory, "gpus": None}
         limits = {**there, **{key: value for key, value in self.store.settings().items() if value is not None}}
-        held = self.store.held()
+        held, known = self.store.held(), gpus.known(str(self.home))
         places = {seq: index for index, seq in enumerate(self.store.line(max(row["seq"] for row in pending)), 1)}
         for row in pending:
-            row["reason"] = waits_for(row, places.get(row["seq"]), held, limits)
+            wanted = waits_for_gpus(row, limits["gpus"], known, held) if row["gpu"] else None
+            row["reason"] = waits_for(row, places.get(row["seq"]), held, limits, wanted)
             if obstacle is not None:
                 row["reason"] = ", ".join(filter(None, (f"waits for its disk: {obstacle.strerror}", row["reason"])))
 
@@ -647,15 +680,10 @@ class Service(BaseTaskAPI):
             return
         self._config = config.read(path)
         limits = self._config.limits()
-        if limits["gpus"] is None:
-            limits["gpus"] = self._count_gpus()
         if self.store.settings() != limits:
             self.store.set_settings(limits)
         self._limits = limits
         self._config_seen = is_as_seen
-
-    def _count_gpus(self) -> int | None:
-        return machine.gpus()
 
     def _look_after(self) -> None:
         """Start a supervisor where jobs are in progress and none lives."""

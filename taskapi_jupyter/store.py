@@ -65,6 +65,11 @@ ALTER TABLE versions ADD COLUMN run_timeout INTEGER;
 ALTER TABLE jobs ADD COLUMN run_timeout INTEGER;
 ALTER TABLE jobs ADD COLUMN hurry INTEGER NOT NULL DEFAULT 0
 """,
+    # jobs.visible: CUDA_VISIBLE_DEVICES of whoever submitted. jobs.devices: the task's, of the GPUs in `gpus`.
+    1003: """
+ALTER TABLE jobs ADD COLUMN visible TEXT;
+ALTER TABLE jobs ADD COLUMN devices TEXT
+""",
 }
 
 SCHEMA = max(MIGRATIONS)
@@ -79,7 +84,7 @@ _UNREMOVED = 100  # things that can't be removed that are noted
 #: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 LISTED = (
     "seq, id, api_name, api_id, spec_id, status, change, created, timeout, run_timeout, started, ended, reason, "
-    "exit_code, progress, notebook, stop, cpu, mem, gpu, config"
+    "exit_code, progress, notebook, stop, cpu, mem, gpu, visible, config"
 )
 
 #: Of a row ``v`` of ``versions``: whether no API needs it. ?1 is how many of an API's are kept, ?2 since when all are.
@@ -497,7 +502,8 @@ class Store:
     def next_pending(self, after: int = 0) -> Row | None:
         """Return what admission looks at of the pending job that is first in line behind ``after`` (a ``seq``)."""
         row = self._one(
-            "SELECT id, seq, cpu, mem, gpu FROM jobs WHERE status = 'pending' AND seq > ? ORDER BY seq LIMIT 1",
+            "SELECT id, seq, cpu, mem, gpu, visible FROM jobs "
+            "WHERE status = 'pending' AND seq > ? ORDER BY seq LIMIT 1",
             after,
         )
         return dict(row) if row else None
@@ -510,10 +516,10 @@ class Store:
         return [row["seq"] for row in rows]
 
     def held(self) -> Row:
-        """Return what the running jobs hold together: ``jobs`` (how many), ``cpu``, ``mem`` and ``gpu``."""
+        """Return what the running jobs hold together: ``jobs`` (how many), ``cpu``, ``mem``, ``gpus`` (numbers)."""
         return dict(
             self._one(
-                "SELECT count(*) AS jobs, total(cpu) AS cpu, total(mem) AS mem, total(gpu) AS gpu "
+                "SELECT count(*) AS jobs, total(cpu) AS cpu, total(mem) AS mem, group_concat(gpus) AS gpus "
                 "FROM jobs WHERE status = 'running'"
             )
         )

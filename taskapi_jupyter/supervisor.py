@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from . import conditions, database, enginefile, engines, guard, machine, plainfile, reaping, succession
+from . import conditions, database, enginefile, engines, gpus, guard, machine, plainfile, reaping, succession
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -31,13 +31,15 @@ IDLE = 3.0  # seconds without work after which it leaves
 _LAST = 0.5  # seconds for the process that tidied to be gone, too, when nothing is left to do
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ADMIT_AT_ONCE = 64
+_PASSED = 1000  # jobs that others may pass, at one time
+_ASK_GPUS = 10.0  # seconds from one process that asks for GPUs to the next
 _LOOK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, a deadline's does not
 _TIDY_EVERY = 3600.0  # seconds, while there is work
 _LOG_BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
 
 #: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
-DEFAULT_LIMITS: dict[str, Any] = {"gpus": 0, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
+DEFAULT_LIMITS: dict[str, Any] = {"gpus": None, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
 
 T = TypeVar("T")
 Move = tuple[str, JobCode, JobCode, Mapping[str, Any]]
@@ -62,6 +64,8 @@ class Supervisor:
         self.said = ""
         self.tidied = time.monotonic()
         self.untidy = False  # whether jobs ended since
+        self.wanting = False  # whether a job waits until it is known which GPUs there are
+        self.asked_gpus = -_ASK_GPUS
         self.tidying: int | None = None  # ends when the process that tidies does
 
     def run(self, lock: int) -> None:
@@ -280,6 +284,7 @@ class Supervisor:
                     point("supervisor.started")
         for row in to_stop:
             self.engine.stop(row["id"], bool(row["hurry"]))
+        self._ask_for_gpus()
         if len(moves) >= _ADMIT_AT_ONCE or self.unrecorded:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to record
         waits = [one for one in (next_due, self.engine.interval(), self._until_ready()) if one is not None]
@@ -287,8 +292,17 @@ class Supervisor:
             return min(waits, default=60.0)
         return None
 
+    def _ask_for_gpus(self) -> None:
+        """Have a process of its own ask which GPUs there are, where a job waits for that: it may take seconds."""
+        if self.wanting and gpus.known(self.home).is_due and time.monotonic() - self.asked_gpus >= _ASK_GPUS:
+            self.asked_gpus = time.monotonic()
+            with suppress(OSError):
+                os.posix_spawn(sys.executable, command("gpus", self.home), dict(os.environ))
+
     def _until_ready(self) -> float | None:
         """Return when to look again whether jobs can be started that wait for that."""
+        if self.wanting:
+            return _LOOK_AGAIN
         return _LOOK_AGAIN if not self.engine.ready() and self._any_in_progress() else None
 
     def _due(self) -> tuple[list[Move], float | None]:
@@ -308,37 +322,52 @@ class Supervisor:
         """Return the moves of the jobs that start now: those first in line, up to the first that does not fit.
 
         ``leaving`` are jobs that this step moves already. A job that asks for more than the machine has had taken away
-        since its deploy runs alone; GPUs that are not there can't be made up for.
+        since its deploy runs alone; GPUs that are not there can't be made up for. Where it is not known which there
+        are, or not so many are there now, the job waits and lets others pass.
         """
+        self.wanting = False
+        there = None if self.engine.grows else gpus.known(self.home).devices
+        limit = self.limits["gpus"] if self.engine.grows else self.store.settings().get("gpus")
         busy = [job for job in self.using.values() if job["id"] not in leaving]
         moves: list[Move] = []
         seq = 0
-        for _ in range(_ADMIT_AT_ONCE):
+        passed = 0
+        while len(moves) < _ADMIT_AT_ONCE and passed < _PASSED:
             head = self.store.next_pending(seq)
             if head is None:
                 break
             seq = head["seq"]
             if head["id"] in leaving:
                 continue
-            if head["gpu"] > self.limits["gpus"] and not self.engine.grows:
-                reason = f"asks for {head['gpu']} GPUs, this machine has {self.limits['gpus']}"
+            if limit is not None and head["gpu"] > limit and not self.engine.grows:
+                reason = f"asks for {head['gpu']} GPUs, this machine has {limit}"
                 moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, reason))
                 continue
-            held = {int(one) for job in busy if job["gpus"] for one in job["gpus"].split(",")}
-            free = [number for number in range(self.limits["gpus"]) if number not in held]
+            choices = gpus.visible(head["visible"], there, limit) if head["gpu"] else []
+            if not self.engine.grows and (choices is None or gpus.pick(choices, (), head["gpu"]) is None):
+                self.wanting = True
+                passed += 1
+                continue
+            choices = choices or []
+            held = [number for job in busy for number in gpus.numbers(job["gpus"])]
+            picked = gpus.pick(choices, held, head["gpu"])
+            if limit is not None and len(held) + head["gpu"] > limit and not self.engine.grows:
+                picked = None
             fits = (
                 sum(job["cpu"] for job in busy) + head["cpu"] <= self.limits["cpus"]
                 and sum(job["mem"] or 0 for job in busy) + (head["mem"] or 0) <= self.limits["mem"]
-                and head["gpu"] <= len(free)
+                and picked is not None
             )
             if busy and not fits:
                 break
-            head["gpus"] = ",".join(map(str, free[: head["gpu"]])) if head["gpu"] else None
+            picked = choices[: head["gpu"]] if picked is None else picked  # of a cluster, which says itself which
+            head["gpus"] = ",".join(str(number) for number, _ in picked) or None
             busy.append(head)
             columns = {
                 "started": machine.now_us(),
                 "started_boot": machine.boot_id(),
                 "gpus": head["gpus"],
+                "devices": ",".join(text for _, text in picked) or None,
             }
             moves.append((head["id"], JobCode.PENDING, JobCode.RUNNING, columns))
         return moves

@@ -246,7 +246,7 @@ class Watcher:
     def _spawn(self) -> None:
         """Start the task's main process, in a process group of its own, which dies when this watcher does."""
         command = task_command(self.job, self.launch, self.apis)
-        environment = task_environment(self.job, self.launch, self.home, self.limits["gpus"] > 0)
+        environment = task_environment(self.job, self.launch, self.home, hides_gpus(self.limits["gpus"]))
         self.output, write_end = _pipe()
         self.start_error, error_end = _pipe()
         os.set_blocking(write_end, True)
@@ -507,6 +507,11 @@ class Watcher:
             return plainfile.read(os.path.join(self.folder, name), 1 << 16).decode("utf-8", "replace")
         except OSError:
             return None
+
+
+def hides_gpus(count: int | None) -> bool:
+    """Whether a task that asks for no GPU is to see none; where it is not known how many there are, by their driver."""
+    return os.path.exists("/dev/nvidia0") if count is None else count > 0
 
 
 def _pipe() -> tuple[int, int]:

@@ -116,6 +116,17 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
     service.close()
 
 
+def test_what_goes_along_is_all_that_is_imported() -> None:
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.aboard\n"
+        "print(*(one.__file__ for name, one in sys.modules.items() if name.startswith('taskapi_jupyter')), sep='\\n')"
+    )
+    package = Path(raypackage.__file__).parent.parent
+    command = [sys.executable, "-I", "-S", "-c", code, str(package.parent)]
+    files = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
+    assert {str(Path(file).relative_to(package)) for file in files} <= set(raypackage._ABOARD)
+
+
 def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
     job = aboard(
         "from taskapi_jupyter import job\n"

@@ -116,29 +116,6 @@ def test_what_a_dead_watcher_left_is_found_by_its_session_and_by_the_jobs_id() -
     assert machine.of_job("another-job", leader) == {}
 
 
-@pytest.mark.parametrize(
-    ("script", "count"),
-    [
-        ("printf 'GPU 0: A (UUID: x)\\nGPU 1: B (UUID: y)\\n'", 2),
-        ("echo no devices were found; exit 6", 0),
-        ("kill -9 $$", 0),
-    ],
-)
-def test_gpus_are_those_that_nvidia_smi_lists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, count: int
-) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert machine.gpus() == count
-
-
-def test_no_gpus_where_nvidia_smi_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.gpus() == 0
-
-
 def test_what_the_supervisor_imports_is_small() -> None:
     code = (
         "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.supervisor\n"

@@ -111,14 +111,13 @@ def test_deploy_takes_a_file(api: TaskAPI, name: str, tmp_path: Path) -> None:
         ({"compute": {"cpu": "many"}}, ECHO, "many"),
         ({"compute": {"cpu": 100_000}}, ECHO, "cores"),
         ({"compute": {"mem": "1000Ti"}}, ECHO, "memory"),
-        ({"compute": {"gpu": 1000}}, ECHO, "GPU"),
         ({"timeout": 0}, ECHO, "timeout"),
         ({}, "def task(config:\n", "line 1"),
         ({}, "x = 1\n", "Task"),
     ],
 )
 def test_what_cant_be_deployed(api: TaskAPI, name: str, spec: Any, source: str, named: str) -> None:
-    if ENGINE != "local" and "compute" in spec and named in ("cores", "memory", "GPU"):
+    if ENGINE != "local" and "compute" in spec and named in ("cores", "memory"):
         pytest.skip("a cluster may grow")
     request = request_for(name, source)
     request.spec.update(spec)

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter import capacity, machine, plainfile, room, tree
+from taskapi_jupyter import capacity, gpus, machine, plainfile, room, tree
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.states import JobCode
 from taskapi_jupyter.watcher import GIVEN_BACK, outcome, read_outcome, vanished, watch
@@ -147,7 +147,8 @@ class LocalEngine:
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
         has = capacity.here()
-        return {"cpus": has.cores, "mem": has.memory}
+        there = gpus.known(self.home).devices
+        return {"cpus": has.cores, "mem": has.memory, "gpus": None if there is None else gpus.count(there)}
 
     def ready(self) -> bool:
         """Say whether jobs can be started: not while the disk has no room for one."""

@@ -15,8 +15,9 @@ from taskapi_jupyter import launching, nesting, plainfile
 #: What goes along, of this package: standard library only, all of it.
 _ABOARD = (
     *("__init__.py", "_version.py", "aboard.py", "capacity.py", "errors.py", "faults.py", "folders.py", "frames.py"),
-    *("harness.py", "job.py", "launching.py", "logfile.py", "machine.py", "nesting.py", "oom.py", "plainfile.py"),
-    *("states.py", "storage.py", "tree.py", "watcher.py", "engines/__init__.py", "engines/local.py"),
+    *("gpus.py", "harness.py", "job.py", "launching.py", "logfile.py", "machine.py", "nesting.py", "oom.py"),
+    *("plainfile.py", "reaping.py", "room.py", "states.py", "storage.py", "tree.py", "watcher.py"),
+    *("engines/__init__.py", "engines/local.py"),
 )
 
 #: Columns of a job's row that go along.

@@ -63,6 +63,7 @@ class TasksHandler(BodyHandler):
                 notebook=submission.notebook,
                 api_id=submission.api_id,
                 run_timeout=submission.run_timeout,
+                cuda_visible_devices=submission.cuda_visible_devices,
             )
 
         job = await self.extension.run(self.extension.submitting(env), submit)
