@@ -1,4 +1,7 @@
-"""What is wrong with a home, in sentences: ``jupyter taskapi doctor``. It reads, and changes nothing."""
+"""What is wrong with a home, in sentences: ``jupyter taskapi doctor``. It reads, and changes nothing.
+
+Only files of servers that have ended are removed, as by whoever reads them.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -235,25 +236,21 @@ def server_of_process(pid: int) -> tuple[str, str | None] | None:
 
 def about(url: str, token: str | None) -> EnvironmentsResponse | None:
     """Return what a server says of itself, None where it does not."""
-    client = Client(f"{url}taskapi/local", token, timeout=5)
     try:
-        return client.environments()
+        with closing(Client(f"{url}taskapi/local", token, timeout=2)) as client:  # it may be stopped
+            return client.environments()
     except TaskAPIError:
         return None
-    finally:
-        client.close()
 
 
 def _lets_in(url: str, token: str | None) -> bool:
     """Whether a server lets us read and, where only a try can tell, change something."""
-    client = Client(f"{url}taskapi/local", token, timeout=5)
     try:
-        client.environments()
-        if token is None and url not in _CHANGED:
-            client.try_to_change()
-            _CHANGED.add(url)
+        with closing(Client(f"{url}taskapi/local", token, timeout=5)) as client:
+            client.environments()
+            if token is None and url not in _CHANGED:
+                client.try_to_change()
+                _CHANGED.add(url)
     except TaskAPIError:
         return False
-    finally:
-        client.close()
     return True

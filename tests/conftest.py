@@ -42,6 +42,7 @@ WITHOUT = str(Path(__file__).parent / "without")
 sys.path.insert(0, WITHOUT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
 
+os.environ.pop("TASKAPI_SERVER", None)  # the tests may be run in a terminal of a server with this extension
 os.environ.pop("COLUMNS", None)  # tests that run in parallel are told of a window that there is not
 
 # A shell that starts the tests in the background has this ignored, here and in whatever a test starts.
