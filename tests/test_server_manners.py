@@ -191,6 +191,10 @@ async def test_no_control_character_comes_back(call: Call, method: str, path: st
     assert answer.status in (400, 404)
     assert answer.json["message"].isprintable()
     assert all(line.isprintable() for line in answer.body.decode().splitlines())
+    several = [{"name": f"a{n}", "definition": {"path": ODD + ".py"}} for n in range(2)]
+    headers = {"Content-Type": "multipart/form-data; boundary=a"}
+    told = await call("POST", "local/deploy", *form(json.dumps(several)), headers=headers)
+    assert [one["error"].isprintable() for one in told.json] == [True, True]
     names = {"spec": {"name": ODD, "definition": {"path": ODD}, ODD: 1}, "source": ""}
     for refused in (
         await call("POST", "local/deploy", names),

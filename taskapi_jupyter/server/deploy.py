@@ -9,7 +9,7 @@ from msgspec import structs
 
 from taskapi_jupyter import deployment, spec
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
-from taskapi_jupyter.errors import BadRequest, TaskAPIError
+from taskapi_jupyter.errors import BadRequest, TaskAPIError, printable
 from taskapi_jupyter.service import Service
 
 from .base import BodyHandler, guarded
@@ -182,7 +182,7 @@ def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path) -> list[
         try:
             results += deploy_one(service, api, cwd)
         except TaskAPIError as error:
-            results.append(DeployResult(error=error.message))
+            results.append(DeployResult(error=printable(error.message, but="\n")))
     return results
 
 
