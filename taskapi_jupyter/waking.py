@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import guard, machine, plainfile, reaping, room, succession
+from . import enginefile, guard, machine, plainfile, reaping, room, succession
 from ._version import __version__
 from .errors import Unavailable
 from .faults import point
@@ -253,6 +253,7 @@ class Waker:
     def check_place(self) -> None:
         """Raise :class:`Unavailable` also where a supervisor could not work: before something is left for it to do."""
         guard.check_place(self.home)
+        enginefile.read(self.home)
         self.check()
 
     def alive(self) -> bool:
