@@ -126,6 +126,12 @@ def _plain(path: str) -> os.stat_result | None:
     return found
 
 
+def check_files(path: str) -> None:
+    """Raise :class:`Unavailable` where a database, or what SQLite has beside it, is not to be opened."""
+    for end in ("", *_BESIDE):
+        _plain(path + end)
+
+
 @contextmanager
 def _locked(path: str, patience: float) -> Iterator[None]:
     """Be the only one that makes or sets aside the database."""
@@ -150,8 +156,7 @@ def _locked(path: str, patience: float) -> Iterator[None]:
 
 def connect(path: str, patience: float) -> sqlite3.Connection:
     """Open the database that is there; SQLite would make one in the place of a file that was just set aside."""
-    for end in _BESIDE:
-        _plain(path + end)
+    check_files(path)
     escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
         f"file:{escaped}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False

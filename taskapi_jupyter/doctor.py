@@ -17,6 +17,7 @@ from . import (
     capacity,
     conditions,
     config,
+    database,
     envfile,
     environments,
     guard,
@@ -144,8 +145,9 @@ def _homes(home: Path) -> list[Path]:
 def _read(home: Path, sql: str) -> list[tuple[Any, ...]]:
     """Read from the database as it is; raise :class:`Unavailable` where that can't be."""
     path = home / "taskapi.db"
-    if not path.exists():
+    if database.look(str(path)) is None:
         return []
+    database.check_files(str(path))
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
             return connection.execute(sql).fetchall()

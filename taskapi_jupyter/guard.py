@@ -42,16 +42,16 @@ def enter(home: str | os.PathLike[str], folders: Sequence[str] = ()) -> None:
         raise Unavailable(f"{home} can't be used for jobs: {what}; {_ELSEWHERE}") from None
 
 
-def check(home: str | os.PathLike[str]) -> None:
+def check(home: str | os.PathLike[str], again: bool = False) -> None:
     """Raise :class:`Unavailable`, which says what to do, where a home, a file in it or a folder above is not safe.
 
     A home of ours that the group may write to is made ours alone; nothing else is changed. What is not there yet may
-    be made. Once a home was found in order, that costs one look as long as it is the same folder.
+    be made. Once a home was found in order, that costs one look as long as it is the same folder, unless ``again``.
     """
     home = os.path.abspath(home)
     try:
         about = os.stat(home)
-        if _checked.get(home) == _identity(about):
+        if not again and _checked.get(home) == _identity(about):
             return
     except OSError:
         pass

@@ -562,7 +562,11 @@ class Service(BaseTaskAPI):
 
     def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """Return part of the log; a negative offset counts from the end."""
-        return LogChunk(*logfile.read(str(self._folder(self._row(job)["id"])), offset, limit))
+        row = self._row(job)
+        try:
+            return LogChunk(*logfile.read(str(self._folder(row["id"])), offset, limit))
+        except OSError as error:
+            raise Unavailable(f"the log of {row['id']} can't be read: {error.strerror}") from None
 
     def open_result(self, job: Job | str, view: bool = False) -> tuple[str, IO[bytes]]:
         """Return the name of the file that holds a job's result, and the file.

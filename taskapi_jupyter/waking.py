@@ -254,6 +254,8 @@ class Waker:
         """Raise :class:`Unavailable` also where a supervisor could not work: before something is left for it to do."""
         guard.check_place(self.home)
         enginefile.read(self.home)
+        if not self.alive():
+            guard.check(self.home, again=True)  # as the one that is to be started will
         self.check()
 
     def alive(self) -> bool:
