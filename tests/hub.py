@@ -11,11 +11,12 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import requests
 import websocket
 from conftest import PATIENCE, clean, free_port, until
@@ -132,8 +133,12 @@ class Hub:
 
     def close(self) -> None:
         """End it, with all servers and jobs."""
+        began = psutil.Process(self.process.pid).children(recursive=True)
         self.process.terminate()
         self.process.wait(PATIENCE)
+        for one in began:  # the proxy's node may have been started by another program, which alone is told to end
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         for home in self.folder.glob("users/*/.local/share/jupyter/taskapi"):
             clean(home)
 
