@@ -20,6 +20,7 @@ from . import (
     database,
     envfile,
     environments,
+    gpus,
     guard,
     machine,
     nesting,
@@ -155,10 +156,19 @@ def _read(home: Path, sql: str) -> list[tuple[Any, ...]]:
         raise Unavailable(f"{path} can't be read: {error}") from None
 
 
+def _gpus(home: Path) -> list[str]:
+    """Say why nvidia-smi's last answer was of no use, where an API has wanted a GPU."""
+    there = gpus.known(str(home)) if (home / gpus.FILE).exists() else None
+    if there is None or not there.why:
+        return []
+    known = "" if there.devices is None else ", what it said before that holds"
+    return [f"which GPUs there are is not known: {there.why}{known}; `gpus: N` in config.yaml says how many"]
+
+
 def _room(home: Path) -> list[str]:
     for folder in filter(Path.exists, (home, home / "jobs")):
         room.check_room(str(folder))
     return []
 
 
-CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _supervisor, _unremoved)
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _gpus, _supervisor, _unremoved)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from conftest import PATIENCE, LiveServer, request_for, until
 
-from taskapi_jupyter import gpus
+from taskapi_jupyter import doctor, gpus
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.errors import BadRequest
 from taskapi_jupyter.jobs import Job
@@ -299,6 +299,7 @@ def test_a_job_waits_until_it_is_known_which_there_are(
     given(cpu_only)  # passes those that wait
     assert listed.refresh().status == "pending"
     assert (listed.reason or "").startswith("waits for 1 GPU: which there are is not known (nvidia-smi ")
+    assert [one for one in doctor.problems(home) if "which GPUs there are is not known: nvidia-smi " in one]
     smi(lists())
     (home / gpus.FILE).unlink()  # else it is asked again after half a minute
     assert given(listed) == B
