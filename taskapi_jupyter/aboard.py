@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import folders, launching, logfile, machine, plainfile
+from . import folders, launching, logfile, machine, nesting, plainfile
 from .engines.local import LocalEngine
 from .frames import frame, output
 from .states import JobCode
@@ -75,7 +75,7 @@ class Guard:
         for one in ("jobs", "apis"):
             plainfile.create_folder(os.path.join(self.home, one))
         os.symlink(os.path.join(folder, "api"), os.path.join(self.home, "apis", self.job["api_id"]))
-        launch = json.loads(self.job["launch"])
+        launch = nesting.loads(self.job["launch"])
         project = os.path.join(folder, "project")
         left = os.environ.pop(launching.SECONDS_LEFT, None)
         launch["env"] = {**os.environ, **launch["env"]}
@@ -320,8 +320,8 @@ def _begun_character(data: bytes) -> int:
 def _progress(text: str | None) -> str | None:
     """Return what a task said of its progress where it is of a form and a length to be passed on."""
     try:
-        return text if text and len(text) <= _PROGRESS_BOUND and isinstance(json.loads(text), dict) else None
-    except (ValueError, RecursionError):  # it may have written anything
+        return text if text and len(text) <= _PROGRESS_BOUND and isinstance(nesting.loads(text), dict) else None
+    except ValueError:  # it may have written anything
         return None
 
 

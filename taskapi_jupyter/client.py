@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from msgspec import structs
 
-from . import kernels, results
+from . import kernels, nesting, results
 from .contract import (
     API,
     MAX_BODY,
@@ -319,7 +319,7 @@ class Client(BaseTaskAPI):
         answer = self._http.send("GET", f"{self._path(job)}/result", accept=f"{JSON}, {PICKLE}")
         if media_type(answer) != PICKLE:
             try:
-                return json.loads(answer.content)
+                return nesting.loads(answer.content)
             except ValueError:
                 raise self._http.foreign(answer) from None
         return results.load(answer.content, self.job_id(job))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, ov
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from . import typed
+from . import nesting, typed
 from .errors import BadRequest, TooLarge, size
 from .states import JobCode
 
@@ -305,10 +305,10 @@ def decode(body: bytes | str, type_: type[T]) -> T:
         return typed.decode(body, type_)
     except msgspec.ValidationError as error:
         raise BadRequest(f"malformed body: {error}") from None
+    except typed.TooDeep:
+        raise BadRequest(f"the body is nested too deeply: values have at most {nesting.MAX_DEPTH} levels") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply") from None
 
 
 def convert(value: Any, type_: type[T]) -> T:

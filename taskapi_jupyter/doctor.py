@@ -5,10 +5,9 @@ Only files of servers that have ended are removed, as by whoever reads them.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,16 @@ from . import (
     machine,
     nesting,
     plainfile,
+    readable,
     room,
+    rows,
     serverfile,
     service,
 )
 from ._version import __version__
 from .errors import TaskAPIError, Unavailable, size
+
+_NAMED = 20  # rows that can't be read that are named
 
 Check = Callable[[Path], Iterable[str]]
 
@@ -86,8 +89,8 @@ def _version_of_supervisor(home: Path) -> str:
 def _supervisor_record(home: Path) -> dict[str, Any]:
     """Return what the living supervisor of a home wrote down, {} where none lives or it is another user's."""
     try:
-        record = json.loads(plainfile.read(home / "supervisor.lock", 4096))
-    except (OSError, ValueError, RecursionError):
+        record = nesting.loads(plainfile.read(home / "supervisor.lock", 4096))
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and machine.is_there(record) else {}
 
@@ -133,9 +136,35 @@ def _unremoved(home: Path) -> list[str]:
         f"{path} can't be removed: {why}; remove it by hand"
         for one in _homes(home)
         for value in _read(one, "SELECT value FROM settings WHERE name = 'unremoved'")
-        for path, why in nesting.loads(value[0]).items()
+        for path, why in _mapping(value["value"]).items()
         if "…" in path or os.path.lexists(path)  # else it was removed since
     ]
+
+
+def _rows(home: Path) -> Iterator[str]:
+    """Name the rows that can't be read; of many, the first."""
+    named = 0
+    for one in _homes(home):
+        for what, sql, fault in (
+            ("job", "SELECT * FROM jobs", readable.fault_of_job),
+            ("API", "SELECT * FROM versions", rows.fault_of_api),
+        ):
+            for row in _read(one, sql):
+                wrong = fault(row)
+                if wrong and named == _NAMED:
+                    yield f"more rows of {one / 'taskapi.db'} can't be read"
+                    return
+                if wrong:
+                    named += 1
+                    name = readable.shown(row["id" if what == "job" else "name"])
+                    yield f"the row of {what} {name} in {one / 'taskapi.db'} can't be read: {wrong}; delete the {what}"
+
+
+def _mapping(text: Any) -> dict[str, Any]:
+    try:
+        return readable.mapping(text)
+    except ValueError:
+        return {}
 
 
 def _homes(home: Path) -> list[Path]:
@@ -143,15 +172,18 @@ def _homes(home: Path) -> list[Path]:
     return [home, *sorted(home.glob("ray/*/"))]
 
 
-def _read(home: Path, sql: str) -> list[tuple[Any, ...]]:
+def _read(home: Path, sql: str) -> Iterator[dict[str, Any]]:
     """Read from the database as it is; raise :class:`Unavailable` where that can't be."""
     path = home / "taskapi.db"
     if database.look(str(path)) is None:
-        return []
+        return
     database.check_files(str(path))
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-            return connection.execute(sql).fetchall()
+            connection.row_factory = sqlite3.Row
+            connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+            for row in connection.execute(sql):
+                yield dict(row)
     except sqlite3.Error as error:
         raise Unavailable(f"{path} can't be read: {error}") from None
 
@@ -171,4 +203,4 @@ def _room(home: Path) -> list[str]:
     return []
 
 
-CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _gpus, _supervisor, _unremoved)
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _gpus, _supervisor, _unremoved, _rows)

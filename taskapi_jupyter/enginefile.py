@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from . import plainfile
+from . import nesting, plainfile
 from .errors import Unavailable
 
 NAME = "engine.json"  # of a home; without one its jobs run on this machine
@@ -17,7 +17,7 @@ def read(home: str) -> dict[str, Any]:
     path = os.path.join(home, NAME)
     try:
         data = plainfile.read_own(path, 1 << 20)
-        return {"provider": "local"} if data is None else dict(json.loads(data))
+        return {"provider": "local"} if data is None else dict(nesting.loads(data))
     except (OSError, ValueError, TypeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise Unavailable(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from . import machine
+from . import machine, nesting
 from .client import Client
 from .cluster import CortexClient
 from .contract import Environment, EnvironmentsResponse, TaskAPI
@@ -228,7 +227,7 @@ def server_of_process(pid: int) -> tuple[str, str | None] | None:
     from jupyter_core.paths import jupyter_runtime_dir
 
     try:
-        about = json.loads(Path(jupyter_runtime_dir(), f"jpserver-{pid}.json").read_bytes())
+        about = nesting.loads(Path(jupyter_runtime_dir(), f"jpserver-{pid}.json").read_bytes())
         return str(about["url"]).rstrip("/") + "/", about.get("token") or None
     except (OSError, ValueError, KeyError, TypeError):
         return None

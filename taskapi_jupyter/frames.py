@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from . import nesting
+
 _BEGIN = b"\x1e"
 _LONGEST = 1 << 16  # bytes of a frame
 _PIECE = 24 << 10  # bytes of output in one
@@ -81,7 +83,7 @@ class Reader:
                 continue
             text, self._held = self._held[len(self._mark) : end], self._held[end + 1 :]
             try:
-                value = json.loads(text)
+                value = nesting.loads(text)
             except ValueError:
                 continue
             if isinstance(value, dict) and isinstance(value.get("output"), str):

@@ -37,11 +37,11 @@ def check(text: str | bytes, most: int = MAX_DEPTH) -> None:
         raise TooDeep(most)
 
 
-def loads(text: str | bytes, most: int = MAX_DEPTH + ENVELOPE) -> Any:
+def loads(text: str | bytes | bytearray, most: int = MAX_DEPTH + ENVELOPE) -> Any:
     """Decode JSON; raise ValueError for what is none, or nested too deeply."""
-    if not isinstance(text, str | bytes):
-        raise TypeError(f"JSON is text, not {type(text).__name__}")
-    if isinstance(text, bytes):
+    if isinstance(text, bytes | bytearray):
         text = text.decode("utf-8-sig")
+    elif not isinstance(text, str):
+        raise TypeError(f"JSON is text, not {type(text).__name__}")
     check(text, most)
     return json.loads(text)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from . import nesting
 from .errors import Unreachable
 
 _SILENCE = 60.0  # seconds in which a log that is followed brings something: a job says that it is alive; or a package
@@ -142,8 +143,8 @@ class RayCluster:
     def _json(self, method: str, path: str) -> Any:
         data = self._ask(method, path)
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
+            return nesting.loads(data)
+        except ValueError:
             raise Unreachable(
                 f"{self.address} did not answer as a Ray cluster: see whether it is its dashboard's URL"
             ) from None

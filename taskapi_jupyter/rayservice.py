@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -13,7 +12,7 @@ from typing import IO, Any
 
 import msgspec
 
-from . import enginefile, folders, guard, plainfile, retention, serverfile, spec
+from . import enginefile, folders, guard, nesting, plainfile, retention, serverfile, spec
 from .contract import DeployRequest, FileEntry, FileList, JobStatus
 from .deployment.form import project_of
 from .engines.ray import NOTE, UNREACHABLE
@@ -143,7 +142,7 @@ class RayService(Service):
 
     def _status(self, row: Row) -> JobStatus:
         status = super()._status(row)
-        if JobCode(row["status"]) in IN_PROGRESS:
+        if status.code in IN_PROGRESS:
             away = self._away()
             if away is not None:
                 status.stale = rfc3339(int(away["since"]))
@@ -155,7 +154,7 @@ class RayService(Service):
 
     def _away(self) -> dict[str, Any] | None:
         try:
-            found = json.loads(plainfile.read(self.home / UNREACHABLE, 4096))
+            found = nesting.loads(plainfile.read(self.home / UNREACHABLE, 4096))
             return {"since": int(found["since"]), "why": str(found["why"])}
         except (OSError, ValueError, KeyError, TypeError):
             return None

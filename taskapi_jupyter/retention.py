@@ -9,7 +9,6 @@ what its job left in a cluster's storage.
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
 import random
@@ -21,7 +20,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from . import enginefile, folders, guard, plainfile, reaping
+from . import enginefile, folders, guard, nesting, plainfile, reaping
 from .errors import TaskAPIError, Unavailable
 from .faults import point
 from .states import TERMINAL, values
@@ -134,7 +133,7 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
 def _folder_of(launch: str) -> str | None:
     """Return the folder that a version's tasks run in; None where its row can't be read: it starts none."""
     try:
-        return str(json.loads(launch)["cwd"])
+        return str(nesting.loads(launch)["cwd"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from . import gpus, plainfile, spec, typed
-from .contract import JobStatus, Metadata, Progress
+from . import gpus, plainfile, readable, spec, typed
+from .contract import KIND, JobStatus, Metadata, Progress
 from .states import JobCode
 from .store import IN_LINE, Row
 
@@ -28,22 +27,51 @@ def rfc3339(us: int) -> str:
 
 def spec_of(version: Row) -> dict[str, Any]:
     """Return a version's specification, with when it was deployed first and last (seconds since the epoch)."""
-    updated = int(version.get("last_updated") or version["updated"])
+    if wrong := fault_of_api(version):
+        told = f"its row in the database can't be read: {wrong}; deploy it again, or delete it"
+        return {"name": readable.text(version["name"]), "kind": KIND, "error": told}
+    updated, found = int(version.get("last_updated") or version["updated"]), readable.mapping(version["spec"])
     return {
-        **spec.hidden(json.loads(version["spec"])),
+        **spec.hidden(found),
         "initial_deployment_time": int(version.get("created") or updated) // 1_000_000,
         "last_updated": updated // 1_000_000,
     }
 
 
+def fault_of_api(version: Row) -> str | None:
+    """Return what is wrong with the row of an API's version, None where it can be read and its tasks be started."""
+    wrong = readable.fault(version)
+    for name in ("spec", "config", "launch"):
+        if wrong is None and name in version:
+            try:
+                readable.mapping(version[name])
+            except ValueError as error:
+                wrong = f"its {name} {error}"
+    return wrong
+
+
 def metadata_of(version: Row) -> Metadata:
     """Return what a list says of an API, as Cortex 0.42 does."""
-    updated = int(version.get("last_updated") or version["updated"])
-    return Metadata(name=version["name"], id=version["api_id"], last_updated=updated // 1_000_000)
+    updated = version.get("last_updated") or version["updated"]
+    return Metadata(
+        name=readable.text(version["name"]),
+        id=readable.text(version["api_id"]),
+        last_updated=updated // 1_000_000 if isinstance(updated, int) else 0,
+    )
 
 
 def status_of(row: Row, jobs: Path) -> JobStatus:
-    """Return a job as every reader sees it; in its folder below ``jobs`` a running task leaves its progress."""
+    """Return a job as every reader sees it; in its folder below ``jobs`` a running task leaves its progress.
+
+    Of a row that can't be read it says so: what has ended is ``unknown``, with what is wrong as its reason.
+    """
+    wrong, config = readable.fault(row), None
+    try:
+        config = readable.config(row["config"])
+    except ValueError as error:
+        wrong = wrong or f"its config {error}"
+    if wrong:
+        return _unreadable(row, wrong)
     code = JobCode(row["status"])
     workers: dict[str, Any] | UnsetType = UNSET
     if code.in_progress:
@@ -51,7 +79,7 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
     return JobStatus(
         job_id=row["id"],
         api_name=row["api_name"],
-        config=None if row["config"] is None else json.loads(row["config"]),
+        config=config,
         api_id=row["api_id"],
         timeout=row["timeout"],
         created_time=rfc3339(row["created"]),
@@ -65,6 +93,19 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
         exit_code=_or_unset(row["exit_code"]),
         progress=_progress(row, code, jobs),
         run_timeout=_or_unset(row["run_timeout"]),
+    )
+
+
+def _unreadable(row: Row, wrong: str) -> JobStatus:
+    known = row["status"] if row["status"] in ("pending", "running") and not readable.fault({"id": row["id"]}) else None
+    when = {name: rfc3339(row[name]) for name in ("created", "ended") if type(row[name]) is int}
+    return JobStatus(
+        job_id=readable.text(row["id"]),
+        api_name=readable.text(row["api_name"]),
+        status=known or JobCode.UNKNOWN.value,
+        created_time=when.get("created", UNSET),
+        end_time=UNSET if known else when.get("ended") or when.get("created") or rfc3339(0),  # nothing waits for it
+        reason=f"its row in the database can't be read: {wrong}; delete it",
     )
 
 
@@ -130,5 +171,5 @@ def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
         return UNSET
     try:
         return typed.decode(text, Progress)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a task may have written anything
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a task may have written anything
         return UNSET

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from . import machine, plainfile
+from . import machine, nesting, plainfile
 
 FOLDER = "servers"
 MAX_FILES = 1000  # that are looked at
@@ -107,8 +107,8 @@ def _read(path: str, folder: int | None = None) -> dict[str, Any]:
         with open(plainfile.open_plain(path, folder), "rb") as file:
             if os.fstat(file.fileno()).st_uid != os.geteuid():
                 return {}
-            record = json.loads(file.read(MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
+            record = nesting.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 

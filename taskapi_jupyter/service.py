@@ -6,7 +6,6 @@ import difflib
 import json
 import math
 import os
-import re
 import tempfile
 import time
 import warnings
@@ -25,7 +24,9 @@ from . import (
     guard,
     logfile,
     machine,
+    nesting,
     plainfile,
+    readable,
     results,
     retention,
     room,
@@ -63,8 +64,8 @@ from .errors import (
 from .faults import point
 from .jobs import BaseTaskAPI, Job, JobList
 from .outputs import files_in, open_left, open_within
-from .rows import metadata_of, spec_of, status_of, waits_for, waits_for_gpus
-from .states import IN_PROGRESS, TERMINAL, JobCode, values
+from .rows import fault_of_api, metadata_of, spec_of, status_of, waits_for, waits_for_gpus
+from .states import MOVES, TERMINAL, JobCode, values
 from .storage import RESULTS, VIEW, Storage
 from .store import Row, Store
 from .values import plain_config
@@ -72,9 +73,9 @@ from .waking import Waker
 
 Steps = Generator[float, None, str]  # yields the seconds until the next step, returns a sentence
 
-_JOB_ID = re.compile(r"[0-9a-f]{16}")
-_IN_PROGRESS = [code.value for code in sorted(IN_PROGRESS)]
+_IN_PROGRESS = [code.value for code in sorted(MOVES)]
 _COMPARED = 500  # names that one which isn't deployed is compared with
+_LONGEST_ID = 100  # characters of a word that may be a job's id
 _LONGEST_NAME = 63  # characters
 _LONGEST_PAUSE = 0.2  # seconds between looks at a job that is being stopped
 _REMOVING = 45.0  # seconds that who deletes waits for folders to be removed; what is left then goes later
@@ -281,6 +282,8 @@ class Service(BaseTaskAPI):
             version = self.store.version(api_id)
             if version is None or version["name"] != api:
                 raise APIIDNotFound(api, api_id)
+        if wrong := fault_of_api(version):
+            raise Unavailable(f"{api} can't be read from the database ({wrong}): deploy it again")
         self._before_submit()
         self._read_config()
         submitted = None if config is None else _json(config)
@@ -339,7 +342,12 @@ class Service(BaseTaskAPI):
     def rerun(self, job: Job | str, same: bool = False) -> Job:
         """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         row = self._row(job)
-        submitted = None if row["config"] is None else json.loads(row["config"])
+        if wrong := readable.fault(row):
+            raise Conflict(f"job {readable.text(row['id'])} can't be read from the database ({wrong}): submit anew")
+        try:
+            submitted = readable.config(row["config"])
+        except ValueError as error:
+            raise Conflict(f"the config of job {row['id']} {error}: submit anew") from None
         api_id = row["api_id"] if same else None
         return self.submit(
             row["api_name"],
@@ -410,10 +418,11 @@ class Service(BaseTaskAPI):
             raise self._not_deployed(api)
         row = self._row(job_id, api)
         self._tell_what_they_wait_for([row])
-        version = self.store.version(row["api_id"])
+        status = self._status(row)
+        version = self.store.version(status.api_id) if status.api_id else None
         return JobResponse(
-            job_status=self._status(row),
-            endpoint=self._job_endpoint(row["api_name"], row["id"]),
+            job_status=status,
+            endpoint=self._job_endpoint(status.api_name, status.job_id),
             api_spec=spec_of(version) if version else {},
         )
 
@@ -495,7 +504,7 @@ class Service(BaseTaskAPI):
     def forget(self, job: Job | str) -> str:
         """Delete an ended job, its log, result and files."""
         row = self._row(job)
-        if not self.store.forget(row["id"]):
+        if not self.store.forget(row["id"], force=bool(readable.fault({"id": row["id"]}))):
             if self.store.job(row["id"]) is None:
                 raise JobNotFound(row["id"], row["api_name"])
             raise Conflict(
@@ -518,7 +527,7 @@ class Service(BaseTaskAPI):
 
         ``older_than`` is a number of days since they ended. What the jobs left goes with them.
         """
-        wanted = _statuses(status, TERMINAL) or values(TERMINAL)
+        wanted: list[Any] = _statuses(status, TERMINAL) or [*values(TERMINAL), *self.store.odd_states()]
         before = None
         if older_than is not None:
             if not 0 <= older_than < math.inf:
@@ -581,11 +590,7 @@ class Service(BaseTaskAPI):
                 return name, file
         whole = self.store.whole_job(row["id"])
         what = f"{row['id']} ({row['api_name']} api)"
-        if (
-            row["status"] != JobCode.SUCCEEDED.value
-            or whole is None
-            or json.loads(whole["launch"])["kind"] == "command"
-        ):
+        if row["status"] != JobCode.SUCCEEDED.value or whole is None or _is_command(whole["launch"]):
             raise NotFound(f"{what} has no result")
         raise ResultNotStored(f"{what}: {row['reason'] or 'its result is gone'}")
 
@@ -599,7 +604,10 @@ class Service(BaseTaskAPI):
         with file:
             data = file.read()
         if name == RESULTS[0]:
-            return json.loads(data)
+            try:
+                return nesting.loads(data)
+            except ValueError as error:  # a task may have written one itself
+                raise ResultNotStored(f"the result of job {row['id']} can't be read: {error}") from None
         return results.load(data, row["id"], self.home / "apis" / row["api_id"])
 
     def output_dir(self, job: Job | str) -> Path:
@@ -632,13 +640,14 @@ class Service(BaseTaskAPI):
     def _row(self, job: Job | str, api: str | None = None) -> Row:
         job_id = self.job_id(job)
         self._look_after()
-        row = self.store.job(job_id) if _JOB_ID.fullmatch(job_id) else None
+        row = self.store.job(job_id) if len(job_id) <= _LONGEST_ID and readable.is_utf8(job_id) else None
         if row is None or (api is not None and row["api_name"] != api):
             raise JobNotFound(job_id, api)
         return row
 
     def _job(self, row: Row) -> Job:
-        return Job(self, self._status(row), self._job_endpoint(row["api_name"], row["id"]))
+        status = self._status(row)
+        return Job(self, status, self._job_endpoint(status.api_name, status.job_id))
 
     def _job_endpoint(self, api: str, job_id: str) -> str | None:
         endpoint = self._endpoint(api)
@@ -646,6 +655,7 @@ class Service(BaseTaskAPI):
 
     def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
         """Give each pending job what it waits for as its reason, by as many queries as one job takes."""
+        rows = [row for row in rows if not readable.fault(row)]
         pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
         obstacle = room.obstacle(self.home) or room.obstacle(self._jobs)
         for row in rows:
@@ -733,6 +743,14 @@ def _ago(us: int) -> str:
         one for one in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if seconds >= one[0]
     )
     return f"{seconds // size} {unit}{'' if seconds // size == 1 else 's'} ago"
+
+
+def _is_command(launch: Any) -> bool:
+    """Whether a version's tasks are commands, which return nothing."""
+    try:
+        return readable.mapping(launch).get("kind") == "command"
+    except ValueError:
+        return False
 
 
 def _check_parameters(api: str, of: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
-from . import database, guard, machine, nesting
+from . import database, guard, machine, nesting, plainfile, readable
 from .errors import APIIDNotFound, APINotDeployed, Damaged, TooNew
 from .faults import point
-from .states import IN_PROGRESS, JobCode, may_move
+from .states import MOVES, JobCode, may_move
 
 Row = dict[str, Any]
 
@@ -79,6 +79,7 @@ _NOTED = 10_000  # changes for which it is noted that a job was deleted; until i
 IN_LINE = 1000  # pending jobs of which it is said how far they are from the first
 _WORTH_VACUUM = 1 << 20  # bytes
 _VACUUM_PAGES = 256
+_ODD = 10  # states that no version writes that are told apart
 _UNREMOVED = 100  # things that can't be removed that are noted
 
 #: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
@@ -94,7 +95,10 @@ _UNUSED = (
     "AND (SELECT count(*) FROM versions n WHERE n.name = v.name AND n.updated > v.updated) >= ?1)"
 )
 
-_PROGRESSING = tuple(sorted(code.value for code in IN_PROGRESS))
+_PROGRESSING = tuple(sorted(code.value for code in MOVES))
+
+#: Of a row of ``jobs``: whether its id is one. The supervisor leaves others alone.
+_IS_JOB = "id GLOB '" + 16 * "[0-9a-f]" + "'"
 
 
 class _Held:
@@ -172,6 +176,7 @@ class Store:
                 connection = database.connect(self.path, self._patience)
                 held = _Held(connection, identity)
                 connection.row_factory = sqlite3.Row
+                connection.text_factory = _text
                 database.set_journal(connection, "wal" if self._wal else "truncate", self._patience)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
@@ -187,6 +192,15 @@ class Store:
             held.close()
 
     def _make(self) -> None:
+        folder = os.path.dirname(self.path)
+        with suppress(OSError):
+            if os.listdir(os.path.join(folder, "jobs")):
+                text = f"taskapi: there was no {self.path}, although jobs left folders in jobs/: a new one is made\n"
+                log = plainfile.create(os.path.join(folder, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
+                try:
+                    os.write(log, text.encode("utf-8", "replace"))
+                finally:
+                    os.close(log)
         try:
             database.make(self.path, _fill, wal=self._wal, patience=self._patience)
         except sqlite3.Error as error:
@@ -251,11 +265,11 @@ class Store:
 
     def _one(self, sql: str, *values: Any) -> Any:
         with self._connection() as connection:
-            return connection.execute(sql, values).fetchone()
+            return connection.execute(sql, tuple(map(_bound, values))).fetchone()
 
     def _rows(self, sql: str, *values: Any) -> list[Row]:
         with self._connection() as connection:
-            return [dict(row) for row in connection.execute(sql, values)]
+            return [dict(row) for row in connection.execute(sql, tuple(map(_bound, values)))]
 
     # What changed
 
@@ -356,7 +370,7 @@ class Store:
                 return None
             change = _raise(transaction)
             jobs = transaction.execute(
-                "SELECT id FROM jobs WHERE api_name = ? AND status IN (?, ?, ?)", (name, *_PROGRESSING)
+                "SELECT id FROM jobs WHERE api_name = ? AND status IN (?, ?)", (name, *_PROGRESSING)
             ).fetchall()
             transaction.executemany(
                 "UPDATE jobs SET stop = 1, change = ? WHERE id = ?", [(change, row["id"]) for row in jobs]
@@ -442,7 +456,7 @@ class Store:
                 raise APINotDeployed(job["api_name"])
             if not transaction.execute("SELECT 1 FROM versions WHERE api_id = ?", (job["api_id"],)).fetchone():
                 raise APIIDNotFound(job["api_name"], job["api_id"])
-            last = transaction.execute("SELECT id FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
+            last = transaction.execute(f"SELECT id FROM jobs WHERE {_IS_JOB} ORDER BY seq DESC LIMIT 1").fetchone()
             number = min(first_id, int(last[0], 16) - 1) if last else first_id
             job = {
                 **job,
@@ -489,21 +503,22 @@ class Store:
 
     def count_in_progress(self) -> int:
         """Count the jobs that are pending or running."""
-        return int(self._one("SELECT count(*) FROM jobs WHERE status IN (?, ?, ?)", *_PROGRESSING)[0])
+        return int(self._one(f"SELECT count(*) FROM jobs WHERE status IN (?, ?) AND {_IS_JOB}", *_PROGRESSING)[0])
 
     def any_in_progress(self) -> bool:
         """Say whether any job is pending or running."""
-        return bool(self._one("SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?, ?))", *_PROGRESSING)[0])
+        sql = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?) AND {_IS_JOB})"
+        return bool(self._one(sql, *_PROGRESSING)[0])
 
     def running(self) -> list[Row]:
         """Return the jobs marked running, in the order of their submission."""
-        return self._rows("SELECT * FROM jobs WHERE status = 'running' ORDER BY seq")
+        return self._rows(f"SELECT * FROM jobs WHERE status = 'running' AND {_IS_JOB} ORDER BY seq")
 
     def next_pending(self, after: int = 0) -> Row | None:
         """Return what admission looks at of the pending job that is first in line behind ``after`` (a ``seq``)."""
         row = self._one(
-            "SELECT id, seq, cpu, mem, gpu, visible FROM jobs "
-            "WHERE status = 'pending' AND seq > ? ORDER BY seq LIMIT 1",
+            f"SELECT id, seq, cpu, mem, gpu, visible FROM jobs WHERE status = 'pending' AND seq > ? AND {_IS_JOB} "
+            "ORDER BY seq LIMIT 1",
             after,
         )
         return dict(row) if row else None
@@ -519,7 +534,8 @@ class Store:
         """Return what the running jobs hold together: ``jobs`` (how many), ``cpu``, ``mem``, ``gpus`` (numbers)."""
         return dict(
             self._one(
-                "SELECT count(*) AS jobs, total(cpu) AS cpu, total(mem) AS mem, group_concat(gpus) AS gpus "
+                "SELECT count(*) AS jobs, total(cpu) AS cpu, total(mem) AS mem, "
+                "group_concat(CASE WHEN gpus GLOB '*[^0-9,]*' THEN NULL ELSE gpus END) AS gpus "
                 "FROM jobs WHERE status = 'running'"
             )
         )
@@ -528,14 +544,15 @@ class Store:
         """Return the jobs in progress that somebody wishes stopped."""
         return self._rows(
             "SELECT id, status, hurry FROM jobs INDEXED BY jobs_to_stop "  # sqlite would look at all that are pending
-            "WHERE stop = 1 AND status IN ('pending', 'running') ORDER BY seq"
+            f"WHERE stop = 1 AND status IN ('pending', 'running') AND {_IS_JOB} ORDER BY seq"
         )
 
     def pending_deadlines(self, boot: str) -> list[Row]:
         """Return the pending jobs whose deadline counts by this boot's clock, soonest first, at most 100."""
         return self._rows(
             "SELECT id, deadline, timeout FROM jobs INDEXED BY jobs_due "
-            "WHERE status = 'pending' AND deadline IS NOT NULL AND boot = ? ORDER BY deadline LIMIT 100",
+            "WHERE status = 'pending' AND deadline IS NOT NULL AND boot = ? AND typeof(deadline) != 'text' "
+            f"AND typeof(deadline) != 'blob' AND {_IS_JOB} ORDER BY deadline LIMIT 100",
             boot,
         )
 
@@ -557,20 +574,43 @@ class Store:
         """Note that a job is to be stopped, and at once where that was wished before; False where it has ended."""
         with self.write() as transaction:
             done = transaction.execute(
-                "UPDATE jobs SET hurry = stop, stop = 1, change = ? WHERE id = ? AND status IN (?, ?, ?)",
+                "UPDATE jobs SET hurry = stop, stop = 1, change = ? WHERE id = ? AND status IN (?, ?)",
                 (_raise(transaction), job_id, *_PROGRESSING),
             )
             return done.rowcount == 1
 
-    def forget(self, job_id: str) -> bool:
-        """Delete a job that has ended; False where it is in progress or not there."""
+    def odd(self, limit: int) -> list[Row]:
+        """Return jobs that the supervisor skips: in states that no version writes, or in progress under a wrong id.
+
+        The cost does not depend on how many jobs there are: it walks the index from one state to the next.
+        """
+        found = self._rows(
+            f"SELECT id, status FROM jobs WHERE status IN (?, ?) AND NOT {_IS_JOB} LIMIT ?", *_PROGRESSING, limit
+        )
+        for status in self.odd_states():
+            found += self._rows("SELECT id, status FROM jobs WHERE status = ? LIMIT ?", status, limit)
+        return found[:limit]
+
+    def odd_states(self) -> list[Any]:
+        """Return the states of jobs that no version writes, at most ten."""
+        odd: list[Any] = []
+        row = self._one("SELECT min(status) FROM jobs")
+        while row[0] is not None and len(odd) < _ODD:
+            status = _bound(row[0])
+            if row[0] not in readable.WRITTEN:
+                odd.append(status)
+            row = self._one("SELECT min(status) FROM jobs WHERE status > ?", status)
+        return odd
+
+    def forget(self, job_id: str, force: bool = False) -> bool:
+        """Delete a job that has ended, or any with ``force``; False where it is in progress or not there."""
         with self.write() as transaction:
             return bool(
                 _forget(
                     transaction,
                     transaction.execute(
-                        "SELECT id, api_name FROM jobs WHERE id = ? AND status NOT IN (?, ?, ?)",
-                        (job_id, *_PROGRESSING),
+                        "SELECT seq, id, api_name FROM jobs WHERE id = ? AND (status NOT IN (?, ?) OR ?)",
+                        (job_id, *_PROGRESSING, force),
                     ).fetchall(),
                 )
             )
@@ -588,19 +628,19 @@ class Store:
             return _forget(
                 transaction,
                 transaction.execute(
-                    f"SELECT id, api_name FROM jobs WHERE status = ? AND seq <= ?{only} ORDER BY seq LIMIT ?",
+                    f"SELECT seq, id, api_name FROM jobs WHERE status = ? AND seq <= ?{only} ORDER BY seq LIMIT ?",
                     (status, until, *values, limit),
                 ).fetchall(),
             )
 
     def forget_beyond(self, keep: int, limit: int) -> list[str]:
         """Delete the oldest of the ended jobs that are more than ``keep``; return their ids."""
-        ended = "status NOT IN (?, ?, ?)"
+        ended = "status NOT IN (?, ?)"
         with self.write() as transaction:
             return _forget(
                 transaction,
                 transaction.execute(
-                    f"SELECT id, api_name FROM jobs WHERE {ended} AND seq <= "
+                    f"SELECT seq, id, api_name FROM jobs WHERE {ended} AND seq <= "
                     f"(SELECT seq FROM jobs WHERE {ended} ORDER BY seq DESC LIMIT 1 OFFSET ?) ORDER BY seq LIMIT ?",
                     (*_PROGRESSING, *_PROGRESSING, keep, limit),
                 ).fetchall(),
@@ -675,12 +715,22 @@ def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> lis
     """Delete jobs and note that they were; return their ids."""
     if jobs:
         change = _raise(transaction)
-        transaction.executemany("DELETE FROM jobs WHERE id = ?", [(job["id"],) for job in jobs])
+        transaction.executemany("DELETE FROM jobs WHERE seq = ?", [(job["seq"],) for job in jobs])
         transaction.executemany(
             "INSERT INTO forgotten (change, id, api_name) VALUES (?, ?, ?)",
-            [(change, job["id"], job["api_name"]) for job in jobs],
+            [(change, _bound(job["id"]), _bound(job["api_name"])) for job in jobs],
         )
     return [job["id"] for job in jobs]
+
+
+def _text(data: bytes) -> str:
+    """Read any text that stands in the database: what is not UTF-8 is one row's fault, and no reason to read none."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _bound(value: Any) -> Any:
+    """Return a value that was read as SQLite takes it."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and not readable.is_utf8(value) else value
 
 
 def _fill(transaction: sqlite3.Connection) -> None:

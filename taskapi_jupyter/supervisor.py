@@ -7,7 +7,6 @@ Started by whoever first needs it, gone a few seconds after nothing is left to d
 from __future__ import annotations
 
 import gc
-import json
 import os
 import select
 import signal
@@ -19,7 +18,20 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from . import conditions, database, enginefile, engines, gpus, guard, machine, plainfile, reaping, succession
+from . import (
+    conditions,
+    database,
+    enginefile,
+    engines,
+    gpus,
+    guard,
+    machine,
+    nesting,
+    plainfile,
+    readable,
+    reaping,
+    succession,
+)
 from .errors import Damaged, TooNew, Unavailable
 from .faults import point
 from .states import JobCode
@@ -36,6 +48,7 @@ _ASK_GPUS = 10.0  # seconds from one process that asks for GPUs to the next
 _LOOK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, a deadline's does not
 _TIDY_EVERY = 3600.0  # seconds, while there is work
+_NAMED = 100  # rows that can't be read of which that is said
 _LOG_BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
 
 #: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
@@ -62,6 +75,7 @@ class Supervisor:
         self.leaving = False
         self.behind = True  # whether jobs may be marked running that this supervisor doesn't know
         self.said = ""
+        self.named: set[str] = set()  # rows that can't be read, of which that was said
         self.tidied = time.monotonic()
         self.untidy = False  # whether jobs ended since
         self.wanting = False  # whether a job waits until it is known which GPUs there are
@@ -157,14 +171,32 @@ class Supervisor:
         """Have the engine take over the jobs that are marked running and that this supervisor doesn't know."""
         unknown = [row["id"] for row in self.store.running() if row["id"] not in self.using]
         self.engine.adopt([job for job in map(self._take, unknown) if job is not None])
+        for row in self.store.odd(_NAMED):
+            self._name(row["id"], readable.fault(row) or "")
 
-    def _take(self, job_id: str) -> Row | None:
-        """Count a job that is marked running as ours; return its row, None where what starts it is gone."""
+    def _name(self, job_id: object, wrong: str) -> None:
+        """Say once of a row that it can't be read."""
+        text = f"the row of job {readable.shown(job_id)} can't be read: {wrong}"
+        if text not in self.named and len(self.named) < _NAMED:
+            self.named.add(text)
+            _say(f"{text}; it is skipped")
+
+    def _take(self, job_id: str, starts: bool = False) -> Row | None:
+        """Count a job that is marked running as ours; return its row, None where it can't be started.
+
+        One whose row can't be read and that ran before us may run: it is followed to its end all the same.
+        """
         job = self.store.whole_job(job_id)
         if job is None:
             self.unrecorded.append((job_id, vanished("what starts it is gone from the store")))
-        else:
-            self.using[job_id] = job
+            return None
+        if wrong := readable.fault_of_job(job):
+            self._name(job_id, wrong)
+            if starts:
+                self.unrecorded.append((job_id, vanished(f"its row can't be read: {wrong}")))
+                return None
+            job = readable.mended(job)
+        self.using[job_id] = job
         return job
 
     def _on_term(self, *_: object) -> None:
@@ -278,7 +310,7 @@ class Supervisor:
             for (job_id, _, code, _), won in zip(moves, done, strict=True):
                 if code is not JobCode.RUNNING:
                     continue
-                job = self._take(job_id) if won else None
+                job = self._take(job_id, starts=True) if won else None
                 if job is not None:
                     self.engine.start(job)
                     point("supervisor.started")
@@ -339,6 +371,10 @@ class Supervisor:
             seq = head["seq"]
             if head["id"] in leaving:
                 continue
+            if wrong := readable.fault(head):
+                self._name(head["id"], wrong)
+                moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, f"its row can't be read: {wrong}"))
+                continue
             if limit is not None and head["gpu"] > limit and not self.engine.grows:
                 reason = f"asks for {head['gpu']} GPUs, this machine has {limit}"
                 moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, reason))
@@ -385,8 +421,8 @@ def _columns(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_json(text: str | None) -> bool:
     try:
-        return isinstance(json.loads(text or ""), dict)
-    except (ValueError, RecursionError):  # the task may have written anything
+        return isinstance(nesting.loads(text or ""), dict)
+    except ValueError:  # the task may have written anything
         return False
 
 

@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from . import nesting
+
 T = TypeVar("T")
+
+
+class TooDeep(msgspec.DecodeError):
+    """JSON of more levels than may be."""
+
 
 _ready: dict[Any, msgspec.json.Decoder[Any]] = {}
 _one_at_a_time = threading.Lock()
@@ -27,7 +34,11 @@ def _reader(type_: type[T]) -> msgspec.json.Decoder[T]:
 
 
 def decode(data: bytes | str, type_: type[T]) -> T:
-    """Read JSON; raise ``msgspec.DecodeError``, its ``ValidationError``, ``UnicodeDecodeError`` or RecursionError."""
+    """Read JSON; raise ``msgspec.DecodeError``, its ``ValidationError`` or ``UnicodeDecodeError``."""
+    try:
+        nesting.check(data, nesting.MAX_DEPTH + nesting.ENVELOPE)
+    except nesting.TooDeep as error:
+        raise TooDeep(str(error)) from None
     return _reader(type_).decode(data)
 
 

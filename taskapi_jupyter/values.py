@@ -16,8 +16,7 @@ from typing import Any
 
 from .contract import MAX_BITS, MAX_BODY
 from .errors import BadRequest, TooLarge, short, size
-
-MAX_DEPTH = 64  # levels of lists and mappings, for all JSON from outside
+from .nesting import MAX_DEPTH
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _NON_FINITE = ("NaN", "nan", "Infinity", "infinity", "Inf", "inf")

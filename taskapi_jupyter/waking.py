@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import enginefile, guard, machine, plainfile, reaping, room, succession
+from . import enginefile, guard, machine, nesting, plainfile, reaping, room, succession
 from ._version import __version__
 from .errors import Unavailable
 from .faults import point
@@ -201,7 +201,7 @@ def _refuse_claims(home: str) -> None:
 
 def _record(data: bytes) -> dict[str, Any]:
     try:
-        return dict(json.loads(data))
+        return dict(nesting.loads(data))
     except (ValueError, TypeError):  # being written, or by a version that wrote none
         return {}
 
@@ -333,7 +333,7 @@ class Waker:
 
     def _older(self) -> dict[str, Any] | None:
         """Return the record of the supervisor where an older package wrote it."""
-        holder = dict(json.loads(plainfile.read(os.path.join(self.home, "supervisor.lock"), 4096)))
+        holder = dict(nesting.loads(plainfile.read(os.path.join(self.home, "supervisor.lock"), 4096)))
         if holder["version"] == __version__:
             return None
         from packaging.version import InvalidVersion, Version

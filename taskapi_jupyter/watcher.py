@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import machine, plainfile, reaping, room, tree
+from . import machine, nesting, plainfile, reaping, room, tree
 from .errors import size
 from .faults import point
 from .launching import job_file, task_command, task_environment
@@ -69,7 +69,7 @@ def bind_to_parent(number: int) -> None:
 def read_outcome(folder: str) -> dict[str, Any] | None:
     """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
     try:
-        found = json.loads(plainfile.read(os.path.join(folder, "outcome.json"), 1 << 20))
+        found = nesting.loads(plainfile.read(os.path.join(folder, "outcome.json"), 1 << 20))
         legal = may_move(JobCode.RUNNING, JobCode(found["status"])) and isinstance(found["ended"], int)
         return dict(found) if legal else None
     except OSError as error:
@@ -174,7 +174,7 @@ class Watcher:
 
     def __init__(self, home: str, job: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
         self.job = job
-        self.launch = json.loads(job["launch"])
+        self.launch = nesting.loads(job["launch"])
         self.limits = limits
         self.home = home
         self.apis = os.path.join(home, "apis")

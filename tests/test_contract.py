@@ -30,7 +30,7 @@ from taskapi_jupyter.states import JobCode
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b"{", "not valid JSON"),
         (b"\xff", "not valid JSON"),
         (b"[]", "Expected `object`"),

@@ -236,7 +236,7 @@ def test_parse_takes_a_list_and_a_single_mapping() -> None:
         ("- name: a\n  1: b", "put it in quotes"),
         ("- name: a\n  x: .nan", "x is nan, which JSON can't carry"),
         ("- name: a\n  x: !!python/object:os.system {}", "not valid YAML"),
-        ("- &a [*a]", "must be a mapping"),
+        ("- &a [*a]", "contains itself"),
         ("- name: a\n  x: &a [*a]", "nested deeper than 64 levels, or contains itself"),
         ("- name: a\n  x: !!binary aGk=", "x is a bytes, which JSON can't carry"),
         ("- name: a\n  x: 2020-13-40", "can't be read as YAML"),

@@ -142,6 +142,7 @@ def api_facts(api: API) -> list[tuple[str, str]]:
     limits = [f"{key} {value}" for key, value in compute.items() if value]
     seconds = {key: spec.get(key) for key in ("timeout", "run_timeout")}
     return [
+        ("error", clean(spec.get("error") or "", 400)),
         ("endpoint", clean(api.endpoint or "")),
         ("task", clean(definition.get("path") or "", 200)),
         ("parameters", "" if (there := parameters(api)) is None else ", ".join(map(parameter_words, there)) or "none"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import gc
-import json
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter import capacity, gpus, machine, plainfile, room, tree
+from taskapi_jupyter import capacity, gpus, machine, nesting, plainfile, room, tree
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.states import JobCode
 from taskapi_jupyter.watcher import GIVEN_BACK, outcome, read_outcome, vanished, watch
@@ -222,7 +221,7 @@ class LocalEngine:
         point("engine.adopting")
         here, unread = True, False
         try:
-            who = json.loads(plainfile.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
+            who = nesting.loads(plainfile.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
             here = machine.is_here(who)
             pid, start_time = (int(who["pid"]), str(who["start_time"])) if here else (0, "")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter import machine, plainfile
+from taskapi_jupyter import machine, nesting, plainfile
 from taskapi_jupyter.states import JobCode, may_move
 from taskapi_jupyter.watcher import outcome
 
@@ -91,7 +91,7 @@ class Flight:
     def read_claim(self) -> None:
         """Take over what an earlier supervisor wrote down."""
         try:
-            claim = json.loads(plainfile.read(os.path.join(self.folder, "claim"), 4096))
+            claim = nesting.loads(plainfile.read(os.path.join(self.folder, "claim"), 4096))
             session, word, arrived = str(claim["session"]), str(claim["word"]), bool(claim["arrived"])
             self.address = str(claim.get("address", ""))  # which older versions did not write
         except (OSError, ValueError, KeyError, TypeError):

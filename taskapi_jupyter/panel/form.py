@@ -9,6 +9,7 @@ from typing import Any
 
 from ipywidgets import HTML, Button, HBox, Text, Textarea, VBox
 
+from taskapi_jupyter import nesting
 from taskapi_jupyter.contract import API
 from taskapi_jupyter.display.formats import duration
 from taskapi_jupyter.display.words import starting_config
@@ -101,12 +102,13 @@ def prefill(api: API | None) -> str:
 def read_config(text: str) -> dict[str, Any]:
     """Read a config; raise ValueError with a sentence that says where it is wrong."""
     try:
+        nesting.check(text, nesting.MAX_DEPTH + 1)
         value = json.loads(text or "{}", parse_constant=_refuse)
     except json.JSONDecodeError as error:
         what = error.msg[0].lower() + error.msg[1:]
         raise ValueError(f"Line {error.lineno}, column {error.colno} of the config: {what}.") from None
-    except RecursionError:
-        raise ValueError("The config is nested too deeply.") from None
+    except nesting.TooDeep:
+        raise ValueError(f"The config is nested too deeply: more than {nesting.MAX_DEPTH} levels.") from None
     if not isinstance(value, dict):
         raise ValueError('The config must be a JSON object, such as {"lr": 0.1}.')
     return value

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.errors import TaskAPIError
+from taskapi_jupyter.readable import fault
 from taskapi_jupyter.store import Store
 
 if TYPE_CHECKING:
@@ -88,10 +89,15 @@ class Events:
             for name, change in apis.items()
             if self._apis.get(name) != change
         ]
-        news += [(JOB, {"job_id": row["id"], "api_name": row["api_name"], "status": row["status"]}) for row in rows]
+        news += [
+            (JOB, {"job_id": row["id"], "api_name": row["api_name"], "status": row["status"]})
+            for row in rows
+            if not fault({"id": row["id"], "api_name": row["api_name"]})
+            and (row["status"] == "deleted" or not fault({"status": row["status"]}))
+        ]
         # Waiting for it paces this thread: what changes meanwhile is told as it is then.
         asyncio.run_coroutine_threadsafe(self._tell(news), self._loop).result()
-        self._seen = max([counter, *(row["change"] for row in rows)])
+        self._seen = max([counter, *(row["change"] for row in rows if isinstance(row["change"], int))])
         self._apis = apis
 
     async def _tell(self, news: list[News]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from taskapi_jupyter import nesting
 from taskapi_jupyter.errors import BadRequest
 
 from .fields import shorten
@@ -50,7 +51,7 @@ def ask(
     result = _run(python, args, json.dumps(given), env, cwd, seconds=seconds)
     try:
         if result.returncode == 0:
-            return json.loads(result.stdout)
+            return nesting.loads(result.stdout)
     except ValueError:
         pass
     last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
