@@ -37,7 +37,10 @@ def no_descriptors(pid: int) -> Iterator[None]:
 
 
 def test_a_task_that_uses_up_its_descriptors(service: Service, name: str) -> None:
-    body = "def task(config):\n    import os\n    try:\n        while True: os.dup(1)\n    except OSError:\n        return 'x'\n"
+    body = (
+        "def task(config):\n    import os\n    try:\n        while True: os.dup(1)\n"
+        "    except OSError:\n        return 'x'\n"
+    )
     service.deploy_request(request_for(name, body))
     job = service.submit(name).wait(PATIENCE)
     assert job.status == "succeeded"
@@ -82,7 +85,8 @@ for few in range(3, 17):
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
     waited += bool(engine.waiting)
     until(lambda: found or found.extend(engine.ended()) or found, "the job to be over")
-    assert [(job_id, how["status"], how["reason"]) for job_id, how in found] == [(job["id"], "succeeded", None)], (few, found)
+    ((job_id, how),) = found
+    assert (job_id, how["status"], how["reason"]) == (job["id"], "succeeded", None), (few, how)
 assert waited >= 5, waited
 """
 )

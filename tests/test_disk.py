@@ -249,8 +249,8 @@ for left in range(9):
     take_inodes(folder / "taken", left)
     engine.start(row(left))
     over_at_once = []
-    until(lambda: over_at_once.extend(engine.ended()) or not engine.watched or over_at_once, f"{left} to be settled") if left < 6 else None
     if left < 6:  # what it takes to begin
+        until(lambda: over_at_once.extend(engine.ended()) or not engine.watched or over_at_once, f"{left} settled")
         assert engine.waiting and not over_at_once, (left, over_at_once)
         assert engine.ended() == [] and ran() == left
     if left == 3:
