@@ -6,12 +6,13 @@ NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
        $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test test-ray test-hub bench-ray faults lint format bench docs contract screenshots clean
+.PHONY: help demo lab test test-python test-ray test-hub bench-ray faults lint format bench docs contract screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
 	@echo "make test    run the tests, notebooks and browser included"
+	@echo "make test-python PYTHON=python3.13    the same, browser aside, on another interpreter; LOWEST=1: with the lowest dependencies"
 	@echo "make test-ray    the tests of jobs on a Ray cluster, which it sets up on this machine; make bench-ray measures"
 	@echo "make test-hub    the tests with a JupyterHub, its proxy and its idle culler, which it sets up on this machine"
 	@echo "make faults  kill what runs jobs, 300 times, and count what that cost (FAULTS_ARGS=\"--rounds 20 --seed 7\")"
@@ -42,6 +43,13 @@ lab: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-python: VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(if $(LOWEST),-lowest)
+test-python:
+	@[ -n "$(PYTHON)" ] || { echo "name the interpreter: make test-python PYTHON=python3.13" >&2; exit 1; }
+	@PYTHON="$(PYTHON)" LOWEST="$(LOWEST)" scripts/setup.sh $(VENV)-python$(VERSION) notebook,dev
+	@$(VENV)-python$(VERSION)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --ignore-glob='tests/test_browser_*' $(PYTEST_ARGS)
 
 # Ray has an environment of its own: what speaks to it does so over HTTP.
 $(VENV)-ray/.ray: $(VENV)/.dev

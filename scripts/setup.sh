@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make a virtual environment (first argument) and install this project into it with extras (second argument).
+# PYTHON names the interpreter; with LOWEST=1 the dependencies are the lowest that pyproject.toml promises.
 set -eu
 venv=$1
 extras=$2
@@ -25,4 +26,11 @@ if [ -n "$(find labextension -name node_modules -prune -o -name lib -prune -o -t
   rm -rf taskapi_jupyter/labextension labextension/tsconfig.tsbuildinfo  # an install builds what is not there
 fi
 echo "installing taskapi_jupyter[$extras]"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+pip="$venv/bin/python -m pip install --quiet --disable-pip-version-check"
+if [ -n "${LOWEST:-}" ]; then
+  $pip uv
+  "$venv/bin/uv" pip compile --quiet --resolution lowest-direct --extra notebook --extra aws --extra ray \
+    --python "$venv/bin/python" --output-file "$venv/lowest.txt" pyproject.toml
+  pip="$pip --constraint $venv/lowest.txt"
+fi
+$pip --editable ".[$extras]"

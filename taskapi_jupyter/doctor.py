@@ -62,7 +62,7 @@ def answering() -> dict[str, str]:
     elif own := environments.own_server() or handed:
         told = f"none: {own} does not let this kernel in{', and has handed it its home' if handed else ''}"
     else:
-        told = "none: this machine answers"
+        told = "none, this machine answers"
     return {
         "home": str(home),
         "server": told,

@@ -532,7 +532,7 @@ def test_environments(run: Run) -> None:
     assert "local" in there._repr_html_()
     assert there.facts == {
         "home": os.environ["TASKAPI_HOME"],
-        "server": "none: this machine answers",
+        "server": "none, this machine answers",
         "supervisor": "none runs",
         "this kernel": f"taskapi_jupyter {__version__}",
     }

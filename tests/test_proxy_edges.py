@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tornado
 import trustme
 import yaml
 from conftest import PATIENCE
@@ -573,7 +574,9 @@ async def test_statuses_that_are_none(cluster: Upstream, call: Any, caplog: Any,
 @pytest.mark.parametrize("status", [0, 99, 600, 700, 1000])
 async def test_statuses_of_a_handshake_that_are_none(cluster: Upstream, raw: Any, caplog: Any, status: int) -> None:
     cluster.answer = f"HTTP/1.1 {status} Odd\r\nContent-Length: 2\r\n\r\n{{}}".encode()
-    assert (await raw("GET {base}taskapi/prod/streamlogs/a?jobID=1 HTTP/1.1", *HANDSHAKE))[0] == 502
+    # Before 6.6, tornado's websocket client does not notice that a status line is none, and the answer is a timeout.
+    expected = 502 if tornado.version_info >= (6, 6) or status in (600, 700) else 504
+    assert (await raw("GET {base}taskapi/prod/streamlogs/a?jobID=1 HTTP/1.1", *HANDSHAKE))[0] == expected
     assert not [one for one in caplog.records if one.exc_info]
 
 

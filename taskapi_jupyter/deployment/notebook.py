@@ -58,10 +58,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return getattr, (sys.modules["__main__"], "__dict__")
         if isinstance(obj, _Later):
             return dict, (obj.make(),)
-        if isinstance(obj, CodeType):  # cloudpickle forgets where code comes from
+        if isinstance(obj, CodeType):  # cloudpickle (3.1) forgets where code comes from
             make, arguments = self.dispatch_table[CodeType](obj)
             name = cell_name(obj.co_filename) or obj.co_filename
-            return make, tuple(name if one == "<dynamic-code>" else one for one in arguments)
+            return make, tuple(name if one in ("<dynamic-code>", obj.co_filename) else one for one in arguments)
         if isinstance(obj, _CACHED):
             self._note(obj)
             if obj.__module__ == "__main__" or not _by_name(obj):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -230,6 +231,11 @@ def document(base_url: str) -> bytes:
         [*types, ErrorBody], ref_template="#/components/schemas/{name}"
     )
     names = {id(t): schema for t, schema in zip([*types, ErrorBody], schemas, strict=True)}
+    for schema in components.values():
+        if "description" in schema:  # a docstring, whose lines Python before 3.13 indents
+            schema["description"] = cleandoc(schema["description"])
+        for one in schema.get("properties", {}).values():  # msgspec's versions differ in where null comes
+            one.get("anyOf", []).sort(key=lambda choice: choice.get("type") == "null")
     for name, model in vars(contract).items():
         if name in components and model not in (Submission, DeployRequest, Rerun):  # what we answer has every key
             fields = msgspec.structs.fields(model)
