@@ -203,6 +203,8 @@ async def test_activity(cluster: Upstream, call: Any, jp_serverapp: Any) -> None
     settings = jp_serverapp.web_app.settings
     settings.pop("api_last_activity", None)
     await call("GET", "prod/get")
+    assert "api_last_activity" not in settings  # a page that polls keeps no server
+    await call("POST", "prod/tasks/a", "{}")
     assert "api_last_activity" in settings
 
 

@@ -152,7 +152,7 @@ async def test_a_log_s_note_says_where_it_is(call: Call, operator: Operator) -> 
 async def test_all_else_is_passed_on(call: Call, operator: Operator) -> None:
     await call("GET", "prod/jobs")
     before = len(operator.requests)
-    paths = ["/get", f"/tasks/hello?jobID={ABSENT}", "/jobs/", f"/jobs/{ABSENT}/more", "/jobsearch", "/a/jobs"]
+    paths = ["/get", f"/tasks/hello?jobID={ABSENT}", f"/jobs/{ABSENT}/more", "/jobsearch", "/a/jobs"]
     for path in paths:
         await call("GET", f"prod{path}")
     assert [one.path for one in operator.requests[before:]] == paths

@@ -26,6 +26,7 @@ from conftest import (
 from test_retention import ended as jobs_that_ended
 from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
 
+from taskapi_jupyter import machine
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import Client
 from taskapi_jupyter.contract import FEATURES
@@ -39,7 +40,7 @@ from taskapi_jupyter.server.streams import CHUNK, Lines
 Call = Callable[..., Awaitable[Answer]]
 
 
-async def test_environments(call: Call) -> None:
+async def test_environments(call: Call, home: Path) -> None:
     answer = await call("GET", "environments")
     assert answer.json == {
         "default_environment": "local",
@@ -48,6 +49,7 @@ async def test_environments(call: Call) -> None:
         "features": list(FEATURES),
         "environ": [],
         "max_upload": 512 << 20,
+        "home": machine.folder_id(home),
     }
 
 

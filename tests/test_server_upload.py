@@ -87,7 +87,7 @@ async def test_a_source(call: Call, home: Path) -> None:
         (form([("request", request_part()), ("pickle", b"x")]), ".pickle"),
         (form([("request", request_part()), ("source", ECHO.encode())], end=b"--xy"), "no end"),
         (form([("request", request_part())])[:40], "no end"),
-        (b"", "no end"),
+        (b"", "the body is empty"),
         (b"--abc\r\n", "malformed form"),
         (b"--xyz\r\nContent-Type: text/plain\r\n\r\nx\r\n--xyz--\r\n", "no name"),
         (b"--xyz\r\n: x\r\n\r\nx\r\n--xyz--\r\n", "malformed form"),
