@@ -122,6 +122,9 @@ class Supervisor:
             ready = poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
             _drain(fifo)
             _drain(wakeups)
+            if self._is_replaced(fifo):
+                os.close(fifo)
+                fifo = self._open_fifo()
             if self.tidying in [fd for fd, _ in ready]:
                 os.close(tidying[0])
                 self.tidying = None
@@ -221,6 +224,15 @@ class Supervisor:
                 time.sleep(_RETRY)
         collect_orphans()  # what a killed watcher leaves becomes our child, whatever it has shed
         return fifo
+
+    def _is_replaced(self, fifo: int) -> bool:
+        """Whether somebody removed the FIFO that we have open, or put something else in its place."""
+        try:
+            return not os.path.samestat(os.fstat(fifo), os.lstat(os.path.join(self.home, "wake")))
+        except FileNotFoundError:
+            return os.path.isdir(self.home)
+        except OSError:
+            return False
 
     @staticmethod
     def _close_fifo(fifo: int) -> None:

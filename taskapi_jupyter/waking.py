@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import subprocess
 
 
+_LONGEST_PAUSE = 0.1  # seconds between looks at a lock that another supervisor holds
+
 #: What a supervisor keeps of the variables of whoever starts it.
 _KEPT = ("PATH", "HOME", "TZ", "LANG", "TASKAPI_FAULTS")
 
@@ -118,8 +120,10 @@ def acquire(home: str) -> int | None:
             except Unavailable:
                 os.close(fd)
                 raise
+            if pause == _LONGEST_PAUSE:
+                _nudge(_record(os.pread(fd, 4096, 0)))
             time.sleep(pause)
-            pause = min(pause * 1.2, 0.1)
+            pause = min(pause * 1.2, _LONGEST_PAUSE)
             continue
         before = _record(os.pread(fd, 4096, 0))
         if not machine.is_here(before):
@@ -131,6 +135,12 @@ def acquire(home: str) -> int | None:
         point("waking.locked")
         _sign(fd)
         return fd
+
+
+def _nudge(holder: Mapping[str, Any]) -> None:
+    """Have the supervisor that wrote a record see whether ``wake`` is still its FIFO, as it does after any signal."""
+    if machine.is_there(holder):
+        machine.send(holder["pid"], holder["start_time"], signal.SIGCHLD)
 
 
 def inherit(home: str, fd: object) -> int | None:
@@ -292,6 +302,8 @@ class Waker:
         if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
             return True  # in a task: one started here would be stopped with it; its watcher starts one
         if self._started is not None and self._started.poll() is None:
+            with suppress(OSError):
+                _nudge(_record(plainfile.read(os.path.join(self.home, "supervisor.lock"), 4096)))
             return False
         self._started = start(self.home)
         _thread_of(self._started.wait)  # leaves no zombie

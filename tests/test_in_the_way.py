@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ECHO, PATIENCE, processes, request_for, stop_supervisor
+from conftest import ECHO, PATIENCE, WAITING, processes, request_for, stop_supervisor, until
 from test_guard import NOBODY, as_user, made, place, root  # noqa: F401 - fixtures
 
 from taskapi_jupyter import cli, doctor
@@ -199,6 +199,20 @@ def test_wake_is_replaced(ready: Path, make: Callable[[Path], None]) -> None:
     with contextlib.closing(Service(ready)) as service:
         assert service.submit("echo").wait(PATIENCE).status == "succeeded"
     assert doctor.problems(ready) == []
+
+
+@pytest.mark.parametrize("make", [None, a_folder, a_fifo, a_dangling_link], ids=["nothing", "folder", "fifo", "link"])
+def test_wake_is_replaced_while_a_job_runs(ready: Path, make: Callable[[Path], None] | None) -> None:
+    with contextlib.closing(Service(ready)) as service:
+        service.deploy_request(request_for("waits", WAITING))
+        waits = service.submit("waits", {"path": str(ready / "go")})
+        until(lambda: waits.refresh().status == "running", "the job to run")
+        (ready / "wake").unlink()
+        if make is not None:
+            make(ready / "wake")
+        assert service.submit("echo").wait(PATIENCE).status == "succeeded"
+        assert waits.refresh().status == "running"
+        assert service.stop(waits)
 
 
 def test_a_wake_that_cant_be_replaced_is_said_before_a_job_is_accepted(ready: Path) -> None:
