@@ -29,6 +29,7 @@ echo "installing taskapi_jupyter[$extras]"
 pip="$venv/bin/python -m pip install --quiet --disable-pip-version-check"
 if [ -n "${LOWEST:-}" ]; then
   $pip uv
+  rm -f "$venv/lowest.txt"  # else uv would keep to what it says
   "$venv/bin/uv" pip compile --quiet --resolution lowest-direct --extra notebook --extra aws --extra ray \
     --python "$venv/bin/python" --output-file "$venv/lowest.txt" pyproject.toml
   pip="$pip --constraint $venv/lowest.txt"

@@ -116,7 +116,8 @@ class _Held:
             self.connection.close()
 
     def __del__(self) -> None:
-        self.connection.close()
+        with self.in_use:  # a store that is being closed may still have found this
+            self.connection.close()
 
 
 class Store:

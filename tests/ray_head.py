@@ -14,6 +14,8 @@ import psutil
 import requests
 from conftest import free_port, until
 
+from taskapi_jupyter import folders
+
 CPUS = 2
 
 
@@ -98,4 +100,4 @@ class Head:
     def remove(self) -> None:
         """Kill it, and remove what it left."""
         self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        folders.remove(self.folder)
