@@ -14,7 +14,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from .plan import WRONGS, Outcome, Round, again, plan, points
+from .plan import INODES, WRONGS, Outcome, Round, again, plan, points
 from .users import act
 from .world import run_world
 
@@ -53,7 +53,8 @@ def run(rounds: list[Round], workers: int, tell: bool) -> list[Outcome]:
     """Run rounds in several homes at once; tell of what went wrong."""
     outcomes: list[Outcome] = []
     size = max(min(25, -(-len(rounds) // workers)), 1)
-    chunks = [rounds[begin : begin + size] for begin in range(0, len(rounds), size)]
+    groups = [[one for one in rounds if (INODES in one.targets) is small] for small in (False, True)]
+    chunks = [some[begin : begin + size] for some in groups for begin in range(0, len(some), size)]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for some, folder in pool.map(run_world, chunks):
             outcomes += some

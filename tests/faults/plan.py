@@ -9,6 +9,8 @@ from pathlib import Path
 
 WRONGS = ("lost", "twice", "orphans", "wrong")  # of an outcome; must be zero
 
+INODES = "inodes"  # a target: for a moment the home's disk has none left
+
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "taskapi_jupyter"
 
 
@@ -53,6 +55,7 @@ class Facts:
     killed_tasks: set[str] = field(default_factory=set)
     killed_watchers: set[str] = field(default_factory=set)
     killed_supervisor: bool = False
+    no_inodes: bool = False
     killed_unknown: bool = False  # somebody at a point who had not said yet which job it is
     injected: int = 0
     reached: bool = False
@@ -86,6 +89,9 @@ ROWS = {
     "swapped supervisor": ["swap", "swap"],
     "swapped supervisor, watcher": ["swap", "watcher"],
     "swapped supervisor, task": ["swap", "task"],
+    "no inode left": [INODES],
+    "no inode left, supervisor": [INODES, "supervisor"],
+    "no inode left, watcher": ["watcher", INODES],
 }
 
 

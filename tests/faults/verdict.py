@@ -21,7 +21,14 @@ def may_be(job: Job, facts: Facts, ended: bool) -> set[str]:
         states.add("unexpected_error")
     if killed(job) and (job.id in facts.killed_tasks or (facts.killed_unknown and not ended)):
         states.add("worker_error")
+    if short(job, facts):
+        states.add("worker_error")
     return states
+
+
+def short(job: Job, facts: Facts) -> bool:
+    """Say whether a job's record says that the disk had no room for what it wrote, and that was so."""
+    return facts.no_inodes and "No space left on device" in (job.reason or "")
 
 
 def killed(job: Job) -> bool:
@@ -40,11 +47,11 @@ def untruths(job: Job, facts: Facts, begun: int, ended: bool, before: str) -> It
         yield "somebody was told that it was stopped"
     if job.status == "succeeded" and not ended:
         yield "it never came to its end"
-    elif job.status == "succeeded" and job.result() != {"n": job.config["n"]}:
+    elif job.status == "succeeded" and not short(job, facts) and job.result() != {"n": job.config["n"]}:
         yield "its result is another's"
     if not begun and not killed(job) and job.status in ("succeeded", "worker_oom", "worker_error"):
         yield "it never began"
-    if job.status == "worker_error" and not killed(job):
+    if job.status == "worker_error" and not killed(job) and not short(job, facts):
         reason = {"raises": "ValueError: told", "command": "exit code 3"}.get(job.config["kind"])
         if job.reason != reason:
             yield f"why is {reason}"

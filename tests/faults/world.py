@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import json
 import os
 import random
@@ -25,7 +27,7 @@ from taskapi_jupyter.errors import JobNotInProgress, TaskAPIError
 from taskapi_jupyter.service import Service
 
 from .jobs import KINDS, TASK
-from .plan import PACKAGE, WRONGS, Facts, Outcome, Round
+from .plan import INODES, PACKAGE, WRONGS, Facts, Outcome, Round
 from .users import Gone, Kernel, Program, Refused
 from .verdict import untruths
 
@@ -36,7 +38,7 @@ IN_PROGRESS = ["pending", "running"]
 class World:
     """A home, and who uses it. The process that looks after it stays alive and dies at no point."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, small: bool = False) -> None:
         assert not faults.FOLDER, "points would kill the harness itself"
         self.folder = folder
         self.home = folder / "home"
@@ -45,6 +47,7 @@ class World:
         self.project = folder / "project"
         for path in (self.home, self.armed, self.project):
             path.mkdir(mode=0o700)
+        self.is_small = small and on_a_small_disk(self.home)
         self.evidence.touch()
         for name in ("TASKAPI_URL", "TASKAPI_TOKEN", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL"):
             os.environ.pop(name, None)
@@ -248,6 +251,12 @@ class World:
         """Kill all of them at once; a target that isn't there within a moment is left out."""
         found = []
         for target in targets:
+            if target == INODES:
+                facts.no_inodes = self.is_small
+                if self.is_small:
+                    threading.Thread(target=take_inodes, args=(self.home, chance.uniform(0.2, 2))).start()
+                    facts.injected += 1
+                continue
             with suppress(AssertionError):
                 found.append(until(lambda target=target: self.find(target, chance, user), target, 1.5))
         for target, pid, job_id in found:
@@ -379,7 +388,8 @@ class World:
                 "NotDeployed" in refused and not refused.startswith("stop")
             )  # `temp` was deleted in an earlier round whose user died
             away = round_.through == "server" and "Unreachable" in refused
-            if not by_design and not away:
+            full = facts.no_inodes and ("no space is left" in refused or "No space left" in refused)
+            if not by_design and not away and not full:
                 outcome.wrong.append(f"refused: {refused}")
         self.ended += [job_id for job_id, job in mine.items() if job.api_name != "temp"]  # those are purged
         outcome.orphans += self.orphans(list(mine)) + self.bare(list(mine), facts)
@@ -420,6 +430,28 @@ class World:
         return left()
 
 
+def on_a_small_disk(home: Path) -> bool:
+    """Have a home lie on a disk that only this process and what it starts see; False where that is not allowed."""
+    if ctypes.CDLL(None).unshare(0x20000):  # CLONE_NEWNS
+        return False
+    options = "size=2g,nr_inodes=100000,mode=700"
+    for command in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", options, "none", str(home)]):
+        if subprocess.run(["mount", *command], capture_output=True, check=False).returncode:
+            return False
+    return True
+
+
+def take_inodes(home: Path, seconds: float) -> None:
+    """Take all inodes of a home's disk for some time."""
+    taken = home / f".taken-{time.monotonic_ns()}"
+    with suppress(OSError):
+        taken.mkdir()
+        for number in itertools.count():
+            (taken / str(number)).touch()
+    time.sleep(seconds)
+    folders.remove(taken)
+
+
 def living(path: Path) -> int | None:
     """Return the pid in a lock's record, if that process lives."""
     try:
@@ -432,7 +464,7 @@ def living(path: Path) -> int | None:
 def run_world(rounds: list[Round]) -> tuple[list[Outcome], str]:
     """Run rounds one after the other in one home; return what they came to, and the folder where it was kept."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    world = World(folder)
+    world = World(folder, small=any(INODES in one.targets for one in rounds))
     outcomes = []
     try:
         for round_ in rounds:
