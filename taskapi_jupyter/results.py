@@ -30,6 +30,7 @@ _INCIDENTAL = {
     "__weakref__",
     "__dataclass_fields__",
     "__firstlineno__",
+    "__static_attributes__",  # which Python takes from a set, in any order
     "__annotate_func__",
     "__slotnames__",
     "_abc_impl",

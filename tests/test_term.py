@@ -269,6 +269,8 @@ def task(config):
         print(os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)
     print(os.getpid(), flush=True)
     forks()
+    import warnings
+    warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside threads
     thread = threading.Thread(target=forks)
     thread.start()
     thread.join()
