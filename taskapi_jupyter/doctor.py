@@ -22,13 +22,12 @@ from . import (
     gpus,
     guard,
     machine,
-    nesting,
-    plainfile,
     readable,
     room,
     rows,
     serverfile,
     service,
+    waking,
 )
 from ._version import __version__
 from .errors import TaskAPIError, Unavailable, size
@@ -88,11 +87,8 @@ def _version_of_supervisor(home: Path) -> str:
 
 def _supervisor_record(home: Path) -> dict[str, Any]:
     """Return what the living supervisor of a home wrote down, {} where none lives or it is another user's."""
-    try:
-        record = nesting.loads(plainfile.read(home / "supervisor.lock", 4096))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and machine.is_there(record) else {}
+    record = waking.holder(home)
+    return record if machine.is_there(record) else {}
 
 
 def problems(home: Path) -> list[str]:

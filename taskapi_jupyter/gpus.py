@@ -18,7 +18,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from . import launching, machine, plainfile
+from . import launching, machine, nesting, plainfile
 
 VARIABLE = launching.VISIBLE
 FILE = "gpus.json"  # in a home
@@ -175,14 +175,14 @@ def _lock(fd: int) -> None:
 
 def _read(data: bytes) -> Known:
     try:
-        record: dict[str, Any] = json.loads(data)
+        record: dict[str, Any] = nesting.loads(data)
         devices = record["devices"]
         if devices is not None:
             devices = {int(number): str(id_) for number, id_ in devices.items()}
         age = machine.boottime() - float(record["at"])
         is_due = record["boot"] != machine.boot_id() or not 0 <= age < (_ASK_AGAIN if record["why"] else _HOLDS)
         return Known(devices, str(record["why"]), is_due)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Known(None, "they were not asked for yet", True)
 
 

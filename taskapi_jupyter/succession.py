@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import machine, plainfile
+from . import machine, nesting, plainfile
 from ._version import __version__
 from .faults import point
 
@@ -50,13 +50,13 @@ def _proposed(home: str) -> list[str] | None:
             about = os.fstat(file.fileno())
             if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o022:
                 return None
-            said = json.loads(file.read(_MOST))
+            said = nesting.loads(file.read(_MOST))
         me = {**machine.identity(os.getpid()), "version": __version__}
         command = said["command"]
         # After an exec this process has another version: what was written down for the one before is over.
         if said["replaces"] == _who(me) and command and all(isinstance(word, str) for word in command):
             return list(command)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 

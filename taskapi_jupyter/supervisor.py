@@ -37,7 +37,7 @@ from .faults import point
 from .states import JobCode
 from .store import Row, Store
 from .waking import acquire, command, inherit, start, wake
-from .watcher import collect_orphans, vanished
+from .watcher import collect_orphans, too_late, vanished
 
 IDLE = 3.0  # seconds without work after which it leaves
 _LAST = 0.5  # seconds for the process that tidied to be gone, too, when nothing is left to do
@@ -68,6 +68,7 @@ class Supervisor:
         self.engine = engines.load(enginefile.read(home)["provider"])(home, lambda: self.limits, lambda: wake(home))
         if handed:
             self.engine.take_over(handed.get("unclaimed", {}))
+        self.chosen: dict[str, Any] = {}  # of them, those that config.yaml sets
         self.limits = self._read_limits()
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
@@ -287,8 +288,8 @@ class Supervisor:
 
     def _read_limits(self) -> dict[str, Any]:
         """Return the limits in force: those that config.yaml sets, else what there is."""
-        chosen = {name: value for name, value in self.store.settings().items() if value is not None}
-        return {**DEFAULT_LIMITS, **self.engine.capacity(), **chosen}
+        self.chosen = {name: value for name, value in self.store.settings().items() if value is not None}
+        return {**DEFAULT_LIMITS, **self.engine.capacity(), **self.chosen}
 
     def _step(self) -> float | None:
         """Record what happened and admit what fits, in one transaction; then start and stop."""
@@ -356,8 +357,7 @@ class Supervisor:
         for row in self.store.pending_deadlines(machine.boot_id()):
             left = row["deadline"] - machine.boottime()
             if left <= 0:
-                reason = f"not done {row['timeout']} s after its submission"
-                moves.append(_ends_pending(row["id"], JobCode.TIMED_OUT, reason))
+                moves.append(_ends_pending(row["id"], JobCode.TIMED_OUT, too_late(row)))
             else:
                 waits.append(min(left, _LONGEST_WAIT))
         return moves, min(waits, default=None)
@@ -370,8 +370,8 @@ class Supervisor:
         are, or not so many are there now, the job waits and lets others pass.
         """
         self.wanting = False
-        there = None if self.engine.grows else gpus.known(self.home).devices
-        limit = self.limits["gpus"] if self.engine.grows else self.store.settings().get("gpus")
+        there: gpus.Known | None = None  # read where a job asks for GPUs
+        limit = self.limits["gpus"] if self.engine.grows else self.chosen.get("gpus")
         busy = [job for job in self.using.values() if job["id"] not in leaving]
         moves: list[Move] = []
         seq = 0
@@ -391,7 +391,9 @@ class Supervisor:
                 reason = f"asks for {head['gpu']} GPUs, this machine has {limit}"
                 moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, reason))
                 continue
-            choices = gpus.visible(head["visible"], there, limit) if head["gpu"] else []
+            if head["gpu"] and not self.engine.grows:
+                there = there or gpus.known(self.home)
+            choices = gpus.visible(head["visible"], there and there.devices, limit) if head["gpu"] else []
             if not self.engine.grows and (choices is None or gpus.pick(choices, (), head["gpu"]) is None):
                 self.wanting = True
                 passed += 1

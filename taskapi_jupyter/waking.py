@@ -209,6 +209,14 @@ def _refuse_claims(home: str) -> None:
             continue
 
 
+def holder(home: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what the supervisor that had a home's lock last wrote down, {} where that can't be read."""
+    try:
+        return _record(plainfile.read(os.path.join(home, "supervisor.lock"), 4096))
+    except OSError:
+        return {}
+
+
 def _record(data: bytes) -> dict[str, Any]:
     try:
         return dict(nesting.loads(data))
@@ -302,8 +310,7 @@ class Waker:
         if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
             return True  # in a task: one started here would be stopped with it; its watcher starts one
         if self._started is not None and self._started.poll() is None:
-            with suppress(OSError):
-                _nudge(_record(plainfile.read(os.path.join(self.home, "supervisor.lock"), 4096)))
+            _nudge(holder(self.home))
             return False
         self._started = start(self.home)
         _thread_of(self._started.wait)  # leaves no zombie
@@ -328,11 +335,11 @@ class Waker:
         One that is older than 0.3.0 leaves in either case; its jobs run on, and the next one adopts them.
         """
         try:
-            holder = self._older()
-            if holder is None or not self.alive() or not machine.is_there(holder):
+            older = self._older()
+            if older is None or not self.alive() or not machine.is_there(older):
                 return
-            succession.propose(self.home, holder, command("supervisor", self.home))
-            machine.send(holder["pid"], holder["start_time"], signal.SIGTERM)
+            succession.propose(self.home, older, command("supervisor", self.home))
+            machine.send(older["pid"], older["start_time"], signal.SIGTERM)
             for _ in range(1000):  # while it has its FIFO, a wakeup would go to it
                 if not self.alive():
                     self.wake()
@@ -345,13 +352,13 @@ class Waker:
 
     def _older(self) -> dict[str, Any] | None:
         """Return the record of the supervisor where an older package wrote it."""
-        holder = dict(nesting.loads(plainfile.read(os.path.join(self.home, "supervisor.lock"), 4096)))
-        if holder["version"] == __version__:
+        record = holder(self.home)
+        if record["version"] == __version__:
             return None
         from packaging.version import InvalidVersion, Version
 
         try:
-            return holder if Version(holder["version"]) < Version(__version__) else None
+            return record if Version(record["version"]) < Version(__version__) else None
         except InvalidVersion:
             return None
 

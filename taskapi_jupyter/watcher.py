@@ -98,6 +98,11 @@ def vanished(reason: str) -> dict[str, Any]:
     return outcome(JobCode.UNEXPECTED_ERROR, reason)
 
 
+def too_late(job: Mapping[str, Any]) -> str:
+    """Return why a job is timed out whose ``timeout`` is over."""
+    return f"not done {job['timeout']} s after its submission"
+
+
 def write_atomically(path: str, data: bytes) -> None:
     """Write a file whole or not at all.
 
@@ -196,7 +201,7 @@ class Watcher:
             deadline = job["deadline"]
             if job["boot"] != machine.boot_id():  # a supervisor of an older package let it begin
                 deadline = machine.boottime() + job["timeout"]
-            self.deadlines.append((deadline, f"not done {job['timeout']} s after its submission"))
+            self.deadlines.append((deadline, too_late(job)))
 
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""

@@ -61,6 +61,11 @@ async def test_a_hundred_stops_that_wait_hold_no_deploy_up(
     client.close()
 
 
+def in_paths(deployed: Any, job_id: str) -> dict[str, str]:
+    """Return what stands for the names in routes."""
+    return {"env": "local", "api": "hello", "api_id": deployed["api"]["spec"]["id"], "job_id": job_id, "path": "a.txt"}
+
+
 # HEAD
 
 
@@ -70,13 +75,7 @@ async def test_head_is_get_without_the_body(call: Call) -> None:
     pickled = await submit(call, {"config": {"pickled": True}})
     await ended(call, job_id)
     await ended(call, pickled)
-    values = {
-        "env": "local",
-        "api": "hello",
-        "api_id": deployed["api"]["spec"]["id"],
-        "job_id": job_id,
-        "path": "a.txt",
-    }
+    values = in_paths(deployed, job_id)
     paths = [path.removeprefix("/taskapi/").format(**values) for path, handler in ROUTES if "get" in vars(handler)]
     paths = [f"{path}?jobID={job_id}" if "/tasks/" in path else path for path in paths]
     paths += ["local/get/absent", "local/tasks/hello", f"local/jobs/{pickled}/result", f"local/jobs/{job_id}/files/no"]
@@ -101,13 +100,7 @@ async def test_a_slash_at_the_end_is_the_same_path(call: Call) -> None:
     deployed = await deploy(call, source=LEAVES_A_FILE)
     job_id = (await call("POST", "local/tasks/hello/", {})).json["job_id"]
     await ended(call, job_id)
-    values = {
-        "env": "local",
-        "api": "hello",
-        "api_id": deployed["api"]["spec"]["id"],
-        "job_id": job_id,
-        "path": "a.txt",
-    }
+    values = in_paths(deployed, job_id)
     for path, handler in ROUTES:
         if "get" in vars(handler):
             where, query = path.removeprefix("/taskapi/").format(**values), f"?jobID={job_id}"

@@ -16,7 +16,7 @@ from typing import Any
 from taskapi_jupyter import capacity, gpus, machine, nesting, plainfile, room, tree
 from taskapi_jupyter.faults import point
 from taskapi_jupyter.states import JobCode
-from taskapi_jupyter.watcher import GIVEN_BACK, outcome, read_outcome, vanished, watch
+from taskapi_jupyter.watcher import GIVEN_BACK, outcome, read_outcome, too_late, vanished, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
 _STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
@@ -205,8 +205,7 @@ class LocalEngine:
             deadline = job.get("deadline") if job.get("boot") == machine.boot_id() else None
             if deadline is not None and machine.boottime() >= deadline:
                 del self.waiting[job_id]
-                why = f"not done {job['timeout']} s after its submission"
-                self.over.append((job_id, outcome(JobCode.TIMED_OUT, why)))
+                self.over.append((job_id, outcome(JobCode.TIMED_OUT, too_late(job))))
         if not self.waiting:
             self.said = ""
         if self.waiting and time.monotonic() >= self.try_at:

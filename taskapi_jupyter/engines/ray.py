@@ -22,7 +22,7 @@ from taskapi_jupyter.faults import point
 from taskapi_jupyter.frames import Reader
 from taskapi_jupyter.raycluster import RayCluster, Refused, last_line
 from taskapi_jupyter.states import JobCode
-from taskapi_jupyter.watcher import outcome, vanished, write_atomically
+from taskapi_jupyter.watcher import outcome, too_late, vanished, write_atomically
 
 from . import raypackage
 from .rayflight import ENDED, Flight, submission_id, valid
@@ -401,10 +401,7 @@ class RayEngine:
         if self.away:
             flight.overdue_at = None
         if left is not None and left <= 0 and (not flight.sent or self._overdue(flight, left)):
-            flight.ending = flight.ending or (
-                JobCode.TIMED_OUT,
-                f"not done {flight.job['timeout']} s after its submission",
-            )
+            flight.ending = flight.ending or (JobCode.TIMED_OUT, too_late(flight.job))
             flight.stop_asked = True
         if flight.stop_asked:
             self._send_stop(flight)
