@@ -75,22 +75,22 @@ class Guard:
         for one in ("jobs", "apis"):
             plainfile.create_folder(os.path.join(self.home, one))
         os.symlink(os.path.join(folder, "api"), os.path.join(self.home, "apis", self.job["api_id"]))
-        launch = nesting.loads(self.job["launch"])
+        start = nesting.loads(self.job["launch"])
         project = os.path.join(folder, "project")
         left = os.environ.pop(launching.SECONDS_LEFT, None)
-        launch["env"] = {**os.environ, **launch["env"]}
-        launch["python"] = sys.executable
-        if not os.path.isdir(launch["cwd"]):  # one machine, or a file system that all share, has the folder itself
-            launch["cwd"] = project
-            launch["origin"] = None
-        if launch.get("cloudpickle"):
-            launch["cloudpickle"] = folder
-        launch["sys_path"] = [
-            launch["cwd"],
+        start["env"] = {**os.environ, **start["env"]}
+        start["python"] = sys.executable
+        if not os.path.isdir(start["cwd"]):  # one machine, or a file system that all share, has the folder itself
+            start["cwd"] = project
+            start["origin"] = None
+        if start.get("cloudpickle"):
+            start["cloudpickle"] = folder
+        start["sys_path"] = [
+            start["cwd"],
             project,
-            *(one for one in launch.get("sys_path", ()) if not one or os.path.isdir(one)),
+            *(one for one in start.get("sys_path", ()) if not one or os.path.isdir(one)),
         ]
-        self.job["launch"] = json.dumps(launch)
+        self.job["launch"] = json.dumps(start)
         if left is not None:
             # From here on, whatever this node's clock says; the engine counts too, since the submission.
             self.job["boot"], self.job["deadline"] = machine.boot_id(), machine.boottime() + float(left)

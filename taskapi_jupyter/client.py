@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from msgspec import structs
 
-from . import kernels, nesting, results
+from . import nesting, results
 from .contract import (
     API,
     MAX_BODY,
@@ -33,6 +33,7 @@ from .contract import (
 from .errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
 from .gpus import VARIABLE as VISIBLE
 from .jobs import BaseTaskAPI, Job, JobList
+from .kernels import KERNEL_HEADER, kernel_id
 from .outlived import GONE, Home, changes, reads
 from .transport import JSON, Multipart, Transport, media_type
 from .values import plain_config
@@ -346,8 +347,8 @@ class Client(BaseTaskAPI):
 
 def _from_kernel() -> dict[str, str]:
     """Return the header that names the kernel which submits: a server keeps it from being culled."""
-    kernel = kernels.kernel_id()
-    return {kernels.HEADER: kernel} if kernel else {}
+    kernel = kernel_id()
+    return {KERNEL_HEADER: kernel} if kernel else {}
 
 
 def api_segment(name: str) -> str:

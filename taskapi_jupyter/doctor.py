@@ -72,12 +72,12 @@ def answering() -> dict[str, str]:
 
 def _server(home: Path) -> str:
     """Return the newest server that uses a home, and its version where it lets us in."""
-    servers = serverfile.running(home)
-    if not servers:
+    running = serverfile.running(home)
+    if not running:
         return "none runs"
-    known = environments.server_of_process(servers[0].pid)
+    known = environments.server_of_process(running[0].pid)
     about = environments.about(*known) if known else None
-    return f"{servers[0].url} (taskapi_jupyter {about.version})" if about else servers[0].url
+    return f"{running[0].url} (taskapi_jupyter {about.version})" if about else running[0].url
 
 
 def _version_of_supervisor(home: Path) -> str:

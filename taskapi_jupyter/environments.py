@@ -204,13 +204,13 @@ def _hub(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
         return None
     if not port:
         return None
-    host = parts.hostname or "127.0.0.1"
-    if host in ("0.0.0.0", "::"):  # it listens everywhere: it is asked on this machine
-        host = "127.0.0.1"
-    if ":" in host:
-        host = f"[{host}]"
+    name = parts.hostname or "127.0.0.1"
+    if name in ("0.0.0.0", "::"):  # it listens everywhere: it is asked on this machine
+        name = "127.0.0.1"
+    if ":" in name:
+        name = f"[{name}]"
     path = environ.get("JUPYTERHUB_SERVICE_PREFIX") or parts.path
-    return f"{parts.scheme}://{host}:{port}{path.rstrip('/')}/", token
+    return f"{parts.scheme}://{name}:{port}{path.rstrip('/')}/", token
 
 
 def _parent(environ: Mapping[str, str]) -> tuple[str, str | None] | None:

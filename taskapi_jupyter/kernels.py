@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-HEADER = "X-TaskAPI-Kernel"  # of a submission: the kernel that it comes from
+KERNEL_HEADER = "X-TaskAPI-Kernel"  # of a submission: the kernel that it comes from
 
 
 def kernel_id() -> str | None:

@@ -234,8 +234,8 @@ def _is_locked(fd: int) -> bool:
 
 
 def _in_use(home: str, record: Mapping[str, Any], what: str) -> Unavailable:
-    host = str(record.get("host", "another host"))[:100]
-    where = f"the host {host}" if host != os.uname().nodename else f"another container or an earlier boot of {host}"
+    name = str(record.get("host", "another host"))[:100]
+    where = f"the host {name}" if name != os.uname().nodename else f"another container or an earlier boot of {name}"
     return Unavailable(
         f"{home} is in use by {where}, where {what} runs: one host at a time may run jobs in a folder; "
         "use the other host, wait until its jobs have ended, or set TASKAPI_HOME to a folder of this host's own"

@@ -278,9 +278,9 @@ class Watcher:
                 try:
                     os.chdir(what)
                 except (FileNotFoundError, NotADirectoryError):  # Cortex's client deploys from a folder of moments
-                    files = environment["TASKAPI_OUTPUT_DIR"]
-                    os.chdir(files)
-                    note = f"taskapi: the folder {what} is gone; this task runs in {files}\n"
+                    output = environment["TASKAPI_OUTPUT_DIR"]
+                    os.chdir(output)
+                    note = f"taskapi: the folder {what} is gone; this task runs in {output}\n"
                     os.write(1, note.encode("utf-8", "surrogateescape"))
                 what = command[0]
                 point("task.executing")

@@ -100,9 +100,9 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
             "config": json.dumps(config),
         }
         limits = {"stop_grace": 1, "log_max_bytes": 1 << 20}
-        package = raypackage.pack(str(home), job, limits, word=WORD, storage=str(tmp_path / "left"))
+        packed = raypackage.pack(str(home), job, limits, word=WORD, storage=str(tmp_path / "left"))
         folder = tmp_path / f"node-{job_id}"
-        zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
+        zipfile.ZipFile(io.BytesIO(packed)).extractall(folder)
         said = json.loads((folder / "job.json").read_text())
         (folder / "job.json").write_text(json.dumps({**said, **given}))
         left = {} if seconds_left is None else {"TASKAPI_SECONDS_LEFT": seconds_left}
@@ -121,10 +121,10 @@ def test_what_goes_along_is_all_that_is_imported() -> None:
         "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.aboard\n"
         "print(*(one.__file__ for name, one in sys.modules.items() if name.startswith('taskapi_jupyter')), sep='\\n')"
     )
-    package = Path(raypackage.__file__).parent.parent
-    command = [sys.executable, "-I", "-S", "-c", code, str(package.parent)]
+    folder = Path(raypackage.__file__).parent.parent
+    command = [sys.executable, "-I", "-S", "-c", code, str(folder.parent)]
     files = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
-    assert {str(Path(file).relative_to(package)) for file in files} <= set(raypackage._ABOARD)
+    assert {str(Path(file).relative_to(folder)) for file in files} <= set(raypackage._ABOARD)
 
 
 def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:

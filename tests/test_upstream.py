@@ -36,7 +36,7 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give this process credentials."""
     for name, value in AWS.items():
         monkeypatch.setenv(name, value)
@@ -88,7 +88,7 @@ def signed(header: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))))
 
 
-def test_a_signature_that_aws_would_take(aws: None) -> None:
+def test_a_signature_that_aws_would_take(keys: None) -> None:
     header = Upstream("prod", "https://operator.example", version="0.42.1").headers("/get")[SIGNATURE_HEADER]
     assert "=" not in header
     request = signed(header)
@@ -132,7 +132,7 @@ def test_a_signature_that_aws_would_take(aws: None) -> None:
         ("https://x.example", "0.42.1", "/get", {"x-cortex-authorization": "mine"}),  # the user's own
     ],
 )
-def test_not_signed(aws: None, endpoint: str, version: str, path: str, headers: dict[str, str]) -> None:
+def test_not_signed(keys: None, endpoint: str, version: str, path: str, headers: dict[str, str]) -> None:
     sent = Upstream("prod", endpoint, version=version, headers=headers).headers(path)
     assert SIGNATURE_HEADER not in sent
     assert headers.items() <= sent.items()
@@ -143,7 +143,7 @@ def test_no_credentials_no_signature() -> None:
     assert Upstream("prod", "https://x.example", version="0.42.1").headers("/get") == {VERSION_HEADER: "0.42.1"}
 
 
-def test_a_signature_is_renewed_in_time(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_is_renewed_in_time(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = Upstream("prod", "https://x.example", version="0.42.1")
     first = upstream.headers("/get")[SIGNATURE_HEADER]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEXT")
@@ -190,7 +190,7 @@ def info() -> Iterator[Any]:
         one.server.server_close()
 
 
-def test_the_version_is_asked_for_once(info: Any, aws: None) -> None:
+def test_the_version_is_asked_for_once(info: Any, keys: None) -> None:
     server = info(b'{"cluster_config": {"api_version": "0.35.2"}}')
     upstream = Upstream("prod", server.url, headers={"X-Key": "k"})
     assert upstream.headers("/tasks/a") == {"X-Key": "k"}
@@ -231,7 +231,7 @@ def test_before(version: str | None, is_before: bool) -> None:
     assert before(version, (0, 30)) is is_before
 
 
-def test_what_is_at_hand(info: Any, aws: None, tmp_path: Path) -> None:
+def test_what_is_at_hand(info: Any, keys: None, tmp_path: Path) -> None:
     """What would wait for a disk, for AWS or for the cluster is not; what is known is."""
     assert Upstream("prod", "https://x.example", version="0.28.0", headers={"X-Key": "k"}).at_hand("/get")
     assert not Upstream("prod", "https://x.example", version="0.28.0", headers={"X-Key": {"file": "x"}}).at_hand("/get")

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter import deployment, doctor, environments, service, waiting
+from taskapi_jupyter import doctor, environments, service, waiting
 from taskapi_jupyter import logs as log_reader
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.cluster import CortexClient
 from taskapi_jupyter.contract import JobResponse, JobStatus, LogChunk, TaskAPI
+from taskapi_jupyter.deployment import requirement_warnings
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
 from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.errors import APINotDeployed, BadRequest
@@ -31,7 +32,7 @@ def deploy(options: Namespace) -> int:
     if not path.exists():
         raise Unclear(f"there is no file {options.file!r}")
     results = _connect(options).deploy(path)
-    unmet = deployment.requirement_warnings(path if path.is_dir() else path.parent)
+    unmet = requirement_warnings(path if path.is_dir() else path.parent)
     show(options, lambda: (results, lambda colour: deploy_text(results, unmet, colour=colour)))
     return 1 if any(result.error for result in results) else 0
 

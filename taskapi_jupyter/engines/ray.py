@@ -234,21 +234,21 @@ class RayEngine:
             raise error
         if flight.uploading or (flight.large and self._not_its_turn(flight)):
             return False
-        package = raypackage.pack(
+        packed = raypackage.pack(
             self.home, flight.job, self.limits(), word=flight.word, storage=self.settings.get("storage")
         )
-        name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
+        name = f"_ray_pkg_{hashlib.sha256(packed).hexdigest()[:32]}.zip"
         cluster, word = self.cluster, flight.word
-        flight.large = len(package) > _SMALL
+        flight.large = len(packed) > _SMALL
         if not flight.large:
-            flight.uri = cluster.upload(name, package)
+            flight.uri = cluster.upload(name, packed)
             return True
         if self._not_its_turn(flight):
             return False
 
         def upload() -> None:
             try:
-                uri = cluster.upload(name, package)
+                uri = cluster.upload(name, packed)
                 if flight.word == word:  # else it goes to another session by now
                     flight.uri, flight.unseen_since = uri, None
             except Exception as error:  # whatever it is, `_submit` says it

@@ -39,13 +39,13 @@ def pack(
 
     ``word`` is what its frames begin with.
     """
-    launch = nesting.loads(job["launch"])
+    start = nesting.loads(job["launch"])
     given = {
         "word": word,
         "job": {**{key: job.get(key) for key in _CARRIED}, "gpus": None},  # Ray says which
         "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
         "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
-        "python": launch.get("python_version"),
+        "python": start.get("python_version"),
     }
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
@@ -57,8 +57,8 @@ def pack(
         with suppress(FileNotFoundError), zipfile.ZipFile(os.path.join(api, "project.zip")) as project:
             for name in project.namelist():
                 archive.writestr(f"project/{name}", project.read(name))
-        if launch.get("cloudpickle"):
-            _add_folder(archive, os.path.join(launch["cloudpickle"], "cloudpickle"), "cloudpickle")
+        if start.get("cloudpickle"):
+            _add_folder(archive, os.path.join(start["cloudpickle"], "cloudpickle"), "cloudpickle")
         archive.writestr("project/.keep", b"")
         archive.writestr("job.json", json.dumps(given))
     return target.getvalue()
@@ -97,9 +97,9 @@ def request(
 
 
 def _add_folder(archive: zipfile.ZipFile, folder: str, name: str, but: str = "") -> None:
-    for where, folders, files in os.walk(folder):
+    for where, folders, names in os.walk(folder):
         folders[:] = [one for one in folders if one != "__pycache__"]
-        for one in files:
+        for one in names:
             if one != but:
                 path = os.path.join(where, one)
                 archive.write(path, os.path.join(name, os.path.relpath(path, folder)))

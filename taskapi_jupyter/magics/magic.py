@@ -14,8 +14,9 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display
 
-from taskapi_jupyter import deployment, doctor, environments, room, waiting
+from taskapi_jupyter import doctor, environments, room, waiting
 from taskapi_jupyter.contract import API, TaskAPI
+from taskapi_jupyter.deployment import Source, requirement_warnings
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.text import in_short
 from taskapi_jupyter.display.words import parameters
@@ -122,19 +123,19 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             if not callable(variables.get(function)):
                 raise LineError(f"{shorten(function)} is no function or class of this notebook", read.verb)
             results = self.api().deploy(variables[function], name=str(word), notebook=self._notebook(), **options)
-            return Deployed(results, deployment.requirement_warnings(Path()))
+            return Deployed(results, requirement_warnings(Path()))
         path = Path(word).expanduser() if isinstance(word, str) else None
         if path is not None and not path.exists():
             raise LineError(f"there is no file {shorten(word)}{as_function(word, variables)}", read.verb)
         results = self.api().deploy(path or word, **options)
         folder = path or Path()
-        return Deployed(results, deployment.requirement_warnings(folder.parent if folder.is_file() else folder))
+        return Deployed(results, requirement_warnings(folder.parent if folder.is_file() else folder))
 
     def _deploy_cell(self, name: str, cell: str, options: dict[str, Any]) -> Deployed:
         # Its lines count as the notebook shows them: the magic's own is the first.
-        source = deployment.Source("\n" + cell)
+        source = Source("\n" + cell)
         results = self.api().deploy(source, name=name, notebook=self._notebook(), **options)
-        return Deployed(results, deployment.requirement_warnings(Path()))
+        return Deployed(results, requirement_warnings(Path()))
 
     def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
         name = str(_single(read, "API", "; configuration is written key=value, without spaces"))

@@ -189,14 +189,14 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     def ray(self, entry: envfile.Entry) -> RayService:
         """Return the service of a Ray cluster, the same as long as its environment is."""
-        from taskapi_jupyter import rayservice  # what it brings is not for every server
+        from taskapi_jupyter.rayservice import connect, headers  # what it brings is not for every server
 
         with self.connecting:
-            there, now = self.services.get(entry.name), (entry, rayservice.headers(entry))
+            there, now = self.services.get(entry.name), (entry, headers(entry))
             if there is None or there[0] != now:
                 if there is not None:
                     there[1].close()
-                there = (now, rayservice.connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
+                there = (now, connect(self.folder, entry, partial(self.endpoint, env=entry.name)))
                 self.services[entry.name] = there
             return there[1]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec import structs
 
-from taskapi_jupyter import deployment, spec
+from taskapi_jupyter import spec
 from taskapi_jupyter.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
+from taskapi_jupyter.deployment import add_warnings, prepare
 from taskapi_jupyter.errors import BadRequest, TaskAPIError, printable
 from taskapi_jupyter.service import Service
 
@@ -189,8 +190,8 @@ def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path) -> list[
 def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployResult]:
     """Deploy one API as its configuration has it."""
     results = []
-    for request in deployment.prepare(api, cwd=cwd):
+    for request in prepare(api, cwd=cwd):
         answer = service.deploy_request(request)
-        deployment.add_warnings(answer, api, request, provider=service.provider, environ={})
+        add_warnings(answer, api, request, provider=service.provider, environ={})
         results += answer
     return results

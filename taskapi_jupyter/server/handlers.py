@@ -8,10 +8,10 @@ from typing import Any
 
 from tornado import web
 
-from taskapi_jupyter import kernels
 from taskapi_jupyter.contract import BOM, JobsPage, Message, Rerun, Submission, TaskAPI, decode, encode, submit_answer
 from taskapi_jupyter.errors import BadRequest, QueryParamRequired
 from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.kernels import KERNEL_HEADER
 from taskapi_jupyter.states import TERMINAL, JobCode, values
 
 from .base import MAX_DAYS, MAX_PAGE, BodyHandler, Handler, guarded
@@ -67,7 +67,7 @@ class TasksHandler(BodyHandler):
             )
 
         job = await self.extension.run(self.extension.submitting(env), submit)
-        self.extension.submitted(env, job.id, self.request.headers.get(kernels.HEADER))
+        self.extension.submitted(env, job.id, self.request.headers.get(KERNEL_HEADER))
         self.finish(encode(submit_answer(job.record)))
 
     @guarded
@@ -197,7 +197,7 @@ class RerunHandler(BodyHandler):
             lambda cluster: cluster.rerun(job_id, same, api),
             self.extension.submitting(env),
         )
-        self.extension.submitted(env, job.id, self.request.headers.get(kernels.HEADER))
+        self.extension.submitted(env, job.id, self.request.headers.get(KERNEL_HEADER))
         self.finish(encode(submit_answer(job.record)))
 
 
