@@ -22,13 +22,13 @@ from jupyter_events import EventLogger
 from latency import Server, ms
 
 from taskapi_jupyter.server.events import JOB, Events
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "60"))
 IDLE = 10.0  # seconds
 ELSEWHERE = """
 import sys, time
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 service = Service(sys.argv[1])
 for line in sys.stdin:
     begin = time.monotonic_ns()

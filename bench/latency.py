@@ -120,7 +120,7 @@ def private_kib(pid: int) -> int:
 
 def pages(folder: Path) -> tuple[float, float]:
     """Return what a page of 50 costs at 100 and at 100,000 jobs of history, asked for in turn."""
-    from taskapi_jupyter.service import Service
+    from taskapi_jupyter.service.service import Service
 
     services = []
     for count in (100, 100_000):

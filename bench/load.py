@@ -24,8 +24,8 @@ import psutil
 import websocket
 from latency import Server
 
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.service.service import Service
 
 JOBS = int(os.environ.get("BENCH_JOBS", "5000"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "30"))

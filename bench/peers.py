@@ -30,7 +30,7 @@ def bare(folder):
 
 
 def ours(folder):
-    from taskapi_jupyter.service import Service
+    from taskapi_jupyter.service.service import Service
 
     service = Service(os.path.join(folder, "taskapi"))
     service.deploy({"name": "stamp", "definition": {"path": "stamp.py"}}, cwd=folder)

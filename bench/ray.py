@@ -21,8 +21,8 @@ import yaml
 from conftest import clean, start_server, stop_server
 from ray_head import Head, program
 
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.rayservice import RayService
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.ray.service import RayService
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
 JOBS = int(os.environ.get("BENCH_JOBS", "300"))

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .contract import TaskAPI
-    from .panel import Panel as Panel
+    from .client.taskapi import TaskAPI
+    from .ui.panel import Panel as Panel
 
 
 def __getattr__(name: str) -> Any:
     """Import the panel, and ipywidgets with it, for who asks for it."""
     if name == "Panel":
-        from .panel import Panel
+        from .ui.panel import Panel
 
         return Panel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def connect(env: str | None = None) -> TaskAPI:
-    """Return the :class:`~taskapi_jupyter.contract.TaskAPI` of an environment (default: ``local``)."""
+    """Return the :class:`~taskapi_jupyter.core.contract.TaskAPI` of an environment (default: ``local``)."""
     from .environments import connect as _connect
 
     return _connect(env)
@@ -29,14 +29,14 @@ def connect(env: str | None = None) -> TaskAPI:
 
 def load_ipython_extension(ipython: Any) -> None:
     """Register the magics: ``%load_ext taskapi_jupyter``."""
-    from .magics import load
+    from .ui.magics import load
 
     load(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """Take the magics back."""
-    from .magics import unload
+    from .ui.magics import unload
 
     unload(ipython)
 

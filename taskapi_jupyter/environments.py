@@ -11,15 +11,17 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from . import machine, nesting
-from .client import Client
-from .cluster import CortexClient
-from .contract import Environment, EnvironmentsResponse, TaskAPI
-from .envfile import EnvironmentFile
-from .errors import BadRequest, NotFound, TaskAPIError
-from .outlived import Home
-from .service import Service
-from .service import home as default_home
+from .client.environments_file import EnvironmentFile
+from .client.fallback import Home
+from .client.rest import Client
+from .client.taskapi import TaskAPI
+from .core import host, nesting
+from .core.contract import Environment, EnvironmentsResponse
+from .core.errors import BadRequest, NotFound, TaskAPIError
+from .cortex.client import CortexClient
+from .cortex.operator import upstream_of
+from .service.service import Service
+from .service.service import home as default_home
 
 #: Variables that say where an environment is; a connection holds as long as they stay.
 PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "TASKAPI_SERVER", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
@@ -69,7 +71,7 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
 def _home_of(about: EnvironmentsResponse, env: str) -> Home | None:
     """Return a server's home if this process has the same; None where it is another one, or not known."""
     path = default_home()
-    if not about.home or about.home != machine.folder_id(path):
+    if not about.home or about.home != host.folder_id(path):
         return None
     return Home(path, about.home, partial(_here, env, path))
 
@@ -79,11 +81,11 @@ def _here(env: str | None, home: Path) -> TaskAPI:
     there = file(home).read()
     entry = there.find(env)
     if entry.provider == "cortex":
-        return CortexClient.direct(there.upstream(entry), entry.public())
+        return CortexClient.direct(upstream_of(there, entry), entry.public())
     if entry.provider == "ray":
-        from . import rayservice  # what it brings is not for every kernel
+        from .ray import service  # what it brings is not for every kernel
 
-        cluster = rayservice.connect(home, entry)
+        cluster = service.connect(home, entry)
         cluster.renew()
         return cluster
     return Service(home, environment=entry.name)

@@ -26,11 +26,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from taskapi_jupyter import machine
-from taskapi_jupyter.contract import DeployRequest, TaskAPI
-from taskapi_jupyter.errors import TaskAPIError
-from taskapi_jupyter.rayservice import RayService
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import TaskAPIError
+from taskapi_jupyter.ray.service import RayService
+from taskapi_jupyter.service.service import Service
 
 if TYPE_CHECKING:
     from ray_head import Head
@@ -67,7 +68,7 @@ def processes(home: Path) -> list[psutil.Process]:
     found = []
     for pid in psutil.pids():
         try:
-            if pid == os.getpid() or (machine.LINUX and not mentions(pid, os.fsencode(home))):
+            if pid == os.getpid() or (host.LINUX and not mentions(pid, os.fsencode(home))):
                 continue
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:

@@ -21,7 +21,7 @@ import requests
 import websocket
 from conftest import PATIENCE, clean, free_port, until
 
-from taskapi_jupyter.client import Client
+from taskapi_jupyter.client.rest import Client
 
 PREFIX = "/hubs/"
 SLOW = 90.0  # seconds that a server may take to start

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import PATIENCE, LiveServer, clean, request_for, start_server
 
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Locator, Page

@@ -14,7 +14,7 @@ import psutil
 import requests
 from conftest import free_port, until
 
-from taskapi_jupyter import folders
+from taskapi_jupyter.core import folders
 
 CPUS = 2
 

@@ -21,9 +21,9 @@ import psutil
 import pytest
 from conftest import PATIENCE, free_port, request_for, until
 
-from taskapi_jupyter.engines import raypackage
-from taskapi_jupyter.frames import Reader
-from taskapi_jupyter.rayservice import RayService
+from taskapi_jupyter.node.frames import Reader
+from taskapi_jupyter.ray import package
+from taskapi_jupyter.ray.service import RayService
 
 WORD = "0123456789abcdef"
 
@@ -40,7 +40,7 @@ class Aboard:
         # -S: where Ray starts it, none of this machine's packages are there.
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "taskapi_jupyter.aboard"],
+                [sys.executable, "-S", "-m", "taskapi_jupyter.node"],
                 cwd=folder,
                 env={"PATH": os.environ["PATH"], "HOME": str(folder), **variables},
                 stdin=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
             "config": json.dumps(config),
         }
         limits = {"stop_grace": 1, "log_max_bytes": 1 << 20}
-        packed = raypackage.pack(str(home), job, limits, word=WORD, storage=str(tmp_path / "left"))
+        packed = package.pack(str(home), job, limits, word=WORD, storage=str(tmp_path / "left"))
         folder = tmp_path / f"node-{job_id}"
         zipfile.ZipFile(io.BytesIO(packed)).extractall(folder)
         said = json.loads((folder / "job.json").read_text())
@@ -118,13 +118,13 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
 
 def test_what_goes_along_is_all_that_is_imported() -> None:
     code = (
-        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.aboard\n"
+        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.node.__main__\n"
         "print(*(one.__file__ for name, one in sys.modules.items() if name.startswith('taskapi_jupyter')), sep='\\n')"
     )
-    folder = Path(raypackage.__file__).parent.parent
+    folder = Path(package.__file__).parent.parent
     command = [sys.executable, "-I", "-S", "-c", code, str(folder.parent)]
     files = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
-    assert {str(Path(file).relative_to(folder)) for file in files} <= set(raypackage._ABOARD)
+    assert {str(Path(file).relative_to(folder)) for file in files} <= set(package._ABOARD)
 
 
 def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import requests
 from conftest import ECHO, PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server, until
 from test_kernels import Kernel
 
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 IDLE = 7  # seconds; a panel that shows nothing in progress looks every five
 

@@ -10,7 +10,7 @@ from conftest import ECHO, PATIENCE, WAITING, until
 from lab import Lab, row, show_sidebar
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.client.taskapi import Job
 
 expect.set_options(timeout=PATIENCE * 1000)
 

@@ -13,7 +13,7 @@ from conftest import ECHO, PATIENCE, clean, free_port, request_for, start_server
 from lab import ROW, Lab, drawn, row, show_sidebar
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from taskapi_jupyter.rayservice import RayService
+from taskapi_jupyter.ray.service import RayService
 
 expect.set_options(timeout=PATIENCE * 1000)
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from conftest import PATIENCE, request_for
 
-from taskapi_jupyter import capacity
-from taskapi_jupyter.capacity import Limits
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.runner import capacity
+from taskapi_jupyter.runner.capacity import Limits
+from taskapi_jupyter.service.service import Service
 
 MIB, GIB = 1 << 20, 1 << 30
 UNLIMITED = "9223372036854771712"  # what version 1 says of a group without a limit

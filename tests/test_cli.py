@@ -24,9 +24,9 @@ from cortex_double import Operator
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.display.formats import columns
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
-PROGRAM = [sys.executable, "-m", "taskapi_jupyter.cli"]
+PROGRAM = [sys.executable, "-m", "taskapi_jupyter.ui.cli"]
 YAML = """
 - name: adder
   kind: TaskAPI
@@ -277,7 +277,7 @@ def test_through_a_server(live_server: Any, project: Path, tmp_path: Path) -> No
 
 
 def test_nothing_heavy_is_imported(home: Path) -> None:
-    code = "import sys, taskapi_jupyter.cli as c; c.main(['get']); print([m for m in ('IPython', 'jupyter_server') if m in sys.modules])"
+    code = "import sys, taskapi_jupyter.ui.cli as c; c.main(['get']); print([m for m in ('IPython', 'jupyter_server') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

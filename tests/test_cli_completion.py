@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import request_for
 
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 BIN = Path(sys.executable).parent
 #: Calls the function that the script registered, as Tab does, and prints what it would offer.

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import LiveServer
 
-from taskapi_jupyter.cli import main
+from taskapi_jupyter.ui.cli import main
 
 PROD = ("env", "configure", "prod", "--operator-endpoint", "https://operator.example")
 

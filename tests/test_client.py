@@ -17,9 +17,10 @@ import pytest
 from conftest import LiveServer, free_port, request_for
 from msgspec import structs
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import (
+from taskapi_jupyter.client.http import is_loopback
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import (
     APINotDeployed,
     BadRequest,
     Conflict,
@@ -33,7 +34,6 @@ from taskapi_jupyter.errors import (
     Unavailable,
     Unreachable,
 )
-from taskapi_jupyter.transport import is_loopback
 
 TOKEN = "s3cret-token"
 

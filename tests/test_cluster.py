@@ -15,12 +15,10 @@ import yaml
 from conftest import PATIENCE, until
 from cortex_double import Operator
 
-from taskapi_jupyter.cluster import CortexClient
-from taskapi_jupyter.contract import TaskAPI
-from taskapi_jupyter.deployment import Source
-from taskapi_jupyter.envfile import EnvironmentFile
-from taskapi_jupyter.environments import connect
-from taskapi_jupyter.errors import (
+from taskapi_jupyter.client.environments_file import EnvironmentFile
+from taskapi_jupyter.client.job_lookup import Resolver
+from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.core.errors import (
     APINotDeployed,
     BadRequest,
     JobNotFound,
@@ -29,7 +27,9 @@ from taskapi_jupyter.errors import (
     TaskAPIError,
     Unreachable,
 )
-from taskapi_jupyter.references import Resolver
+from taskapi_jupyter.cortex.client import CortexClient
+from taskapi_jupyter.deploy.prepare import Source
+from taskapi_jupyter.environments import connect
 
 VERSIONS = ["0.28.0", "0.42.1"]
 CELL = "def task(config):\n    print(config)\n"

@@ -15,10 +15,14 @@ import pytest
 from conftest import PATIENCE, request_for, until
 from test_capacity import limited
 
-from taskapi_jupyter import capacity, conditions, doctor, machine
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.runner import capacity
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.supervisor import conditions
+from taskapi_jupyter.ui import doctor
 
-pytestmark = pytest.mark.skipif(not machine.LINUX, reason="reads /proc")
+pytestmark = pytest.mark.skipif(not host.LINUX, reason="reads /proc")
 
 #: Returns in which conditions it runs.
 TELLS = """
@@ -47,7 +51,7 @@ def task(config):
 STARTER = """
 import ctypes, os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 service = Service(sys.argv[2])
 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 ctypes.CDLL(None).prctl(29, 7_000_000, 0, 0, 0)
@@ -69,7 +73,7 @@ def start(home: Path, name: str, before: str) -> str:
         if shutil.which("setpriv") is None:
             pytest.skip("root undoes it all, without setpriv")
         command = ["setpriv", "--bounding-set", "-sys_nice,-sys_resource", *command]
-    package = str(Path(machine.__file__).parent.parent)
+    package = str(Path(PACKAGE).parent)
     told = subprocess.run([*command, package, str(home), name, *NAMES], capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stderr
     return told.stdout.strip()
@@ -90,7 +94,7 @@ def test_what_is_undone(service: Service, home: Path, name: str) -> None:
     assert found == {
         "umask": 0o022,
         "nice": 0,
-        "cpus": len(machine.cpus()),
+        "cpus": len(host.cpus()),
         "scheduler": os.SCHED_OTHER,
         "oom": 0,
         "slack": 50_000,
@@ -152,9 +156,9 @@ def test_a_control_group_that_is_narrower() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="groups are root's to give")
 def test_groups_that_are_missing() -> None:
-    code = "import os, sys; sys.path.insert(0, sys.argv[1]); from taskapi_jupyter.conditions import worse\n"
+    code = "import os, sys; sys.path.insert(0, sys.argv[1]); from taskapi_jupyter.service.supervisor.conditions import worse\n"
     code += "print(*worse(os.getppid()))"
-    command = [sys.executable, "-c", code, str(Path(machine.__file__).parent.parent)]
+    command = [sys.executable, "-c", code, str(Path(PACKAGE).parent)]
     groups = [*os.getgroups(), 54321]
     told = subprocess.run(command, extra_groups=groups, capture_output=True, text=True, timeout=60, check=True).stdout
     assert told == "no membership in the group 54321\n"

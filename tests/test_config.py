@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from taskapi_jupyter import config
-from taskapi_jupyter.config import Config
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.service import config
+from taskapi_jupyter.service.config import Config
+from taskapi_jupyter.service.service import Service
 
 
 def read(folder: Path, text: str) -> Config:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskapi_jupyter.contract import (
+from taskapi_jupyter.core.contract import (
     API,
     MAX_BODY,
     JobResponse,
@@ -23,8 +23,8 @@ from taskapi_jupyter.contract import (
     passed_on,
     submit_answer,
 )
-from taskapi_jupyter.errors import BadRequest, TooLarge
-from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.core.errors import BadRequest, TooLarge
+from taskapi_jupyter.core.states import JobCode
 
 
 @pytest.mark.parametrize(

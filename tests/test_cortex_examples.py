@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 TRAINER = """
 import os, pickle

@@ -17,11 +17,11 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from taskapi_jupyter import launching
-from taskapi_jupyter.contract import DeployRequest, decode, encode
-from taskapi_jupyter.deployment import Source, free_names, kernel_environ, prepare, unmet_requirements
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.spec import APISpec, build
+from taskapi_jupyter.core.contract import DeployRequest, decode, encode
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy.api_spec import APISpec, build
+from taskapi_jupyter.deploy.prepare import Source, free_names, kernel_environ, prepare, unmet_requirements
+from taskapi_jupyter.runner import launch
 
 TASK = "class Task:\n    def __call__(self, config):\n        return config\n"
 
@@ -67,8 +67,8 @@ def run(built: APISpec, config: dict[str, Any], home: Path) -> subprocess.Comple
         (apis / built.api_id / name).write_bytes(data)
     (folder / "job.json").write_text(json.dumps({"config": config}))
     job = {"id": "0" * 16, "api_name": built.name, "api_id": built.api_id, "gpus": None}
-    command = launching.task_command(job, built.launch, str(apis))
-    env = launching.task_environment(job, built.launch, str(home), False)
+    command = launch.task_command(job, built.launch, str(apis))
+    env = launch.task_environment(job, built.launch, str(home), False)
     return subprocess.run(
         command, env=env, cwd=built.launch["cwd"], capture_output=True, text=True, check=False, timeout=60
     )
@@ -326,7 +326,7 @@ def test_the_environment_of_the_kernel(monkeypatch: pytest.MonkeyPatch, project:
 def test_names_that_only_ipython_has() -> None:
     code = (
         "import builtins; builtins.display = builtins.get_ipython = print\n"
-        "from taskapi_jupyter.deployment import free_names\n"
+        "from taskapi_jupyter.deploy.prepare import free_names\n"
         "print(free_names('def train(config):\\n    display(get_ipython())\\n    print(1)'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

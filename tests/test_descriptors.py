@@ -16,9 +16,9 @@ import requests
 from conftest import PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server, until
 from test_disk import ENGINE, script
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import Unavailable
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import Unavailable
+from taskapi_jupyter.service.service import Service
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits processes by prlimit")
 

@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, WAITING, LiveServer, clean, processes, request_for, until  # noqa: F401 - for scripts
 
-from taskapi_jupyter.cli import main
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import TaskAPI
-from taskapi_jupyter.errors import Damaged, Unavailable
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import Job, TaskAPI
+from taskapi_jupyter.core.errors import Damaged, Unavailable
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui.cli import main
 
 
 def unshared(*what: str) -> list[str]:
@@ -119,7 +118,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 FULL_UPLOAD = """
 from conftest import start_server, stop_server
-from taskapi_jupyter.contract import DeployRequest
+from taskapi_jupyter.core.contract import DeployRequest
 folder = Path(sys.argv[1])
 folder.mkdir()
 mount(folder / "home", "size=16m", "mode=700")
@@ -218,8 +217,8 @@ def test_a_disk_without_inodes(tmp_path: Path) -> None:
 #: A supervisor's engine alone, without its look at what the disk has: whatever is left, a job waits or runs.
 ENGINE = """
 from taskapi_jupyter import machine
-from taskapi_jupyter.engines.local import LocalEngine
-from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.runner.engine import LocalEngine
+from taskapi_jupyter.core.states import JobCode
 limits = {"gpus": 0, "stop_grace": 1, "log_max_bytes": 0}
 def engine_of(home):
     return LocalEngine(str(home), lambda: limits, lambda: None)
@@ -435,7 +434,7 @@ MOUNTS = """\
 NETWORK = """
 import signal, threading, warnings
 from taskapi_jupyter import supervisor
-from taskapi_jupyter.machine import network_filesystem
+from taskapi_jupyter.core.host import network_filesystem
 folder = Path(sys.argv[1])
 (folder / "mounts").write_text(MOUNTS.format(spaced=str(folder).replace(" ", "\\\\040")))
 subprocess.run(["mount", "--bind", str(folder / "mounts"), f"/proc/{os.getpid()}/mountinfo"], check=True)

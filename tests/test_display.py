@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapi_jupyter import display
-from taskapi_jupyter.contract import (
+from taskapi_jupyter.core.contract import (
     API,
     UNSET,
     DeployedAPI,
@@ -26,10 +26,10 @@ from taskapi_jupyter.contract import (
     Metadata,
     Progress,
 )
+from taskapi_jupyter.core.errors import size
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.display.facts import seconds_left, took
 from taskapi_jupyter.display.formats import clean, columns, cut, local, moment, table, utc
-from taskapi_jupyter.display.words import seconds_left, took
-from taskapi_jupyter.errors import size
-from taskapi_jupyter.states import JobCode
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 

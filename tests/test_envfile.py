@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from taskapi_jupyter import environments
-from taskapi_jupyter.envfile import Entry, EnvironmentFile
-from taskapi_jupyter.errors import BadRequest, NotFound, TaskAPIError, Unavailable
+from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
+from taskapi_jupyter.core.errors import BadRequest, NotFound, TaskAPIError, Unavailable
+from taskapi_jupyter.cortex.operator import upstream_of
 
 PROD = "- {name: prod, provider: cortex, operator_endpoint: 'https://operator.example', version: 0.42.1}"
 
@@ -98,7 +99,7 @@ def test_read_again_when_it_changes(home: Path) -> None:
     file = write(home, PROD)
     first = file.read()
     assert file.read() is first
-    assert first.upstream(first.find("prod")) is first.upstream(first.find("prod"))
+    assert upstream_of(first, first.find("prod")) is upstream_of(first, first.find("prod"))
     write(home)
     assert list(file.read().entries) == ["local"]
     (home / "environments.yaml").unlink()

@@ -10,10 +10,10 @@ import pytest
 from conftest import LiveServer, free_port
 
 from taskapi_jupyter import environments
-from taskapi_jupyter.client import Client
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import BadRequest, Forbidden, NotFound, TaskAPIError, Unreachable
 from taskapi_jupyter.environments import connect
-from taskapi_jupyter.errors import BadRequest, Forbidden, NotFound, TaskAPIError, Unreachable
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 
 def ends(api: object) -> None:

@@ -19,12 +19,12 @@ import pytest
 import websocket
 from conftest import PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server
 
-from taskapi_jupyter import contract
+from taskapi_jupyter.core import contract
+from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.server import events
 from taskapi_jupyter.server.events import API, JOB
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.states import JobCode
-from taskapi_jupyter.store import Store
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.store.store import Store
 
 SECRET = "nobody-else-s-business"
 
@@ -82,9 +82,7 @@ def elsewhere(home: Path, code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-DEPLOY = (
-    "from taskapi_jupyter.contract import DeployRequest, decode\napi.deploy_request(decode(rest[0], DeployRequest))"
-)
+DEPLOY = "from taskapi_jupyter.core.contract import DeployRequest, decode\napi.deploy_request(decode(rest[0], DeployRequest))"
 SUBMIT = "import json\nprint(api.submit(name, json.loads(rest[0]), notebook=rest[0]).id)"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from test_disk import unshared
 
-from taskapi_jupyter import folders
+from taskapi_jupyter.core import folders
 
 NOBODY = 65534
 

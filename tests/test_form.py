@@ -13,9 +13,10 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.deployment import Source, form, prepare
-from taskapi_jupyter.errors import BadRequest, TooLarge
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import BadRequest, TooLarge
+from taskapi_jupyter.cortex import form
+from taskapi_jupyter.deploy.prepare import Source, prepare
 
 CELL = """
 from taskapi_jupyter.job import progress

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskapi_jupyter.frames import Reader, frame, output
+from taskapi_jupyter.node.frames import Reader, frame, output
 
 WORD = "0123456789abcdef"
 PARTS = st.lists(

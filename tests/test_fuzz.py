@@ -19,13 +19,13 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from taskapi_jupyter import spec
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.magics.complete import Completer
-from taskapi_jupyter.magics.line import Line, LineError, parse
-from taskapi_jupyter.magics.verbs import ALIASES, VERBS
-from taskapi_jupyter.spec.variables import COUNTS
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec.variables import COUNTS
+from taskapi_jupyter.ui.magics.complete import Completer
+from taskapi_jupyter.ui.magics.line import Line, LineError, parse
+from taskapi_jupyter.ui.magics.verbs import ALIASES, VERBS
 
 TIMES = int(os.environ.get("TASKAPI_FUZZ", "1"))
 
@@ -135,7 +135,7 @@ TOKENS = st.sampled_from(
 def parsed(text: Any) -> list[dict[str, Any]] | None:
     """Return the APIs, None where they are refused in words; whatever else is raised fails the test."""
     try:
-        return spec.parse(text)
+        return api_spec.parse(text)
     except BadRequest as error:
         assert str(error)
         assert len(str(error)) < 1000
@@ -188,7 +188,7 @@ def test_any_specification_is_built_or_refused_in_words(
     project: Path, api: dict[str, Any], source: str | None, pickle: bytes | None
 ) -> None:
     try:
-        built = spec.build(DeployRequest(spec=api, source=source, pickle=pickle, cwd=str(project), environ={}))
+        built = api_spec.build(DeployRequest(spec=api, source=source, pickle=pickle, cwd=str(project), environ={}))
     except BadRequest as error:
         assert "\n" not in str(error)
         return
@@ -198,14 +198,14 @@ def test_any_specification_is_built_or_refused_in_words(
 @fuzz(60)
 @given(accepted())
 def test_what_is_accepted_survives_a_round_trip(project: Path, api: dict[str, Any]) -> None:
-    def build(api: dict[str, Any]) -> spec.APISpec:
-        built = spec.build(DeployRequest(spec=api, cwd=str(project), environ={}))
+    def build(api: dict[str, Any]) -> api_spec.APISpec:
+        built = api_spec.build(DeployRequest(spec=api, cwd=str(project), environ={}))
         built.launch["env"] = {key: one for key, one in built.launch["env"].items() if key not in COUNTS}
         return built  # a specification shows the cores that it did not ask for, and asks for them when it is read
 
     built = build(api)
     again = {key: value for key, value in built.spec.items() if key not in ("id", "spec_id")}
-    (read,) = spec.parse(yaml.safe_dump([again]))
+    (read,) = api_spec.parse(yaml.safe_dump([again]))
     assert build(read) == built
     assert build(json.loads(json.dumps(again))) == built
 
@@ -215,7 +215,7 @@ BOMBS = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 from taskapi_jupyter import spec
-from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.core.errors import BadRequest
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 names = "abcdefghij"
 def laughs(begin, first, each):

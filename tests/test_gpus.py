@@ -13,11 +13,12 @@ import psutil
 import pytest
 from conftest import PATIENCE, LiveServer, request_for, until
 
-from taskapi_jupyter import doctor, gpus
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.runner import gpus
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui import doctor
 
 pytestmark = pytest.mark.local
 

@@ -16,12 +16,13 @@ import pytest
 from conftest import processes, until
 from test_disk import unshared
 
-from taskapi_jupyter import doctor, guard, plainfile
-from taskapi_jupyter.envfile import Entry, EnvironmentFile
-from taskapi_jupyter.errors import TaskAPIError, Unavailable
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.store import Store
-from taskapi_jupyter.waking import command
+from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
+from taskapi_jupyter.core import files, guard
+from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.store.store import Store
+from taskapi_jupyter.service.supervisor.wake import command
+from taskapi_jupyter.ui import doctor
 
 NOBODY, OTHER = 65534, 23456  # two users that are not root
 
@@ -231,7 +232,7 @@ def test_the_way_is_followed_through_links(tmp_path: Path) -> None:
 USER_NAMESPACE = """
 import sys
 from taskapi_jupyter import guard
-from taskapi_jupyter.errors import Unavailable
+from taskapi_jupyter.core.errors import Unavailable
 guard.check(sys.argv[1])
 try:
     guard.check(sys.argv[2])
@@ -299,11 +300,11 @@ def test_a_hard_link_to_another_users_file(place: Path) -> None:
 
     for flags in (os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
         with pytest.raises(PermissionError, match=f"it belongs to user {OTHER}"):
-            plainfile.create(home / "file", flags)
+            files.create(home / "file", flags)
     assert theirs.read_text() == "theirs"
     assert mode_of(theirs) == 0o666
     with pytest.raises(PermissionError, match=f"it belongs to user {OTHER}"):
-        plainfile.read_own(home / "file", 99)
+        files.read_own(home / "file", 99)
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
@@ -315,9 +316,9 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     for name, what in (("link", "a link"), ("dangling", "a link"), ("fifo", "a FIFO")):
         for flags in (os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
             with pytest.raises(OSError, match=f"it is {what}, not a file"):
-                plainfile.create(tmp_path / name, flags)
+                files.create(tmp_path / name, flags)
         with pytest.raises(OSError, match=f"it is {what}, not a file"):
-            plainfile.read_own(tmp_path / name, 99)
+            files.read_own(tmp_path / name, 99)
     assert (tmp_path / "there").read_text() == "there"
     assert mode_of(tmp_path / "there") == 0o644
     assert not (tmp_path / "new").exists()

@@ -21,11 +21,11 @@ from conftest import PATIENCE, clean, request_for, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskapi_jupyter import harness
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import ResultNotStored
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import ResultNotStored
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.worker import harness
 
 
 @pytest.fixture(scope="module")

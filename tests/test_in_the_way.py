@@ -18,11 +18,11 @@ import pytest
 from conftest import ECHO, PATIENCE, WAITING, processes, request_for, stop_supervisor, until
 from test_guard import NOBODY, as_user, made, place, root  # noqa: F401 - fixtures
 
-from taskapi_jupyter import cli, doctor
-from taskapi_jupyter.envfile import EnvironmentFile
-from taskapi_jupyter.errors import TaskAPIError, Unavailable
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.environments_file import EnvironmentFile
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui import cli, doctor
 
 FILES = ("taskapi.db", "taskapi.db-wal", "taskapi.db-shm", "config.yaml", "environments.yaml", "supervisor.lock")
 OTHERS = ("supervisor.log", "retention.lock", "taskapi.db.lock", "engine.json", "wake", "successor.json")

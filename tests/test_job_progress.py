@@ -16,7 +16,7 @@ import taskapi_jupyter
 from taskapi_jupyter import job
 
 PACKAGE = Path(taskapi_jupyter.__file__).parent
-TASK_PATH = PACKAGE / "task_path"
+TASK_PATH = PACKAGE / "worker" / "path"
 
 
 @pytest.fixture
@@ -258,5 +258,5 @@ def test_cortex_logger(tmp_path: Path) -> None:
 
 
 def test_what_a_task_imports_is_python_3_8() -> None:
-    for path in [PACKAGE / "job.py", PACKAGE / "spec" / "source.py", *TASK_PATH.rglob("*.py")]:
+    for path in [PACKAGE / "job.py", PACKAGE / "deploy" / "api_spec" / "task_source.py", *TASK_PATH.rglob("*.py")]:
         ast.parse(path.read_text(), str(path), feature_version=(3, 8))

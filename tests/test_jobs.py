@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from taskapi_jupyter import logs
-from taskapi_jupyter import waiting as waiting_for
-from taskapi_jupyter.contract import JobResponse, LogChunk
-from taskapi_jupyter.errors import BadRequest, JobFailed, JobNotFound, TaskAPIError, Unreachable
-from taskapi_jupyter.jobs import BaseTaskAPI, Job, JobList
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client import log_reader
+from taskapi_jupyter.client import waiting as waiting_for
+from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
+from taskapi_jupyter.core.contract import JobResponse, LogChunk
+from taskapi_jupyter.core.errors import BadRequest, JobFailed, JobNotFound, TaskAPIError, Unreachable
+from taskapi_jupyter.service.service import Service
 
 FAILING = """
 def task(config):
@@ -188,7 +188,7 @@ def test_waiting_forgives_a_server_that_is_away_for_a_moment(home: Path) -> None
 
 
 def test_waiting_does_not_forgive_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskapi_jupyter.waiting.PATIENCE", 0.02)
+    monkeypatch.setattr("taskapi_jupyter.client.waiting.PATIENCE", 0.02)
     away = Away(home)
     away.deploy_request(request_for("echo", ECHO))
     job = away.submit("echo")
@@ -322,8 +322,8 @@ def test_waiting_for_many_that_do_not_end(service: Service, tmp_path: Path) -> N
 
 SCRIPT = """
 import asyncio, sys
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.service.service import Service
 
 jobs = [Service().submit("waiting", {"path": "nowhere"}) for _ in range(2)]
 
@@ -489,24 +489,26 @@ lines_of_text = st.lists(st.sampled_from([b"a", b"\n", b"\r", "Ã¤".encode(), "æ—
 
 @given(lines_of_text, st.integers(1, 9))
 def test_whatever_is_written_is_read_whole(data: bytes, most: int) -> None:
-    fetch, text, shown = written(data, most), data.decode("utf-8", "replace"), logs.text(data)
-    assert logs.read(fetch)[0] == data
-    assert "".join(logs.stream(fetch, lambda: True, None, 0)) == text
-    assert "\n".join(logs.lines(logs.stream(fetch, lambda: True, None, 0), states=False)) == shown.removesuffix("\n")
+    fetch, text, shown = written(data, most), data.decode("utf-8", "replace"), log_reader.text(data)
+    assert log_reader.read(fetch)[0] == data
+    assert "".join(log_reader.stream(fetch, lambda: True, None, 0)) == text
+    assert "\n".join(
+        log_reader.lines(log_reader.stream(fetch, lambda: True, None, 0), states=False)
+    ) == shown.removesuffix("\n")
 
 
 @given(lines_of_text, st.integers(1, 9), st.integers(0, 6), st.integers(1, 5))
 def test_the_last_lines_are_the_last_lines(data: bytes, most: int, count: int, reach: int) -> None:
-    shown = logs.text(data).splitlines(keepends=True)
+    shown = log_reader.text(data).splitlines(keepends=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "REACH", reach)
-        found, missing, after = logs.tail(written(data, most), count)
-    assert logs.text(found) == "".join(shown[len(shown) - min(count, len(shown)) :])
+        patch.setattr(log_reader, "REACH", reach)
+        found, missing, after = log_reader.tail(written(data, most), count)
+    assert log_reader.text(found) == "".join(shown[len(shown) - min(count, len(shown)) :])
     assert (missing, after) == (0, len(data))
 
 
 def test_pauses_grow_to_a_ceiling() -> None:
-    pauses = [logs.pause(waited, 0.25) for waited in (0, 0.01, 0.1, 1, 100)]
+    pauses = [log_reader.pause(waited, 0.25) for waited in (0, 0.01, 0.1, 1, 100)]
     assert pauses == [0.005, 0.005, 0.025, 0.25, 0.25]
 
 
@@ -520,13 +522,13 @@ def test_a_log_that_grows_while_the_job_is_looked_at_is_read_to_its_end() -> Non
     def fetch(offset: int) -> LogChunk:
         return written(bytes(data), 100)(offset)
 
-    assert "".join(logs.stream(fetch, ends, None, 0)) == "one\ntwo"
+    assert "".join(log_reader.stream(fetch, ends, None, 0)) == "one\ntwo"
 
 
 def test_base_names_jobs_either_way(waiting: tuple[Job, Path]) -> None:
     job, _ = waiting
     api = job.api
-    assert isinstance(api, BaseTaskAPI)
+    assert isinstance(api, TaskAPI)
     assert api.job_id(job) == api.job_id(job.id) == job.id
     assert next(api.logs(job.id, follow=True)) == "waiting"
 

@@ -16,7 +16,7 @@ import requests
 import websocket
 from conftest import LiveServer, clean, start_server, until
 
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 CELL = """%%taskapi deploy waits
 import pathlib, time

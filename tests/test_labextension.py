@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.magics.line import split
 from taskapi_jupyter.server.openapi import document
+from taskapi_jupyter.ui.magics.line import split
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "labextension"

@@ -15,8 +15,8 @@ from typing import Any
 import websocket
 from conftest import PATIENCE, LiveServer, request_for, until
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.service.service import Service
 
 TALKS = """
 def task(config):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskapi_jupyter import logfile
-from taskapi_jupyter.logfile import LogWriter
+from taskapi_jupyter.runner import log_file
+from taskapi_jupyter.runner.log_file import LogWriter
 
 MARKER = re.compile(rb"\[\.\.\. (\d+) bytes of output were dropped here \.\.\.\]\n")
 
@@ -33,7 +33,7 @@ def read_all(folder: Path, limit: int = 1 << 20) -> list[tuple[int, bytes, int]]
     pieces = []
     place = 0
     while True:
-        data, offset, following, size = logfile.read(str(folder), place, limit)
+        data, offset, following, size = log_file.read(str(folder), place, limit)
         dropped = 0
         if match := MARKER.match(data):
             dropped = int(match[1])
@@ -49,9 +49,9 @@ def read_all(folder: Path, limit: int = 1 << 20) -> list[tuple[int, bytes, int]]
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        assert logfile.read(str(folder)) == (b"", 0, 0, 0)
-        assert logfile.read(str(folder), -10) == (b"", 0, 0, 0)
-        assert logfile.size(str(folder)) == 0
+        assert log_file.read(str(folder)) == (b"", 0, 0, 0)
+        assert log_file.read(str(folder), -10) == (b"", 0, 0, 0)
+        assert log_file.size(str(folder)) == 0
 
 
 def test_all_is_kept_within_the_bound(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_all_is_kept_within_the_bound(tmp_path: Path) -> None:
         line = f"line {number}\n".encode()
         log.write(line)
         written += line
-        assert logfile.read(str(tmp_path)) == (written, 0, len(written), len(written))
+        assert log_file.read(str(tmp_path)) == (written, 0, len(written), len(written))
     log.close()
     assert len(written) < 1000
 
@@ -71,7 +71,7 @@ def test_without_a_bound_nothing_is_dropped(tmp_path: Path) -> None:
     log.write(pattern(0, 300_000))
     log.close()
     assert os.listdir(tmp_path) == ["log"]
-    assert logfile.read(str(tmp_path), 0, 400_000)[0] == pattern(0, 300_000)
+    assert log_file.read(str(tmp_path), 0, 400_000)[0] == pattern(0, 300_000)
 
 
 def test_head_and_newest_part_are_kept_with_a_line_that_says_what_was_dropped(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_head_and_newest_part_are_kept_with_a_line_that_says_what_was_dropped(tm
     log.write(pattern(0, 10_000))
     log.close()
     assert kept(tmp_path) <= 800
-    assert logfile.size(str(tmp_path)) == 10_000
+    assert log_file.size(str(tmp_path)) == 10_000
     (_, head, _), (begin, tail, dropped) = read_all(tmp_path)
     assert head == pattern(0, 200)
     assert dropped == begin - 200
@@ -91,12 +91,12 @@ def test_offsets_from_the_end(tmp_path: Path) -> None:
     log = LogWriter(str(tmp_path), 800)
     log.write(pattern(0, 10_000))
     log.close()
-    assert logfile.read(str(tmp_path), -100) == (pattern(9900, 10_000), 9900, 10_000, 10_000)
-    data, offset, following, size = logfile.read(str(tmp_path), -5000)  # in what was dropped
+    assert log_file.read(str(tmp_path), -100) == (pattern(9900, 10_000), 9900, 10_000, 10_000)
+    data, offset, following, size = log_file.read(str(tmp_path), -5000)  # in what was dropped
     assert (following, size) == (10_000, 10_000)
     assert MARKER.sub(b"", data) == pattern(offset, 10_000)
-    assert logfile.read(str(tmp_path), -20_000)[1] == 0
-    assert logfile.read(str(tmp_path), 20_000) == (b"", 10_000, 10_000, 10_000)
+    assert log_file.read(str(tmp_path), -20_000)[1] == 0
+    assert log_file.read(str(tmp_path), 20_000) == (b"", 10_000, 10_000, 10_000)
 
 
 def test_reading_goes_on_where_the_last_read_ended(tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_reading_goes_on_where_the_last_read_ended(tmp_path: Path) -> None:
     place = 0
     for begin in range(0, 50_000, 333):
         log.write(pattern(begin, begin + 333))
-        while (chunk := logfile.read(str(tmp_path), place, 100))[0]:
+        while (chunk := log_file.read(str(tmp_path), place, 100))[0]:
             assert not MARKER.match(chunk[0])  # a reader that keeps up loses nothing
             seen += chunk[0]
             place = chunk[2]
     log.close()
     assert seen == pattern(0, len(seen))
-    assert len(seen) == logfile.size(str(tmp_path))
+    assert len(seen) == log_file.size(str(tmp_path))
 
 
 def test_the_end_of_a_huge_log_is_read_alone(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_the_end_of_a_huge_log_is_read_alone(tmp_path: Path) -> None:
         file.seek(0, os.SEEK_END)
         file.write(b"the end\n")
     size = (1 << 40) + 8
-    assert logfile.read(str(tmp_path), -8) == (b"the end\n", 1 << 40, size, size)
-    assert logfile.read(str(tmp_path), 1 << 40, 4) == (b"the ", 1 << 40, (1 << 40) + 4, size)
-    assert len(logfile.read(str(tmp_path), 5, 1000)[0]) == 1000
+    assert log_file.read(str(tmp_path), -8) == (b"the end\n", 1 << 40, size, size)
+    assert log_file.read(str(tmp_path), 1 << 40, 4) == (b"the ", 1 << 40, (1 << 40) + 4, size)
+    assert len(log_file.read(str(tmp_path), 5, 1000)[0]) == 1000
 
 
 def test_output_that_could_not_be_kept_is_counted(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_output_that_could_not_be_kept_is_counted(tmp_path: Path) -> None:
     log.skip(7)
     log.close()
     assert read_all(tmp_path)[:2] == [(0, b"before", 0), (106, b"after", 100)]
-    assert logfile.size(str(tmp_path)) == 118
+    assert log_file.size(str(tmp_path)) == 118
 
 
 def test_a_folder_that_takes_no_new_file_for_a_while(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_folder_that_takes_no_new_file_for_a_while(tmp_path: Path) -> None:
 def test_a_full_disk_drops_nothing_that_was_kept_before(tmp_path: Path) -> None:
     code = """
 import os, resource, signal, sys
-from taskapi_jupyter.logfile import LogWriter
+from taskapi_jupyter.runner.log_file import LogWriter
 log = LogWriter(sys.argv[1], 800)
 log.write(b"x" * 700)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -177,7 +177,7 @@ log.close()
 def test_readers_while_the_writer_drops_parts(tmp_path: Path) -> None:
     code = """
 import sys
-from taskapi_jupyter.logfile import LogWriter
+from taskapi_jupyter.runner.log_file import LogWriter
 log = LogWriter(sys.argv[1], 4096)
 for number in range(20_000):
     log.write(b"%07d\\n" % number)
@@ -186,8 +186,8 @@ log.close()
     LogWriter(str(tmp_path), 4096).close()
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     place = 0
-    while writer.poll() is None or place < logfile.size(str(tmp_path)):
-        data, offset, following, size = logfile.read(str(tmp_path), place)
+    while writer.poll() is None or place < log_file.size(str(tmp_path)):
+        data, offset, following, size = log_file.read(str(tmp_path), place)
         lines = MARKER.sub(b"", data)
         assert offset >= place
         assert following <= size
@@ -222,10 +222,10 @@ def test_any_sequence_of_writes(bound: int, steps: list[tuple[bool, int]], limit
                 lost |= set(range(total, total + size))
             total += size
         log.close()
-        assert logfile.size(name) == total
+        assert log_file.size(name) == total
         if bound:
             assert kept(folder) <= max(bound, 2)
-        data, at, following, size = logfile.read(name, offset, limit)
+        data, at, following, size = log_file.read(name, offset, limit)
         assert size == total
         assert at >= (max(total + offset, 0) if offset < 0 else min(offset, total))
         text = MARKER.sub(b"", data, count=1) if data.startswith(b"[...") else data

@@ -14,13 +14,13 @@ from conftest import LiveServer, request_for, until
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from taskapi_jupyter import logs
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import LogChunk, TaskAPI
+from taskapi_jupyter.client import log_reader
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import Job, TaskAPI
+from taskapi_jupyter.core.contract import LogChunk
 from taskapi_jupyter.display.screen import LONG_LINE, SEQUENCE, Screen, Thinned, rewritten
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.magics import show
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui.magics import show
 
 TQDM = "start\n" + "".join(f"\r{n:3d}%|{'#' * (n // 10):10}|" for n in range(101)) + "\nend\n"
 UP = "\x1b[A"
@@ -72,7 +72,7 @@ def test_it_matters_not_where_a_text_is_cut(text: str, cuts: list[int]) -> None:
     for piece in pieces(text, cuts):
         in_pieces.feed(piece)
     assert whole.rows == in_pieces.rows
-    assert list(logs.lines([text], states=False)) == list(logs.lines(pieces(text, cuts), states=False))
+    assert list(log_reader.lines([text], states=False)) == list(log_reader.lines(pieces(text, cuts), states=False))
 
 
 @example("a\r\x1b \r", [1])
@@ -112,14 +112,14 @@ def told(*parts: str) -> Iterator[str]:
 
 
 def test_states_come_as_they_are_written() -> None:
-    assert list(logs.lines(told("\r 1%", "\r 2%\r 3%", "\r 4%", "\nend\r", "\n"))) == [
+    assert list(log_reader.lines(told("\r 1%", "\r 2%\r 3%", "\r 4%", "\nend\r", "\n"))) == [
         " 1%",
         " 2%",
         " 3%",
         " 4%",
         "end",
     ]
-    assert list(logs.lines(told("half a", " line", "\n"))) == ["half a line"]
+    assert list(log_reader.lines(told("half a", " line", "\n"))) == ["half a line"]
 
 
 def test_states_come_ten_a_second_at_most_and_the_last_one_always() -> None:
@@ -130,17 +130,17 @@ def test_states_come_ten_a_second_at_most_and_the_last_one_always() -> None:
         yield "\n"
 
     began = time.monotonic()
-    states = list(logs.lines(bar()))
+    states = list(log_reader.lines(bar()))
     assert len(states) <= (time.monotonic() - began) / 0.1 + 2
     assert states[-1] == "199"
 
 
 def test_several_bars_are_told_as_rows() -> None:
-    assert list(logs.lines([TWO_BARS], states=False)) == ["start", "one 0", "one 49", "two 49", "end"]
+    assert list(log_reader.lines([TWO_BARS], states=False)) == ["start", "one 0", "one 49", "two 49", "end"]
 
 
 def test_a_line_without_an_end_is_given_out_in_parts() -> None:
-    got = list(logs.lines(["x" * 300_000] * 10))
+    got = list(log_reader.lines(["x" * 300_000] * 10))
     assert "".join(got) == "x" * 3_000_000
     assert max(map(len, got)) <= LONG_LINE + 300_000
 
@@ -173,18 +173,18 @@ BAR = "".join(map(state, range(400_000))).encode()  # 44 MB
 def test_of_an_endless_bar_little_is_read(end: bytes) -> None:
     last = state(399_999)[1:]
     log = Written(b"start\n" + BAR + end)
-    data, missing, _ = logs.tail(log, 3)
-    assert logs.text(data).rstrip("\n") == last
+    data, missing, _ = log_reader.tail(log, 3)
+    assert log_reader.text(data).rstrip("\n") == last
     assert missing > 0
     assert log.read < 10 << 20
-    data, start, _ = logs.newest(log)
+    data, start, _ = log_reader.newest(log)
     assert start > 0
-    assert logs.text(data).rstrip("\n") == last
+    assert log_reader.text(data).rstrip("\n") == last
     for follows in (
-        logs.stream(log, lambda: True, 1, 0, most=logs.SHOWN),
-        logs.stream(log, lambda: True, None, 0, most=logs.SHOWN),
+        log_reader.stream(log, lambda: True, 1, 0, most=log_reader.SHOWN),
+        log_reader.stream(log, lambda: True, None, 0, most=log_reader.SHOWN),
     ):
-        shown = list(logs.lines(follows))
+        shown = list(log_reader.lines(follows))
         assert shown[-1] == last
         assert len(shown) <= 3  # a note, and where the bar has no end, the state before it
 
@@ -192,27 +192,27 @@ def test_of_an_endless_bar_little_is_read(end: bytes) -> None:
 def test_the_last_rows_of_several_bars() -> None:
     two = TWO_BARS.encode()
     for count, shown in ((1, "end\n"), (2, "two 49\nend\n"), (3, "one 49\ntwo 49\nend\n"), (9, rewritten(TWO_BARS))):
-        assert logs.text(logs.tail(Written(two), count)[0]) == shown
+        assert log_reader.text(log_reader.tail(Written(two), count)[0]) == shown
     running = TWO_BARS[: TWO_BARS.index("\n\nend")] * 2000  # 1.6 MB, and the cursor is in the first of two rows
-    data, _, _ = logs.tail(Written(running.encode()), 2)
-    assert logs.text(data) == "one 49\ntwo 49"
-    assert logs.text(data + b"\rone 50") == "one 50\ntwo 49"
+    data, _, _ = log_reader.tail(Written(running.encode()), 2)
+    assert log_reader.text(data) == "one 49\ntwo 49"
+    assert log_reader.text(data + b"\rone 50") == "one 50\ntwo 49"
     log = Written(running.encode())
-    assert logs.text(logs.tail(log, 100)[0]).endswith("one 49\ntwo 49")
+    assert log_reader.text(log_reader.tail(log, 100)[0]).endswith("one 49\ntwo 49")
     assert log.read < 3 << 20
 
 
 def test_one_line_of_many_megabytes_is_not_nothing() -> None:
-    data, start, _ = logs.newest(Written("日".encode() * 1_000_000 + b"\n"))
-    assert logs.text(data) in ("日" * n + "\n" for n in (349_524, 349_525))
+    data, start, _ = log_reader.newest(Written("日".encode() * 1_000_000 + b"\n"))
+    assert log_reader.text(data) in ("日" * n + "\n" for n in (349_524, 349_525))
     assert start == 3_000_001 - len(data)
-    assert logs.text(logs.tail(Written(BAR + b"\nlast\n"), 1)[0]) == "last\n"
-    assert logs.text(logs.tail(Written(b"\xff" * 3_000_000), 1)[0]).strip("\ufffd") == ""
+    assert log_reader.text(log_reader.tail(Written(BAR + b"\nlast\n"), 1)[0]) == "last\n"
+    assert log_reader.text(log_reader.tail(Written(b"\xff" * 3_000_000), 1)[0]).strip("\ufffd") == ""
 
 
 def test_whoever_falls_behind_goes_on_with_the_newest() -> None:
     log = Written(b"".join(b"line %d\n" % n for n in range(400_000)))
-    follows = logs.stream(log, lambda: True, None, 0, most=100_000, skip=True)
+    follows = log_reader.stream(log, lambda: True, None, 0, most=100_000, skip=True)
     text = next(follows) + next(follows)
     assert text.startswith("[... 4.4 MiB of output are left out here; job.logs() returns all ...]\nline ")
     log.data += b"half a li" + b"ne, and" * 100_000 + b"\nthe end\n"
@@ -222,7 +222,7 @@ def test_whoever_falls_behind_goes_on_with_the_newest() -> None:
 def test_what_was_dropped_begins_a_line() -> None:
     marker = b"[... 7 bytes of output were dropped here ...]\n"
     chunks = [LogChunk(b"half \xe2\x82", 0, 7, 20), LogChunk(marker + b"on\n", 14, 17, 17), LogChunk(b"", 17, 17, 17)]
-    follows = logs.stream(lambda offset: chunks[min(offset, 1) + (offset > 7)], lambda: True, None, 0)
+    follows = log_reader.stream(lambda offset: chunks[min(offset, 1) + (offset > 7)], lambda: True, None, 0)
     assert "".join(follows) == f"half \ufffd\n{marker.decode()}on\n"
 
 

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from conftest import until
 
-from taskapi_jupyter import machine
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.paths import PACKAGE
 
 #: A child that sheds its session, and a grandchild; each says its pid, and lives until standard input ends.
 TREE = """
@@ -53,77 +54,77 @@ def running(code: str, lines: int, **environ: str) -> Iterator[tuple[subprocess.
 
 
 def test_the_boot_has_one_id() -> None:
-    asked = "from taskapi_jupyter.machine import boot_id; print(boot_id())"
+    asked = "from taskapi_jupyter.core.host import boot_id; print(boot_id())"
     other = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=30)
-    assert other.stdout.strip() == machine.boot_id() != ""
+    assert other.stdout.strip() == host.boot_id() != ""
 
 
 def test_the_clocks() -> None:
-    before = machine.boottime()
-    assert abs(machine.now_us() / 1e6 - time.time()) < 60
-    assert machine.boottime() > before
+    before = host.boottime()
+    assert abs(host.now_us() / 1e6 - time.time()) < 60
+    assert host.boottime() > before
 
 
 def test_a_process_is_known_by_when_it_started() -> None:
     with running(TREE, 3) as (process, pids):
-        times = [machine.start_time(pid) for pid in pids]
+        times = [host.start_time(pid) for pid in pids]
         assert None not in times
-        assert times == [machine.start_time(pid) for pid in pids]
-    assert machine.start_time(process.pid) is None
-    assert machine.start_time(2**22 + 1) is None
+        assert times == [host.start_time(pid) for pid in pids]
+    assert host.start_time(process.pid) is None
+    assert host.start_time(2**22 + 1) is None
 
 
-@pytest.mark.skipif(not machine.LINUX, reason="reads /proc")
+@pytest.mark.skipif(not host.LINUX, reason="reads /proc")
 def test_a_name_may_hold_anything(tmp_path: Path) -> None:
     strange = tmp_path / "a) R 1 1"
     strange.symlink_to("/bin/sleep")
     with subprocess.Popen([str(strange), "60"]) as process:
         try:
-            until(lambda: machine.stat(process.pid)[19] == machine.start_time(process.pid), "its start")
-            assert machine.processes()[process.pid][:2] == (os.getpid(), os.getsid(0))
+            until(lambda: host.stat(process.pid)[19] == host.start_time(process.pid), "its start")
+            assert host.processes()[process.pid][:2] == (os.getpid(), os.getsid(0))
         finally:
             process.kill()
 
 
 def test_descendants_whatever_their_session() -> None:
     with running(TREE, 3) as (process, pids):
-        assert sorted(machine.descendants(process.pid)) == sorted(pids[1:])
-        assert set(pids) <= set(machine.descendants(os.getpid()))
+        assert sorted(host.descendants(process.pid)) == sorted(pids[1:])
+        assert set(pids) <= set(host.descendants(os.getpid()))
         assert os.getsid(pids[2]) == pids[1] != os.getsid(process.pid)
 
 
 def test_zombies_are_not_there() -> None:
     with running("import os, sys; print(os.fork() or os._exit(0), flush=True); sys.stdin.read()", 1) as (process, pids):
         until(lambda: psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE, "a zombie")
-        assert machine.descendants(process.pid) == []
-        assert pids[0] not in machine.processes()
-        assert process.pid in machine.processes()
+        assert host.descendants(process.pid) == []
+        assert pids[0] not in host.processes()
+        assert process.pid in host.processes()
 
 
 def test_what_a_dead_watcher_left_is_found_by_its_session_and_by_the_jobs_id() -> None:
     with running(TREE, 3, TASKAPI_JOB_ID="the-job") as (process, pids), running(TREE, 3) as (_, others):
-        assert sorted(machine.of_job("the-job", None)) == sorted(pids)
-        assert machine.of_job("another-job", None) == {}
+        assert sorted(host.of_job("the-job", None)) == sorted(pids)
+        assert host.of_job("another-job", None) == {}
         # A session is asked for by the number of a leader that is dead; this one lives, so the number is not believed.
-        assert machine.of_job("another-job", process.pid) == {}
+        assert host.of_job("another-job", process.pid) == {}
         # Unless it is the very process that was written down, which is about to be gone; what is below goes with it.
-        assert machine.of_job("another-job", process.pid, machine.start_time(process.pid)).keys() == set(pids)
+        assert host.of_job("another-job", process.pid, host.start_time(process.pid)).keys() == set(pids)
         leader = others[0]
     with running("import os, sys; print(os.fork() or sys.stdin.read(), flush=True); os._exit(0)", 1) as (_, (child,)):
         session = os.getsid(child)
-        until(lambda: session not in machine.processes(), "the session's leader to end")
-        assert list(machine.of_job("another-job", session)) == [child]
-    assert machine.of_job("another-job", leader) == {}
+        until(lambda: session not in host.processes(), "the session's leader to end")
+        assert list(host.of_job("another-job", session)) == [child]
+    assert host.of_job("another-job", leader) == {}
 
 
 def test_what_the_supervisor_imports_is_small() -> None:
     code = (
-        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.supervisor\n"
+        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.service.supervisor.supervisor\n"
         "heavy = {'msgspec', 'yaml', 'requests', 'subprocess', 'asyncio', 'typing_extensions', 'psutil'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
-    package = str(Path(machine.__file__).parent.parent)
-    flags = ["-I", "-S"] if machine.LINUX else ["-I"]
+    package = str(Path(PACKAGE).parent)
+    flags = ["-I", "-S"] if host.LINUX else ["-I"]
     told = subprocess.run([sys.executable, *flags, "-c", code, package], capture_output=True, text=True, timeout=30)
     assert told.stderr == ""
     assert told.stdout.split() == []

@@ -23,12 +23,19 @@ from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.contract import API
+from taskapi_jupyter.client.taskapi import Job, JobList
+from taskapi_jupyter.core.contract import API
+from taskapi_jupyter.core.errors import (
+    APINotDeployed,
+    BadRequest,
+    Forbidden,
+    JobFailed,
+    JobNotFound,
+    JobNotInProgress,
+)
 from taskapi_jupyter.display.screen import rewritten
-from taskapi_jupyter.errors import APINotDeployed, BadRequest, Forbidden, JobFailed, JobNotFound, JobNotInProgress
-from taskapi_jupyter.jobs import Job, JobList
-from taskapi_jupyter.magics.verbs import ALIASES, VERBS
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui.magics.verbs import ALIASES, VERBS
 
 ECHO = """%%taskapi deploy echo
 def task(config):

@@ -16,10 +16,11 @@ from conftest import PATIENCE, clean, request_for, stop_supervisor, until
 from test_disk import run as run_apart
 from test_disk import unshared
 
-from taskapi_jupyter import machine, oom
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.tree import MemoryLimit
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core import host
+from taskapi_jupyter.runner import oom_kills
+from taskapi_jupyter.runner.process_tree import MemoryLimit
+from taskapi_jupyter.service.service import Service
 
 MIB = 1 << 20
 
@@ -225,7 +226,7 @@ def cgroup() -> Iterator[Path]:
 IN_CGROUP = """
 import os, sys
 open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 service = Service(sys.argv[2])
 job = service.submit(sys.argv[3]).wait(30)
 print(job.status, job.reason)
@@ -236,7 +237,7 @@ service.close()
 @pytest.mark.parametrize("who", ["supervisor", "task"])
 def test_a_kill_by_the_kernel(service: Service, name: str, home: Path, cgroup: Path, who: str) -> None:
     """The cgroup is that of all of us, as in a container, or one that the task went into by itself."""
-    before = oom.of_machine()
+    before = oom_kills.of_machine()
     enter = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))" if who == "task" else "pass"
     lines = "\n    ".join([*FILL.strip().splitlines(), enter, "fill(400)"])
     service.deploy_request(request_for(name, f"import os\n\ndef task(config):\n    {lines}\n"))
@@ -249,14 +250,14 @@ def test_a_kill_by_the_kernel(service: Service, name: str, home: Path, cgroup: P
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
         clean(home)
     assert told == "worker_oom killed by the kernel for want of memory"
-    assert before != oom.of_machine()
+    assert before != oom_kills.of_machine()
 
 
 def test_kills_are_counted_where_the_kernel_says() -> None:
-    assert machine.LINUX
-    count = oom.of_machine()
+    assert host.LINUX
+    count = oom_kills.of_machine()
     assert count is None or count >= 0
-    assert not oom.OOMKills(os.getpid()).one_was_ours()
+    assert not oom_kills.OOMKills(os.getpid()).one_was_ours()
 
 
 FULL_SHM = """

@@ -13,8 +13,8 @@ import requests
 from conftest import PATIENCE, LiveServer, request_for
 from test_magics import Run
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import Unavailable
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import Unavailable
 
 SENTENCE = "restart the Jupyter server: it runs taskapi_jupyter 0.1.0"
 KNEW = {

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from conftest import LiveServer, request_for
 
-from taskapi_jupyter.client import Client
+from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.server import handlers, openapi
 from taskapi_jupyter.server.base import implemented
 

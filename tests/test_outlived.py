@@ -13,9 +13,9 @@ from both_ways import PlainKernel
 from conftest import ECHO, PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server, until
 
 from taskapi_jupyter import connect
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import Forbidden, JobNotFound, Unreachable
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import Forbidden, JobNotFound, Unreachable
+from taskapi_jupyter.service.service import Service
 
 Start = Callable[..., LiveServer]
 

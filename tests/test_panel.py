@@ -28,16 +28,16 @@ from ipywidgets.widgets.widget import _instances
 from test_display import HOSTILE, Elements
 from test_kernels import Kernel
 
-import taskapi_jupyter.panel as panel_module
+import taskapi_jupyter.ui.panel as panel_module
 from taskapi_jupyter import Panel
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import LogChunk, TaskAPI
-from taskapi_jupyter.errors import TaskAPIError
-from taskapi_jupyter.jobs import Job, JobList
-from taskapi_jupyter.magics.complete import Completer
-from taskapi_jupyter.panel.form import read_config, read_timeout
-from taskapi_jupyter.panel.listing import PAGE
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
+from taskapi_jupyter.core.contract import LogChunk
+from taskapi_jupyter.core.errors import TaskAPIError
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui.magics.complete import Completer
+from taskapi_jupyter.ui.panel.form import read_config, read_timeout
+from taskapi_jupyter.ui.panel.job_query import PAGE
 
 WORKING = """
 import os, pathlib, time

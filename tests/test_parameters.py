@@ -13,12 +13,12 @@ import msgspec
 import pytest
 from conftest import request_for
 
-from taskapi_jupyter import spec
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.deployment import Source, callables, prepare
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.spec import parameters, source
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy import api_spec, callables
+from taskapi_jupyter.deploy.api_spec import parameters, task_source
+from taskapi_jupyter.deploy.prepare import Source, prepare
+from taskapi_jupyter.service.service import Service
 
 DOC = {"lr": "Step size of the optimiser; cut once it is reached.", "epochs": "How often.", "rest": "All else: layers."}
 STYLES = {
@@ -154,9 +154,9 @@ TAKEN = [
 ]
 
 
-def built(target: Any, **options: Any) -> spec.APISpec:
+def built(target: Any, **options: Any) -> api_spec.APISpec:
     (request,) = prepare(target, name="train", **options)
-    return spec.build(request)
+    return api_spec.build(request)
 
 
 def shown(target: Any, **options: Any) -> Any:
@@ -215,9 +215,9 @@ def test_defaults_of_callables_that_json_would_change() -> None:
         __slots__ = ()
 
     for default in ((1, 2), endless, Text("x"), float("nan"), 10**5000, [[Text("x")]], {1: 2}, object()):
-        assert not source.is_json(default)
+        assert not task_source.is_json(default)
     for default in (None, True, 1, -1.5, "é", [], {}, [{"a": [1]}], 10**100):
-        assert source.is_json(default)
+        assert task_source.is_json(default)
 
 
 # Callables
@@ -297,10 +297,10 @@ def test_parameters_are_no_part_of_what_names_an_api() -> None:
     cell = built(Source("def train(lr=0.1): ...\n"))
     given = {**cell.spec, "definition": {**cell.spec["definition"], "parameters": [{"name": "other"}]}}
     request = DeployRequest(spec=given, cwd=os.getcwd())
-    again = spec.build(msgspec.structs.replace(request, source="def train(lr=0.1): ...\n"))
+    again = api_spec.build(msgspec.structs.replace(request, source="def train(lr=0.1): ...\n"))
     assert again.spec == {**cell.spec, "id": again.api_id}
     assert again.spec_id == cell.spec_id
-    assert spec.parse(cell.spec) == [{key: part for key, part in cell.spec.items() if key not in ("id", "spec_id")}]
+    assert api_spec.parse(cell.spec) == [{key: part for key, part in cell.spec.items() if key not in ("id", "spec_id")}]
 
 
 def test_an_api_of_config_shows_no_parameters() -> None:
@@ -326,7 +326,7 @@ def test_an_api_of_config_shows_no_parameters() -> None:
 def test_what_a_kernel_says_of_a_callable_is_checked(value: Any, words: str) -> None:
     request = DeployRequest(spec={"name": "a", "definition": {"parameters": value}}, pickle=b"x", cwd="/")
     with pytest.raises(BadRequest) as caught:
-        spec.build(request)
+        api_spec.build(request)
     assert words in caught.value.message
 
 

@@ -23,9 +23,9 @@ from conftest import PATIENCE, alive, clean, free_port, request_for, start_serve
 from ray_head import Head, program
 
 from taskapi_jupyter import connect
-from taskapi_jupyter.errors import NotKept, Unreachable
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.rayservice import RayService
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core.errors import NotKept, Unreachable
+from taskapi_jupyter.ray.service import RayService
 
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no Ray here: make test-ray")
 
@@ -264,7 +264,7 @@ def head_processes(job: Job) -> list[psutil.Process]:
     found = []
     for one in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if "taskapi_jupyter.aboard" in one.cmdline() and Path(one.cwd(), "home", "jobs", job.id).exists():
+            if "taskapi_jupyter.node" in one.cmdline() and Path(one.cwd(), "home", "jobs", job.id).exists():
                 found.append(one)
     return found
 

@@ -15,14 +15,14 @@ import pytest
 import trustme
 from conftest import free_port, request_for, until
 
-from taskapi_jupyter import machine
-from taskapi_jupyter.enginefile import read
-from taskapi_jupyter.engines.ray import RayEngine
-from taskapi_jupyter.engines.rayflight import submission_id
-from taskapi_jupyter.errors import TaskAPIError, Unavailable, Unreachable
-from taskapi_jupyter.frames import frame
-from taskapi_jupyter.raycluster import RayCluster, Refused
-from taskapi_jupyter.rayservice import RayService, forget_headers
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, Unreachable
+from taskapi_jupyter.node.frames import frame
+from taskapi_jupyter.ray.engine import RayEngine
+from taskapi_jupyter.ray.job import submission_id
+from taskapi_jupyter.ray.rest import RayCluster, Refused
+from taskapi_jupyter.ray.service import RayService, forget_headers
+from taskapi_jupyter.service.engine_settings import read
 
 
 class Odd(ThreadingHTTPServer):
@@ -254,7 +254,7 @@ def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
     """A task that has ended in time is not stopped for what is done with its result."""
     with RayServiceOf(odd, home) as (service, engine, job):
         name = accept(odd, job, service)
-        job.update(timeout=1, boot=machine.boot_id(), deadline=machine.boottime() - 10)
+        job.update(timeout=1, boot=host.boot_id(), deadline=host.boottime() - 10)
         job["deadline"] += 11
         engine.start(job)
         word = engine.flights[job["id"]].word
@@ -301,7 +301,7 @@ def test_past_its_deadline(odd: Odd, home: Path) -> None:
     """A job whose log says no more than that it runs is stopped from here, whatever its node's clock says."""
     with RayServiceOf(odd, home) as (service, engine, job):
         name = accept(odd, job, service)
-        job.update(timeout=1, boot=machine.boot_id(), deadline=machine.boottime() + 1)
+        job.update(timeout=1, boot=host.boot_id(), deadline=host.boottime() + 1)
         odd.other = (500, b"too many")
         odd.answers["PUT"] = (200, b"{}")
         engine.start(job)

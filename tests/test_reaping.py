@@ -15,10 +15,11 @@ import pytest
 from conftest import PATIENCE, WAITING, LiveServer, clean, free_port, request_for, until  # noqa: F401 - for scripts
 from test_disk import run, unshared
 
-from taskapi_jupyter import machine, reaping
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core import host
+from taskapi_jupyter.runner import reaping
+from taskapi_jupyter.service.service import Service
 
-pytestmark = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's pid namespaces")
+pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's pid namespaces")
 
 NAMESPACE = ["--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -62,7 +63,16 @@ def test_a_server_that_is_the_first_process(tmp_path: Path) -> None:
         until(lambda: answers(server), "the server")
         (first,) = psutil.Process(outside.pid).children()
         (tmp_path / "one.py").write_text("def task(config):\n    return 1\n")
-        enter = ["nsenter", "--target", str(first.pid), "--pid", "--mount", sys.executable, "-m", "taskapi_jupyter.cli"]
+        enter = [
+            "nsenter",
+            "--target",
+            str(first.pid),
+            "--pid",
+            "--mount",
+            sys.executable,
+            "-m",
+            "taskapi_jupyter.ui.cli",
+        ]
         subprocess.run([*enter, "deploy", str(tmp_path / "one.py")], env=environ, cwd=tmp_path, check=True)
         had = set[int]()
         for _ in range(6):
@@ -101,7 +111,7 @@ until(lambda: job.logs(), "it to run")
 watcher = json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"]
 os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
 until(lambda: machine.stat(watcher)[1] == "1", "the watcher to be an orphan")
-submit = "import sys; from taskapi_jupyter.service import Service; Service(sys.argv[1]).submit('waits', {'path': '/'})"
+submit = "import sys; from taskapi_jupyter.service.service import Service; Service(sys.argv[1]).submit('waits', {'path': '/'})"
 for _ in range(6):
     subprocess.run([sys.executable, "-c", submit, str(home)], check=True)
 (home / "go").touch()
@@ -129,7 +139,7 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 from test_reaping import *
 service = Service({str(home)!r})
 service.deploy_request(request_for("one", "def task(config): pass"))
-submit = "import sys; from taskapi_jupyter.service import Service; Service(sys.argv[1]).submit('one')"
+submit = "import sys; from taskapi_jupyter.service.service import Service; Service(sys.argv[1]).submit('one')"
 subprocess.run([sys.executable, "-c", submit, {str(home)!r}], check=True)
 until(lambda: reaping.SUPERVISOR in children(os.getpid()).values(), "an orphan")
 until(lambda: not children(os.getpid()), "it to be reaped")

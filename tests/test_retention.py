@@ -17,20 +17,21 @@ from conftest import PATIENCE, free_port, processes, request_for, until
 from test_folders import deep, immutable
 from test_store import FIRST, SCHEMAS, deploy, end, row
 
-from taskapi_jupyter import doctor, waking
-from taskapi_jupyter.cli import main
-from taskapi_jupyter.enginefile import read
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.rayservice import RayService
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.store import Store
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.ray.service import RayService
+from taskapi_jupyter.service.engine_settings import read
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.store.store import Store
+from taskapi_jupyter.service.supervisor import wake
+from taskapi_jupyter.ui import doctor
+from taskapi_jupyter.ui.cli import main
 
 NOTHING = "def task(config):\n    pass\n"
 
 
 def tidy(home: Path, **environ: str) -> int:
     """Do what the supervisor has done now and then; return the exit code."""
-    return subprocess.run(waking.command("retention", str(home)), env={**os.environ, **environ}, timeout=60).returncode
+    return subprocess.run(wake.command("retention", str(home)), env={**os.environ, **environ}, timeout=60).returncode
 
 
 def ended(service: Service, count: int, name: str = "a") -> list[str]:
@@ -170,7 +171,7 @@ def test_what_can_not_be_removed(home: Path, tmp_path: Path) -> None:
         service.store.set_unremoved({})
         service.store.forget(other)
         for _ in range(2):
-            done = subprocess.run(waking.command("retention", str(home)), capture_output=True, text=True, timeout=60)
+            done = subprocess.run(wake.command("retention", str(home)), capture_output=True, text=True, timeout=60)
             said = done.stderr
             assert done.returncode == 0
             assert said == ("" if _ else f"taskapi retention: can't remove {left / 'file'}: Operation not permitted\n")
@@ -240,8 +241,8 @@ def test_what_interrupted_deploys_and_deletions_left(home: Path, tmp_path: Path)
         os.utime(home / "apis" / name, (time.time() - age,) * 2)
     (tmp_path / "versions.dropped").write_text("kill")
     service.deploy_request(request_for("gone", "def task(config):\n    return 2\n"))
-    code = "import sys; from taskapi_jupyter.service import Service; Service(sys.argv[1]).delete('gone')"
-    command = [*waking.command("x", str(home))[:1], "-c", code, str(home)]
+    code = "import sys; from taskapi_jupyter.service.service import Service; Service(sys.argv[1]).delete('gone')"
+    command = [*wake.command("x", str(home))[:1], "-c", code, str(home)]
     killed = subprocess.run(command, env={**os.environ, "TASKAPI_FAULTS": str(tmp_path)})
     assert killed.returncode == -signal.SIGKILL
     assert len(list((home / "apis").iterdir())) == 4

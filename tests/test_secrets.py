@@ -18,9 +18,9 @@ import websocket
 from conftest import PATIENCE, LiveServer, processes, start_server, stop_server, stop_supervisor, until
 from cortex_double import Operator
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import BadRequest
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import BadRequest
 
 # Permissions
 
@@ -32,9 +32,9 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 from conftest import request_for
-from taskapi_jupyter.envfile import Entry, EnvironmentFile
-from taskapi_jupyter.server.project import unpacked
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
+from taskapi_jupyter.server.project_zip import unpacked
+from taskapi_jupyter.service.service import Service
 
 service = Service(sys.argv[1])
 EnvironmentFile(service.home).configure(Entry(name="prod", provider="cortex", operator_endpoint="http://127.0.0.1:1"))

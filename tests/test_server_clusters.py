@@ -15,7 +15,7 @@ from cortex_double import Operator
 from test_proxy import Upstream
 from test_server_contract import ABSENT, SUBMITTED, check, is_error
 
-from taskapi_jupyter.errors import UpstreamTimeout
+from taskapi_jupyter.core.errors import UpstreamTimeout
 
 Call = Callable[..., Awaitable[Answer]]
 

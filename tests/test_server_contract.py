@@ -18,7 +18,7 @@ from conftest import ECHO, PATIENCE, WAITING, Answer
 from tornado.httpclient import HTTPClientError
 from tornado.websocket import websocket_connect
 
-from taskapi_jupyter.contract import MAX_BODY
+from taskapi_jupyter.core.contract import MAX_BODY
 
 Call = Callable[..., Awaitable[Answer]]
 

@@ -18,7 +18,7 @@ from test_server_contract import deploy, ended, is_error, submit, waiting
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from taskapi_jupyter.server.handlers import ROUTES
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 Call = Callable[..., Awaitable[Answer]]
 

@@ -26,16 +26,16 @@ from conftest import (
 from test_retention import ended as jobs_that_ended
 from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
 
-from taskapi_jupyter import machine
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import FEATURES
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.contract import FEATURES
+from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.display.screen import LONG_LINE
-from taskapi_jupyter.enginefile import read
-from taskapi_jupyter.errors import Unreachable
-from taskapi_jupyter.rayservice import RayService
+from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.server.files import accepts
-from taskapi_jupyter.server.streams import CHUNK, Lines
+from taskapi_jupyter.server.log_stream import CHUNK, Lines
+from taskapi_jupyter.service.engine_settings import read
 
 Call = Callable[..., Awaitable[Answer]]
 
@@ -49,7 +49,7 @@ async def test_environments(call: Call, home: Path) -> None:
         "features": list(FEATURES),
         "environ": [],
         "max_upload": 512 << 20,
-        "home": machine.folder_id(home),
+        "home": host.folder_id(home),
     }
 
 

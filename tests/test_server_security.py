@@ -24,8 +24,8 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 from traitlets.config import Config
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import DeployRequest
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.server import handlers
 
 ROUTES = [

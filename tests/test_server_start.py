@@ -10,8 +10,8 @@ import requests
 from conftest import PATIENCE, LiveServer, start_server, stop_server, until
 from test_disk import run, unshared
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import Unavailable
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import Unavailable
 from taskapi_jupyter.server import handlers
 
 SENTENCE = "TaskAPI could not start: "

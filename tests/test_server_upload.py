@@ -20,8 +20,8 @@ from conftest import ECHO, PATIENCE, Answer, LiveServer, request_for, start_serv
 from test_retention import tidy
 from test_server_contract import ended, is_error, submit
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import TooLarge
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import TooLarge
 
 Call = Callable[..., Awaitable[Answer]]
 Parts = list[tuple[str, bytes]]
@@ -277,7 +277,7 @@ import os, sys, resource
 from pathlib import Path
 sys.path.append(sys.argv[1])
 from test_server_upload import function
-from taskapi_jupyter.client import Client
+from taskapi_jupyter.client.rest import Client
 client = Client(sys.argv[2], sys.argv[3])
 client.deploy(function(table=1 << 10), name=sys.argv[4])
 target = function(table=96 << 10)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from conftest import LiveServer, start_server, stop_server, until
 
-from taskapi_jupyter import machine, serverfile
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core import host
+from taskapi_jupyter.service import servers
+from taskapi_jupyter.service.service import Service
 
 
 def put(home: Path, pid: int | str, content: Any) -> Path:
@@ -29,7 +30,7 @@ def put(home: Path, pid: int | str, content: Any) -> Path:
 
 def lives(url: str = "http://127.0.0.1:8888/") -> dict[str, Any]:
     """Return the record of a server that lives: this process."""
-    return {"url": url, "pid": os.getpid(), "start_time": machine.start_time(os.getpid())}
+    return {"url": url, "pid": os.getpid(), "start_time": host.start_time(os.getpid())}
 
 
 def terminal(home: Path, *arguments: str, **environ: str) -> str:
@@ -37,7 +38,7 @@ def terminal(home: Path, *arguments: str, **environ: str) -> str:
     hidden = ("TASKAPI_", "JPY_", "JUPYTERHUB_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     done = subprocess.run(
-        [sys.executable, "-m", "taskapi_jupyter.cli", *arguments],
+        [sys.executable, "-m", "taskapi_jupyter.ui.cli", *arguments],
         env={**inherited, "TASKAPI_HOME": str(home), **environ},
         cwd=home.parent,
         capture_output=True,
@@ -56,7 +57,7 @@ def shown(home: Path, *arguments: str) -> Any:
 def test_it_is_for_its_owner_and_says_where_and_who(home: Path) -> None:
     old = os.umask(0)
     try:
-        serverfile.write(home, "http://127.0.0.1:8888/base/")
+        servers.write(home, "http://127.0.0.1:8888/base/")
     finally:
         os.umask(old)
     path = home / "servers" / f"{os.getpid()}.json"
@@ -64,30 +65,30 @@ def test_it_is_for_its_owner_and_says_where_and_who(home: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert json.loads(path.read_text()) == lives("http://127.0.0.1:8888/base/")
     assert [one.name for one in path.parent.iterdir()] == [path.name]
-    assert serverfile.running(home) == [("http://127.0.0.1:8888/base/", os.getpid())]
-    serverfile.write(home, "http://127.0.0.1:9999")
-    assert serverfile.running(home) == [("http://127.0.0.1:9999/", os.getpid())]
-    serverfile.remove(home)
-    serverfile.remove(home)
-    assert serverfile.running(home) == []
+    assert servers.running(home) == [("http://127.0.0.1:8888/base/", os.getpid())]
+    servers.write(home, "http://127.0.0.1:9999")
+    assert servers.running(home) == [("http://127.0.0.1:9999/", os.getpid())]
+    servers.remove(home)
+    servers.remove(home)
+    assert servers.running(home) == []
 
 
 def test_the_newest_that_lives_counts_and_files_of_the_dead_are_removed(home: Path) -> None:
-    assert serverfile.running(home) == []  # no folder
+    assert servers.running(home) == []  # no folder
     processes = []
     for _ in range(2):
         processes.append(subprocess.Popen(["sleep", "60"]))
-        pid, before = processes[-1].pid, machine.start_time(processes[-1].pid)
-        until(lambda at=before: float(machine.boottime()) * os.sysconf("SC_CLK_TCK") > float(at or 0) + 2, "a tick")
+        pid, before = processes[-1].pid, host.start_time(processes[-1].pid)
+        until(lambda at=before: float(host.boottime()) * os.sysconf("SC_CLK_TCK") > float(at or 0) + 2, "a tick")
         put(home, pid, {"url": f"http://127.0.0.1:{pid}/", "pid": pid, "start_time": before})
     old, new = (process.pid for process in processes)
     other = put(home, os.getpid(), {**lives(), "start_time": "1"})  # another process has its number now
-    assert [one.pid for one in serverfile.running(home)] == [new, old]
+    assert [one.pid for one in servers.running(home)] == [new, old]
     assert not other.exists()
     service = Service(home)
     assert service._endpoint("train") == f"http://127.0.0.1:{new}/taskapi/local/tasks/train"
     processes[1].kill()  # and nobody has asked yet how it ended
-    until(lambda: [one.pid for one in serverfile.running(home)] == [old], "the killed one to be gone")
+    until(lambda: [one.pid for one in servers.running(home)] == [old], "the killed one to be gone")
     until(lambda: service._endpoint("train") == f"http://127.0.0.1:{old}/taskapi/local/tasks/train", "the older one")
     assert not (home / "servers" / f"{new}.json").exists()
     processes[0].kill()
@@ -112,7 +113,7 @@ def test_the_newest_that_lives_counts_and_files_of_the_dead_are_removed(home: Pa
 )
 def test_what_is_no_file_of_a_server_is_ignored(home: Path, content: Any) -> None:
     path = put(home, os.getpid(), content)
-    assert serverfile.running(home) == []
+    assert servers.running(home) == []
     assert path.exists()
 
 
@@ -127,20 +128,20 @@ def test_what_stands_there_instead_of_a_file_is_ignored(home: Path, tmp_path: Pa
     (folder / "999999999.json").mkdir()
     (folder / f"{os.getpid()}x.json").write_text(json.dumps(lives()))
     (folder / f"0{os.getpid()}.json").write_text(json.dumps(lives()))
-    assert serverfile.running(home) == []
+    assert servers.running(home) == []
     assert len(list(folder.iterdir())) == 5
     assert outside.exists()
     mine.unlink()
     put(home, os.getpid(), lives())
-    assert len(serverfile.running(home)) == 1
+    assert len(servers.running(home)) == 1
     aside = folder.rename(tmp_path / "aside")
     folder.symlink_to(aside)
-    assert serverfile.running(home) == []
+    assert servers.running(home) == []
     folder.unlink()
     folder.write_text("")
-    assert serverfile.running(home) == []
+    assert servers.running(home) == []
     with pytest.raises(OSError, match="servers"):
-        serverfile.write(home, "http://127.0.0.1/")
+        servers.write(home, "http://127.0.0.1/")
 
 
 def test_a_terminal_shows_the_endpoint_of_a_running_server(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_terminal_shows_the_endpoint_of_a_running_server(tmp_path: Path) -> No
     assert record == {
         "url": server.url,
         "pid": server.process.pid,
-        "start_time": machine.start_time(server.process.pid),
+        "start_time": host.start_time(server.process.pid),
     }
     assert server.token not in path.read_text()
     assert shown(server.home, "deploy", str(tmp_path / "cortex.yaml"))[0]["api"]["endpoint"] == endpoint
@@ -175,7 +176,7 @@ def test_a_terminal_shows_the_endpoint_of_a_running_server(tmp_path: Path) -> No
     assert shown(server.home, "get", "train")[0]["endpoint"] is None
 
     again = start_server(tmp_path)
-    until(lambda: serverfile.running(again.home), "the server's file")
+    until(lambda: servers.running(again.home), "the server's file")
     assert shown(again.home, "get", "train")[0]["endpoint"] == f"{again.taskapi}/tasks/train"
     again.process.send_signal(signal.SIGKILL)
     again.process.wait()

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskapi_jupyter import harness, spec
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.spec import (
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec import (
     APISpec,
     build,
     check_name,
@@ -30,9 +30,10 @@ from taskapi_jupyter.spec import (
     parse_bytes,
     parse_cpu,
     pickled,
-    source,
+    task_source,
 )
-from taskapi_jupyter.spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu, parse_seconds
+from taskapi_jupyter.deploy.api_spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu, parse_seconds
+from taskapi_jupyter.worker import harness
 
 TASK = """\
 class Task:
@@ -518,12 +519,12 @@ def test_a_pod_takes_no_source(project: Path) -> None:
 
 
 def found(text: str, function: str | None = None, api: str | None = None) -> str:
-    return str(source.find_task(dedent(text), "train.py", function, api)["attr"])
+    return str(task_source.find_task(dedent(text), "train.py", function, api)["attr"])
 
 
 def taken(text: str, function: str | None = None) -> tuple[str, list[str] | None]:
     """Return how the task of a source is called, and the names of its parameters."""
-    task = source.find_task(dedent(text), "train.py", function)
+    task = task_source.find_task(dedent(text), "train.py", function)
     return task["call"], None if task["parameters"] is None else [one["name"] for one in task["parameters"]]
 
 
@@ -641,7 +642,7 @@ def test_how_a_task_is_called(text: str, call: str, names: list[str] | None) -> 
     ],
 )
 def test_tasks_that_are_refused(text: str, words: str) -> None:
-    with pytest.raises(source.SourceError) as caught:
+    with pytest.raises(task_source.SourceError) as caught:
         found(text)
     assert words in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -662,7 +663,7 @@ def test_tasks_that_are_refused(text: str, words: str) -> None:
     ],
 )
 def test_ipython_syntax_is_refused_with_its_line(line: str) -> None:
-    with pytest.raises(source.SourceError, match="line 2: IPython syntax") as caught:
+    with pytest.raises(task_source.SourceError, match="line 2: IPython syntax") as caught:
         found("import os\n" + line + "\n")
     assert line.strip() in str(caught.value)
 
@@ -677,7 +678,7 @@ def test_a_function_that_is_named() -> None:
     assert found(text, "b") == "b"
     assert found(text, "Trainer") == "Trainer"
     assert found(text, "c") == "c"
-    with pytest.raises(source.SourceError, match=r"there is no d at its top level"):
+    with pytest.raises(task_source.SourceError, match=r"there is no d at its top level"):
         found(text, "d")
 
 
@@ -898,8 +899,8 @@ def test_variables_of_the_kernel_are_cut_to_the_list(project: Path) -> None:
 
 def test_every_variable_may_be_asked_for_but_secrets_by_name(project: Path) -> None:
     environ = {"ANY": "1", "MY_API_KEY": "s", "MONKEY": "2", "JPY_X": "3"}
-    assert spec.allowed_environ(environ, ["*"]) == {"ANY": "1", "MONKEY": "2"}
-    assert spec.allowed_environ(environ, ["MY_API_KEY"]) == {"MY_API_KEY": "s"}
+    assert api_spec.allowed_environ(environ, ["*"]) == {"ANY": "1", "MONKEY": "2"}
+    assert api_spec.allowed_environ(environ, ["MY_API_KEY"]) == {"MY_API_KEY": "s"}
 
 
 def test_precedence_of_variables(project: Path) -> None:
@@ -948,6 +949,6 @@ def test_a_built_spec_can_be_built_again(project: Path) -> None:
 def test_the_check_of_sources_runs_by_itself() -> None:
     """The file is handed to other interpreters, which have nothing of this package."""
     asked = json.dumps({"text": TASK, "filename": "task.py", "function": None})
-    command = [sys.executable, "-I", "-S", source.__file__]
+    command = [sys.executable, "-I", "-S", task_source.__file__]
     answer = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
     assert json.loads(answer) == {"attr": "Task", "call": "", "parameters": None, "async": False, "doc": ""}

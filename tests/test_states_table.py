@@ -17,13 +17,13 @@ import psutil
 import pytest
 from conftest import ENGINE, PATIENCE, clean, processes, request_for, until
 
-from taskapi_jupyter import machine
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import APINotDeployed, JobFailed, JobNotInProgress
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import APINotDeployed, JobFailed, JobNotInProgress
+from taskapi_jupyter.service.service import Service
 
-ON_LINUX = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
+ON_LINUX = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
 
 
 CONFIG = "stop_grace: 0.3\nlog_max_bytes: 64Ki\n"
@@ -501,14 +501,14 @@ return int(os.read(read, 20))
 def test_it_forks_and_daemonises(run: Any) -> None:
     job = run(DAEMON)
     assert ending(job) == ("succeeded", None, 0)
-    assert machine.start_time(job.result()) is None
+    assert host.start_time(job.result()) is None
 
 
 @ON_LINUX
 def test_a_daemon_that_ignores_term(run: Any) -> None:
     job = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + DAEMON)
     assert ending(job) == ("succeeded", None, 0)
-    assert machine.start_time(job.result()) is None
+    assert host.start_time(job.result()) is None
 
 
 def test_a_child_that_holds_the_output_open(run: Any) -> None:

@@ -17,12 +17,13 @@ import psutil
 import pytest
 from conftest import PATIENCE, LiveServer, processes, request_for, stop_supervisor, until
 
-from taskapi_jupyter import machine
-from taskapi_jupyter.errors import JobNotFound, JobNotInProgress
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.errors import JobNotFound, JobNotInProgress
+from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.service.service import Service
 
-pytestmark = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
+pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_stops_from_three_processes_race_with_the_delete_of_the_api(
             threads = [threading.Thread(target=one) for one in (stop_here, stop_there, delete)]
             for thread in threads:
                 thread.start()
-            command = [sys.executable, "-m", "taskapi_jupyter.cli", "delete", name, job.id]
+            command = [sys.executable, "-m", "taskapi_jupyter.ui.cli", "delete", name, job.id]
             environ = {**os.environ, "TASKAPI_HOME": str(live_server.home)}
             terminal = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE)
             for thread in threads:
@@ -239,17 +240,17 @@ def test_a_strangers_process_that_has_the_watchers_number(service: Service, name
     version = service.deploy_request(request_for(name, "def task(config):\n    return 1\n")) and service.store.api(name)
     assert version is not None
     row: dict[str, Any] = {key: version[key] for key in ("api_id", "spec_id", "cpu", "mem", "gpu")}
-    now = machine.now_us()
-    row.update(api_name=name, created=now, timeout=None, boot=machine.boot_id(), deadline=None)
+    now = host.now_us()
+    row.update(api_name=name, created=now, timeout=None, boot=host.boot_id(), deadline=None)
     job_id = service.store.add_job(row, 1 << 60)
     with service.store.write() as transaction:
-        values = (now, machine.boot_id(), job_id)
+        values = (now, host.boot_id(), job_id)
         transaction.execute("UPDATE jobs SET status = 'running', started = ?, started_boot = ? WHERE id = ?", values)
     folder = home / "jobs" / job_id
     folder.mkdir(parents=True)
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
         try:
-            who = {**machine.identity(stranger.pid), "start_time": "1"}
+            who = {**host.identity(stranger.pid), "start_time": "1"}
             (folder / "claim").write_text(json.dumps(who))
             with (folder / "claim").open("rb") as claim:
                 fcntl.flock(claim, fcntl.LOCK_EX)
@@ -297,7 +298,7 @@ print("done")
 
 
 def test_a_number_that_was_used_again() -> None:
-    package = str(Path(machine.__file__).parent.parent)
+    package = str(Path(PACKAGE).parent)
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", REUSED, package]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from taskapi_jupyter.errors import APINotDeployed, Damaged, Unavailable
-from taskapi_jupyter.states import MOVES, TERMINAL, JobCode
-from taskapi_jupyter.store import MIGRATIONS, SCHEMA, Store
+from taskapi_jupyter.core.errors import APINotDeployed, Damaged, Unavailable
+from taskapi_jupyter.core.states import MOVES, TERMINAL, JobCode
+from taskapi_jupyter.service.store.store import MIGRATIONS, SCHEMA, Store
 
 FIRST = (1 << 63) - 1 - 1_700_000_000_000_000_000
 
@@ -82,14 +82,14 @@ def test_opening_again_changes_nothing(store: Store) -> None:
 
 
 def test_several_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
-    code = "import sys; from taskapi_jupyter.store import Store; print(Store(sys.argv[1]).counter())"
+    code = "import sys; from taskapi_jupyter.service.store.store import Store; print(Store(sys.argv[1]).counter())"
     for attempt in range(3):
         assert children(code, 6, tmp_path / f"{attempt}.db") == ["0\n"] * 6
 
 
 def test_it_can_be_closed_while_threads_ask(tmp_path: Path) -> None:
     code = (
-        "import sys, threading; from taskapi_jupyter.store import Store\n"
+        "import sys, threading; from taskapi_jupyter.service.store.store import Store\n"
         "store, closed, asked = Store(sys.argv[1]), threading.Event(), []\n"
         "def ask():\n"
         "    while not closed.is_set(): asked.append(store.jobs(None, [], 50))\n"
@@ -105,8 +105,8 @@ def test_it_can_be_closed_while_threads_ask(tmp_path: Path) -> None:
 
 def test_the_store_of_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
-        older.setattr("taskapi_jupyter.store.MIGRATIONS", {1000: MIGRATIONS[1000]})
-        older.setattr("taskapi_jupyter.store.SCHEMA", 1000)
+        older.setattr("taskapi_jupyter.service.store.store.MIGRATIONS", {1000: MIGRATIONS[1000]})
+        older.setattr("taskapi_jupyter.service.store.store.SCHEMA", 1000)
         with closing(Store(tmp_path / "old.db")) as old, old.write() as transaction:
             transaction.execute("INSERT INTO forgotten VALUES (1, 'before')")
     with closing(Store(tmp_path / "old.db")) as store:
@@ -132,7 +132,7 @@ def test_the_store_of_a_newer_major_version_is_refused(store: Store) -> None:
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     code = (
-        "import os, sys; os.umask(0); from taskapi_jupyter.store import Store; store = Store(sys.argv[1])\n"
+        "import os, sys; os.umask(0); from taskapi_jupyter.service.store.store import Store; store = Store(sys.argv[1])\n"
         "store.set_settings({'a': 1})\n"
         "print(*[oct(os.stat(sys.argv[1] + end).st_mode & 0o777) for end in ('', '-wal', '-shm')])"
     )
@@ -435,8 +435,8 @@ def test_a_job_may_be_added_to_the_version_before_a_redeploy(store: Store) -> No
 
 WRITING = f"""
 import sys
-from taskapi_jupyter.states import JobCode
-from taskapi_jupyter.store import Store
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.service.store.store import Store
 sys.path.append({str(Path(__file__).parent)!r})
 from test_store import FIRST, row
 store = Store(sys.argv[1])
@@ -462,8 +462,8 @@ def test_eight_processes_write_at_once(store: Store) -> None:
 
 RACING = """
 import sys
-from taskapi_jupyter.states import JobCode
-from taskapi_jupyter.store import Store
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.service.store.store import Store
 store = Store(sys.argv[1])
 print(*store.move([(job, JobCode.PENDING, JobCode.RUNNING, {"reason": sys.argv[3]}) for job in sys.argv[2].split()]))
 """
@@ -566,8 +566,8 @@ def test_it_goes_on_with_what_a_newer_minor_version_added(store: Store) -> None:
 
 NOTICING = """
 import sys
-from taskapi_jupyter.errors import Damaged
-from taskapi_jupyter.store import Store
+from taskapi_jupyter.core.errors import Damaged
+from taskapi_jupyter.service.store.store import Store
 told = ""
 try:
     Store(sys.argv[1]).set_settings({"told": ""})

@@ -22,10 +22,10 @@ from IPython.lib.pretty import pretty
 from notebook_kernels import CONFIG, Kernel, Plain, Served
 
 from taskapi_jupyter import environments
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import JobNotFound, NotFound, Unreachable
-from taskapi_jupyter.jobs import Job, JobList
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import Job, JobList
+from taskapi_jupyter.core.errors import JobNotFound, NotFound, Unreachable
+from taskapi_jupyter.service.service import Service
 
 
 @pytest.fixture(autouse=True)

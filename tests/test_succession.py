@@ -18,11 +18,13 @@ import psutil
 import pytest
 from conftest import PATIENCE, processes, request_for, until
 
-from taskapi_jupyter import machine, waking
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.supervisor import wake
 
-pytestmark = pytest.mark.skipif(not machine.LINUX, reason="needs Linux's subreaper")
+pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
 
 #: Leaves three daemons, each in a session of its own, and says their numbers: one with an empty environment; one that
 #: kept the job's id; and a child of that one with an empty environment.
@@ -85,7 +87,7 @@ def newer(tmp_path: Path) -> Callable[..., Path]:
 
     def make(version: str = "99.0") -> Path:
         folder = tmp_path / f"newer-{version}"
-        package = Path(waking.__file__).parent
+        package = Path(PACKAGE)
         shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("labextension", "__pycache__"))
         (folder / package.name / "_version.py").write_text(f'__version__ = "{version}"\n')
         return folder
@@ -116,9 +118,7 @@ def image(pid: int) -> bytes:
 
 def use(package: Path, home: Path) -> None:
     """Use a home as somebody does who has that package."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\nfrom taskapi_jupyter.service import Service\nService(sys.argv[2])"
-    )
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom taskapi_jupyter.service.service import Service\nService(sys.argv[2])"
     subprocess.run([sys.executable, "-c", code, package, home], check=True, cwd="/", timeout=PATIENCE)
 
 
@@ -126,7 +126,7 @@ def replaced(home: Path, package: Path, version: str) -> dict[str, Any]:
     """Have a newer package replace the supervisor; return the new one's record."""
     use(package, home)
     until(lambda: record(home).get("version") == version, "the newer supervisor")
-    until(lambda: waking.poke(str(home)), "its FIFO")
+    until(lambda: wake.poke(str(home)), "its FIFO")
     return record(home)
 
 
@@ -142,7 +142,7 @@ def test_a_newer_package_takes_its_place_in_the_same_process(
     assert [psutil.Process(watcher(home, job)).ppid() for job, _ in jobs] == [after["pid"]] * 3
     assert descriptors(after["pid"]) == held
     assert b"TASKAPI_SUPERVISOR" not in b"".join(
-        Path(f"/proc/{pid}/environ").read_bytes() for pid in machine.descendants(after["pid"])
+        Path(f"/proc/{pid}/environ").read_bytes() for pid in host.descendants(after["pid"])
     )
     # A watcher alone is killed: nothing of its job is left, and the other jobs are not touched.
     job, daemon = jobs[0]
@@ -185,7 +185,7 @@ def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, h
         time.sleep(pause)  # so that some come in the midst of what an earlier one began
     until(lambda: image(before["pid"]) != seen, "the last exec")
     assert job.refresh().status == "running"
-    until(lambda: waking.poke(str(home)), "it to be back")
+    until(lambda: wake.poke(str(home)), "it to be back")
     assert record(home) == before
     assert lives(before["pid"])
     os.kill(watcher(home, job), signal.SIGKILL)
@@ -264,7 +264,7 @@ def test_a_watcher_that_has_no_claim_yet(
     pid = record(home)["pid"]
     before = image(pid)
     os.kill(pid, signal.SIGTERM)
-    until(lambda: image(pid) != before and waking.poke(str(home)), "the next supervisor")
+    until(lambda: image(pid) != before and wake.poke(str(home)), "the next supervisor")
     assert [one.pid for one in psutil.Process(pid).children()] == [forked]  # it knows that one, and forked no other
     held.unlink()
     assert job.wait(PATIENCE).status == "succeeded"
@@ -281,7 +281,7 @@ def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, na
     while service.store.any_in_progress():
         with suppress(ProcessLookupError):  # it left, as no job was running at that moment
             os.kill(record(home).get("pid", pid), signal.SIGTERM)
-        until(lambda: waking.poke(str(home)) or service.jobs(), "the next one")
+        until(lambda: wake.poke(str(home)) or service.jobs(), "the next one")
     for n, job in enumerate(jobs):
         assert job.wait(PATIENCE).result() == n
     assert sorted(map(int, begun.read_text().split())) == list(range(40))

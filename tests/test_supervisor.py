@@ -21,13 +21,16 @@ import psutil
 import pytest
 from conftest import PATIENCE, WAITING, processes, request_for, stop_supervisor, until
 
-from taskapi_jupyter import __version__, machine, waking
-from taskapi_jupyter.contract import DeployRequest
-from taskapi_jupyter.errors import BadRequest
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.rows import status_of
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.waking import Waker
+from taskapi_jupyter import __version__
+from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.contract import DeployRequest
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.service.records import status_of
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.supervisor import wake
+from taskapi_jupyter.service.supervisor.wake import Waker
 
 NOTHING = "def task(config):\n    pass\n"
 
@@ -127,7 +130,7 @@ def test_it_leaves_when_idle_and_leaves_no_process(service: Service, name: str, 
 
 def test_two_that_start_at_once(home: Path, service: Service, name: str) -> None:
     service.deploy_request(request_for(name, WAITING))
-    started = [waking.start(str(home)) for _ in range(4)]
+    started = [wake.start(str(home)) for _ in range(4)]
     until(lambda: sum(one.poll() is None for one in started) == 1, "all but one to leave")
     assert {one.poll() for one in started} == {None, 0}
     (alive,) = [one for one in started if one.poll() is None]
@@ -172,7 +175,7 @@ def test_waking_one_that_closes_its_fifo_at_this_moment(home: Path) -> None:
     thread = threading.Thread(target=come_and_go)
     thread.start()
     try:
-        answers = {waking.poke(str(home)) for _ in range(30_000)}
+        answers = {wake.poke(str(home)) for _ in range(30_000)}
     finally:
         done.set()
         thread.join()
@@ -227,7 +230,7 @@ def test_one_that_is_not_older_stays(home: Path, counting: Any, tmp_path: Path, 
     as_if_older(home, version) if version != __version__ else None
     Waker(str(home)).replace_older()
     assert holder(home) == pid
-    assert waking.poke(str(home))
+    assert wake.poke(str(home))
     assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
@@ -305,7 +308,7 @@ def written(service: Service, name: str, boot: str, **columns: Any) -> Job:
         "api_name": name,
         "api_id": version["api_id"],
         "spec_id": version["spec_id"],
-        "created": machine.now_us(),
+        "created": host.now_us(),
         "timeout": None,
         "boot": boot,
         "deadline": None,
@@ -313,7 +316,7 @@ def written(service: Service, name: str, boot: str, **columns: Any) -> Job:
         "mem": None,
         "gpu": 0,
         "status": "running",
-        "started": machine.now_us(),
+        "started": host.now_us(),
         "started_boot": boot,
         "id": f"{(1 << 63) - 1 - time.time_ns():016x}",
         "change": service.store.counter() + 1,
@@ -330,11 +333,11 @@ def written(service: Service, name: str, boot: str, **columns: Any) -> Job:
 def queued(service: Service, name: str, count: int, **columns: Any) -> list[Job]:
     """Write pending jobs; nobody is woken."""
     pending = {"status": "pending", "started": None, "started_boot": None, **columns}
-    return [written(service, name, machine.boot_id(), **pending) for _ in range(count)]
+    return [written(service, name, host.boot_id(), **pending) for _ in range(count)]
 
 
 def test_what_was_marked_running_and_not_claimed_is_started(service: Service, name: str) -> None:
-    assert written(service, name, machine.boot_id()).wait(PATIENCE).status == "succeeded"
+    assert written(service, name, host.boot_id()).wait(PATIENCE).status == "succeeded"
 
 
 def test_what_ran_when_the_machine_restarted(service: Service, name: str, home: Path) -> None:
@@ -365,7 +368,7 @@ def test_an_outcome_that_can_not_be_believed(service: Service, name: str, home: 
 
 
 def test_a_timeout_of_an_earlier_boot(service: Service, name: str) -> None:
-    created = machine.now_us() - 10_000_000
+    created = host.now_us() - 10_000_000
     job = written(service, name, "an-earlier-boot", status="pending", started=None, started_boot=None, timeout=5,
                   deadline=1e9, created=created).wait(PATIENCE)  # fmt: skip
     assert (job.status, job.reason) == ("timed_out", "not done 5 s after its submission")
@@ -391,7 +394,7 @@ def test_what_a_killed_watcher_leaves_is_swept(service: Service, name: str, home
     service.deploy_request(request_for(name, LEAVES_BEHIND))
     job = service.submit(name)
     watcher = until(lambda: job.logs() == "ready\n" and claim(home, job)["pid"], "the task to be ready")
-    left = until(lambda: len(found := machine.descendants(watcher)) == 3 and found, "its processes")
+    left = until(lambda: len(found := host.descendants(watcher)) == 3 and found, "its processes")
     os.kill(watcher, signal.SIGKILL)
     assert job.wait(PATIENCE).status == "unexpected_error"
     alive = [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
@@ -403,15 +406,15 @@ def test_a_claim_decides_who_runs_a_job(service: Service, counting: Any, home: P
     code = """
 import os, sys
 sys.path.append(sys.argv[1])
-from taskapi_jupyter.store import Store
-from taskapi_jupyter.watcher import watch
+from taskapi_jupyter.service.store.store import Store
+from taskapi_jupyter.runner.watcher import watch
 home, job_id = sys.argv[2:]
 job = Store(os.path.join(home, "taskapi.db")).whole_job(job_id)
 print(watch(home, job, {"gpus": 0, "stop_grace": 1, "log_max_bytes": 0}, lambda: None))
 """
     job = counting()
     begun(tmp_path, 1)
-    command = [sys.executable, "-c", code, str(Path(waking.__file__).parent.parent), str(home), job.id]
+    command = [sys.executable, "-c", code, str(Path(PACKAGE).parent), str(home), job.id]
     # start_new_session would make it a leader, that can't begin the session that a watcher begins.
     others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [other.communicate(timeout=PATIENCE)[0] for other in others] == ["0\n", "0\n"]
@@ -422,7 +425,7 @@ print(watch(home, job, {"gpus": 0, "stop_grace": 1, "log_max_bytes": 0}, lambda:
 
 NO_FORK = """
 import os, resource, sys
-from taskapi_jupyter.engines.local import LocalEngine
+from taskapi_jupyter.runner.engine import LocalEngine
 home = sys.argv[1]
 if os.getuid() == 0:
     os.setuid(65534)  # root may fork however many there are
@@ -471,7 +474,7 @@ def test_two_hundred_jobs_leave_nothing(service: Service, name: str, home: Path)
         ]  # fmt: skip
 
 
-@pytest.mark.skipif(not machine.LINUX, reason="counts descriptors in /proc")
+@pytest.mark.skipif(not host.LINUX, reason="counts descriptors in /proc")
 def test_descriptors_do_not_become_more(service: Service, counting: Any, home: Path, tmp_path: Path) -> None:
     first = counting()
     begun(tmp_path, 1)
@@ -736,7 +739,7 @@ def test_what_a_task_sees(
         "timeout": 100,
         "config": {"a": 1},
     }
-    until(lambda: machine.start_time(seen["watcher"]) is None, "the watcher's session to be gone")
+    until(lambda: host.start_time(seen["watcher"]) is None, "the watcher's session to be gone")
 
 
 SAYS = """
@@ -817,7 +820,7 @@ def task(config):
 def test_a_service_of_another_home_in_a_task(service: Service, name: str, tmp_path: Path) -> None:
     inner = f"""
 import sys
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 sys.path.append({str(Path(__file__).parent)!r})
 
 def task(config):

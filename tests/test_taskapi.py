@@ -16,9 +16,9 @@ import pytest
 import yaml
 from conftest import ECHO, ENGINE, PATIENCE, WAITING, request_for, until
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import TaskAPI
-from taskapi_jupyter.errors import (
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.core.errors import (
     APIIDNotFound,
     APINotDeployed,
     BadRequest,
@@ -30,7 +30,7 @@ from taskapi_jupyter.errors import (
     TaskAPIError,
     TooLarge,
 )
-from taskapi_jupyter.values import MAX_DEPTH
+from taskapi_jupyter.deploy.values import MAX_DEPTH
 
 ABSENT = "7fffffffffffffff"
 

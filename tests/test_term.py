@@ -17,11 +17,10 @@ from conftest import PATIENCE, LiveServer, clean, request_for, start_server, sto
 from test_harness import OTHERS
 from test_stop import watcher_of
 
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.contract import TaskAPI
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.taskapi import Job, TaskAPI
 from taskapi_jupyter.display import job_text
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 
 GRACE = 600  # seconds: nobody waits for the end of it here
 LIMITS = f"stop_grace: {GRACE}\ncpus: 4\n"

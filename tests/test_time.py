@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, request_for, stop_supervisor, until
 
-from taskapi_jupyter import machine
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core import host
+from taskapi_jupyter.service.service import Service
 
 YEARS = 10 * 365 * 86400
 
@@ -35,12 +35,12 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 }
 """
 
-SUPERVISOR = "import sys; from taskapi_jupyter.supervisor import main; main(sys.argv[1])"
+SUPERVISOR = "import sys; from taskapi_jupyter.service.supervisor.supervisor import main; main(sys.argv[1])"
 
 #: Submits and waits while the clock is set, forward, back and right again.
 SET = """
 import os, pathlib, subprocess, sys, time
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.service.service import Service
 home, years, off = sys.argv[1], int(sys.argv[2]), pathlib.Path(os.environ["CLOCK_IS_OFF_BY"])
 supervisor = subprocess.Popen([sys.executable, "-c", sys.argv[3], home])
 service = Service(home)
@@ -69,7 +69,7 @@ supervisor.wait(20)
 WAITS = "import time\n\ndef task(config):\n    time.sleep(config.get('for', 1000))\n"
 
 
-@pytest.mark.skipif(not machine.LINUX, reason="preloads a library")
+@pytest.mark.skipif(not host.LINUX, reason="preloads a library")
 def test_the_wall_clock_is_set_while_jobs_run(service: Service, home: Path, tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -104,8 +104,8 @@ def test_a_suspend_longer_than_the_timeout(service: Service, home: Path) -> None
     if tried.returncode:
         pytest.skip(f"no time namespace to be had: {tried.stderr.decode().strip()}")
     service.deploy_request(request_for("waits", WAITS, compute={"cpu": "10m"}))
-    now, boot = machine.boottime(), machine.boot_id()
-    ids = [queued(service, boot, machine.now_us(), timeout, now + timeout) for timeout in (3000, 3601, 7200)]
+    now, boot = host.boottime(), host.boot_id()
+    ids = [queued(service, boot, host.now_us(), timeout, now + timeout) for timeout in (3000, 3601, 7200)]
     command = [*shifted, sys.executable, "-c", SUPERVISOR, str(home)]
     with subprocess.Popen(command) as supervisor:
         until(service.waker.alive, "the supervisor")  # or reading would start one of our own time
@@ -123,7 +123,7 @@ def test_a_suspend_longer_than_the_timeout(service: Service, home: Path) -> None
 def test_what_was_pending_before_a_restart(service: Service) -> None:
     """Only the wall clock spans a restart; where it is behind by years by then, a job gets its timeout once more."""
     service.deploy_request(request_for("waits", WAITS, compute={"cpu": "10m"}))
-    now = machine.now_us()
+    now = host.now_us()
     ids = [
         queued(service, "an-earlier-boot", now - 10_000_000, 5, 1e9),
         queued(service, "an-earlier-boot", now + YEARS * 1_000_000, 1, 1.0),

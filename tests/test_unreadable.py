@@ -16,13 +16,14 @@ from test_folders import deep, roomy  # noqa: F401
 from test_retention import ended, tidy
 from test_store import row
 
-from taskapi_jupyter import doctor, nesting
-from taskapi_jupyter.cli import main
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import BadRequest, JobFailed, ResultNotStored, Unavailable
-from taskapi_jupyter.nesting import TooDeep
-from taskapi_jupyter.service import Service
-from taskapi_jupyter.spec import load
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core import nesting
+from taskapi_jupyter.core.errors import BadRequest, JobFailed, ResultNotStored, Unavailable
+from taskapi_jupyter.core.nesting import TooDeep
+from taskapi_jupyter.deploy.api_spec import load
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui import doctor
+from taskapi_jupyter.ui.cli import main
 
 DEEP = '{"a":' * 985 + "1" + "}" * 985
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from taskapi_jupyter import sts
-from taskapi_jupyter.errors import Unavailable
-from taskapi_jupyter.upstream import SIGNATURE_HEADER, VERSION_HEADER, Upstream, before
+from taskapi_jupyter.core.errors import Unavailable
+from taskapi_jupyter.cortex import aws
+from taskapi_jupyter.cortex.operator import SIGNATURE_HEADER, VERSION_HEADER, Upstream, before
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -139,7 +139,7 @@ def test_not_signed(keys: None, endpoint: str, version: str, path: str, headers:
 
 
 def test_no_credentials_no_signature() -> None:
-    assert sts.signature() is None
+    assert aws.signature() is None
     assert Upstream("prod", "https://x.example", version="0.42.1").headers("/get") == {VERSION_HEADER: "0.42.1"}
 
 
@@ -148,7 +148,7 @@ def test_a_signature_is_renewed_in_time(keys: None, monkeypatch: pytest.MonkeyPa
     first = upstream.headers("/get")[SIGNATURE_HEADER]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEXT")
     assert upstream.headers("/get")[SIGNATURE_HEADER] == first
-    monkeypatch.setattr(sts, "HOLDS", -1.0)
+    monkeypatch.setattr(aws, "HOLDS", -1.0)
     assert "AKIDNEXT" in signed(upstream.headers("/get")[SIGNATURE_HEADER])["Header"]["Authorization"][0]
 
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskapi_jupyter.contract import MAX_BODY
-from taskapi_jupyter.errors import BadRequest, TooLarge
-from taskapi_jupyter.values import MAX_DEPTH, NotLiteral, literal, plain, plain_config
+from taskapi_jupyter.core.contract import MAX_BODY
+from taskapi_jupyter.core.errors import BadRequest, TooLarge
+from taskapi_jupyter.deploy.values import MAX_DEPTH, NotLiteral, literal, plain, plain_config
 
 
 class Colour(str, Enum):

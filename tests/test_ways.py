@@ -20,9 +20,9 @@ from test_kernels import Kernel
 
 from taskapi_jupyter import environments
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.client import Client
-from taskapi_jupyter.errors import Forbidden
-from taskapi_jupyter.transport import xsrf_of
+from taskapi_jupyter.client.http import xsrf_of
+from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.core.errors import Forbidden
 
 PASSWORD = "open sesame"
 KERNELS: list[Kernel] = []  # to which there are connections
@@ -196,7 +196,7 @@ def test_what_a_server_hands_over_reaches_its_terminals_and_no_job(start: Start,
     told = kernel.run(
         "import os, subprocess, sys\n"
         "environ = {name: value for name, value in os.environ.items() if name != 'JPY_PARENT_PID'}\n"
-        "command = [sys.executable, '-m', 'taskapi_jupyter.cli', 'get', 'names', '-o', 'json']\n"
+        "command = [sys.executable, '-m', 'taskapi_jupyter.ui.cli', 'get', 'names', '-o', 'json']\n"
         "print(subprocess.run(command, env=environ, capture_output=True, text=True).stdout)"
     )
     (api,) = json.loads(told)

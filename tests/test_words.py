@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from taskapi_jupyter import errors
-from taskapi_jupyter.contract import JobStatus
-from taskapi_jupyter.display import formats, words
+from taskapi_jupyter.core import errors
+from taskapi_jupyter.core.contract import JobStatus
+from taskapi_jupyter.display import facts, formats
 
 EXAMPLES: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "labextension" / "tests" / "format.json").read_text(encoding="utf-8")
@@ -38,11 +38,11 @@ def test_times_are_read_and_told_the_same() -> None:
 def test_jobs_are_told_the_same(example: dict[str, Any]) -> None:
     job = msgspec.convert({"job_id": "6714d9d4822479be", "api_name": "train", **example["job"]}, JobStatus)
     seen = {
-        "created": words.created(job),
-        "took": words.took(job, NOW),
-        "fraction": words.fraction(job.progress or None),
-        "left": words.seconds_left(job, NOW),
-        "note": words.note(job),
+        "created": facts.created(job),
+        "took": facts.took(job, NOW),
+        "fraction": facts.fraction(job.progress or None),
+        "left": facts.seconds_left(job, NOW),
+        "note": facts.note(job),
     }
     expected = {name: example[name] for name in seen if name in example}
     if expected.get("created"):

@@ -14,16 +14,7 @@ from .html import (
     overview_html,
     progress_html,
 )
-from .text import (
-    api_text,
-    apis_text,
-    deploy_text,
-    environments_text,
-    group_text,
-    job_text,
-    jobs_text,
-    progress_text,
-)
+from .text import api_text, apis_text, deploy_text, environments_text, group_text, job_text, jobs_text, progress_text
 
 __all__ = [
     "age",

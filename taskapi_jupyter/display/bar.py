@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .facts import ended
 from .html import group_html, progress_html
 from .text import group_text, progress_text
-from .words import ended
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.contract import JobStatus
+    from taskapi_jupyter.core.contract import JobStatus
 
 _Write = Callable[[str, str, bool], None]  # what is drawn, as HTML and as text, and whether that is the last picture
 

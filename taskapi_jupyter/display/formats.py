@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from taskapi_jupyter.errors import printable
+from taskapi_jupyter.core.errors import printable
 
 _NARROW = 12  # columns that a table leaves to each of its columns as long as others can be left out
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$")

@@ -7,11 +7,9 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from taskapi_jupyter.states import IN_PROGRESS, JobCode
+from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 
-from .formats import clean, duration, local, short_json, utc, utc_now
-from .style import COLOURS, GREEN, GREY, HOLLOW, RED, STYLE
-from .words import (
+from .facts import (
     api_facts,
     busy,
     cluster,
@@ -27,9 +25,12 @@ from .words import (
     took,
     updated,
 )
+from .formats import clean, duration, local, short_json, utc, utc_now
+from .style import COLOURS, GREEN, GREY, HOLLOW, RED, STYLE
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus
+    from taskapi_jupyter.client.taskapi import API
+    from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus
 
 MAX_ROWS = 200
 MAX_GOING = 8  # jobs of a group that have a line of their own

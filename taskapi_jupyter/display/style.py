@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskapi_jupyter.states import JobCode
+from taskapi_jupyter.core.states import JobCode
 
 # Doubled class names outweigh the notebook's own table rules. Colours are the theme's where there is one.
 STYLE = """<style>

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from taskapi_jupyter.states import IN_PROGRESS, JobCode
+from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 
-from .formats import age, clean, cut, duration, local, short_json, table, terminal_width, utc_now
-from .words import (
+from .facts import (
     api_facts,
     busy,
     cluster,
@@ -26,9 +25,11 @@ from .words import (
     took,
     updated,
 )
+from .formats import age, clean, cut, duration, local, short_json, table, terminal_width, utc_now
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.contract import API, DeployResult, Environment, JobStatus
+    from taskapi_jupyter.client.taskapi import API
+    from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus
 
 E = TypeVar("E", bound=BaseException)
 

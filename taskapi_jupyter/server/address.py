@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tornado.routing import Router
 
-from taskapi_jupyter import serverfile
+from taskapi_jupyter.service import servers
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -57,7 +57,7 @@ class Address:
     def announce(self) -> None:
         """Write ``servers/PID.json`` unless it is there; a home that can't be written to is logged once."""
         try:
-            serverfile.write(self._home, self.public())
+            servers.write(self._home, self.public())
             self._announced, self._failed = True, ""
         except OSError as error:
             if str(error) != self._failed:
@@ -67,7 +67,7 @@ class Address:
     def withdraw(self) -> None:
         """Take back what was handed over and announced."""
         if self._announced:
-            serverfile.remove(self._home)
+            servers.remove(self._home)
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -23,22 +23,24 @@ from jupyter_server.extension.application import ExtensionApp
 from msgspec import UNSET
 from traitlets import Bool, Int, Unicode, default
 
-from taskapi_jupyter import envfile, machine, service
-from taskapi_jupyter.contract import MAX_UPLOAD
-from taskapi_jupyter.envfile import LOCAL
-from taskapi_jupyter.errors import Damaged, NotFound, NotStarted, TaskAPIError
+from taskapi_jupyter.client import environments_file
+from taskapi_jupyter.client.environments_file import LOCAL
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.contract import MAX_UPLOAD
+from taskapi_jupyter.core.errors import Damaged, NotFound, NotStarted, TaskAPIError
+from taskapi_jupyter.service import service
 
 from .address import Address, SlashRouter
 from .base import NAME
-from .clusters import Clusters
 from .events import Events
 from .handlers import handlers
 from .openapi import document
-from .proxy import ClusterRouter
+from .proxy.clusters import Clusters
+from .proxy.handler import ClusterRouter
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.contract import EnvironmentsResponse
-    from taskapi_jupyter.rayservice import RayService
+    from taskapi_jupyter.core.contract import EnvironmentsResponse
+    from taskapi_jupyter.ray.service import RayService
 
 T = TypeVar("T")
 
@@ -100,7 +102,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self._opening = asyncio.Lock()
         self.folder = Path(os.path.expanduser(self.home)).absolute()
         self.address = Address(self.serverapp, self.folder, self.log)
-        self.environment_file = envfile.EnvironmentFile(self.folder)
+        self.environment_file = environments_file.EnvironmentFile(self.folder)
         self.clusters = Clusters(self.environment_file)
         self.document = document(self.serverapp.base_url)
         self.service: service.Service  # unless there is a failure
@@ -187,9 +189,9 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         entry = self.environment_file.read().find(name)
         return self.ray(entry) if entry.provider == "ray" else self.service
 
-    def ray(self, entry: envfile.Entry) -> RayService:
+    def ray(self, entry: environments_file.Entry) -> RayService:
         """Return the service of a Ray cluster, the same as long as its environment is."""
-        from taskapi_jupyter.rayservice import connect, headers  # what it brings is not for every server
+        from taskapi_jupyter.ray.service import connect, headers  # what it brings is not for every server
 
         with self.connecting:
             there, now = self.services.get(entry.name), (entry, headers(entry))
@@ -206,7 +208,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         with suppress(TaskAPIError):  # a deploy says what is wrong with config.yaml
             response.environ = self.service.more_variables()
         response.max_upload = self.max_upload
-        response.home = machine.folder_id(self.folder) or UNSET
+        response.home = host.folder_id(self.folder) or UNSET
         return response
 
     def endpoint(self, api: str, env: str = LOCAL) -> str:
@@ -284,8 +286,8 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         except Exception:  # what runs there goes on, whatever keeps us from looking
             self.log.exception("jobs of clusters could not be looked after")
 
-    def _look_after_one(self, entry: envfile.Entry) -> None:
-        from taskapi_jupyter.rayservice import FOLDER
+    def _look_after_one(self, entry: environments_file.Entry) -> None:
+        from taskapi_jupyter.ray.service import FOLDER
 
         if (self.folder / FOLDER / entry.name).is_dir():
             with suppress(TaskAPIError):  # one that can't be used holds no other up

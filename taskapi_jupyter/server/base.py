@@ -16,9 +16,9 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 from tornado.httputil import HTTPServerRequest
 
-from taskapi_jupyter import room
-from taskapi_jupyter.contract import MAX_BODY, NOT_LET_IN, ErrorBody, encode
-from taskapi_jupyter.errors import (
+from taskapi_jupyter.core import room
+from taskapi_jupyter.core.contract import MAX_BODY, NOT_LET_IN, ErrorBody, encode
+from taskapi_jupyter.core.errors import (
     BadRequest,
     Damaged,
     NotStarted,
@@ -30,8 +30,8 @@ from taskapi_jupyter.errors import (
 )
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.cluster import CortexClient
-    from taskapi_jupyter.service import Service
+    from taskapi_jupyter.cortex.client import CortexClient
+    from taskapi_jupyter.service.service import Service
 
     from .app import TaskAPIApp
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from msgspec import structs
 
-from taskapi_jupyter import spec
-from taskapi_jupyter.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
-from taskapi_jupyter.deployment import add_warnings, prepare
-from taskapi_jupyter.errors import BadRequest, TaskAPIError, printable
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
+from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, printable
+from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.prepare import add_warnings, prepare
+from taskapi_jupyter.service.service import Service
 
 from .base import BodyHandler, guarded
-from .project import MAX_PROJECT, unpacked
+from .project_zip import MAX_PROJECT, unpacked
 from .upload import Form
 
 FORM = "multipart/form-data"
@@ -169,7 +169,7 @@ def deploy_upload(service: Service, form: Form) -> list[DeployResult]:
 def parsed(config: str, name: str) -> list[dict[str, Any]]:
     """Return the APIs of a configuration, or raise :class:`BadRequest` that begins with its name."""
     try:
-        return spec.parse(config)
+        return api_spec.parse(config)
     except BadRequest as error:
         raise BadRequest(f"{name[:128]}: {error}") from None
 

@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskapi_jupyter.errors import TaskAPIError
-from taskapi_jupyter.readable import fault
-from taskapi_jupyter.store import Store
+from taskapi_jupyter.core.errors import TaskAPIError
+from taskapi_jupyter.service.store.readable import fault
+from taskapi_jupyter.service.store.store import Store
 
 if TYPE_CHECKING:
     from logging import Logger

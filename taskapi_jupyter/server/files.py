@@ -11,14 +11,15 @@ from msgspec import UNSET
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from taskapi_jupyter import results
-from taskapi_jupyter.contract import ErrorBody, FilesResponse, LogChunk, TaskAPI, encode
-from taskapi_jupyter.errors import NotAcceptable
+from taskapi_jupyter.client import results
+from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
+from taskapi_jupyter.core.errors import NotAcceptable
 
 from .base import INT64, MAX_CHUNK, Handler, guarded
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.cluster import CortexClient
+    from taskapi_jupyter.cortex.client import CortexClient
 
 BLOCK = 256 << 10  # bytes read at a time
 BINARY = "application/octet-stream"

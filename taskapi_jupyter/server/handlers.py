@@ -8,16 +8,16 @@ from typing import Any
 
 from tornado import web
 
-from taskapi_jupyter.contract import BOM, JobsPage, Message, Rerun, Submission, TaskAPI, decode, encode, submit_answer
-from taskapi_jupyter.errors import BadRequest, QueryParamRequired
-from taskapi_jupyter.jobs import Job
-from taskapi_jupyter.kernels import KERNEL_HEADER
-from taskapi_jupyter.states import TERMINAL, JobCode, values
+from taskapi_jupyter.client.headers import KERNEL_HEADER
+from taskapi_jupyter.client.taskapi import Job, TaskAPI
+from taskapi_jupyter.core.contract import BOM, JobsPage, Message, Rerun, Submission, decode, encode, submit_answer
+from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired
+from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 
 from .base import MAX_DAYS, MAX_PAGE, BodyHandler, Handler, guarded
 from .deploy import DeployHandler
 from .files import FileHandler, FilesHandler, LogHandler, ResultHandler
-from .streams import LogStream
+from .log_stream import LogStream
 
 
 class ContractHandler(Handler):

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from taskapi_jupyter import contract
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.contract import (
+from taskapi_jupyter.core import contract
+from taskapi_jupyter.core.contract import (
     API,
     DeployRequest,
     DeployResult,
@@ -27,7 +27,7 @@ from taskapi_jupyter.contract import (
     Submission,
     encode,
 )
-from taskapi_jupyter.states import TERMINAL, JobCode, values
+from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 
 from .base import INT64, MAX_CHUNK, MAX_DAYS, MAX_PAGE
 

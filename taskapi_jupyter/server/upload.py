@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from taskapi_jupyter import folders, plainfile, retention, room
-from taskapi_jupyter.errors import BadRequest, TooLarge, size
+from taskapi_jupyter.core import files, folders, room
+from taskapi_jupyter.core.errors import BadRequest, TooLarge, size
+from taskapi_jupyter.service import retention
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartParser
@@ -141,7 +142,7 @@ class Form:
             self._folder.chmod(0o700)
         self.files[name] = self._folder / name
         self._name, self._size = name, 0
-        self._file = os.fdopen(plainfile.create(self.files[name], os.O_WRONLY | os.O_EXCL), "wb", buffering=0)
+        self._file = os.fdopen(files.create(self.files[name], os.O_WRONLY | os.O_EXCL), "wb", buffering=0)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is None or self._name is None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter.errors import TaskAPIError
+from taskapi_jupyter.core.errors import TaskAPIError
 
 TESTS = Path(__file__).resolve().parent.parent
 

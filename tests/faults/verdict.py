@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
-from taskapi_jupyter.jobs import Job
+from taskapi_jupyter.client.taskapi import Job
 
 from .jobs import KINDS
 from .plan import Facts

@@ -22,9 +22,10 @@ from typing import Any
 import psutil
 from conftest import LiveServer, start_server, until
 
-from taskapi_jupyter import faults, folders, machine, succession, waking
-from taskapi_jupyter.errors import JobNotInProgress, TaskAPIError
-from taskapi_jupyter.service import Service
+from taskapi_jupyter.core import fault_points, folders, host
+from taskapi_jupyter.core.errors import JobNotInProgress, TaskAPIError
+from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.supervisor import succession, wake
 
 from .jobs import KINDS, TASK
 from .plan import INODES, PACKAGE, WRONGS, Facts, Outcome, Round
@@ -39,7 +40,7 @@ class World:
     """A home, and who uses it. The process that looks after it stays alive and dies at no point."""
 
     def __init__(self, folder: Path, small: bool = False) -> None:
-        assert not faults.FOLDER, "points would kill the harness itself"
+        assert not fault_points.FOLDER, "points would kill the harness itself"
         self.folder = folder
         self.home = folder / "home"
         self.armed = folder / "faults"
@@ -278,7 +279,7 @@ class World:
             pid = living(self.home / "supervisor.lock")
             with suppress(OSError, ValueError, KeyError):
                 record = json.loads((self.home / "supervisor.lock").read_bytes())
-                command = waking.command("supervisor", str(self.home))
+                command = wake.command("service.supervisor.supervisor", str(self.home))
                 command[command.index(str(PACKAGE.parent))] = str(self.newer)
                 succession.propose(str(self.home), record, command)
             return (target, pid, "") if pid else None
@@ -288,7 +289,7 @@ class World:
             for row in running:
                 pid = living(self.home / "jobs" / row["id"] / "claim")
                 if pid and target == "task":
-                    pid = next(iter(machine.descendants(pid)), 0)
+                    pid = next(iter(host.descendants(pid)), 0)
                 if pid:
                     return target, pid, row["id"]
             return None
@@ -458,7 +459,7 @@ def living(path: Path) -> int | None:
         who = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return int(who["pid"]) if machine.is_there(who) else None
+    return int(who["pid"]) if host.is_there(who) else None
 
 
 def run_world(rounds: list[Round]) -> tuple[list[Outcome], str]:

@@ -1,8 +1,5 @@
-"""``taskapi_jupyter`` in an interpreter that has not installed it: the way to ``taskapi_jupyter.job``."""
+"""Goes with the next release."""
 
-import os
+from _taskapi_moved import load
 
-from _taskapi_standin import give_way
-
-if not give_way(__name__):
-    __path__ = [os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
+load(__name__)

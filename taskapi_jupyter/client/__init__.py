@@ -1,0 +1,1 @@
+"""What user code holds: TaskAPI, jobs, and how they are reached over HTTP."""

@@ -1,0 +1,125 @@
+"""Which jobs people mean: a variable, ``last``, an id, its last digits, or ``API JOB`` as Cortex has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from taskapi_jupyter.core.errors import JobNotFound
+
+from .taskapi import Job, JobList, TaskAPI
+
+_ID = re.compile(r"[0-9a-f]{16}$")
+_SUFFIX = re.compile(r"[0-9a-f]{4,15}$")
+_PAGE = 500
+SEARCHED = 5000  # jobs, from the newest on, among which the last digits of an id are looked for
+
+
+class Unclear(ValueError):
+    """Words that can't be understood; ``str()`` is the sentence for who wrote them."""
+
+
+class Unknown(Unclear):
+    """A word that is no job."""
+
+
+class Resolver:
+    """Finds jobs in one environment, for one notebook (its path, where that is known)."""
+
+    def __init__(self, api: TaskAPI, variables: Mapping[str, Any], notebook: str | None) -> None:
+        self.api = api
+        self.variables = variables
+        self.notebook = notebook
+
+    def one(self, words: Sequence[Any]) -> Job:
+        """Return the one job that the words mean."""
+        jobs = self.many(words)
+        if len(jobs) != 1:
+            raise Unclear(f"one job is asked for, not {len(jobs)}")
+        return jobs[0]
+
+    def many(self, words: Sequence[Any], api: str | None = None) -> list[Job]:
+        """Return the jobs that words mean, each once; without ``api`` the first may be the API's name."""
+        if not words:
+            raise Unclear("which job? A variable, last, an id, or its last digits")
+        first, *rest = words
+        try:
+            jobs = [job for word in words for job in self._of(word, api)]
+        except Unknown:
+            if api is not None or not rest or not isinstance(first, str) or self._means_job(first):
+                raise
+            jobs = [job for word in rest for job in self._of(word, first)]
+        return list(dict.fromkeys(jobs))
+
+    def last(self, api: str | None = None) -> Job:
+        """Return the newest job that no other notebook submitted; the newest of all if there is none."""
+        jobs = self.api.jobs(api, limit=100)
+        if not jobs:
+            raise Unclear("there is no job yet" + (f" of {api}" if api else ""))
+        return next((job for job in jobs if job.notebook in (None, self.notebook)), jobs[0])
+
+    def _means_job(self, word: str) -> bool:
+        try:
+            return bool(self._of(word))
+        except Unknown:
+            return False
+
+    def _of(self, word: Any, api: str | None = None) -> list[Job]:
+        """Return the jobs that one word means, of one API if that is said."""
+        held = self.variables.get(word) if isinstance(word, str) else word
+        jobs = [held] if isinstance(held, Job) else held if isinstance(held, list | tuple) else []
+        if isinstance(held, JobList) or (jobs and all(isinstance(job, Job) for job in jobs)):
+            for job in jobs:
+                if api is not None and job.api_name != api:
+                    raise JobNotFound(job.id, api)
+            return list(jobs)
+        if not isinstance(word, str):
+            raise Unclear(f"a {type(word).__name__} is no job")
+        if word == "last":
+            return [self.last(api)]
+        if _ID.match(word):
+            return [self._by_id(word, api)]
+        if _SUFFIX.match(word):
+            return [self._by_suffix(word, api)]
+        raise Unknown(f"{shorten(word)} is no job: neither a variable that holds one, nor last, nor an id")
+
+    def _by_id(self, job_id: str, api: str | None) -> Job:
+        # A cluster knows jobs by their API; elsewhere a job can be read when its API is deleted.
+        response = self.api.job_response(job_id, api if self.api.provider == "cortex" else None)
+        if api is not None and response.job_status.api_name != api:
+            raise JobNotFound(job_id, api)
+        return Job(self.api, response.job_status, response.endpoint)
+
+    def _by_suffix(self, suffix: str, api: str | None) -> Job:
+        found = [job for job in self._newest(api) if job.id.endswith(suffix)]
+        if len(found) > 1:
+            raise Unclear(f"{suffix} may be any of {', '.join(job.id for job in found[:8])}; write more of it")
+        if not found:
+            raise Unknown(f"no job's id ends in {suffix}" + (f" among those of {api}" if api else ""))
+        return found[0]
+
+    def _newest(self, api: str | None) -> Iterator[Job]:
+        cursor, seen = None, 0
+        while seen < SEARCHED:
+            page = self.api.jobs(api, limit=_PAGE, cursor=cursor)
+            yield from page
+            seen, cursor = seen + len(page), page.next_cursor
+            if not cursor:
+                return
+
+
+def notebook_of(variables: Mapping[str, Any]) -> str | None:
+    """Return the path of the notebook whose variables these are, as its frontend tells it."""
+    path = variables.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return path if isinstance(path, str) and len(path) <= 4096 else None
+
+
+def shorten(value: object) -> str:
+    """Quote a value for a sentence, on one line and not too long."""
+    try:
+        text = repr(value)
+    except Exception:  # somebody's own __repr__, or a number that is too long to be written
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,359 @@
+"""TaskAPI over HTTP: a Jupyter server's that has this extension, spoken to as a Cortex operator would be."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from msgspec import structs
+
+from taskapi_jupyter.core import nesting
+from taskapi_jupyter.core.contract import (
+    MAX_BODY,
+    DeployRequest,
+    DeployResult,
+    EnvironmentsResponse,
+    FileList,
+    FilesResponse,
+    JobResponse,
+    JobsPage,
+    JobSpec,
+    JobStatus,
+    LogChunk,
+    Message,
+    Rerun,
+    encode,
+)
+from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
+from taskapi_jupyter.deploy.values import plain_config
+from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
+
+from . import results
+from .fallback import GONE, Home, changes, reads
+from .headers import KERNEL_HEADER, kernel_id
+from .http import JSON, Multipart, Transport, media_type
+from .taskapi import API, Job, JobList, TaskAPI
+
+if TYPE_CHECKING:
+    import requests
+
+PICKLE = "application/octet-stream"
+SERVER_KNOWN = 5.0  # seconds that what a server said of itself holds
+SMALL = 1 << 20  # bytes of a deploy that go as JSON
+
+
+class Client(TaskAPI):
+    """Implements ``contract.TaskAPI`` against ``base_url``, the URL of ``…/taskapi/{env}``.
+
+    ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
+    sent once more when the connection broke. ``home`` is used where the server is gone: see :mod:`.outlived`.
+    """
+
+    provider = "local"
+    home_of_server: Home | None = None
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        environment: str = "local",
+        verify: bool | str = True,
+        timeout: float = 30.0,
+        server: EnvironmentsResponse | None = None,
+        home: Home | None = None,
+    ) -> None:
+        self._http = Transport(base_url, token, headers, verify=verify, timeout=timeout)
+        self.environment = environment
+        self._server = server  # what it said of itself when it was asked last
+        self._asked_at = time.monotonic()
+        self.home_of_server = home
+
+    @property
+    def base_url(self) -> str:
+        """Return the URL of the environment that this client speaks to."""
+        return self._http.base_url
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.base_url}>"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+        if self.home_of_server is not None:
+            self.home_of_server.close()
+
+    def lacks(self, feature: str) -> str | None:
+        """Return the sentence to show where the server is too old for a feature; one that lacked it is asked again."""
+        if self._server is None or feature not in self._server.features:
+            self._server = self.environments()
+        if feature in self._server.features:
+            return None
+        return f"restart the Jupyter server: it runs taskapi_jupyter {self._server.version}"
+
+    def _needs(self, feature: str, value: object) -> None:
+        """Raise :class:`Unavailable` where a value can't be sent to this server."""
+        if value and (too_old := self.lacks(feature)):
+            raise Unavailable(too_old)
+
+    # Deploying and submitting
+
+    def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
+        """Deploy a file, a specification or a callable, with the variables that the server's config.yaml adds."""
+        server = self._known_server()
+        return super().deploy(target, name=name, **{"environ_extra": server.environ, **options})
+
+    def _provider(self) -> str:
+        there = self._known_server().environments
+        return next((one.provider for one in there if one.name == self.environment), self.provider)
+
+    def _known_server(self) -> EnvironmentsResponse:
+        """Return what the server says of itself, read again where that was said some seconds ago."""
+        if self._server is None or time.monotonic() - self._asked_at > SERVER_KNOWN:
+            self._server, self._asked_at = self.environments(), time.monotonic()
+        return self._server
+
+    @changes
+    def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
+        """Deploy one prepared API; what an older server would drop is left out, with a warning."""
+        self._needs("run_timeout", request.spec.get("run_timeout"))
+        dropped = {
+            feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
+        }
+        sent = structs.replace(self._without_parameters(request), **dropped)
+        results = self._http.read(self._post_deploy(sent), list[DeployResult])
+        if dropped and results:
+            results[0].warnings = [*(results[0].warnings or ()), str(self.lacks(next(iter(dropped))))]
+        return results
+
+    def _without_parameters(self, request: DeployRequest) -> DeployRequest:
+        """Leave out what an older server refuses, which matters for a callable alone: of all else it is read again."""
+        definition = request.spec.get("definition")
+        if not isinstance(definition, dict) or "parameters" not in definition or not self.lacks("parameters"):
+            return request
+        self._needs("parameters", request.pickle)
+        known = {key: value for key, value in definition.items() if key != "parameters"}
+        return structs.replace(request, spec={**request.spec, "definition": known})
+
+    def _post_deploy(self, request: DeployRequest) -> requests.Response:
+        """Send a deploy: as JSON where it is small or the server takes nothing else, by multipart where it is large."""
+        pickle, source = request.pickle or b"", request.source or ""
+        if len(pickle) + len(source) > SMALL:
+            too_old = self.lacks("upload")
+            if too_old is None:
+                return self._upload(request)
+            if len(pickle) * 4 // 3 + len(source) > MAX_BODY:
+                raise Unavailable(f"{too_old}, which takes no more than 10 MiB")
+        return self._http.send("POST", "deploy", body=encode(request))
+
+    def _upload(self, request: DeployRequest) -> requests.Response:
+        count, most = len(request.pickle or b""), self._server.max_upload if self._server else None
+        if most and count > most:
+            raise TooLarge(
+                f"{request.spec.get('name')} is {size(count)} when pickled, and the server takes "
+                f"{size(most)} (its TaskAPIApp.max_upload)"
+            )
+        parts = {"request": encode(structs.replace(request, source=None, pickle=None))}
+        if request.source is not None:
+            parts["source"] = request.source.encode("utf-8", "surrogatepass")
+        if request.pickle is not None:
+            parts["pickle"] = request.pickle
+        return self._http.send("POST", "deploy", body=Multipart(parts), patient=True)
+
+    @changes
+    def submit(
+        self,
+        api: str,
+        config: Mapping[str, Any] | None = None,
+        timeout: int | None = None,
+        *,
+        notebook: str | None = None,
+        api_id: str | None = None,
+        run_timeout: int | None = None,
+    ) -> Job:
+        """Start a job; it is on the server's disk when this returns."""
+        self._needs("api_id", api_id)
+        self._needs("run_timeout", run_timeout)
+        given = {"config": None if config is None else plain_config(config), "timeout": timeout, "notebook": notebook}
+        visible = os.environ.get(VISIBLE)
+        if visible is not None and self.lacks("cuda_visible_devices"):
+            visible = None
+        more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": visible}
+        answer = self._post_job(api, {**given, **more})
+        return self._submitted(self._http.read(answer, JobSpec))
+
+    def _post_job(self, api: str, given: Mapping[str, Any]) -> requests.Response:
+        """Send a submission; what is None is left out."""
+        try:
+            body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"the submission can't be written as JSON: {error}") from None
+        return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode(), headers=_from_kernel())
+
+    @changes
+    def rerun(self, job: Job | str, same: bool = False) -> Job:
+        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
+        self._needs("rerun_same", same)
+        body = encode(Rerun(same)) if same else None
+        answer = self._http.send("POST", f"{self._path(job)}/rerun", body=body, headers=_from_kernel())
+        return self._submitted(self._http.read(answer, JobSpec))
+
+    def _submitted(self, spec: JobSpec) -> Job:
+        fields = {name: getattr(spec, name) for name in JobSpec.__struct_fields__}
+        url = f"{self.base_url}/tasks/{api_segment(spec.api_name)}?jobID={spec.job_id}"
+        return Job(self, JobStatus(**fields, status="pending"), url)
+
+    # Reading
+
+    @reads
+    def get(self, api: str | None = None, job_id: str | None = None) -> Any:
+        """Return all APIs, one API with its recent jobs, or one job."""
+        if api is None:
+            return self._http.read(self._http.send("GET", "get"), list[API])
+        if job_id is None:
+            return self._one(self._http.read(self._http.send("GET", f"get/{api_segment(api)}"), list[API]), api)
+        response = self.job_response(job_id, api)
+        return Job(self, response.job_status, response.endpoint)
+
+    @reads
+    def get_version(self, api: str, api_id: str) -> API:
+        """Return one version of an API, current or older."""
+        answer = self._http.send("GET", f"get/{api_segment(api)}/{api_segment(api_id)}")
+        return self._one(self._http.read(answer, list[API]), api)
+
+    def _one(self, apis: list[API], name: str) -> API:
+        if not apis:
+            raise APINotDeployed(name)
+        return apis[0]
+
+    @reads
+    def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
+        """Return one job as the wire has it."""
+        if api is None:
+            return self._http.read(self._http.send("GET", self._path(job_id)), JobResponse)
+        query = {"jobID": job_id}
+        return self._http.read(self._http.send("GET", f"tasks/{api_segment(api)}", query), JobResponse)
+
+    @reads
+    def jobs(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> JobList:
+        """Return a page of jobs, newest first."""
+        statuses = [status] if isinstance(status, str) else list(status or ())
+        query = {"api": api, "status": statuses, "limit": limit, "cursor": cursor}
+        page = self._http.read(self._http.send("GET", "jobs", query), JobsPage)
+        return JobList([Job(self, record) for record in page.jobs], page.next_cursor)
+
+    # Ending
+
+    @changes
+    def stop(self, job: Job | str, api: str | None = None) -> str:
+        """Stop a job; return when nothing of it is left."""
+        job_id = self.job_id(job)
+        name = api or (self.job_response(job_id).job_status.api_name if isinstance(job, str) else job.api_name)
+        path = f"tasks/{api_segment(name)}"
+        return self._http.read(self._http.send("DELETE", path, {"jobID": job_id}, patient=True), Message).message
+
+    @changes
+    def delete(self, api: str) -> str:
+        """Delete an API; its jobs in progress are stopped."""
+        return self._http.read(self._http.send("DELETE", f"delete/{api_segment(api)}", patient=True), Message).message
+
+    @changes
+    def forget(self, job: Job | str) -> str:
+        """Delete an ended job, its log, result and files."""
+        return self._http.read(self._http.send("DELETE", self._path(job)), Message).message
+
+    @changes
+    def purge(
+        self, api: str | None = None, status: str | Sequence[str] | None = None, older_than: float | None = None
+    ) -> str:
+        """Delete all ended jobs, or those of one API, in some terminal states, or that ended so many days ago."""
+        query = {"api": api, "status": [status] if isinstance(status, str) else list(status or ())}
+        answer = self._http.send("DELETE", "jobs", {**query, "older_than": older_than}, patient=True)
+        return self._http.read(answer, Message).message
+
+    def environments(self) -> EnvironmentsResponse:
+        """Return the environments of the server, this one among them; those it had when it was there, if it is gone."""
+        try:
+            return self.ask_server()
+        except GONE:
+            if self.home_of_server is None or self._server is None:
+                raise
+            return self._server
+
+    def ask_server(self) -> EnvironmentsResponse:
+        """Return what the server says of itself."""
+        return self._http.read(self._http.send("GET", "../environments"), EnvironmentsResponse)
+
+    def try_to_change(self) -> None:
+        """Raise where the server takes no changes from us; what is sent is no submission, and changes nothing."""
+        try:
+            self._http.send("POST", "tasks/-", body=b"[]")
+        except BadRequest:
+            pass
+
+    # What a job left
+
+    @reads
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """Return part of the log; a negative offset counts from the end."""
+        answer = self._http.send("GET", f"{self._path(job)}/log", {"offset": offset, "limit": limit})
+        try:
+            begin, after, size = (int(answer.headers[f"X-Log-{name}"]) for name in ("Offset", "Next", "Size"))
+        except (KeyError, ValueError):
+            raise self._http.foreign(answer) from None
+        return LogChunk(answer.content, begin, after, size)
+
+    @reads
+    def result(self, job: Job | str) -> Any:
+        """Return what the task returned. A pickle is loaded, which runs code: for jobs of your own only."""
+        answer = self._http.send("GET", f"{self._path(job)}/result", accept=f"{JSON}, {PICKLE}")
+        if media_type(answer) != PICKLE:
+            try:
+                return nesting.loads(answer.content)
+            except ValueError:
+                raise self._http.foreign(answer) from None
+        return results.load(answer.content, self.job_id(job))
+
+    @reads
+    def files(self, job: Job | str) -> FileList:
+        """List what the task left in its output folder."""
+        answer = self._http.read(self._http.send("GET", f"{self._path(job)}/files"), FilesResponse)
+        return FileList(answer.files, answer.truncated or None)
+
+    @reads
+    def read_file(self, job: Job | str, path: str) -> bytes:
+        """Return one of those files."""
+        if {"", ".", ".."} & set(path.split("/")):  # HTTP clients resolve dots: another route would answer
+            raise NotFound(f"the job has no file {path!r}")
+        return self._http.send("GET", f"{self._path(job)}/files/{quote(path)}", accept="*/*").content
+
+    def _path(self, job: Job | str) -> str:
+        job_id = self.job_id(job)
+        if not re.fullmatch(r"[\w-]+", job_id):
+            raise JobNotFound(job_id[:100])
+        return f"jobs/{quote(job_id, safe='')}"
+
+
+def _from_kernel() -> dict[str, str]:
+    """Return the header that names the kernel which submits: a server keeps it from being culled."""
+    kernel = kernel_id()
+    return {KERNEL_HEADER: kernel} if kernel else {}
+
+
+def api_segment(name: str) -> str:
+    """Return an API's name as a segment of a path; dots alone would lead to another path."""
+    if name in ("", ".", ".."):
+        raise APINotDeployed(repr(name))
+    return quote(name, safe="")

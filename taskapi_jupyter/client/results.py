@@ -1,0 +1,162 @@
+"""Loading what a task returned, where it was pickled: nothing of the cell is imported or run for it.
+
+Classes of a cell or a notebook come by value. Where this process has the same class, it is that which a result gets:
+cloudpickle knows those that it pickled before, a module's that is imported are found by their name, and those of this
+notebook by their name where their definition is the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import IO, Any
+
+from taskapi_jupyter.core.errors import ResultNotStored, TaskAPIError
+
+#: Behind the pickle's end, where no loader looks. What no loader is named in was written by an older package.
+_WRITTEN = re.compile(rb"(?:#taskapi-loader=(\w+))?#taskapi-python=(\d+\.\d+)$")
+_TAIL = 80  # bytes that have it
+_CLOUDPICKLE = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast")
+_MAKERS = ("_make_skeleton_class", "_make_skeleton_enum")
+#: What differs between two classes that one definition made.
+_INCIDENTAL = {
+    "__dict__",
+    "__weakref__",
+    "__dataclass_fields__",
+    "__firstlineno__",
+    "__static_attributes__",  # which Python takes from a set, in any order
+    "__annotate_func__",
+    "__slotnames__",
+    "_abc_impl",
+}
+_OF_CODE = ("co_code", "co_names", "co_varnames", "co_freevars", "co_argcount", "co_kwonlyargcount", "co_flags")
+
+
+def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
+    """Load a pickled result, which runs code: for jobs of your own only.
+
+    ``modules`` is the folder of the API's files, where results of 0.1.0 find the classes of their cell. Raises
+    :class:`ResultNotStored` where another minor version of Python pickled it, :class:`TaskAPIError` where it can't be
+    loaded for another reason.
+    """
+    written, here = _WRITTEN.search(data[-_TAIL:]), "{}.{}".format(*sys.version_info)
+    if written and written[2].decode() != here:
+        raise ResultNotStored(
+            f"the result of job {job_id} was pickled by Python {written[2].decode()}, and this is Python {here}, which "
+            "can't load it: have the task return JSON values, or write a file"
+        )
+    path = [] if modules is None or written else [str(modules)]
+    sys.path += path
+    try:
+        unpickler = _Unpickler(data, {})
+        value = unpickler.load()
+        same = {number: ours for number, (cls, ours) in unpickler.ours.items() if _is_same(cls, ours, set())}
+        return _Unpickler(data, same).load() if same else value
+    except Exception as error:  # whatever the pickled objects' own code raises
+        raise TaskAPIError(
+            f"the result of job {job_id} can't be loaded here: {type(error).__name__}: {error}"
+            + (f" (a pickle for {words(*loader)})" if (loader := loader_in(data)) else "")
+        ) from None
+    finally:
+        for one in path:
+            sys.path.remove(one)
+
+
+def loader_in(data: bytes) -> tuple[str, str] | None:
+    """Return what loads a pickled result (pickle, cloudpickle) and which Python wrote it, from its last bytes."""
+    written = _WRITTEN.search(data[-_TAIL:])
+    return None if written is None else ((written[1] or b"cloudpickle").decode(), written[2].decode())
+
+
+def loader_of(file: IO[bytes]) -> tuple[str, str] | None:
+    """Return the same of a file."""
+    file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+    return loader_in(file.read())
+
+
+def words(loader: str, python: str) -> str:
+    """Return a loader in words."""
+    return f"Python {python}" + (f" with {loader}" if loader != "pickle" else "")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Keeps the classes that this process has. ``known`` has those to be used, by cloudpickle's number of a class.
+
+    Afterwards ``ours`` has, by that number, the classes that came by value and what this notebook has by their name.
+    """
+
+    def __init__(self, data: bytes, known: Mapping[str, type]) -> None:
+        super().__init__(io.BytesIO(data))
+        self.known = known
+        self.ours: dict[str, tuple[type, type]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module in _CLOUDPICKLE and name in _MAKERS:
+            return lambda *arguments: self._make(found, name == "_make_skeleton_enum", *arguments)
+        if module in _CLOUDPICKLE and name == "_class_setstate":
+            return lambda cls, state: cls if _named(cls.__module__, cls.__qualname__) is cls else found(cls, state)
+        return found
+
+    def _make(self, make: Callable[..., type], is_enum: bool, *arguments: Any) -> type:
+        name, number = arguments[1], arguments[-2]
+        if number in self.known:
+            return self.known[number]
+        module = arguments[4] if is_enum else arguments[3].get("__module__")
+        here = _named(module, name)
+        if module != "__main__" and isinstance(here, type):
+            return here
+        cls = make(*arguments)
+        if isinstance(here, type) and here is not cls:
+            self.ours[number] = cls, here
+        return cls
+
+
+def _named(module: str | None, name: str) -> Any:
+    """Return what a module that is imported has under a name; None where there is nothing."""
+    found: Any = sys.modules.get(str(module))
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _is_same(one: Any, other: Any, seen: set[int]) -> bool:
+    """Whether two classes, functions or values are of one definition."""
+    if one is other or id(one) in seen:
+        return True
+    if type(one) is not type(other) and type(one).__qualname__ != type(other).__qualname__:
+        return False
+    seen.add(id(one))  # it may contain itself
+    if isinstance(one, type):
+        mine, its = (
+            {name: part for name, part in vars(cls).items() if name not in _INCIDENTAL} for cls in (one, other)
+        )
+        bases = [[(base.__module__, base.__qualname__) for base in cls.__bases__] for cls in (one, other)]
+        return (
+            bases[0] == bases[1]
+            and mine.keys() == its.keys()
+            and all(_is_same(mine[key], its[key], seen) for key in mine)
+        )
+    if isinstance(one, FunctionType):
+        parts = ("__code__", "__defaults__", "__kwdefaults__", "__closure__")
+        return all(_is_same(getattr(one, part), getattr(other, part), seen) for part in parts)
+    if isinstance(one, CodeType):
+        same = all(getattr(one, part) == getattr(other, part) for part in _OF_CODE)
+        return same and _is_same(one.co_consts, other.co_consts, seen)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(_is_same(a, b, seen) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(part, other[key], seen) for key, part in one.items())
+    for part in ("__func__", "fget", "cell_contents", "__wrapped__", "func"):  # methods, properties, cells, wrappers
+        if hasattr(one, part):
+            return _is_same(getattr(one, part), getattr(other, part, None), seen)
+    try:
+        return bool(one == other) or repr(one) == repr(other)
+    except Exception:  # whatever its own comparison raises
+        return False

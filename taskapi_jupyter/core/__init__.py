@@ -1,0 +1,1 @@
+"""Words and helpers for all."""

@@ -1,0 +1,333 @@
+"""The wire model: a msgspec Struct for every body, and the protocols that both ends are written against.
+
+Facts of the wire are Cortex's (tags v0.28.0 and v0.42.0); docs/contract.md has the differences. Times are RFC 3339
+text in UTC with microseconds and ``Z``; sizes and offsets are bytes; ``timeout`` is whole seconds since submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from . import decoding, nesting
+from .errors import BadRequest, TooLarge, size
+from .states import JobCode
+
+MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
+MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
+MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server takes, unless it is told otherwise
+NOT_LET_IN = "you are not let in"  # so begins what a server says whose user it does not know
+BOM = b"\xef\xbb\xbf"  # with which some editors and shells begin a file of UTF-8
+KIND = "TaskAPI"
+
+#: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
+FEATURES = (
+    "api_id",
+    "cuda_visible_devices",
+    "main",
+    "notebook",
+    "parameters",
+    "rerun_same",
+    "run_timeout",
+    "sys_path",
+    "upload",
+)
+
+Timeout = Annotated[int, Meta(ge=1, le=10**9)]
+
+T = TypeVar("T")
+
+
+class Body(msgspec.Struct, omit_defaults=False):
+    """Base of all bodies: what is ``UNSET`` is left out on the wire."""
+
+
+class Submission(Body):
+    """``POST tasks/{api}``; keys that are not known are ignored, ``null`` is as good as absent."""
+
+    config: dict[str, Any] | None = None
+    timeout: Timeout | None = None
+    workers: Literal[1] | None = 1
+    notebook: Annotated[str, Meta(max_length=4096)] | None = None
+    api_id: str | None = None  # the version to run; None: the one that is deployed
+    run_timeout: Timeout | None = None  # seconds from the start of the task
+    cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = None  # of who submits; None: the server's
+
+
+class Rerun(Body):
+    """``POST jobs/{id}/rerun``; an empty body is as good as ``{}``."""
+
+    same: bool = False  # run the job's own version, not the one that is deployed
+
+
+class Progress(Body):
+    """What the task last said with ``progress(done, total, message)``."""
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+class WorkerCounts(Body):
+    """Cortex counts workers by state; here there is one."""
+
+    pending: int | UnsetType = UNSET
+    ready: int | UnsetType = UNSET
+
+
+class JobSpec(Body, kw_only=True):
+    """The answer to a submission."""
+
+    job_id: str
+    api_name: str
+    kind: str = KIND
+    workers: int = 1
+    config: dict[str, Any] | None = None
+    api_id: str = ""
+    timeout: int | None = None
+    created_time: str | UnsetType = UNSET
+    spec_id: str | UnsetType = UNSET
+
+
+class JobStatus(JobSpec, kw_only=True):
+    """A job as every reader sees it. ``start_time`` and ``end_time`` are left out until they are."""
+
+    status: str
+    start_time: str | UnsetType | None = UNSET
+    end_time: str | UnsetType | None = UNSET
+    worker_counts: dict[str, Any] | UnsetType | None = UNSET
+    notebook: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    exit_code: int | UnsetType = UNSET
+    progress: Progress | UnsetType = UNSET
+    run_timeout: int | UnsetType = UNSET  # seconds from the start of its task
+    stale: str | UnsetType = UNSET  # since when its cluster can't be reached: all else is as last seen
+
+    @property
+    def code(self) -> JobCode:
+        """Return the status as a :class:`JobCode`, whichever version wrote it."""
+        return JobCode.read(self.status)
+
+
+class JobResponse(Body):
+    """``GET tasks/{api}?jobID=``."""
+
+    job_status: JobStatus
+    endpoint: str | None = None
+    api_spec: dict[str, Any] = {}
+
+
+class Metadata(Body):
+    name: str
+    kind: str = KIND
+    id: str = ""
+    last_updated: int = 0  # seconds since the epoch, as in Cortex
+
+
+class APIVersion(Body):
+    api_id: str
+    last_updated: int = 0
+
+
+class API(Body, kw_only=True):
+    """A deployed task API: an element of ``GET get`` and of ``GET get/{api}``."""
+
+    spec: dict[str, Any] | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    endpoint: str | None = None
+    task_job_statuses: list[JobStatus] = []
+    api_versions: list[APIVersion] | UnsetType = UNSET
+
+    @property
+    def name(self) -> str:
+        """Return the API's name, from whichever part the server sent."""
+        if self.metadata:
+            return self.metadata.name
+        return str(self.spec["name"]) if self.spec else ""
+
+    @property
+    def api_id(self) -> str:
+        """Return the id of the version that this describes."""
+        if self.metadata:
+            return self.metadata.id
+        return str(self.spec.get("id", "")) if self.spec else ""
+
+
+class DeployRequest(Body, kw_only=True):
+    """JSON body of ``POST deploy``: one API with what its task needs to be started later.
+
+    ``source`` is the text of the file at ``definition.path``; ``pickle`` a callable by cloudpickle; ``python``, ``cwd``
+    and ``environ`` the interpreter, the folder and the variables of the kernel that deploys. ``notebook`` is the path
+    of the notebook or file that deploys; ``sys_path`` is the kernel's ``sys.path``, with one empty text for its
+    interpreter's standard library and one for its packages. With ``main``, ``pickle`` also brings what the callable's
+    task is to find in ``__main__`` (``deployment.notebook``).
+    """
+
+    spec: dict[str, Any]
+    source: str | None = None
+    pickle: bytes | None = None  # base64 on the wire
+    python: str | None = None
+    cwd: str | None = None
+    environ: dict[str, str] | None = None
+    notebook: Annotated[str, Meta(max_length=4096)] | None = None
+    sys_path: Annotated[list[str], Meta(max_length=100)] | None = None
+    main: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source:
+            self.source = self.source.removeprefix(BOM.decode())
+
+
+class DeployedAPI(Body):
+    spec: dict[str, Any]
+    endpoint: str | None = None
+
+
+class DeployResult(Body):
+    """One element of the answer to a deploy. ``warnings`` also stand in ``message``, a line each."""
+
+    api: DeployedAPI | None = None
+    message: str = ""
+    error: str = ""
+    warnings: list[str] | UnsetType = UNSET
+
+
+class Message(Body):
+    message: str
+
+
+class ErrorBody(Body):
+    kind: str
+    message: str
+
+
+class JobsPage(Body):
+    """``GET jobs``: newest first; ``next_cursor`` is null on the last page."""
+
+    jobs: list[JobStatus]
+    next_cursor: str | None = None
+
+
+class FileEntry(Body):
+    path: str  # relative to the job's files, with forward slashes
+    size: int
+    modified: str
+
+
+class FilesResponse(Body):
+    files: list[FileEntry]
+    truncated: str | UnsetType = UNSET  # a sentence that says where the list was cut; left out where it is whole
+
+
+class FileList(list[FileEntry]):
+    """A job's files; ``truncated`` says in a sentence where the list was cut, None where it is whole."""
+
+    def __init__(self, entries: Iterable[FileEntry] = (), truncated: str | None = None) -> None:
+        super().__init__(entries)
+        self.truncated = truncated
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f"  # {self.truncated}" if self.truncated else "")
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.pretty(list(self))
+        if self.truncated:
+            printer.text(f"  # {self.truncated}")
+
+
+class Environment(Body):
+    """A named place where APIs live; what lets us into it is no part of this."""
+
+    name: str
+    provider: str
+    operator_endpoint: str | UnsetType = UNSET
+    api_endpoint: str | UnsetType = UNSET
+    version: str | UnsetType = UNSET  # of a Cortex cluster
+    timeout: float | UnsetType = UNSET  # seconds for an answer to be complete
+    address: str | UnsetType = UNSET  # of a Ray cluster's dashboard
+    storage: str | UnsetType = UNSET  # where its jobs leave results and files
+
+
+class EnvironmentsResponse(Body):
+    """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has.
+
+    ``environ`` names more variables that a deploy takes along from its kernel, from the server's ``config.yaml``.
+    ``max_upload`` is how many bytes the pickle of a deploy may have. ``home`` is an opaque id of the folder that holds
+    its jobs: a client on the same machine that sees a folder of this id sees the same folder.
+    """
+
+    default_environment: str
+    environments: list[Environment]
+    version: str = "0.1.0"  # which did not say
+    features: list[str] = []
+    environ: list[str] = []
+    max_upload: int | UnsetType = UNSET
+    home: str | UnsetType = UNSET
+
+
+class LogChunk(msgspec.Struct, frozen=True):
+    """Bytes of a job's log. Offsets count what the task wrote, whether it was kept or not.
+
+    ``offset`` is where ``data`` begins in what was written, ``next`` where to go on, ``size`` all that was written.
+    A line of ours that says what was dropped may stand in ``data`` and counts for nothing.
+    """
+
+    data: bytes
+    offset: int
+    next: int
+    size: int
+
+
+def decode(body: bytes | str, type_: type[T]) -> T:
+    """Decode a JSON body; raise :class:`BadRequest` with the field's path (``$.timeout``) where it does not fit."""
+    if len(body) > MAX_BODY:
+        raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
+    body = body.removeprefix(BOM) if isinstance(body, bytes) else body.removeprefix(BOM.decode())
+    if not body.strip():
+        raise BadRequest("the body is empty: send a JSON object, such as {}")
+    try:
+        return decoding.decode(body, type_)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"malformed body: {error}") from None
+    except decoding.TooDeep:
+        raise BadRequest(f"the body is nested too deeply: values have at most {nesting.MAX_DEPTH} levels") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+
+
+def convert(value: Any, type_: type[T]) -> T:
+    """Convert decoded JSON into a Struct, with the errors of :func:`decode`."""
+    try:
+        return decoding.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"malformed body: {error}") from None
+
+
+def submit_answer(status: JobStatus) -> JobSpec:
+    """Cut a job's status down to the answer that a submission gets."""
+    return JobSpec(**{field: getattr(status, field) for field in JobSpec.__struct_fields__})
+
+
+def passed_on(raw: Mapping[str, Any], body: Body) -> dict[str, Any]:
+    """Return a body as JSON values, with the fields of ``raw`` (as it was read) that this contract does not know."""
+    known: dict[str, Any] = msgspec.to_builtins(body)
+    for key, value in raw.items():
+        inner = getattr(body, key, None)
+        if key not in known:
+            known[key] = value
+        elif isinstance(value, Mapping) and isinstance(inner, Body):
+            known[key] = passed_on(value, inner)
+        elif isinstance(value, list) and isinstance(inner, list) and len(value) == len(inner):
+            known[key] = [
+                passed_on(one, its) if isinstance(one, Mapping) and isinstance(its, Body) else one
+                for one, its in zip(value, inner, strict=True)
+            ]
+    return known
+
+
+def encode(value: Any) -> bytes:
+    """Encode a Struct, or plain values, as JSON."""
+    return msgspec.json.encode(value)

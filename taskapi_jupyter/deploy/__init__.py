@@ -1,0 +1,1 @@
+"""Makes deploy requests of cells, files and callables."""

@@ -1,0 +1,184 @@
+"""What a deploy warns of: what a task's text uses that a job does not have."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Literal
+
+from taskapi_jupyter.core.contract import DeployRequest, DeployResult
+from taskapi_jupyter.core.errors import BadRequest
+
+from .api_spec import variables
+from .reading import IPYTHON, Uses, free_names, main_blocks, parse
+
+_LINES, _NAMES = 5, 10  # shown in one warning
+
+_ASKS = ("input", "builtins.input", "getpass.getpass", "getpass.unix_getpass")
+_DEBUGGERS = (
+    *("breakpoint", "builtins.breakpoint", "pdb.set_trace", "pdb.post_mortem", "pdb.pm", "pudb.set_trace"),
+    *("ipdb.set_trace", "ipdb.post_mortem", "ipdb.pm", "code.interact", "IPython.embed"),
+    "IPython.core.debugger.set_trace",
+)
+_BARS = ("tqdm.notebook", "tqdm.tqdm_notebook", "tqdm.tnrange")
+_VIEWS = ("Audio", "HTML", "IFrame", "Image", "Javascript", "Latex", "Markdown", "Math", "SVG", "Video")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is deployed.
+
+    ``where`` is what warnings call it, such as ``cell train``; ``first_line`` the number that people see beside its
+    first line; ``known`` has the names that it can use beside its own and Python's, each with the full name of what it
+    stands for, such as ``os.environ``, where that is known.
+    """
+
+    text: str
+    where: str
+    kind: Literal["cell", "file", "function"]
+    first_line: int = 1
+    known: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, lines: Iterable[int]) -> str:
+        """Return a place as warnings have it: ``cell train, line 3``."""
+        numbers = sorted({line + self.first_line - 1 for line in lines})
+        more = ", ..." if len(numbers) > _LINES else ""
+        return f"{self.where}, line{'s' if numbers[1:] else ''} {', '.join(map(str, numbers[:_LINES]))}{more}"
+
+
+def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
+    """Add warnings to the answer to one request, in both of its forms; none twice."""
+    for result in [one for one in results if not one.error][:1]:
+        there = list(result.warnings or ())
+        if new := [text for text in dict.fromkeys(warnings) if text not in there]:
+            result.warnings = [*there, *new]
+            result.message = "\n".join([result.message, *(f"warning: {text}" for text in new)])
+
+
+def function_texts(target: Callable[..., Any]) -> list[Text]:
+    """Return the source of a function or class, and of the notebook's functions that it uses, where Python has it."""
+    from .notebook import cell_name, functions_of
+
+    texts = []
+    for function in functions_of(target):
+        try:
+            lines, first = inspect.getsourcelines(function.__code__)
+        except (OSError, TypeError, ValueError, SyntaxError):
+            continue
+        file = function.__code__.co_filename
+        where = cell_name(file) or (os.path.basename(file) if os.path.isfile(file) else f"function {function.__name__}")
+        known = {name: _full_name(value) for name, value in list(function.__globals__.items())}
+        known.update(dict.fromkeys(function.__code__.co_freevars, ""))
+        texts.append(Text(textwrap.dedent("".join(lines)), where, "function", max(first, 1), known))
+    return texts
+
+
+def _full_name(value: object) -> str:
+    """Return the full name of a module, a function or ``os.environ``; empty text for what else a notebook has."""
+    if value is os.environ:
+        return "os.environ"
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, FunctionType | BuiltinFunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
+    return ""
+
+
+def absent_variables(request: DeployRequest, environ: Mapping[str, str], provider: str) -> set[str]:
+    """Return the variables that are in ``environ``, of the process that deploys, and will not be in a job's."""
+    there = {*(request.environ or ()), "CORTEX_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "PYTHONUNBUFFERED"}
+    definition = request.spec.get("definition")
+    own = definition.get("env") if isinstance(definition, Mapping) else None
+    there.update(own if isinstance(own, Mapping) else ())
+    if provider != "cortex":
+        try:
+            there.update(variables.dotenv(Path(request.cwd or "."))[0])
+        except BadRequest:
+            pass  # the deploy says what is wrong with it
+    return {name for name in environ if name.isidentifier() and not name.startswith(variables.RESERVED)} - there
+
+
+def text_warnings(text: Text, absent: Collection[str] = (), provider: str = "local") -> list[str]:
+    """Return what a text uses that a job does not have, a sentence each.
+
+    ``absent`` has the names of variables that are set where the text is deployed, and that a job will not have;
+    ``provider`` is that of the environment.
+    """
+    tree = parse(text.text)
+    if tree is None:
+        return []
+    uses = Uses(tree, text.known)
+    warnings = [
+        *_of_names(text, {name: line for name, line in free_names(tree).items() if name not in text.known}),
+        *_of_keyboard(text, uses),
+        *_of_views(text, uses),
+        *_of_variables(text, uses, absent, provider),
+    ]
+    blocks = main_blocks(tree)
+    if blocks and text.kind == "cell" and provider != "cortex":
+        warnings.append(f'{text.at(blocks)}: if __name__ == "__main__": this block runs when the task starts')
+    return warnings
+
+
+def _of_names(text: Text, free: Mapping[str, int]) -> Iterator[str]:
+    if names := [name for name in free if name not in IPYTHON]:
+        where = text.at(free[name] for name in names)
+        if text.kind == "cell":
+            yield (
+                f"{where}: {_are(names)} neither defined nor imported in this cell; a task runs in a process of "
+                "its own, where the variables of the notebook don't exist"
+            )
+        else:
+            yield f"{where}: {_are(names)} neither defined nor imported; a job that comes there fails"
+    if names := [name for name in free if name in IPYTHON]:
+        yield (
+            f"{text.at(free[name] for name in names)}: {_are(names)} in notebooks only: a job that comes there fails; "
+            "print() writes to its log"
+        )
+
+
+def _of_keyboard(text: Text, uses: Uses) -> Iterator[str]:
+    for call, lines in uses.calls(_ASKS).items():
+        yield f"{text.at(lines)}: {call} fails, as a job has no keyboard: give the value in the config"
+    for call, lines in uses.calls(_DEBUGGERS).items():
+        yield f"{text.at(lines)}: {call} can't be used, as a job has no keyboard"
+
+
+def _of_views(text: Text, uses: Uses) -> Iterator[str]:
+    if bars := [one.line for one in uses.imports if one.full.startswith(_BARS)]:
+        yield (
+            f"{text.at(bars)}: tqdm.notebook shows widgets, and in a job's log its bars stay at 0 %; "
+            "from tqdm.auto import tqdm works in both"
+        )
+    views = {one.full.rpartition(".")[2]: one.line for one in uses.imports if one.full.startswith("IPython.display.")}
+    if names := [name for name in views if name in _VIEWS]:
+        yield (
+            f"{text.at(views[name] for name in names)}: a job can't show {', '.join(names)}: have it write a file to "
+            'os.environ["TASKAPI_OUTPUT_DIR"]'
+        )
+
+
+def _of_variables(text: Text, uses: Uses, absent: Collection[str], provider: str) -> Iterator[str]:
+    read = {name: lines for name, lines in uses.variables().items() if name in absent}
+    if not read:
+        return
+    names = list(read)[:_NAMES]
+    if text.kind == "file":
+        remedy = "give it in definition.env"
+    else:
+        remedy = f"give {' '.join(f'--env-var {name}=...' for name in names)}"
+    if provider == "local":
+        remedy += f", or environ: [{', '.join(names)}] in config.yaml"
+    where = text.at(line for name in names for line in read[name])
+    yield f"{where}: {_are(names)} set here, and a job will not have {'it' if len(names) == 1 else 'them'}: {remedy}"
+
+
+def _are(names: list[str]) -> str:
+    """Return names with their verb."""
+    shown = ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"

@@ -1,0 +1,108 @@
+"""Asking the interpreter that will run a task, where it is another one than ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taskapi_jupyter.core import nesting
+from taskapi_jupyter.core.errors import BadRequest
+
+from .sections import shorten
+
+SECONDS = 30.0
+
+
+def resolve(python: str | None, cwd: str, search: str | None) -> str:
+    """Return the absolute path of an interpreter: ours by default; a bare name is looked up in ``search``."""
+    if not python:
+        return sys.executable
+    path = os.path.expanduser(python)
+    if os.path.basename(path) == path:
+        path = shutil.which(path, path=search) or path
+    path = os.path.abspath(os.path.join(cwd, path))  # symbolic links stay: a virtualenv's python is one
+    if not os.path.isfile(path):
+        raise BadRequest(f"the interpreter {shorten(python)} does not exist")
+    if not os.access(path, os.X_OK):
+        raise BadRequest(f"the interpreter {shorten(python)} is not executable")
+    return path
+
+
+def is_own(python: str) -> bool:
+    """Say whether this is the interpreter that we run in."""
+    return python == sys.executable
+
+
+def ask(
+    python: str,
+    *args: str,
+    given: Any = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    seconds: float = SECONDS,
+) -> Any:
+    """Run ``python args…`` with ``given`` as JSON on its standard input; return the JSON that it prints."""
+    result = _run(python, args, json.dumps(given), env, cwd, seconds=seconds)
+    try:
+        if result.returncode == 0:
+            return nesting.loads(result.stdout)
+    except ValueError:
+        pass
+    last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+    raise BadRequest(f"{python} can't be used as the interpreter (Python 3.8 or newer): {last[:200]}")
+
+
+def version(python: str) -> str:
+    """Return the interpreter's minor version, such as ``3.11``."""
+    if is_own(python):
+        return "{}.{}".format(*sys.version_info)
+    code = "import sys; print('\"%d.%d\"' % sys.version_info[:2])"
+    return str(ask(python, "-I", "-S", "-c", code))
+
+
+def has_module(python: str, module: str, env: Mapping[str, str], cwd: str) -> bool:
+    """Say whether the interpreter can import a module, by importing it."""
+    return _run(python, ("-c", f"import {module}"), "", env, cwd).returncode == 0
+
+
+def package_folder(name: str) -> str:
+    """Return the folder that holds a package of ours, as it would stand on ``sys.path``."""
+    from importlib.util import find_spec
+
+    found = find_spec(name)
+    if found is None or found.origin is None:
+        raise BadRequest(f"{name} is not installed beside this package; install it and deploy again")
+    return str(Path(found.origin).parent.parent)
+
+
+def _run(
+    python: str,
+    args: tuple[str, ...],
+    given: str,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    *,
+    seconds: float = SECONDS,
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [python, *args],
+            input=given,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            env=env,
+            cwd=cwd,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BadRequest(f"{python} did not answer within {seconds:g} s") from None
+    except OSError as error:
+        raise BadRequest(f"{python} can't be started: {error.strerror or error}") from None

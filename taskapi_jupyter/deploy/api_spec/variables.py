@@ -1,0 +1,151 @@
+"""Environment variables of a task: what is taken over from the kernel, ``.env`` and the API's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from taskapi_jupyter.core.errors import BadRequest
+
+from .sections import kind, scalar_text, shorten
+
+#: What a task gets of the deploying kernel's environment: exact names, or beginnings that end with ``*``.
+PASSED = (
+    # who and where
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LC_*"),
+    # the interpreter and its libraries
+    *("VIRTUAL_ENV", "CONDA_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "PYTHONPATH", "PYTHONHASHSEED"),
+    *("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONNOUSERSITE", "PYTHONUSERBASE", "PYTHONWARNINGS"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "JAVA_HOME", "SPARK_HOME", "HADOOP_HOME", "R_HOME"),
+    *("GDAL_DATA", "PROJ_DATA", "PROJ_LIB"),
+    # accelerators and numbers of threads
+    *("CUDA_*", "NVIDIA_*", "NCCL_*", "ROCM_*", "ROCR_*", "HIP_*", "HSA_*", "OMP_*", "KMP_*", "MKL_*"),
+    *("OPENBLAS_*", "BLIS_*", "GOTO_NUM_THREADS", "VECLIB_*", "NUMEXPR_*", "NUMBA_*", "RAYON_NUM_THREADS"),
+    *("POLARS_MAX_THREADS", "LOKY_*", "JOBLIB_*", "MALLOC_*", "TOKENIZERS_PARALLELISM"),
+    *(
+        "TF_CPP_*",
+        "TF_NUM_*",
+        "TF_GPU_*",
+        "TF_XLA_*",
+        "TF_ENABLE_*",
+        "TF_FORCE_*",
+        "TF_DETERMINISTIC_OPS",
+        "XLA_*",
+        "JAX_*",
+        "TORCH_*",
+        "PYTORCH_*",
+    ),
+    # caches and data sets
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"),
+    *("TRANSFORMERS_CACHE", "TRANSFORMERS_OFFLINE", "SENTENCE_TRANSFORMERS_HOME", "TRITON_CACHE_DIR"),
+    *("KERAS_HOME", "TFDS_DATA_DIR", "TFHUB_CACHE_DIR", "NLTK_DATA", "SCIKIT_LEARN_DATA"),
+    # the way to the network
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+)
+#: What libraries take their number of threads or processes from; where cores were asked for, it is these.
+COUNTS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"),
+    *("POLARS_MAX_THREADS", "TF_NUM_INTRAOP_THREADS", "LOKY_MAX_CPU_COUNT", "PYTHON_CPU_COUNT"),
+)
+# A pattern never lets these through; their exact name in config.yaml does, but for TASKAPI_*.
+_NEVER = ("JPY_*", "JUPYTER*", "MPLBACKEND", "IPYTHON*", "IPY_*")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+RESERVED = "TASKAPI_"
+HIDDEN = "***"  # stands for a value wherever a specification is shown
+
+
+def allowed_environ(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
+    """Cut an environment to the documented list and ``extra`` names or patterns (``MY_*``)."""
+    patterns = (*PASSED, *extra)
+    exact = frozenset(patterns)
+    wild = tuple(pattern for pattern in patterns if "*" in pattern)
+    return {name: value for name, value in environ.items() if _allowed(name, value, exact, wild)}
+
+
+def _allowed(name: str, value: str, exact: frozenset[str], wild: tuple[str, ...]) -> bool:
+    if not _NAME.fullmatch(name) or name.startswith(RESERVED) or "\0" in value:
+        return False
+    if name in exact:
+        return True
+    if _SECRET.search(name) or any(fnmatchcase(name, never) for never in _NEVER):
+        return False
+    return any(fnmatchcase(name, pattern) for pattern in wild)
+
+
+def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
+    """Check the ``env`` of a configuration; numbers and truth values become the text that YAML writes."""
+    result = {}
+    for name, value in values.items():
+        if not _NAME.fullmatch(name):
+            raise BadRequest(
+                f"{path}: {shorten(name)} is no name for a variable: letters, digits and _, no digit first"
+            )
+        if name.startswith(RESERVED):
+            raise BadRequest(f"{path}: {shorten(name)} is reserved, as every name that begins with {RESERVED}")
+        if not isinstance(value, str | int | float):
+            found = "and is empty" if value is None else f"not {kind(value)}"  # not shown: it may be a secret
+            raise BadRequest(f"{path}.{name} must be text, {found}")
+        if value == HIDDEN:
+            raise BadRequest(f"{path}.{name} is {HIDDEN}, which stands for a value that is not shown: give the value")
+        result[name] = scalar_text(value, f"{path}.{name}")
+    return result
+
+
+def hidden(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification as it is shown: the names of its variables, and not their values, which may be secrets."""
+
+    def without(section: Mapping[str, Any]) -> dict[str, Any]:
+        shown = dict(section)
+        if shown.get("env"):
+            shown["env"] = dict.fromkeys(shown["env"], HIDDEN)
+        return shown
+
+    shown = dict(spec)
+    if "definition" in shown:
+        shown["definition"] = without(shown["definition"])
+    if "pod" in shown:
+        shown["pod"] = {**shown["pod"], "containers": [without(one) for one in shown["pod"]["containers"]]}
+    return shown
+
+
+def dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Read a project's ``.env``, taking values as they stand; return its variables, and warnings."""
+    file = folder / ".env"
+    if not file.is_file():
+        return {}, []
+    try:
+        read = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file} can't be read: {error}") from None
+    result, warnings = {}, []
+    for name, value in read.items():
+        if name.startswith(RESERVED):
+            warnings.append(f".env: {name} is not given to the task, names that begin with {RESERVED} are reserved")
+        elif value is not None and _NAME.fullmatch(name) and "\0" not in value:
+            result[name] = value
+        else:
+            warnings.append(f".env: {shorten(name)} is left out, it has no value or is no name for a variable")
+    return result, warnings
+
+
+def first_in_path(environ: Mapping[str, str], folder: str) -> str:
+    """Return ``PATH`` with ``folder`` in front."""
+    rest = [one for one in environ.get("PATH", os.defpath).split(os.pathsep) if one != folder]
+    return os.pathsep.join([folder, *rest])
+
+
+def last_in_path(value: str | None, folder: str) -> str:
+    """Return a search path with ``folder`` at its end."""
+    rest = [one for one in (value or "").split(os.pathsep) if one and one != folder]
+    return os.pathsep.join([*rest, folder])

@@ -1,0 +1,72 @@
+"""YAML text into values, however the text was meant: an error of ours, and soon, for what can't be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from taskapi_jupyter.core import nesting
+from taskapi_jupyter.core.errors import BadRequest, size
+
+MAX_YAML = 1 << 20  # bytes
+MAX_NUMBER = 400  # characters
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader, for numbers of a sensible length: ``1:1:1…``, to the base of 60, takes it minutes."""
+
+    def construct_scalar(self, node: yaml.Node) -> Any:
+        """Return a scalar's text."""
+        if node.tag.endswith((":int", ":float")) and len(node.value) > MAX_NUMBER:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of {len(node.value)} characters", node.start_mark
+            )
+        return super().construct_scalar(node)
+
+
+def load(text: str | bytes, what: str = "the configuration") -> Any:
+    """Return what YAML text stands for; raise :class:`BadRequest` with line and column where it isn't any."""
+    if len(text) > MAX_YAML:
+        raise BadRequest(f"{what} is larger than {size(MAX_YAML)}")
+    try:
+        _check_depth(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe one)
+    except nesting.TooDeep as error:
+        raise BadRequest(f"{what} is {error}, or contains itself") from None
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise BadRequest(f"{what} is not valid YAML: {where}{problem or error}") from None
+    except (ValueError, ArithmeticError) as error:  # the date 2020-13-40, a number beyond bounds
+        raise BadRequest(f"{what} can't be read as YAML: {error}") from None
+    except Exception:  # what PyYAML stumbles over: !!bool x is a KeyError, !!timestamp x an AttributeError
+        raise BadRequest(f"{what} can't be read as YAML: it has a value that does not fit its tag") from None
+
+
+def _check_depth(text: str | bytes) -> None:
+    """Raise :class:`nesting.TooDeep` for more levels than may be, what aliases stand for included."""
+    most = nesting.MAX_DEPTH + nesting.ENVELOPE
+    open_: list[tuple[str | None, int]] = []  # each with its anchor, and how many levels are in it so far
+    heights: dict[str, int] = {}
+
+    def add(height: int) -> None:
+        if len(open_) + height > most:
+            raise nesting.TooDeep
+        if open_:
+            anchor, so_far = open_[-1]
+            open_[-1] = (anchor, max(so_far, height))
+
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.events.CollectionStartEvent):
+            if event.anchor:
+                heights[event.anchor] = most  # until it ends: it must not contain itself
+            open_.append((event.anchor, 0))
+            add(0)
+        elif isinstance(event, yaml.events.CollectionEndEvent):
+            anchor, height = open_.pop()
+            if anchor:
+                heights[anchor] = height + 1
+            add(height + 1)
+        elif isinstance(event, yaml.events.AliasEvent):
+            add(heights.get(event.anchor or "", 0))

@@ -1,0 +1,240 @@
+"""What there is to say about a job, an API or a deploy, before it is put into text or HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from taskapi_jupyter.core.states import IN_PROGRESS, TERMINAL, JobCode
+
+from .formats import clean, duration, moment, number, short_json, utc_now
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.client.taskapi import API
+    from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus, Progress
+
+
+#: States that a job reaches by running.
+STARTED = {
+    JobCode.RUNNING,
+    JobCode.SUCCEEDED,
+    JobCode.WORKER_ERROR,
+    JobCode.WORKER_OOM,
+    JobCode.COMPLETED_WITH_FAILURES,
+}
+
+
+def created(record: JobStatus) -> datetime | None:
+    """Return when a job was submitted; Cortex's clusters call that ``start_time``."""
+    return moment(record.created_time) or moment(record.start_time)
+
+
+def ended(record: JobStatus) -> bool:
+    """Say whether a job had ended; of one whose status is not known, its end says so."""
+    return record.code in TERMINAL or (record.code is JobCode.UNKNOWN and bool(record.end_time))
+
+
+def took(record: JobStatus, now: datetime | None = None) -> float | None:
+    """Return the seconds that a job ran, so far or in all; None where it did not start.
+
+    A cluster doesn't say when a job started: there it counts from its submission.
+    """
+    start, end = moment(record.start_time), moment(record.end_time)
+    if start is None and record.code in STARTED:
+        start = created(record)
+    if start is None or (end is None and record.code not in IN_PROGRESS):
+        return None
+    seen = moment(record.stale or None)  # how long it runs by now, nobody knows
+    return max(((end or seen or now or utc_now()) - start).total_seconds(), 0.0)
+
+
+def fraction(progress: Progress | None) -> float | None:
+    """Return how much is done, from 0 to 1; None where the task did not say of how much."""
+    if not progress or not progress.total or progress.total <= 0:
+        return None
+    share = progress.done / progress.total
+    return min(max(share, 0.0), 1.0) if math.isfinite(share) else None
+
+
+def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None:
+    """Estimate how long a running job still takes, from its progress so far."""
+    done, spent = fraction(record.progress or None), took(record, now)
+    if not done or spent is None or record.code is not JobCode.RUNNING or record.stale:
+        return None
+    return spent * (1 - done) / done
+
+
+def left_words(record: JobStatus, now: datetime | None = None) -> str:
+    """Return that estimate in words; nothing where there is none."""
+    left = seconds_left(record, now)
+    return f"about {duration(left)} left" if left else ""
+
+
+def note(record: JobStatus, limit: int | None = None) -> str:
+    """Return the one thing to know about a job beside its status: why it ended, what it waits for, or how far it is."""
+    if record.code not in IN_PROGRESS:
+        return why(record, limit)
+    words = progress_words(record.progress or None, limit)
+    if record.stale:
+        return f"as last seen: {words}" if words else "as last seen"
+    return clean(record.reason, limit) if record.reason else words
+
+
+def why(record: JobStatus, limit: int | None = None) -> str:
+    """Return a job's reason, or its exit code where that is all there is to tell."""
+    if record.code in {JobCode.SUCCEEDED, JobCode.STOPPED}:
+        return ""
+    if record.reason:
+        return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status stands beside it
+    code = record.exit_code or 0
+    if code < 0:
+        return f"signal {-code}"
+    return f"exit code {code}" if code else ""
+
+
+def progress_words(progress: Progress | None, limit: int | None = None) -> str:
+    """Return progress as ``42 % · 21/50 · message``."""
+    if not progress:
+        return ""
+    done, parts = fraction(progress), []
+    if done is not None:
+        parts.append(f"{done:.0%}".replace("%", " %"))
+    if progress.total != 1:  # a share of one says no more than the percentage
+        parts.append(number(progress.done) + (f"/{number(progress.total)}" if progress.total else ""))
+    if progress.message:
+        parts.append(clean(progress.message, limit))
+    return " · ".join(parts)
+
+
+def busy(api: API) -> str:
+    """Count an API's jobs in progress."""
+    counts = [_count(api, code) for code in (JobCode.RUNNING, JobCode.PENDING)]
+    return ", ".join(text for text in counts if text)
+
+
+def _count(api: API, code: JobCode) -> str:
+    count = sum(job.code is code for job in api.task_job_statuses)
+    return f"{count} {code.label}" if count else ""
+
+
+def latest_job(api: API) -> JobStatus | None:
+    """Return the newest of an API's jobs."""
+    return min(api.task_job_statuses, key=lambda job: job.job_id, default=None)  # ids descend
+
+
+def updated(api: API) -> datetime | None:
+    """Return when an API was last deployed."""
+    if not api.metadata or api.metadata.last_updated <= 0:
+        return None
+    try:
+        return datetime.fromtimestamp(api.metadata.last_updated).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def api_facts(api: API) -> list[tuple[str, str]]:
+    """Return what there is to say about an API, beside its name and its jobs."""
+    spec: Mapping[str, Any] = api.spec or {}
+    definition, compute = spec.get("definition"), spec.get("compute")
+    definition = definition if isinstance(definition, Mapping) else {}
+    compute = compute if isinstance(compute, Mapping) else {}
+    limits = [f"{key} {value}" for key, value in compute.items() if value]
+    seconds = {key: spec.get(key) for key in ("timeout", "run_timeout")}
+    return [
+        ("error", clean(spec.get("error") or "", 400)),
+        ("endpoint", clean(api.endpoint or "")),
+        ("task", clean(definition.get("path") or "", 200)),
+        ("parameters", "" if (there := parameters(api)) is None else ", ".join(map(parameter_words, there)) or "none"),
+        ("config", short_json(definition.get("config"), 400)),
+        ("compute", clean(", ".join(limits), 200)),
+        *((key.replace("_", " "), duration(n) if isinstance(n, int | float) else "") for key, n in seconds.items()),
+        ("version", clean(api.api_id)),
+    ]
+
+
+def parameters(api: API) -> list[Mapping[str, Any]] | None:
+    """Return the parameters that an API's task has, None where it takes ``config`` or does not say."""
+    definition = (api.spec or {}).get("definition")
+    found = definition.get("parameters") if isinstance(definition, Mapping) else None
+    if not isinstance(found, list):
+        return None
+    return [one for one in found if isinstance(one, Mapping) and isinstance(one.get("name"), str)]
+
+
+def parameter_words(one: Mapping[str, Any]) -> str:
+    """Return a parameter as a signature shows it; ``…`` is a default that JSON has no form for."""
+    kind = clean(one.get("type") or "", 60)
+    words = clean(one["name"], 60) + (f": {kind}" if kind else "")
+    if one.get("required") or one["name"].startswith("*"):
+        return words
+    default = clean(repr(one["default"]), 60) if "default" in one else "…"
+    return f"{words} = {default}" if kind else f"{words}={default}"
+
+
+def starting_config(api: API) -> dict[str, Any]:
+    """Return what a form begins with: the defaults of the task's parameters, and over them the API's own config."""
+    definition = (api.spec or {}).get("definition")
+    config = definition.get("config") if isinstance(definition, Mapping) else None
+    defaults = {one["name"]: one["default"] for one in parameters(api) or () if "default" in one}
+    return {**defaults, **(config if isinstance(config, Mapping) else {})}
+
+
+def cluster(environment: Environment) -> tuple[str, str]:
+    """Return a cluster's version and endpoint; nothing for this machine."""
+    return environment.version or "", environment.operator_endpoint or environment.address or ""
+
+
+def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
+    """Return what there is to say about a job in words; times are put in by each view."""
+    return [
+        ("config", short_json(record.config, 400)),
+        ("timeout", duration(record.timeout)),
+        ("run timeout", duration(record.run_timeout or None)),
+        ("reason", clean(record.reason or "", 400)),
+        ("as seen until", clean(record.stale or "", 40)),
+        ("exit code", str(record.exit_code) if record.exit_code else ""),
+        ("notebook", clean(record.notebook or "", 200)),
+        ("endpoint", clean(endpoint or "", 300)),
+    ]
+
+
+def result_lines(result: DeployResult) -> tuple[str, list[str]]:
+    """Part a deploy's message from its warnings, which stand in it too."""
+    warnings = [clean(text) for text in result.warnings or ()]
+    lines = [clean(line) for line in (result.error or result.message).splitlines()]
+    kept = [line for line in lines if line and line.removeprefix("warning: ") not in warnings]
+    return " ".join(kept), warnings
+
+
+def spans_of(record: JobStatus, now: datetime | None) -> list[str]:
+    """Return how far a job is, how long it took and what is left of it."""
+    ends = record.code not in IN_PROGRESS
+    since = took(record, now)
+    if since is None and not ends and (when := created(record)):
+        since = max(((now or utc_now()) - when).total_seconds(), 0.0)
+    return [note(record, 80), duration(since), left_words(record, now)]
+
+
+def group_words(records: Sequence[JobStatus], now: datetime | None = None) -> tuple[str, float, list[str], str]:
+    """Return of several jobs how many have ended, how much is done, how many are in each state, and since when."""
+    over = sum(map(ended, records))
+    done = sum(1.0 if ended(record) else fraction(record.progress or None) or 0.0 for record in records)
+    states = [record.code for record in records]
+    counts = [f"{states.count(code)} {code.label}" for code in JobCode if code in states]
+    begun = min((when for record in records if (when := created(record))), default=None)
+    if over == len(records):
+        now = max((when for record in records if (when := moment(record.end_time))), default=now)
+    since = max(((now or utc_now()) - begun).total_seconds(), 0.0) if begun else None
+    return f"{over} of {len(records)} jobs ended", done / len(records), counts, duration(since)
+
+
+def times(record: JobStatus) -> list[tuple[str, datetime]]:
+    """Return the moments of a job, each with its name."""
+    named = {
+        "submitted": created(record),
+        "started": moment(record.start_time),
+        "ended": moment(record.end_time),
+    }
+    return [(head, time) for head, time in named.items() if time is not None]

@@ -1,0 +1,1 @@
+"""TaskAPI of a Ray cluster."""

@@ -1,0 +1,109 @@
+"""What a job takes along to a Ray cluster, and how it is submitted there. Standard library only."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from taskapi_jupyter.core import files, nesting
+from taskapi_jupyter.core.paths import PACKAGE, TASK_PATH
+from taskapi_jupyter.runner import launch
+
+#: What goes along, of this package: standard library only, all of it.
+_ABOARD = (
+    *("__init__.py", "_version.py", "job.py", "node/__init__.py", "node/__main__.py", "node/frames.py"),
+    *("worker/__init__.py", "worker/harness.py"),
+    *(f"core/{name}.py" for name in ("__init__", "errors", "fault_points", "files", "folders", "host", "nesting")),
+    *(f"core/{name}.py" for name in ("paths", "room", "states", "storage")),
+    *(f"runner/{name}.py" for name in ("__init__", "capacity", "engine", "gpus", "launch", "log_file", "oom_kills")),
+    *(f"runner/{name}.py" for name in ("process_tree", "reaping", "watcher")),
+)
+
+#: Columns of a job's row that go along.
+_CARRIED = (
+    *("id", "api_name", "api_id", "spec_id", "timeout", "run_timeout", "boot", "deadline", "cpu", "mem", "gpu"),
+    *("config", "merged", "launch"),
+)
+
+
+def pack(
+    home: str,
+    job: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    *,
+    word: str,
+    storage: str | None,
+) -> bytes:
+    """Return a zip of all that a job takes along; its config and its variables are in there, and in no command line.
+
+    ``word`` is what its frames begin with.
+    """
+    start = nesting.loads(job["launch"])
+    given = {
+        "word": word,
+        "job": {**{key: job.get(key) for key in _CARRIED}, "gpus": None},  # Ray says which
+        "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
+        "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,
+        "python": start.get("python_version"),
+    }
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for name in _ABOARD:
+            archive.write(os.path.join(PACKAGE, name), f"taskapi_jupyter/{name}")
+        _add_folder(archive, TASK_PATH, "taskapi_jupyter/worker/path")
+        api = os.path.join(home, "apis", job["api_id"])
+        _add_folder(archive, api, "api", but="project.zip")
+        with suppress(FileNotFoundError), zipfile.ZipFile(os.path.join(api, "project.zip")) as project:
+            for name in project.namelist():
+                archive.writestr(f"project/{name}", project.read(name))
+        if start.get("cloudpickle"):
+            _add_folder(archive, os.path.join(start["cloudpickle"], "cloudpickle"), "cloudpickle")
+        archive.writestr("project/.keep", b"")
+        archive.writestr("job.json", json.dumps(given))
+    return target.getvalue()
+
+
+def request(
+    home: str,
+    job: Mapping[str, Any],
+    submission_id: str,
+    uri: str,
+    limits: Mapping[str, Any],
+    *,
+    left: float | None,
+) -> dict[str, Any]:
+    """Return the body of a job's submission: ``uri`` is where its package is, ``left`` how many seconds it has."""
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(int(limits["stop_grace"] + 60))}
+    if left is not None:
+        variables[launch.SECONDS_LEFT] = str(left)
+    runtime: dict[str, Any] = {"working_dir": uri, "env_vars": variables}
+    with suppress(FileNotFoundError):
+        wanted = files.read(os.path.join(home, "apis", job["api_id"], "requirements.txt"), 1 << 20)
+        lines = [line.strip() for line in wanted.decode("utf-8-sig", "replace").splitlines()]
+        runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
+    body: dict[str, Any] = {
+        "entrypoint": "exec python -m taskapi_jupyter.node",
+        "submission_id": submission_id,
+        "runtime_env": runtime,
+        "metadata": {"job_submission_id": submission_id, "name": f"{job['api_name']} {job['id']}"},
+        "entrypoint_num_cpus": job["cpu"] / 1000,
+    }
+    if job["gpu"]:
+        body["entrypoint_num_gpus"] = job["gpu"]
+    if job["mem"]:
+        body["entrypoint_memory"] = job["mem"]
+    return body
+
+
+def _add_folder(archive: zipfile.ZipFile, folder: str, name: str, but: str = "") -> None:
+    for where, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if one != "__pycache__"]
+        for one in names:
+            if one != but:
+                path = os.path.join(where, one)
+                archive.write(path, os.path.join(name, os.path.relpath(path, folder)))

@@ -1,0 +1,380 @@
+"""Jobs as processes of this machine: forks watchers, adopts those of an earlier supervisor, sweeps after dead ones."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from taskapi_jupyter.core import files, host, nesting, room
+from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.states import JobCode
+
+from . import capacity, gpus, process_tree
+from .watcher import GIVEN_BACK, outcome, read_outcome, too_late, vanished, watch
+
+_TRIES = 3  # to fork a job whose watcher died before it claimed it
+_STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
+_PATIENCE = 2.0  # seconds to kill what a dead watcher left
+_AGAIN = 1.0  # seconds until a job that could not begin is tried again
+_LOOK = 1.0  # seconds between looks at watchers that are not our children, whose stopping nobody tells us of
+
+
+class _Watched:
+    """A job that a watcher runs: our own child, or an adopted one known by its pidfd."""
+
+    def __init__(
+        self,
+        job: Mapping[str, Any],
+        pid: int,
+        start_time: str | None,
+        *,
+        child: bool,
+        pidfd: int | None = None,
+        here: bool = True,
+    ) -> None:
+        self.job = job
+        self.pid = pid
+        self.start_time = start_time
+        self.child = child
+        self.pidfd = pidfd
+        self.here = here  # False: its claim is of another boot or container, its numbers mean others here
+        self.tries = 1
+        self.stops = 0
+        self.stopped_at = 0.0
+        self.why = "its watcher was killed"
+        self.unread = False  # whether its claim could not be read for want of a descriptor
+
+
+class LocalEngine:
+    """Implements ``contract.Engine``. Single-threaded, as a process that forks should be."""
+
+    grows = False
+
+    def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
+        self.home = home
+        self.limits = limits
+        self.wake = wake
+        self.watched: dict[str, _Watched] = {}
+        self.over: list[tuple[str, Mapping[str, Any]]] = []
+        self.unclaimed: Mapping[str, Any] = {}  # watchers that this process forked when it was an older supervisor
+        self.waiting: dict[str, Mapping[str, Any]] = {}  # jobs that nobody has claimed, for want of something
+        self.try_at = 0.0
+        self.said = ""
+
+    # The protocol
+
+    def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Take over what an earlier supervisor marked running: adopt, start, or read how it ended."""
+        for job in jobs:
+            if job["started_boot"] != host.boot_id():
+                self.watched[job["id"]] = watched = _Watched(job, 0, None, child=False, here=False)
+                watched.why = "the machine was restarted while it ran"
+            elif os.path.exists(os.path.join(self._folder(job["id"]), "claim")):
+                self._adopt(job)  # concluded in `ended`, if it is over: a sweep must know all watchers that live
+            else:
+                pid, start_time, tries = self.unclaimed.get(job["id"], (0, None, 0))
+                if _is_child(pid, start_time):
+                    self.watched[job["id"]] = _Watched(job, pid, start_time, child=True)
+                    self.watched[job["id"]].tries = tries
+                else:
+                    self.start(job)
+
+    def hand_over(self) -> dict[str, Any]:
+        """Return what the supervisor that this process becomes can't read: watchers that have no claim yet."""
+        return {
+            job_id: (watched.pid, watched.start_time, watched.tries)
+            for job_id, watched in self.watched.items()
+            if watched.child and not os.path.exists(os.path.join(self._folder(job_id), "claim"))
+        }
+
+    def take_over(self, unclaimed: Mapping[str, Any]) -> None:
+        """Know the watchers that have no claim yet, before jobs are adopted."""
+        self.unclaimed = unclaimed
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Fork a watcher for a job."""
+        self._fork(job, tries=1)
+
+    def stop(self, job_id: str, hurry: bool = False) -> None:
+        """Send TERM to the job's watcher, which takes it as "stop", and USR1 where its grace period is to end now."""
+        if self.waiting.pop(job_id, None) is not None:
+            self.over.append((job_id, outcome(JobCode.STOPPED)))
+        watched = self.watched.get(job_id)
+        if watched is None:
+            return
+        point("engine.stopping")
+        host.send(watched.pid, watched.start_time, signal.SIGTERM)
+        if hurry:  # a watcher of an older package ignores it
+            host.send(watched.pid, watched.start_time, signal.SIGUSR1)
+        host.send(watched.pid, watched.start_time, signal.SIGCONT)  # its task may have stopped it
+
+    def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the jobs that ended since the last call, with their outcomes."""
+        self._reap_children()
+        for job_id, watched in list(self.watched.items()):
+            if watched.child:
+                continue
+            if self._claim_is_free(job_id):
+                self._conclude(watched)
+            elif watched.unread:
+                self._adopt(watched.job)
+            elif host.is_stopped(watched.pid, watched.start_time):
+                self._go_on(watched)
+        self._start_waiting()
+        over, self.over = self.over, []
+        return over
+
+    def filenos(self) -> list[int]:
+        """Return the pidfds of adopted watchers; our own children are told of by SIGCHLD."""
+        return [watched.pidfd for watched in self.watched.values() if watched.pidfd is not None]
+
+    def interval(self) -> float | None:
+        """Return how often to look at adopted watchers; often where the system has no pidfds."""
+        if self.over:
+            return 0.0
+        adopted = [one for one in self.watched.values() if not one.child]
+        if not all(one.pidfd is not None for one in adopted):
+            return 0.25
+        return _LOOK if adopted or self.waiting else None
+
+    def capacity(self) -> dict[str, Any]:
+        """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
+        has = capacity.here()
+        there = gpus.known(self.home).devices
+        return {"cpus": has.cores, "mem": has.memory, "gpus": None if there is None else gpus.count(there)}
+
+    def ready(self) -> bool:
+        """Say whether jobs can be started: not while the disk has no room for one."""
+        return room.obstacle(self.home) is None and room.obstacle(self._folder("")) is None
+
+    # How
+
+    def forked(self) -> None:
+        """Do what a watcher begins with."""
+
+    def _folder(self, job_id: str) -> str:
+        return os.path.join(self.home, "jobs", job_id)
+
+    def _fork(self, job: Mapping[str, Any], tries: int) -> None:
+        limits = self.limits()
+        point("engine.forking")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError as error:  # as many processes as there may be
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self.watched.pop(job["id"], None)
+            self._put_off(job, error.errno or errno.EAGAIN)
+            return
+        if pid == 0:
+            code = errno.EIO
+            try:
+                # The supervisor's lock, FIFO and database must not live on in a watcher.
+                os.closerange(3, _most_descriptors())
+                gc.disable()
+                for number in (signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)
+                self.forked()
+                code = watch(self.home, job, limits, self.wake)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        point("engine.forked")
+        self.watched[job["id"]] = _Watched(job, pid, host.start_time(pid), child=True)
+        self.watched[job["id"]].tries = tries
+
+    def _put_off(self, job: Mapping[str, Any], why: int) -> None:
+        """Have a job that could not begin, and that nobody has claimed, begin later."""
+        self.waiting[job["id"]] = job
+        self.try_at = time.monotonic() + _AGAIN
+        if self.said != (said := f"jobs can't begin yet: {os.strerror(why)}; trying again"):
+            self.said = said
+            print(f"taskapi supervisor: {said}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _start_waiting(self) -> None:
+        """Start jobs that could not begin, when there is room; end those whose time is over."""
+        for job_id, job in list(self.waiting.items()):
+            deadline = job.get("deadline") if job.get("boot") == host.boot_id() else None
+            if deadline is not None and host.boottime() >= deadline:
+                del self.waiting[job_id]
+                self.over.append((job_id, outcome(JobCode.TIMED_OUT, too_late(job))))
+        if not self.waiting:
+            self.said = ""
+        if self.waiting and time.monotonic() >= self.try_at:
+            self.try_at = time.monotonic() + _AGAIN
+            if self.ready():
+                waiting, self.waiting = self.waiting, {}
+                for job in waiting.values():
+                    self.start(job)
+
+    def _adopt(self, job: Mapping[str, Any]) -> None:
+        """Follow the watcher that holds a job's claim, or held it: our own child, or one known by its pidfd."""
+        point("engine.adopting")
+        here, unread = True, False
+        try:
+            who = nesting.loads(files.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
+            here = host.is_here(who)
+            pid, start_time = (int(who["pid"]), str(who["start_time"])) if here else (0, "")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            who, pid, start_time = {}, 0, ""
+            unread = isinstance(error, OSError) and error.errno in files.NO_DESCRIPTOR
+        child = here and _is_child(pid, start_time)
+        pidfd = None
+        if not child and host.is_there(who) and hasattr(os, "pidfd_open"):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                pidfd = None
+            if pidfd is not None and not host.is_there(who):  # its number may be another's just now
+                os.close(pidfd)
+                pidfd = None
+        self.watched[job["id"]] = watched = _Watched(job, pid, start_time, child=child, pidfd=pidfd, here=here)
+        watched.unread = unread
+        if not here:
+            watched.why = "its container ended while it ran"
+
+    def _claim_is_free(self, job_id: str) -> bool:
+        """Say whether no living watcher holds a job's claim."""
+        try:
+            fd = os.open(os.path.join(self._folder(job_id), "claim"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except OSError as error:  # no descriptor to be had: not known is not free, or a living job would be swept away
+            return error.errno == errno.ELOOP
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(fd)
+
+    def _reap_children(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            watched = next((one for one in self.watched.values() if one.child and one.pid == pid), None)
+            if watched is None:
+                continue
+            if os.WIFSTOPPED(status):
+                self._go_on(watched)
+                continue
+            job_id = watched.job["id"]
+            if not os.path.exists(os.path.join(self._folder(job_id), "claim")):
+                code = os.waitstatus_to_exitcode(status)
+                if code in files.PASSING:
+                    del self.watched[job_id]
+                    self._put_off(watched.job, code)
+                    continue
+                if watched.tries < _TRIES:
+                    self._fork(watched.job, watched.tries + 1)
+                    continue
+                why = os.strerror(code) if code > 0 else "its watcher was killed before it began"
+                del self.watched[job_id]
+                self.over.append((job_id, vanished(f"could not be started: {why}")))
+            elif self._claim_is_free(job_id):
+                self._conclude(watched)
+            else:
+                del self.watched[job_id]
+                self._adopt(watched.job)  # another watcher was first
+
+    def _conclude(self, watched: _Watched) -> None:
+        """Read how a job ended whose watcher is gone; sweep what it left where it couldn't.
+
+        Where it ran in another container or boot, the numbers it knew mean other processes here. A job whose watcher
+        gave its claim back begins once more.
+        """
+        job_id = watched.job["id"]
+        point("engine.concluding")
+        try:
+            ended = read_outcome(self._folder(job_id))
+        except OSError:  # no descriptor to be had: it is read later
+            watched.child = False
+            return
+        del self.watched[job_id]
+        if watched.pidfd is not None:
+            os.close(watched.pidfd)
+        names = [os.path.join(self._folder(job_id), name) for name in ("claim", GIVEN_BACK)]
+        if ended is None and watched.here and [os.path.exists(name) for name in names] == [False, True]:
+            self.start(watched.job)
+            return
+        if ended is None and watched.here:
+            point("engine.sweeping")
+            self._sweep(watched)
+            point("engine.swept")
+        self.over.append((job_id, ended or vanished(watched.why)))
+
+    def _go_on(self, watched: _Watched) -> None:
+        """Have a watcher that was stopped by a signal go on: its job has a deadline, and somebody may wish it stopped.
+
+        One that is stopped again and again is ended, and its job with it.
+        """
+        now = time.monotonic()
+        watched.stops = watched.stops + 1 if now - watched.stopped_at < 60 else 1
+        watched.stopped_at = now
+        if watched.stops <= _STOPS:
+            host.send(watched.pid, watched.start_time, signal.SIGCONT)
+        else:
+            watched.why = "its watcher was stopped by signals again and again"
+            host.send(watched.pid, watched.start_time, signal.SIGKILL)
+
+    def _sweep(self, watched: _Watched) -> None:
+        """Kill what a dead watcher left, until nothing is left or, after two seconds, it can't be killed."""
+        job_id = watched.job["id"]
+        until = time.monotonic() + _PATIENCE
+        pause = 0.0
+        while True:
+            strays = self._strays()
+            left = {stray.pid: stray.start_time for stray in strays}
+            if not strays:  # these are found at once; the rest takes a look at all processes there are
+                left = host.of_job(job_id, watched.pid or None, watched.start_time)
+            if not left:
+                return
+            if time.monotonic() >= until:
+                break
+            for pid, start_time in left.items():
+                host.send(pid, start_time, signal.SIGKILL)
+            time.sleep(pause)
+            pause = min(pause + 0.001, 0.01)
+        print(f"{job_id}: processes that can't be killed: {sorted(left)}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _strays(self) -> list[process_tree.Process]:
+        """Return our descendants that no living watcher has below it: their watchers are dead."""
+        if not host.LINUX:
+            return []
+        watchers = {one.pid for one in self.watched.values() if one.child}
+        return process_tree.below(os.getpid(), but=watchers)
+
+
+def _is_child(pid: int, start_time: str | None) -> bool:
+    """Say whether a process is a child of this one, living or to be reaped, and its number is not another's (Linux)."""
+    try:
+        fields = host.stat(pid) if host.LINUX and pid > 1 else []
+        return bool(fields) and (fields[1], fields[19]) == (str(os.getpid()), start_time)
+    except (OSError, IndexError):
+        return False
+
+
+def _most_descriptors() -> int:
+    """Return a number above every open descriptor: closing up to the limit takes long where that is a million."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return max(int(name) for name in os.listdir(folder)) + 1
+        except OSError:
+            continue
+    return os.sysconf("SC_OPEN_MAX")

@@ -1,0 +1,141 @@
+"""A job's log as it grows: a websocket of newline-terminated text frames, closed with 1000 at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from typing import TYPE_CHECKING, Any, cast
+
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth.decorator import ws_authenticated
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from tornado import web
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired, TaskAPIError, printable
+from taskapi_jupyter.display.screen import Screen
+
+from .base import NAME, RESOURCE, Errors, refuse_worker
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.service import service
+
+    from .app import TaskAPIApp
+
+CHUNK = 256 << 10  # bytes read at a time
+SHORTEST, LONGEST = 0.1, 1.0  # seconds between looks at a log that doesn't grow
+
+
+class Lines:
+    """Cut bytes into text that ends with a newline; no character is split, what is no UTF-8 is replaced.
+
+    A line that rewrites itself is sent in the states that it has at each look, each as a line, and in its last.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._screen = Screen()
+
+    def feed(self, data: bytes, *, gap: bool = False, final: bool = False) -> str:
+        """Return complete lines, with ``final`` the last one too; a ``gap`` before ``data`` ends a line."""
+        rest = self._screen.close() if gap else ""
+        lines = [f"{rest}\n" if rest else "", self._screen.feed(self._decoder.decode(data, final))]
+        lines += [f"{state}\n" for state in self._screen.states(idle=not data)]
+        if final and (rest := self._screen.close()):
+            lines.append(f"{rest}\n")
+        return "".join(lines)
+
+
+class Stream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
+    """Base of the websockets: who is let in, and from which pages."""
+
+    auth_resource = RESOURCE
+    contract = True
+
+    @property
+    def extension(self) -> TaskAPIApp:
+        """Return the extension that this handler belongs to."""
+        return cast("TaskAPIApp", self.settings[NAME])
+
+    async def admit(self) -> None:
+        """Refuse who may not follow."""
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "execute", RESOURCE)):
+            raise web.HTTPError(403, f"User is not authorized to execute on resource: {RESOURCE}.")
+        if not JupyterHandler.check_origin(self):
+            raise web.HTTPError(403, "Cross origin websockets not allowed")
+        refuse_worker(self.request)
+        if (failure := await self.extension.failing()) is not None:
+            raise failure
+        if self.request.method != "GET" or self.request.headers.get("Upgrade", "").lower() != "websocket":
+            raise BadRequest("this is a websocket: the request must ask to upgrade to it")
+
+
+class LogStream(Stream):
+    """``streamlogs/{api}?jobID=``."""
+
+    _follower: asyncio.Task[None] | None = None
+
+    @ws_authenticated  # type: ignore[untyped-decorator]
+    async def get(self, env: str, api: str) -> None:
+        """Refuse what can't be followed, else shake hands."""
+        await self.admit()
+        environment = self.extension.environment(env)
+        job_id = self.get_query_argument("jobID", "")
+        if not job_id:
+            raise QueryParamRequired("jobID")
+        await self.extension.run(self.extension.follow, environment.job_response, job_id, api)
+        self._target = (environment, job_id)
+        await super().get(env, api)
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to follow."""
+        super().open(*args, **kwargs)
+        self._follower = asyncio.create_task(self._follow(*self._target))
+        self.extension.followers.add(self._follower)
+        self._follower.add_done_callback(self.extension.followers.discard)
+
+    def on_message(self, message: str | bytes) -> None:
+        """Ignore what the client says."""
+
+    def on_close(self) -> None:
+        """Stop following: nobody listens any more."""
+        super().on_close()
+        if self._follower is not None:
+            self._follower.cancel()
+
+    async def _follow(self, environment: service.Service, job_id: str) -> None:
+        try:
+            await self._send(environment, job_id)
+            self.close(1000, "the job has ended")
+        except TaskAPIError as error:
+            self.close(1011, printable(error.message).encode()[:120].decode(errors="ignore"))
+        except WebSocketClosedError:
+            pass
+        except asyncio.CancelledError:
+            self.close(1001, "the server is shutting down")
+            raise
+
+    async def _send(self, environment: service.Service, job_id: str) -> None:
+        run, pool = self.extension.run, self.extension.follow
+        lines, offset, pause, ended = Lines(), 0, SHORTEST, False
+        while True:
+            chunk = await run(pool, environment.log_chunk, job_id, offset, CHUNK)
+            if chunk.next > offset:
+                text = lines.feed(chunk.data, gap=chunk.offset > offset)
+                offset, pause = chunk.next, SHORTEST
+                if text:
+                    await self.write_message(text)
+            elif ended:
+                break
+            else:
+                # What has ended writes no more: one more look at the log, then, is the last.
+                response = await run(pool, environment.job_response, job_id)
+                ended = not response.job_status.code.in_progress
+                pause = min(pause * 1.5, LONGEST)
+                if text := lines.feed(b""):  # a bar that stands still
+                    await self.write_message(text)
+            if offset >= chunk.size and not ended:
+                await asyncio.sleep(pause)
+        if text := lines.feed(b"", final=True):
+            await self.write_message(text)

@@ -1,0 +1,179 @@
+"""Rows of the store as Structs of the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from taskapi_jupyter.core import decoding, files
+from taskapi_jupyter.core.contract import KIND, JobStatus, Metadata, Progress
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.runner import gpus
+
+from .store import readable
+from .store.store import IN_LINE, Row
+
+_EPOCH = datetime(1970, 1, 1)
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs; the years 1 and 9999: a task may date a file so
+_PROGRESS = 1 << 16  # bytes; a task that writes more did not use our function
+
+
+def rfc3339(us: int) -> str:
+    """Return a time (microseconds since the epoch) as the wire has it."""
+    moment = _EPOCH + timedelta(microseconds=min(max(us, _FIRST), _LAST))
+    return f"{moment.isoformat(timespec='microseconds')}Z"
+
+
+def spec_of(version: Row) -> dict[str, Any]:
+    """Return a version's specification, with when it was deployed first and last (seconds since the epoch)."""
+    if wrong := fault_of_api(version):
+        told = f"its row in the database can't be read: {wrong}; deploy it again, or delete it"
+        return {"name": readable.text(version["name"]), "kind": KIND, "error": told}
+    updated, found = int(version.get("last_updated") or version["updated"]), readable.mapping(version["spec"])
+    return {
+        **api_spec.hidden(found),
+        "initial_deployment_time": int(version.get("created") or updated) // 1_000_000,
+        "last_updated": updated // 1_000_000,
+    }
+
+
+def fault_of_api(version: Row) -> str | None:
+    """Return what is wrong with the row of an API's version, None where it can be read and its tasks be started."""
+    wrong = readable.fault(version)
+    for name in ("spec", "config", "launch"):
+        if wrong is None and name in version:
+            try:
+                readable.mapping(version[name])
+            except ValueError as error:
+                wrong = f"its {name} {error}"
+    return wrong
+
+
+def metadata_of(version: Row) -> Metadata:
+    """Return what a list says of an API, as Cortex 0.42 does."""
+    updated = version.get("last_updated") or version["updated"]
+    return Metadata(
+        name=readable.text(version["name"]),
+        id=readable.text(version["api_id"]),
+        last_updated=updated // 1_000_000 if isinstance(updated, int) else 0,
+    )
+
+
+def status_of(row: Row, jobs: Path) -> JobStatus:
+    """Return a job as every reader sees it; in its folder below ``jobs`` a running task leaves its progress.
+
+    Of a row that can't be read it says so: what has ended is ``unknown``, with what is wrong as its reason.
+    """
+    wrong, config = readable.fault(row), None
+    try:
+        config = readable.config(row["config"])
+    except ValueError as error:
+        wrong = wrong or f"its config {error}"
+    if wrong:
+        return _unreadable(row, wrong)
+    code = JobCode(row["status"])
+    workers: dict[str, Any] | UnsetType = UNSET
+    if code.in_progress:
+        workers = {"pending" if code is JobCode.PENDING else "ready": 1}
+    return JobStatus(
+        job_id=row["id"],
+        api_name=row["api_name"],
+        config=config,
+        api_id=row["api_id"],
+        timeout=row["timeout"],
+        created_time=rfc3339(row["created"]),
+        spec_id=row["spec_id"],
+        status=row["status"],
+        start_time=UNSET if row["started"] is None else rfc3339(row["started"]),
+        end_time=UNSET if row["ended"] is None else rfc3339(row["ended"]),
+        worker_counts=workers,
+        notebook=_or_unset(row["notebook"]),
+        reason=_or_unset(row["reason"]),
+        exit_code=_or_unset(row["exit_code"]),
+        progress=_progress(row, code, jobs),
+        run_timeout=_or_unset(row["run_timeout"]),
+    )
+
+
+def _unreadable(row: Row, wrong: str) -> JobStatus:
+    known = row["status"] if row["status"] in ("pending", "running") and not readable.fault({"id": row["id"]}) else None
+    when = {name: rfc3339(row[name]) for name in ("created", "ended") if type(row[name]) is int}
+    return JobStatus(
+        job_id=readable.text(row["id"]),
+        api_name=readable.text(row["api_name"]),
+        status=known or JobCode.UNKNOWN.value,
+        created_time=when.get("created", UNSET),
+        end_time=UNSET if known else when.get("ended") or when.get("created") or rfc3339(0),  # nothing waits for it
+        reason=f"its row in the database can't be read: {wrong}; delete it",
+    )
+
+
+def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:
+    """Return what a pending job waits for that asks for GPUs, None where they are free; ``limit`` is config.yaml's."""
+    asked = f"{row['gpu']} GPU{'' if row['gpu'] == 1 else 's'}"
+    choices = gpus.visible(row["visible"], known.devices, limit)
+    if choices is None:
+        return f"{asked}: which there are is not known ({known.why or 'not those of its list'})"
+    of = "that there are" if row["visible"] is None else f"of {gpus.VARIABLE}={row['visible'][:100]!r}"
+    if gpus.pick(choices, (), row["gpu"]) is None:
+        return f"{asked} of the {len(choices)} {of}"
+    numbers = gpus.numbers(held["gpus"])
+    count = len(choices) if limit is None else min(len(choices), limit)
+    if gpus.pick(choices, numbers, row["gpu"]) is None or (limit is not None and len(numbers) + row["gpu"] > limit):
+        return f"{row['gpu']} of {count} GPUs" if row["visible"] is None else f"{asked} of the {count} {of}"
+    return None
+
+
+def waits_for(row: Row, place: int | None, held: Row, limits: Row, wanted: str | None = None) -> str | None:
+    """Return what a pending job waits for, None where it is about to start.
+
+    ``place`` is its place in line, from 1 on, None where that is not known; ``held`` is what running jobs hold of the
+    ``limits``; ``wanted`` is what it waits for of GPUs.
+    """
+    has = {"cpu": limits["cpus"], "mem": limits["mem"]}
+    short = [
+        words.format(asked=row[key] / unit, has=has[key] / unit)
+        for key, unit, words in (
+            ("cpu", 1000, "{asked:.10g} of {has:.10g} cores"),
+            ("mem", 1 << 30, "{asked:.3g} of {has:.3g} GiB of memory"),
+        )
+        if row[key] and held[key] + row[key] > has[key]
+    ]
+    if not held["jobs"]:  # what asks for more than there is runs alone
+        short = []
+    if wanted is not None:
+        short.append(wanted)
+    if place == 1 and not short:
+        return None
+    where = f"{_ordinal(place)} in line" if place else f"behind the first {IN_LINE:,} in line"
+    return f"waits for {' and '.join(short)}, {where}" if short else where
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 // 10 != 1 else "th"
+    return f"{number}{ending}"
+
+
+def _or_unset(value: Any) -> Any:
+    return UNSET if value is None else value
+
+
+def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
+    """Return what the task last said: of a running job from its folder, of an ended one from its row."""
+    text: str | bytes | None = row["progress"]
+    if code is JobCode.RUNNING:
+        try:
+            text = files.read(jobs / row["id"] / "progress.json", _PROGRESS)
+        except OSError:
+            return UNSET
+    if not text:
+        return UNSET
+    try:
+        return decoding.decode(text, Progress)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a task may have written anything
+        return UNSET

@@ -1,0 +1,241 @@
+"""What is deleted, when and how: ended jobs beyond what config.yaml keeps, and what an interrupted deletion left.
+
+A process that the supervisor starts now and then does it, so that its loop is never held up; killed anywhere, it
+leaves nothing that the next one doesn't finish. Standard library only. Each deletion takes the row first: nobody sees a
+job without its folder. A folder goes only where the store says that its job, or its version, was deleted, and after
+what its job left in a cluster's storage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import random
+import stat
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from taskapi_jupyter.core import files, folders, guard, nesting
+from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.states import TERMINAL, values
+from taskapi_jupyter.core.storage import Storage, folder_of
+from taskapi_jupyter.runner import reaping
+
+from . import engine_settings
+from .store.store import Store
+
+AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
+_YOUNG = 600.0  # seconds; what is younger may belong to a deploy that is under way
+_DAY = 86_400
+_VERSIONS = 5  # of each deployed API that are kept, also where no job refers to them
+NEW = ".new-"  # how the name of a version's folder begins while it is written
+_OLD = ".old-"  # and when it is to be removed
+SLICE = 60.0  # seconds that one thing may take to be removed; the next time goes on with it
+_PARTS = 100  # files of a half-written version that are looked at; it has fewer
+
+Stuck = dict[str, str]  # what could not be removed, by its path, and why
+
+
+def purge(
+    store: Store,
+    home: Path,
+    api: str | None,
+    statuses: Iterable[str],
+    ended_before: int | None,
+    *,
+    storage: Storage | None,
+    stuck: Stuck,
+    until: float = math.inf,
+) -> int:
+    """Delete the jobs in some terminal states, those that ended before a time (in µs) where one is given."""
+    last, count = store.last(), 0
+    for status in statuses:
+        while some := store.forget_some(api, status, last, AT_ONCE, ended_before):
+            point("purge.forgotten")
+            count += len(some)
+            remove_jobs(home, some, storage, stuck, until)
+    return count
+
+
+def remove_jobs(
+    home: Path, job_ids: Iterable[str], storage: Storage | None, stuck: Stuck, until: float = math.inf
+) -> None:
+    """Remove the folders of jobs that the store no longer has, and what they left in ``storage``.
+
+    Each within :data:`SLICE`, and all until a time (by ``time.monotonic``): the next that tidies goes on with what is
+    left then. What can't be removed goes into ``stuck``. A folder stays where the storage can't be reached: it says to
+    the next that tidies that there is more to remove. To try that for one job is enough: it may take long.
+    """
+    for job_id in job_ids:
+        now = time.monotonic()
+        if now > until:
+            break
+        if not is_name(job_id):  # of a row that no version wrote: it may lead anywhere
+            continue
+        folder, deadline = home / "jobs" / job_id, min(until, now + SLICE)
+        if storage is not None:
+            try:
+                there = storage.remove(job_id, os.path.lexists(folder / "log"), deadline)
+            except TaskAPIError:
+                return
+            stuck.update(there.stuck)
+            if not there.gone:
+                continue
+            point("forget.unstored")
+        stuck.update(folders.remove(folder, deadline).stuck)
+        point("forget.removed")
+
+
+def is_name(text: object) -> bool:
+    """Return whether this is the name of something in a folder, and of nothing elsewhere."""
+    return isinstance(text, str) and text not in ("", ".", "..") and not {"/", "\0"} & set(text)
+
+
+def words(stuck: Stuck) -> str:
+    """Return what is said behind "deleted" of what could not be removed."""
+    some = [f"{path} ({why})" for path, why in list(stuck.items())[:3]]
+    more = f" and {len(stuck) - len(some)} more" if len(stuck) > len(some) else ""
+    return f"; not all could be removed: {', '.join(some)}{more}" if some else ""
+
+
+def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
+    """Remove what nobody needs: versions, their files, project folders that came with a form.
+
+    No job refers to them, and their API is not deployed, or has as many that are newer.
+    """
+    apis = home / "apis"
+
+    def dropping(api_id: str) -> None:
+        # Out of the way before a deploy of the same may look: it then writes the files again.
+        if is_name(api_id):
+            with suppress(OSError):
+                (apis / api_id).rename(apis / f"{_OLD}{api_id}-{time.time_ns()}")
+        point("versions.renamed")
+
+    store.unused_versions(dropping, keep=_VERSIONS, before=int((time.time() - _YOUNG) * 1e6))
+    point("versions.dropped")
+    for folder in apis.glob(f"{_OLD}*"):
+        _remove(folder, stuck)
+    projects = home / "projects"
+    if projects.is_dir():
+        used, made = set(filter(None, map(_folder_of, store.launches()))), store.made()
+        for folder in projects.iterdir():
+            # Of what was there before this database nothing is known: it may take the place of a damaged one.
+            if made < _changed(folder) < time.time() - _YOUNG and not any(
+                Path(cwd).is_relative_to(folder) for cwd in used
+            ):
+                _remove(folder, stuck)
+
+
+def _folder_of(launch: str) -> str | None:
+    """Return the folder that a version's tasks run in; None where its row can't be read: it starts none."""
+    try:
+        return str(nesting.loads(launch)["cwd"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _remove(folder: Path, stuck: Stuck) -> None:
+    stuck.update(folders.remove(folder, time.monotonic() + SLICE).stuck)
+
+
+def tidy(home: Path) -> None:
+    """Do all that is due in a home: what one step can't do does not stop the others."""
+    store = Store(home / "taskapi.db", follow=False)
+    limits, stuck = store.settings(), dict[str, str]()
+    kept_at = engine_settings.read(str(home)).get("storage")
+    storage = None if not kept_at else Storage(kept_at) if folder_of(kept_at) else _Elsewhere(kept_at)
+
+    def delete_old() -> None:
+        if limits.get("keep_days") is not None:
+            before = int((time.time() - limits["keep_days"] * _DAY) * 1e6)
+            purge(store, home, None, values(TERMINAL), before, storage=storage, stuck=stuck)
+
+    def delete_beyond() -> None:
+        if limits.get("keep_jobs") is not None:
+            while some := store.forget_beyond(limits["keep_jobs"], AT_ONCE):
+                point("purge.forgotten")
+                remove_jobs(home, some, storage, stuck)
+
+    for what, step in (
+        ("delete jobs past keep_days", delete_old),
+        ("delete jobs beyond keep_jobs", delete_beyond),
+        ("remove what deleted jobs left", lambda: finish_forgetting(store, home, storage, stuck)),
+        ("remove versions that nobody needs", lambda: drop_unused_versions(store, home, stuck)),
+        ("remove what deploys left", lambda: _sweep_apis(home, stuck)),
+        ("make the database smaller", store.give_space_back),
+    ):
+        try:
+            step()
+        except Unavailable:  # of the database: no step can do without
+            raise
+        except Exception as error:
+            _say(f"can't {what}: {type(error).__name__}: {error}")
+    before = store.unremoved()
+    for path, why in stuck.items():
+        if before.get(path) != why:
+            _say(f"can't remove {path}: {why}")
+    if stuck != before:
+        store.set_unremoved(stuck)
+    store.close()
+
+
+def _say(text: str) -> None:
+    """Write a line into supervisor.log."""
+    print(f"taskapi retention: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def finish_forgetting(
+    store: Store, home: Path, storage: Storage | None, stuck: Stuck, seconds: float = math.inf
+) -> None:
+    """Remove folders whose job's row was deleted by a process that died before it removed them, or could not.
+
+    It ends after some seconds, and where a storage can't be reached; it goes on another time, with others first.
+    """
+    there, until = set(os.listdir(home / "jobs")), time.monotonic() + seconds
+    left = [job_id for job_id in store.forgotten() if job_id in there]
+    random.shuffle(left)
+    remove_jobs(home, left, storage, stuck, until)
+    there = set(os.listdir(home / "jobs"))
+    store.drop_forgotten(keep=there)
+
+
+class _Elsewhere(Storage):
+    """What takes fsspec, and somebody's variables and keys: a server removes what jobs left there, this does not."""
+
+    def remove(self, job_id: str, left: bool = False, until: float = math.inf) -> folders.Removal:
+        raise Unavailable("not from here")
+
+
+def _sweep_apis(home: Path, stuck: Stuck) -> None:
+    """Remove what a deploy that was killed left half-written; an upload that goes on writes again and again."""
+    for folder in (home / "apis").glob(f"{NEW}*"):
+        with suppress(OSError):
+            inside = islice(folder.iterdir(), _PARTS) if stat.S_ISDIR(folder.lstat().st_mode) else ()
+            if max(one.lstat().st_mtime for one in (folder, *inside)) < time.time() - _YOUNG:
+                _remove(folder, stuck)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return math.inf
+
+
+def main(home: str) -> None:
+    """Tidy a home, unless another process is at it; a disk without room is no reason to complain."""
+    reaping.call_itself(reaping.RETENTION)
+    with suppress(OSError, Unavailable):
+        guard.check(home)
+        fd = files.create(os.path.join(home, "retention.lock"), os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.nice(10)
+        tidy(Path(home))
+    sys.exit(0)

@@ -1,0 +1,144 @@
+"""``servers/PID.json``: which Jupyter servers use a home, for whoever reads that home without one.
+
+A server writes ``{"url", "pid", "start_time"}`` when it starts and removes it when it ends. What a killed one left is
+removed by the next reader. Nothing in it authenticates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from taskapi_jupyter.core import files, host, nesting
+
+FOLDER = "servers"
+MAX_FILES = 1000  # that are looked at
+MAX_BYTES = 4096
+MAX_URL = 2000  # characters
+HOLDS = 0.2  # seconds that a list of jobs asks only once
+
+_NAME = re.compile(r"([1-9][0-9]{0,9})\.json(\.tmp)?")
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Running(NamedTuple):
+    """A server that runs."""
+
+    url: str  # with its base URL and a slash at the end
+    pid: int
+
+
+def write(home: str | os.PathLike[str], url: str) -> None:
+    """Write this process's file, unless it is there; raise OSError where that can't be done."""
+    pid = os.getpid()
+    record = {"url": url, "pid": pid, "start_time": host.start_time(pid)}
+    folder = os.path.join(home, FOLDER)
+    path = os.path.join(folder, f"{pid}.json")
+    if _read(path) == record:
+        return
+    files.create_folder(folder)
+    temporary = f"{path}.tmp"
+    with open(files.create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(json.dumps(record).encode())
+    os.rename(temporary, path)
+
+
+def remove(home: str | os.PathLike[str]) -> None:
+    """Remove this process's file."""
+    with suppress(OSError):
+        os.unlink(os.path.join(home, FOLDER, f"{os.getpid()}.json"))
+
+
+def running(home: str | os.PathLike[str]) -> list[Running]:
+    """Return the servers that use a home, the newest first; remove the files of those that have ended."""
+    found: list[tuple[float, Running]] = []
+    try:
+        folder = os.open(os.path.join(home, FOLDER), _FOLDER_FLAGS)
+    except OSError:
+        return []
+    try:
+        if os.fstat(folder).st_uid != os.geteuid():
+            return []
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, MAX_FILES)]
+        for match in filter(None, map(_NAME.fullmatch, names)):
+            pid = int(match[1])
+            record = _read(match[0], folder)
+            started = _started(pid)
+            if started is None or (record.get("pid") == pid and _other(record.get("start_time"), started)):
+                with suppress(OSError):  # a folder of that name stays, as whatever else is no file of a server
+                    os.unlink(match[0], dir_fd=folder)
+            elif record.get("pid") == pid and record.get("start_time") == started and (url := _usable(record)):
+                found.append((float(started), Running(url, pid)))
+    except OSError:
+        pass
+    finally:
+        os.close(folder)
+    return [server for _, server in sorted(found, reverse=True)]
+
+
+class Endpoints:
+    """URLs that an environment's APIs have at the newest server that uses a home; None where none runs."""
+
+    def __init__(self, home: str | os.PathLike[str], environment: str) -> None:
+        self._home = home
+        self._environment = environment
+        self._seen: tuple[float, str | None] = (float("-inf"), None)
+
+    def __call__(self, api: str) -> str | None:
+        """Return the URL that an API's jobs are submitted to."""
+        looked, url = self._seen
+        if time.monotonic() - looked > HOLDS:
+            servers = running(self._home)
+            url = servers[0].url if servers else None
+            self._seen = (time.monotonic(), url)
+        return f"{url}taskapi/{quote(self._environment)}/tasks/{quote(api)}" if url else None
+
+
+def _read(path: str, folder: int | None = None) -> dict[str, Any]:
+    """Return what a file holds, {} for what can't be read."""
+    try:
+        with open(files.open_plain(path, folder), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return {}
+            record = nesting.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, None for one that has ended, also where its parent has not asked how."""
+    if host.LINUX:
+        try:
+            fields = host.stat(pid)
+            return None if fields[0] in "ZX" else fields[19]
+        except (OSError, IndexError):
+            return None
+    return host.start_time(pid)
+
+
+def _other(recorded: object, started: str) -> bool:
+    """Whether a process is another than the recorded one; a server writes text, anything else is not its file."""
+    return isinstance(recorded, str) and recorded != started
+
+
+def _usable(record: dict[str, Any]) -> str | None:
+    """Return the URL of a record where it can be shown and asked."""
+    url = record.get("url")
+    if not isinstance(url, str) or len(url) > MAX_URL or not re.fullmatch(r"[!-~]+", url) or set("<>\"'\\") & set(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    if not fits or parts.username is not None or parts.query or parts.fragment:
+        return None
+    return url.rstrip("/") + "/"

@@ -1,0 +1,1 @@
+"""The store: jobs and APIs in SQLite."""

@@ -1,0 +1,68 @@
+"""Engines, found by entry point ``taskapi_jupyter.engines``; each follows :class:`Engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+#: Ours are found without looking anything up.
+_OURS = {"local": "taskapi_jupyter.runner.engine:LocalEngine", "ray": "taskapi_jupyter.ray.engine:RayEngine"}
+
+
+def load(provider: str) -> Any:
+    """Return the engine class of a provider."""
+    if provider in _OURS:
+        module, name = _OURS[provider].split(":")
+        return getattr(import_module(module), name)
+    from importlib.metadata import entry_points
+
+    from taskapi_jupyter.core.errors import NotFound
+
+    for found in entry_points(group="taskapi_jupyter.engines", name=provider):
+        return found.load()
+    raise NotFound(f"no engine for provider {provider!r} is installed")
+
+
+class Engine(Protocol):
+    """Code that starts, observes and stops jobs for a provider whose jobs stand in our own store.
+
+    Jobs are plain rows (``store.Row``): an engine is used by the supervisor, which imports no msgspec. An engine never
+    writes the store; what it saw end, it hands out once, from ``ended``.
+    """
+
+    #: Whether it may come to have what it has not now, so that a job waits for that.
+    grows: bool
+
+    def capacity(self) -> Mapping[str, Any]:
+        """Return what jobs may use: ``cpus`` in thousandths, ``mem`` in bytes, ``gpus`` where that is known."""
+
+    def ready(self) -> bool:
+        """Say whether jobs can be started now; if not, those that are pending stay so."""
+
+    def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the jobs that an earlier supervisor marked running; start what has provably not begun."""
+
+    def hand_over(self) -> Mapping[str, Any]:
+        """Return, as plain JSON, what the next supervisor must know that this process becomes by exec."""
+
+    def take_over(self, handed: Mapping[str, Any]) -> None:
+        """Take what the supervisor handed over that this process was before; called before ``adopt``."""
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Start a job that is marked running."""
+
+    def stop(self, job_id: str, hurry: bool = False) -> None:
+        """Ask a job to stop; it ends with an outcome like any other.
+
+        Called again and again until it has. ``hurry``: somebody stopped it twice, its grace period ends at once.
+        """
+
+    def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the jobs that ended since the last call, with their outcomes."""
+
+    def filenos(self) -> list[int]:
+        """Return descriptors that turn readable when ``ended`` may have something new."""
+
+    def interval(self) -> float | None:
+        """Return after how many seconds ``ended`` wants to be asked even if nothing turned readable."""

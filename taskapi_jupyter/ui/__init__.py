@@ -1,0 +1,1 @@
+"""What a person touches: magics, the program, the panel."""

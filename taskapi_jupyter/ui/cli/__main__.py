@@ -1,0 +1,7 @@
+"""``python -m taskapi_jupyter.ui.cli``."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,230 @@
+"""What each verb does, but for those about environments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from taskapi_jupyter import environments
+from taskapi_jupyter._version import __version__
+from taskapi_jupyter.client import log_reader, waiting
+from taskapi_jupyter.client.job_lookup import Resolver, Unclear
+from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
+from taskapi_jupyter.core.contract import JobResponse, JobStatus, LogChunk
+from taskapi_jupyter.core.errors import APINotDeployed, BadRequest
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.cortex.client import CortexClient
+from taskapi_jupyter.deploy.prepare import requirement_warnings
+from taskapi_jupyter.deploy.values import NotLiteral, literal, plain
+from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
+from taskapi_jupyter.display.screen import Screen
+from taskapi_jupyter.service import service
+from taskapi_jupyter.ui import doctor
+
+from .output import Answer, show, show_json, tell
+
+
+def deploy(options: Namespace) -> int:
+    """Deploy the APIs of a configuration file."""
+    path = Path(options.file)
+    if not path.exists():
+        raise Unclear(f"there is no file {options.file!r}")
+    results = _connect(options).deploy(path)
+    unmet = requirement_warnings(path if path.is_dir() else path.parent)
+    show(options, lambda: (results, lambda colour: deploy_text(results, unmet, colour=colour)))
+    return 1 if any(result.error for result in results) else 0
+
+
+def submit(options: Namespace) -> int:
+    """Start a job, and wait for it where that is asked for."""
+    config = _object(options.config) if options.config is not None else {}
+    for pair in options.pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise Unclear(f"configuration is written key=value, not {pair!r}")
+        config[key] = _value(text, key)
+    job = _connect(options).submit(options.api, config or None, options.timeout, run_timeout=options.run_timeout)
+    if options.wait:
+        return _ended(options, [job], None)
+    # From what was answered: a cluster may not know it yet, and a failure here would hide that it runs.
+    show(options, lambda: _response_answer(JobResponse(job.record, job.endpoint)))
+    return 0
+
+
+def get(options: Namespace) -> None:
+    """Show all APIs and jobs, one API, or one job."""
+    api = _connect(options)
+    show(options, lambda: _look(api, options))
+
+
+def _look(api: TaskAPI, options: Namespace) -> Answer:
+    if options.job is not None:
+        return _job_answer(_job(api, [options.job], options.api))
+    if options.status is not None or options.limit is not None:
+        return _jobs_answer(api.jobs(options.api, options.status, options.limit or 50))
+    if options.api is None:
+        apis = api.get()
+
+        def overview(colour: bool) -> str:
+            jobs = api.jobs(limit=20)
+            below = f"\n\n{_jobs_answer(jobs)[1](colour)}" if jobs else ""
+            return apis_text(apis, colour=colour) + below
+
+        return apis, overview
+    try:
+        one = api.get(options.api)
+    except APINotDeployed:
+        try:
+            return _job_answer(_job(api, [options.api]))
+        except Unclear:
+            pass
+        raise
+    return [one], lambda colour: api_text(one, colour=colour)
+
+
+def delete(options: Namespace) -> None:
+    """Delete an API and stop its jobs, or stop one job."""
+    api = _connect(options)
+    job = None if options.job is None else _job(api, [options.job], options.api)
+    message = api.delete(options.api) if job is None else api.stop(job)
+    show(options, lambda: ({"message": message}, lambda colour: clean(message)))
+
+
+def jobs(options: Namespace) -> None:
+    """List jobs, newest first."""
+    api = _connect(options)
+    show(options, lambda: _jobs_answer(api.jobs(options.api, options.status, options.limit or 50)))
+
+
+def purge(options: Namespace) -> None:
+    """Delete jobs that have ended."""
+    message = _connect(options).purge(options.api, options.status, options.older_than)
+    show(options, lambda: ({"message": message}, lambda colour: clean(message)))
+
+
+def logs(options: Namespace) -> None:
+    """Print a job's log, and what comes until it ends."""
+    as_json = options.output == "json"
+    if options.raw and as_json:
+        raise Unclear("--raw prints bytes, which are no JSON: leave one of --raw and -o json out")
+    api = _connect(options)
+    job = _job(api, options.jobs)
+    if options.raw:
+        _raw(api.log_chunks(job, options.lines, not options.no_follow))
+        return
+    pieces: Iterable[str]
+    if options.no_follow:
+        screen, log = Screen(), api.logs(job, options.lines)
+        pieces = [screen.feed(log), screen.close()]
+    elif sys.stdout.isatty() and not as_json:
+        pieces = log_reader.live(api.stream(job, options.lines))
+    else:
+        pieces = (f"{line}\n" for line in log_reader.lines(api.stream(job, options.lines), states=False))
+    if as_json:
+        show_json({"job_id": job.id, "log": "".join(pieces)})
+        return
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def _raw(chunks: Iterable[LogChunk]) -> None:
+    """Write a log's bytes as the task wrote them; say on standard error what is not kept of it."""
+    at: int | None = None
+    for chunk in chunks:
+        if at is not None and chunk.offset > at:
+            tell(f"{chunk.offset - at} bytes of output were dropped at byte {at}")
+        sys.stdout.buffer.write(chunk.data)
+        sys.stdout.buffer.flush()
+        at = chunk.next
+
+
+def wait(options: Namespace) -> int:
+    """Wait for jobs to end."""
+    return _ended(options, Resolver(_connect(options), {}, None).many(options.jobs), options.timeout)
+
+
+def version(options: Namespace) -> None:
+    """Print this program's version, and that of a cluster."""
+    found = {"cli_version": __version__}
+    if options.env is not None and isinstance(api := _connect(options), CortexClient):
+        found["cluster_version"] = api.version() or "unknown"
+    lines = [f"{what.replace('_', ' ')}: {number}" for what, number in found.items()]
+    show(options, lambda: (found, lambda colour: "\n".join(map(clean, lines))))
+
+
+def examine(options: Namespace) -> int:
+    """Say what is wrong with the home of this machine's jobs; return 1 where anything is."""
+    home = service.home()
+    found, wrong = doctor.facts(home), doctor.problems(home)
+    lines = [f"{what}: {value}" for what, value in found.items()] + (wrong or ["nothing is wrong"])
+    show(options, lambda: ({**found, "problems": wrong}, lambda colour: "\n".join(map(clean, lines))))
+    return 1 if wrong else 0
+
+
+def serve(options: Namespace) -> int:
+    """Become a plain Jupyter server with this extension alone."""
+    command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--ServerApp.ip={options.ip}"]
+    command.append("--ServerApp.jpserver_extensions=taskapi_jupyter=True")
+    if options.port is not None:
+        command.append(f"--ServerApp.port={options.port}")
+    sys.stdout.flush()
+    # Without this, the extensions that are enabled in this installation come along.
+    os.execve(command[0], command + options.more, {**os.environ, "JUPYTER_NO_CONFIG": "1"})  # noqa: S606
+
+
+def _connect(options: Namespace) -> TaskAPI:
+    return environments.connect(options.env)
+
+
+def _job(api: TaskAPI, words: list[str], of: str | None = None) -> Job:
+    """Return the one job that words mean, of one API where that is said."""
+    jobs = Resolver(api, {}, None).many(words, of)
+    if len(jobs) > 1:
+        raise Unclear(f"one job is asked for, not {len(jobs)}")
+    return jobs[0]
+
+
+def _ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:
+    """Wait for jobs, show them, and say by the exit code whether all succeeded."""
+    waiting.wait(jobs, timeout)
+    show(options, lambda: _job_answer(jobs[0]) if len(jobs) == 1 else _jobs_answer(jobs))
+    return 0 if all(job.record.code is JobCode.SUCCEEDED for job in jobs) else 1
+
+
+def _job_answer(job: Job) -> Answer:
+    # A cluster knows jobs by their API; elsewhere a job can be read when its API is deleted.
+    return _response_answer(job.api.job_response(job.id, job.api_name if job.api.provider == "cortex" else None))
+
+
+def _response_answer(response: JobResponse) -> Answer:
+    return response, lambda colour: job_text(response.job_status, response.endpoint, colour=colour)
+
+
+def _jobs_answer(jobs: list[Job]) -> Answer:
+    records: list[JobStatus] = [job.record for job in jobs]
+    more = isinstance(jobs, JobList) and bool(jobs.next_cursor)
+    return records, lambda colour: jobs_text(records, more, colour=colour)
+
+
+def _value(text: str, where: str) -> Any:
+    """Return a literal of Python or JSON where a text parses as one, else the text."""
+    try:
+        found = literal(text.strip())
+    except NotLiteral:
+        found = text
+    try:
+        return plain(found, where)
+    except BadRequest as error:
+        raise Unclear(str(error)) from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = _value(text, "--config")
+    if not isinstance(value, dict):
+        raise Unclear(f"--config is a dict or a JSON object, not {text[:60]!r}")
+    return value

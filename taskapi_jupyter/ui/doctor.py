@@ -1,0 +1,192 @@
+"""What is wrong with a home, in sentences: ``jupyter taskapi doctor``. It reads, and changes nothing.
+
+Only files of servers that have ended are removed, as by whoever reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from taskapi_jupyter import environments
+from taskapi_jupyter._version import __version__
+from taskapi_jupyter.client import environments_file
+from taskapi_jupyter.core import guard, host, room
+from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, size
+from taskapi_jupyter.runner import capacity, gpus
+from taskapi_jupyter.service import config, records, servers, service
+from taskapi_jupyter.service.store import database, readable
+from taskapi_jupyter.service.supervisor import conditions, wake
+
+_NAMED = 20  # rows that can't be read that are named
+
+Check = Callable[[Path], Iterable[str]]
+
+
+def facts(home: Path) -> dict[str, str]:
+    """Return what a report begins with: which home, and which versions answer for it."""
+    has = capacity.here()
+    return {
+        "home": str(home),
+        "version": __version__,
+        "server": _server(home),
+        "supervisor": _version_of_supervisor(home),
+        "machine": f"{has.cores / 1000:g} cores, {size(has.memory)} of memory",
+    }
+
+
+def answering() -> dict[str, str]:
+    """Return which home, server and versions answer the magics of this kernel."""
+    home, handed = service.home(), os.environ.get("TASKAPI_SERVER")
+    server = environments.server_of(os.environ)
+    if server is not None:
+        about = environments.about(*server)
+        told = f"{server[0]} (taskapi_jupyter {about.version if about else 'unknown'})"
+        if about is None or not about.home or about.home != host.folder_id(home):
+            return {"home": "that of the server", "server": told, "this kernel": f"taskapi_jupyter {__version__}"}
+    elif own := environments.own_server() or handed:
+        told = f"none: {own} does not let this kernel in{', and has handed it its home' if handed else ''}"
+    else:
+        told = "none, this machine answers"
+    return {
+        "home": str(home),
+        "server": told,
+        "supervisor": _version_of_supervisor(home),
+        "this kernel": f"taskapi_jupyter {__version__}",
+    }
+
+
+def _server(home: Path) -> str:
+    """Return the newest server that uses a home, and its version where it lets us in."""
+    running = servers.running(home)
+    if not running:
+        return "none runs"
+    known = environments.server_of_process(running[0].pid)
+    about = environments.about(*known) if known else None
+    return f"{running[0].url} (taskapi_jupyter {about.version})" if about else running[0].url
+
+
+def _version_of_supervisor(home: Path) -> str:
+    record = _supervisor_record(home)
+    return f"taskapi_jupyter {record.get('version')} (process {record['pid']})" if record else "none runs"
+
+
+def _supervisor_record(home: Path) -> dict[str, Any]:
+    """Return what the living supervisor of a home wrote down, {} where none lives or it is another user's."""
+    record = wake.holder(home)
+    return record if host.is_there(record) else {}
+
+
+def problems(home: Path) -> list[str]:
+    """Return what is wrong with a home, a sentence each; a check that fails is a problem, too."""
+    found: list[str] = []
+    for check in CHECKS:
+        try:
+            found += check(home)
+        except (TaskAPIError, OSError) as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def _config(home: Path) -> list[str]:
+    config.read(home / "config.yaml")
+    return []
+
+
+def _environments(home: Path) -> list[str]:
+    environments_file.EnvironmentFile(home).parse()
+    return []
+
+
+def _supervisor(home: Path) -> list[str]:
+    """Compare the living supervisor with this process: jobs have what their supervisor has."""
+    record = _supervisor_record(home)
+    if not host.LINUX or not record:
+        return []
+    try:
+        found = list(conditions.worse(record["pid"]))
+    except (OSError, ValueError):  # it has left, or is another user's
+        return []
+    why = f"the supervisor (process {record['pid']}) has no more from what started it"
+    return [f"jobs have {one}: {why}; it leaves 3 s after the last job, and the next submission starts another"
+            for one in found]  # fmt: skip
+
+
+def _unremoved(home: Path) -> list[str]:
+    """Return what of deleted jobs and versions could not be removed when that was last tried, and is there still."""
+    return [
+        f"{path} can't be removed: {why}; remove it by hand"
+        for one in _homes(home)
+        for value in _read(one, "SELECT value FROM settings WHERE name = 'unremoved'")
+        for path, why in _mapping(value["value"]).items()
+        if "…" in path or os.path.lexists(path)  # else it was removed since
+    ]
+
+
+def _rows(home: Path) -> Iterator[str]:
+    """Name the rows that can't be read; of many, the first."""
+    named = 0
+    for one in _homes(home):
+        for what, sql, fault in (
+            ("job", "SELECT * FROM jobs", readable.fault_of_job),
+            ("API", "SELECT * FROM versions", records.fault_of_api),
+        ):
+            for row in _read(one, sql):
+                wrong = fault(row)
+                if wrong and named == _NAMED:
+                    yield f"more rows of {one / 'taskapi.db'} can't be read"
+                    return
+                if wrong:
+                    named += 1
+                    name = readable.shown(row["id" if what == "job" else "name"])
+                    yield f"the row of {what} {name} in {one / 'taskapi.db'} can't be read: {wrong}; delete the {what}"
+
+
+def _mapping(text: Any) -> dict[str, Any]:
+    try:
+        return readable.mapping(text)
+    except ValueError:
+        return {}
+
+
+def _homes(home: Path) -> list[Path]:
+    """Return the home and those of Ray environments below it."""
+    return [home, *sorted(home.glob("ray/*/"))]
+
+
+def _read(home: Path, sql: str) -> Iterator[dict[str, Any]]:
+    """Read from the database as it is; raise :class:`Unavailable` where that can't be."""
+    path = home / "taskapi.db"
+    if database.look(str(path)) is None:
+        return
+    database.check_files(str(path))
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+            for row in connection.execute(sql):
+                yield dict(row)
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path} can't be read: {error}") from None
+
+
+def _gpus(home: Path) -> list[str]:
+    """Say why nvidia-smi's last answer was of no use, where an API has wanted a GPU."""
+    there = gpus.known(str(home)) if (home / gpus.FILE).exists() else None
+    if there is None or not there.why:
+        return []
+    known = "" if there.devices is None else ", what it said before that holds"
+    return [f"which GPUs there are is not known: {there.why}{known}; `gpus: N` in config.yaml says how many"]
+
+
+def _room(home: Path) -> list[str]:
+    for folder in filter(Path.exists, (home, home / "jobs")):
+        room.check_room(str(folder))
+    return []
+
+
+CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _gpus, _supervisor, _unremoved, _rows)

@@ -1,0 +1,154 @@
+"""What Tab offers after ``%taskapi``. Never raises and never takes long: what is slow is left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from taskapi_jupyter.client.taskapi import Job, JobList
+from taskapi_jupyter.core.states import JobCode
+
+from .verbs import ALIASES, VERBS, Verb
+
+#: A line up to what follows the magic; also ``job = %taskapi …`` and, with automagic, no percent sign.
+HOOK = r"\s*(?:[\w.,\[\]][\w.,\s\[\]]*=\s*)?%{0,2}taskapi\s"
+_BEGIN = re.compile(HOOK)
+PATIENCE = 0.7  # seconds for all that has to be asked for
+_FRESH = 2.0  # seconds for which an answer is good
+_TAKES_JOB = {"status", "stop", "delete", "logs", "wait", "result", "rerun"}
+_TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
+
+#: "apis", "jobs", "environments", "parameters API" or "values API PARAMETER" -> words
+Ask = Callable[[str], Iterable[str]]
+
+
+class Completer:
+    """Completes lines; ``ask`` looks names up, in a thread and at most every two seconds."""
+
+    def __init__(self, ask: Ask, variables: Mapping[str, Any]) -> None:
+        self._ask = ask
+        self._variables = variables
+        self._known: dict[str, tuple[float, list[str]]] = {}
+        self._hidden: Container[str] = ()
+
+    def __call__(self, shell: Any, event: Any) -> list[str]:
+        """Answer IPython's hook."""
+        try:
+            self._hidden = shell.user_ns_hidden
+            return self.complete(event.text_until_cursor)
+        except Exception:  # a completer that raises is worse than one that knows nothing
+            return []
+
+    def complete(self, text: str) -> list[str]:
+        """Return all words that may stand where the text ends."""
+        begin = _BEGIN.match(text)
+        if begin is None:
+            return []
+        words = text[begin.end() :].split(" ")
+        now, before = words[-1], [word for word in words[:-1] if word]
+        if not before:
+            return [*VERBS, *ALIASES]
+        verb = VERBS.get(ALIASES.get(before[0], before[0]))
+        if verb is None:
+            return []
+        name, equals, _ = now.partition("=")
+        option = name if equals else before[-1]
+        values = self._values(verb, option, now.startswith("--") and bool(equals))
+        if values is not None:
+            return values
+        if "$" in now or "{" in now:
+            return self._names(lambda value: not callable(value))
+        if now.startswith("-"):
+            return [option.name for option in verb.taken(cell="%%" in begin[0])]
+        if verb.pairs and (api := self._api(verb, before[1:])):
+            if equals:
+                return self._fetch(f"values {api} {name}")
+            given = {word.partition("=")[0] for word in before}
+            return [word for word in self._fetch(f"parameters {api}") if word.removesuffix("=") not in given]
+        return self._words(verb, len([word for word in before[1:] if not word.startswith("-")]))
+
+    def _values(self, verb: Verb, option: str, joined: bool) -> list[str] | None:
+        """Return what may follow an option; None where none is waiting for its value."""
+        if not joined and not option.startswith("-"):
+            return None
+        if option == "--status":
+            return [code.value for code in JobCode]
+        if option == "--function":
+            return self._names(callable)
+        known = {each.name: each.kind for each in (*verb.options, *verb.cell_options)}
+        known |= {each.short: each.kind for each in verb.options if each.short}
+        return [] if known.get(option, "flag") not in ("flag", "json") else None
+
+    def _api(self, verb: Verb, words: list[str]) -> str | None:
+        """Return the API of a line: the first word that is neither an option nor its value."""
+        valued = {each.name for each in (*verb.options, *verb.cell_options) if each.kind != "flag"}
+        for word, previous in zip(words, ["", *words], strict=False):
+            if not word.startswith("-") and "=" not in word and previous not in valued:
+                return word
+        return None
+
+    def _words(self, verb: Verb, position: int) -> list[str]:
+        if verb.name == "help":
+            return [*VERBS]
+        if verb.name == "env":
+            return self._fetch("environments") if position == 0 else []
+        found: list[str] = []
+        if verb.name == "deploy" and position == 0:
+            found += sorted(str(path) for pattern in ("*.yaml", "*.yml") for path in Path().glob(pattern))
+            found += self._fetch("apis")
+        if verb.name in _TAKES_API and position == 0:
+            found += self._fetch("apis")
+        if verb.name in _TAKES_JOB:
+            found += [
+                "last",
+                *self._names(lambda value: isinstance(value, Job | JobList)),
+                *self._fetch("jobs"),
+            ]
+        return found
+
+    def _names(self, wanted: Callable[[Any], bool]) -> list[str]:
+        names = [n for n in self._variables if not n.startswith("_") and n not in self._hidden]
+        return sorted(n for n in names if wanted(self._variables[n]))
+
+    def _fetch(self, what: str) -> list[str]:
+        """Ask for words, aside; return the last answer where a new one takes too long."""
+        at, words = self._known.get(what, (float("-inf"), []))
+        if time.monotonic() - at < _FRESH:
+            return words
+        asking = threading.Thread(target=self._refresh, args=(what,), daemon=True)
+        asking.start()
+        asking.join(PATIENCE / 2)  # two of them at most are asked for in one go
+        return self._known.get(what, (0.0, words))[1]
+
+    def _refresh(self, what: str) -> None:
+        try:
+            words = list(self._ask(what))
+        except Exception:  # of a thread; nobody could handle it
+            words = []
+        self._known[what] = (time.monotonic(), words)
+
+
+def known_values(parameter: Mapping[str, Any]) -> list[str]:
+    """Return the values that a parameter's annotation lists: ``bool`` and ``Literal``, ``None`` beside them."""
+    words: list[str] = []
+    for part in re.findall(r"Literal\[[^\]]*\]|\bbool\b|\bNone\b|\bOptional\b", str(parameter.get("type") or "")[:200]):
+        if part.startswith("Literal"):
+            try:
+                values = ast.literal_eval(part[len("Literal") :])
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                continue
+            words += [one if _is_text(one) else repr(one) for one in values]
+        else:
+            words += {"bool": ["True", "False"]}.get(part, ["None"])
+    return words
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is text that needs no quotes to be read as text."""
+    words = {"none", "true", "false", "null", "nan", "infinity"}
+    return isinstance(value, str) and value.isidentifier() and value.lower() not in words

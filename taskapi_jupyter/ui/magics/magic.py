@@ -1,0 +1,342 @@
+"""The ``%taskapi`` magic: parse, delegate, show."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.display import display
+
+from taskapi_jupyter import environments
+from taskapi_jupyter.client import waiting
+from taskapi_jupyter.client.job_lookup import Resolver, Unclear, Unknown, notebook_of, shorten
+from taskapi_jupyter.client.taskapi import API, Job, JobList, TaskAPI
+from taskapi_jupyter.core import room
+from taskapi_jupyter.core.errors import (
+    APINotDeployed,
+    Forbidden,
+    JobFailed,
+    JobNotFound,
+    JobNotInProgress,
+    NotFound,
+    NotKept,
+    TaskAPIError,
+    Unreachable,
+)
+from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
+from taskapi_jupyter.deploy.prepare import Source, requirement_warnings
+from taskapi_jupyter.display import clean
+from taskapi_jupyter.display.facts import parameters
+from taskapi_jupyter.display.text import in_short
+from taskapi_jupyter.ui import doctor
+
+from .complete import HOOK, Completer, known_values
+from .hints import as_function, near_function
+from .line import Line, LineError, parse
+from .show import Deployed, EnvironmentList, follow_log, in_lines, is_dropped, print_log, say, watch
+from .verbs import ALIASES, VERBS, general_help, verb_help
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.ui.panel import Panel
+
+API_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}$")
+Variables = Mapping[str, Any]
+
+
+@magics_class
+class TaskAPIMagics(Magics):  # type: ignore[misc]
+    """``%taskapi`` and ``%%taskapi``, for one kernel."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._environment: str | None = None
+
+    @no_var_expand  # type: ignore
+    @needs_local_scope  # type: ignore
+    @line_cell_magic  # type: ignore
+    def taskapi(self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
+        """Deploy cells as task APIs, submit jobs, look after them: %taskapi help."""
+        variables = ChainMap(local_ns or {}, self.shell.user_ns)
+        try:
+            read = parse(line, variables, cell=cell is not None)
+            for text in read.notes:
+                print(f"taskapi: {clean(text, 400)}", file=sys.stderr)  # noqa: T201
+            value = getattr(self, f"_{read.verb.name}")(read, variables, cell)
+            if read.verb.name in ("submit", "rerun", "deploy") and is_dropped(self.shell.user_ns):
+                say(in_lines(value))
+            return value
+        except Unclear as error:
+            verb = getattr(error, "verb", None)
+            usage = f"\nusage: {verb.usage[0]}" if verb else ""
+            raise UsageError(clean(error, 400) + usage) from None
+        except NotKept as note:
+            return say([clean(str(note))])  # not had here, which is no failure
+        except (TaskAPIError, TimeoutError, KeyboardInterrupt) as error:
+            if isinstance(error, Unreachable | Forbidden):
+                self.close()  # the server may come back elsewhere
+            raise in_short(error) from None
+        except OSError as error:
+            told = room.as_told(error)
+            if told is None:
+                raise
+            raise in_short(told) from None
+
+    def api(self) -> TaskAPI:
+        """Return the connection to the environment that this kernel uses."""
+        return environments.CONNECTIONS.get(self._environment)
+
+    def close(self) -> None:
+        """Let all connections go."""
+        environments.CONNECTIONS.close()
+
+    def known(self, what: str) -> list[str]:
+        """Return words that Tab may offer."""
+        if what == "environments":
+            return [env.name for env in environments.environments().environments]
+        if what == "apis":
+            return [api.name for api in self.api().get()]
+        if what.startswith(("parameters ", "values ")):
+            _, api, *name = what.split(" ")
+            taken = [one for one in parameters(self.api().get(api)) or () if not one["name"].startswith("*")]
+            values = [known_values(one) for one in taken if [one["name"]] == name]
+            return [value for one in values for value in one] if name else [f"{one['name']}=" for one in taken]
+        ids = [job.id for job in self.api().jobs(limit=20)]
+        return [*(job_id[-6:] for job_id in ids), *ids]
+
+    # Verbs, each handed the line, the notebook's variables and the cell below the line
+
+    def _deploy(self, read: Line, variables: Variables, cell: str | None) -> Deployed:
+        options = _prepare_options(read.options)
+        options |= {key: read.options[key] for key in ("timeout", "run_timeout", "config") if key in read.options}
+        function = read.options.get("function")
+        if cell is not None:
+            if function is not None:
+                options["function"] = function
+            return self._deploy_cell(_single(read, "NAME"), cell, options)
+        word = _single(read, "FILE.yaml, or NAME with --function")
+        if function is not None:
+            if not callable(variables.get(function)):
+                raise LineError(f"{shorten(function)} is no function or class of this notebook", read.verb)
+            results = self.api().deploy(variables[function], name=str(word), notebook=self._notebook(), **options)
+            return Deployed(results, requirement_warnings(Path()))
+        path = Path(word).expanduser() if isinstance(word, str) else None
+        if path is not None and not path.exists():
+            raise LineError(f"there is no file {shorten(word)}{as_function(word, variables)}", read.verb)
+        results = self.api().deploy(path or word, **options)
+        folder = path or Path()
+        return Deployed(results, requirement_warnings(folder.parent if folder.is_file() else folder))
+
+    def _deploy_cell(self, name: str, cell: str, options: dict[str, Any]) -> Deployed:
+        # Its lines count as the notebook shows them: the magic's own is the first.
+        source = Source("\n" + cell)
+        results = self.api().deploy(source, name=name, notebook=self._notebook(), **options)
+        return Deployed(results, requirement_warnings(Path()))
+
+    def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
+        name = str(_single(read, "API", "; configuration is written key=value, without spaces"))
+        api_id = None
+        if cell is not None:
+            deployed = self._deploy_cell(name, cell, _prepare_options(read.options))
+            api_id = self._version_of(deployed)
+            if deployed.has_warnings:
+                display(deployed)
+        config = read.options.get("config")
+        if read.config:
+            config = {**(config or {}), **read.config}
+        times = read.options.get("timeout"), read.options.get("run_timeout")
+        notebook = self._notebook()
+        try:
+            job = self.api().submit(name, config, times[0], notebook=notebook, api_id=api_id, run_timeout=times[1])
+        except APINotDeployed as error:
+            error.args = (f"{error}{near_function(name, str(error), variables)}",)
+            raise
+        return job.wait().check() if read.options.get("wait") else job
+
+    def _version_of(self, deployed: Deployed) -> str | None:
+        """Return the version that a submission of this cell means; None where it can't be named, which is said."""
+        if too_old := self.api().lacks("api_id"):
+            for result in deployed:
+                result.warnings = [text for text in result.warnings or () if text != too_old]
+            deployed.warnings.append(f"{too_old}; this job runs what is deployed when it is submitted")
+            return None
+        shown = deployed[0].api
+        return str(shown.spec["id"]) if shown and shown.spec.get("id") else None
+
+    def _status(self, read: Line, variables: Variables, cell: str | None) -> Any:
+        def look() -> API | Job | JobList:
+            return self._look(read, variables)
+
+        return watch(look) if read.options.get("watch") else look()
+
+    def _look(self, read: Line, variables: Variables) -> API | Job | JobList:
+        """Return what ``status`` shows: a table, an API or a job."""
+        api, words, options = self.api(), read.words, read.options
+        if not words and "status" not in options:
+            jobs = api.jobs(limit=options.get("limit", 20))
+            return JobList(jobs, jobs.next_cursor, api.get() if "limit" not in options else None)
+        if len(words) > 1:
+            return self._resolver(variables).one(words).refresh()
+        name = words[0] if words and isinstance(words[0], str) else None
+        if words and (name is None or not API_NAME.match(name)):
+            return self._resolver(variables).one(words).refresh()
+        if "status" in options or "limit" in options:
+            codes = _codes(options["status"]) if "status" in options else None
+            return api.jobs(name, codes, limit=options.get("limit", 50))
+        assert name is not None
+        try:
+            return api.get(name)
+        except APINotDeployed:
+            try:
+                return self._resolver(variables).one(words).refresh()
+            except Unknown:
+                raise LineError(f"{shorten(name)} is neither a deployed API nor a job", read.verb) from None
+
+    def _stop(self, read: Line, variables: Variables, cell: str | None) -> None:
+        if not read.options.get("all"):
+            say(_each(self.api().stop, self._resolver(variables).many(read.words)))
+            return
+        if len(read.words) > 1:
+            raise LineError("--all takes an API at most", read.verb)
+        jobs = self._all_in_progress(str(read.words[0]) if read.words else None)
+        say(_each(self.api().stop, jobs, forgive=(JobNotInProgress, JobNotFound)) or ["nothing is in progress"])
+
+    def _all_in_progress(self, api: str | None) -> list[Job]:
+        jobs: list[Job] = []
+        cursor = None
+        while True:
+            page = self.api().jobs(api, [code.value for code in IN_PROGRESS], 1000, cursor)
+            jobs += page
+            cursor = page.next_cursor
+            if not cursor:
+                return jobs
+
+    def _delete(self, read: Line, variables: Variables, cell: str | None) -> None:
+        if not read.words or not isinstance(read.words[0], str):
+            raise LineError("which API?", read.verb)
+        if len(read.words) == 1:
+            say([self.api().delete(read.words[0])])
+        else:
+            jobs = self._resolver(variables).many(read.words[1:], api=read.words[0])
+            say(_each(self.api().stop, jobs))
+
+    def _logs(self, read: Line, variables: Variables, cell: str | None) -> None:
+        api, job = self.api(), self._resolver(variables).one(read.words)
+        show = follow_log if read.options.get("follow") else print_log
+        show(api, job, read.options.get("tail"))
+
+    def _wait(self, read: Line, variables: Variables, cell: str | None) -> Job | JobList:
+        jobs, timeout = self._resolver(variables).many(read.words), read.options.get("timeout")
+        waiting.wait(jobs, timeout)
+        failed = [job for job in jobs if job.status != JobCode.SUCCEEDED.value]
+        if len(failed) > 1:
+            which = ", ".join(f"{job.id} ({job.record.code.label})" for job in failed[:10])
+            message = f"{len(failed)} of {len(jobs)} jobs did not succeed: {which}"
+            raise JobFailed(message, failed[0].id, failed[0].status)
+        return jobs[0].check() if len(jobs) == 1 else JobList([job.check() for job in jobs])
+
+    def _result(self, read: Line, variables: Variables, cell: str | None) -> Any:
+        return self._resolver(variables).one(read.words).kept_result()
+
+    def _rerun(self, read: Line, variables: Variables, cell: str | None) -> Job:
+        job = self._resolver(variables).one(read.words).rerun(read.options.get("same", False))
+        return job.wait().check() if read.options.get("wait") else job
+
+    def _panel(self, read: Line, variables: Variables, cell: str | None) -> Panel:
+        from taskapi_jupyter.ui.panel import Panel
+
+        name = str(_single(read, "an API")) if read.words else None
+        return Panel(name=name, environment=self._environment)
+
+    def _env(self, read: Line, variables: Variables, cell: str | None) -> EnvironmentList:
+        there = environments.environments()
+        if read.words:
+            try:
+                self._environment = environments.find(there, str(_single(read, "NAME"))).name
+            except NotFound as error:
+                raise LineError(str(error), read.verb) from None
+        default = self._environment or there.default_environment
+        return EnvironmentList(default, there.environments, facts=doctor.answering())
+
+    def _help(self, read: Line, variables: Variables, cell: str | None) -> None:
+        if read.words and str(read.words[0]) not in {**VERBS, **ALIASES}:
+            raise LineError(f"there is no verb {shorten(read.words[0])}", read.verb)
+        name = str(read.words[0]) if read.words else ""
+        say([verb_help(VERBS[ALIASES.get(name, name)]) if name else general_help()])
+
+    def _resolver(self, variables: Variables) -> Resolver:
+        return Resolver(self.api(), variables, self._notebook())
+
+    def _notebook(self) -> str | None:
+        return notebook_of(self.shell.user_ns)
+
+
+def load(ipython: Any) -> None:
+    """Register the magic and its completion."""
+    unload(ipython)
+    magics = TaskAPIMagics(ipython)
+    ipython.register_magics(magics)
+    ipython.set_hook("complete_command", Completer(magics.known, ipython.user_ns), re_key=HOOK)
+
+
+def unload(ipython: Any) -> None:
+    """Take both back."""
+    magics = ipython.magics_manager.registry.pop("TaskAPIMagics", None)
+    if magics is not None:
+        magics.close()
+    for kind in ("line", "cell"):
+        ipython.magics_manager.magics[kind].pop("taskapi", None)
+    ipython.strdispatchers["complete_command"].regexs.pop(re.compile(HOOK), None)
+
+
+def _single(read: Line, what: str, hint: str = "") -> Any:
+    """Return the only word of a line."""
+    if not read.words:
+        raise LineError(f"{read.verb.name} needs {what}", read.verb)
+    if len(read.words) > 1:
+        raise LineError(f"unexpected {shorten(read.words[1])}{hint}", read.verb)
+    return read.words[0]
+
+
+def _prepare_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a line says a job needs, as ``deployment.prepare`` takes it."""
+    names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env"}
+    return {names[key]: value for key, value in options.items() if key in names}
+
+
+def _codes(text: str) -> list[str]:
+    """Read ``--status``: codes or what is shown for them, separated by commas."""
+    spelt = {spelling: code.value for code in JobCode for spelling in (code.value, code.label)}
+    codes = []
+    for word in text.split(","):
+        plain = word.strip().lower().replace("-", "_").removeprefix("status_")
+        code = spelt.get(plain) or spelt.get(plain.replace("_", " "))
+        if code is None:
+            raise LineError(f"{shorten(word)} is none of {', '.join(JobCode)}", VERBS["status"])
+        codes.append(code)
+    return codes
+
+
+def _each(do: Callable[[Job], str], jobs: list[Job], forgive: tuple[type[Exception], ...] = ()) -> list[str]:
+    """Do something to jobs side by side; return what is said, or raise the first error at the end."""
+
+    def one(job: Job) -> str | TaskAPIError:
+        try:
+            return do(job)
+        except TaskAPIError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(one, jobs))
+    said = [answer for answer in answers if isinstance(answer, str)]
+    errors = [a for a in answers if isinstance(a, TaskAPIError) and not isinstance(a, forgive)]
+    if errors:
+        say(said)
+        raise errors[0]
+    return said

@@ -1,0 +1,328 @@
+"""``taskapi_jupyter.Panel``: an environment's jobs in a notebook's output, of ipywidgets alone. A view, no logic."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from IPython import get_ipython
+from ipywidgets import HTML, Dropdown, HBox, VBox, Widget
+
+from taskapi_jupyter import environments
+from taskapi_jupyter.client.job_lookup import notebook_of
+from taskapi_jupyter.client.taskapi import API, Job, TaskAPI
+from taskapi_jupyter.core.contract import JobStatus
+from taskapi_jupyter.core.errors import APINotDeployed, TaskAPIError
+from taskapi_jupyter.display.formats import clean, utc_now
+
+from .audience import Audience
+from .details import Details
+from .form import Form
+from .html import said, style_sheet
+from .job_query import Listing, Page
+from .jobs import JobsView
+from .poller import Attention, Pulse
+
+QUICK = 1.0  # seconds between two looks while something shown is in progress
+SLOW = 5.0  # seconds between two looks while nothing is: a job may have been submitted elsewhere
+SHARE = 4  # a look may take one of so many parts of the time: of a slow server less is asked
+AWAY = 10.0  # seconds between two tries at most to reach a server that is away
+ALONE = 5.0  # seconds between two questions whether a page has come back
+
+
+class Panel(VBox):  # type: ignore[misc]
+    """Submit, watch, read and stop the jobs of an environment, in a notebook.
+
+    ``api`` is a TaskAPI to show; without one that of ``environment`` (default: this kernel's), with a chooser for the
+    others. ``name`` is the API that is chosen at first.
+
+    One thread keeps a panel up to date while it is displayed: a look a second while a job on view is in progress, else
+    one in five seconds, which finds what was submitted elsewhere, and one after each cell. It rests when the last view
+    of it is gone, as far as the frontend tells (after the page was reloaded, one that was cleared may go on looking),
+    and while no page has the notebook open, as far as a Jupyter server tells. Where nothing changes it sends nothing.
+    :meth:`close` ends it at once. What takes long (stop, submit, result) is asked for in a thread that ends with its
+    answer. While a cell blocks the kernel the panel goes on showing, but clicks have to wait.
+    """
+
+    def __init__(self, api: TaskAPI | None = None, name: str | None = None, *, environment: str | None = None) -> None:
+        self._closed = False
+        self._given, self._taskapi = api, api
+        self._wanted = api.environment if api is not None else environment
+        self._apis: dict[str, API] | None = None  # not known yet
+        self._listed = float("-inf")  # when they were read
+        self._stale = True  # environments may have changed, too
+        self._failures = 0
+        self._setting, self._looking = False, threading.Lock()
+        self._listing = Listing(name)
+        self._pulse = Pulse(self._look)
+        self._attention = Attention(self._heard)
+        self._audience = Audience()
+        self._build()
+        super().__init__(
+            [self.sheet, self.banner, self.choosers, self.form.box, self.note, self.jobs.box, self.details.box],
+            _view_count=0,
+        )
+        self.add_class("taskapi-panel")
+        self.observe(lambda change: self._seen(change["new"]), "_view_count")
+        self._shell = get_ipython()
+        if self._shell is not None:
+            self._shell.events.register("post_run_cell", self._cell_ran)
+
+    def _build(self) -> None:
+        self.sheet = HTML(style_sheet()).add_class("ta-sheet")
+        self.banner, self.note = HTML().add_class("ta-said"), HTML().add_class("ta-said")
+        self.environment = Dropdown(description="Environment", tooltip="Where APIs and jobs are")
+        self.api = Dropdown(description="API", tooltip="The task API to submit to, and whose jobs are shown")
+        for chooser in (self.environment, self.api):
+            chooser.add_class("ta-field").add_class("ta-choice")
+        self.choosers = HBox([self.environment, self.api]).add_class("ta-fields")
+        self.form = Form(self._submit)
+        self.jobs = JobsView(self._listing, self._chosen, self._pulse.do)
+        self.details = Details(self._pulse, self._choose)
+        self._set(self.environment, [self._wanted] if self._wanted else [], self._wanted)
+        self._show_apis()
+        self.environment.observe(lambda change: self._environment_chosen(change["new"]), "value")
+        self.api.observe(lambda change: self._api_chosen(change["new"]), "value")
+
+    def __repr__(self) -> str:
+        where = self._wanted or "the default environment"
+        return f"<Panel of {clean(where, 60)}{', closed' if self._closed else ''}>"
+
+    # Displayed or not
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        self._begin()
+        return super()._repr_mimebundle_(**options)
+
+    def _seen(self, views: int | None) -> None:
+        if views:
+            self._begin()
+            self._pulse.do(lambda: None)  # a page that came back sees at once how things are
+        else:
+            self._pulse.stop()
+
+    def _begin(self) -> None:
+        if not self._closed:
+            self._pulse.start()
+
+    def close(self) -> None:
+        """End the panel: its thread, its connection, its widgets here and in the browser."""
+        if getattr(self, "_closed", True):
+            return
+        self._closed = True
+        self._pulse.stop(wait=True)
+        self._audience.close()
+        if self._shell is not None:
+            with suppress(ValueError):
+                self._shell.events.unregister("post_run_cell", self._cell_ran)
+        self._disconnect()
+        for widget in list(_all_of(self)):
+            if widget is not self:
+                widget.close()
+        super().close()
+
+    def _disconnect(self) -> None:
+        """Let the connection go; what is still under way keeps it."""
+        api, self._taskapi = self._taskapi, None
+        if self._given is None and self._pulse.rests and callable(close := getattr(api, "close", None)):
+            close()
+
+    # Looking, in the panel's thread
+
+    def _look(self) -> float:
+        """Read and draw; return after how many seconds to do so again."""
+        with self._looking:
+            began = time.monotonic()
+            if self._audience.gone():
+                return ALONE
+            try:
+                api = self._connected()
+                moving = self._read(api)
+            except TaskAPIError as error:
+                return self._away(str(error))
+            except Exception as error:  # of a thread: it must go on, and nobody else could tell
+                return self._away(f"The panel failed: {type(error).__name__}: {error}")
+            self._failures = 0
+            self.banner.value = ""
+            pause = max(QUICK if moving else SLOW, getattr(api, "poll_ceiling", 0.0))
+            return max(pause, SHARE * (time.monotonic() - began))
+
+    def _connected(self) -> TaskAPI:
+        if self._given is not None:
+            self._taskapi = self._given
+        if self._taskapi is None:
+            self._taskapi = environments.connect(self._wanted)
+            self._stale = True
+        return self._taskapi
+
+    def _read(self, api: TaskAPI) -> bool:
+        """Read what is on view and draw it; return whether it may change by itself."""
+        if self._stale or time.monotonic() - self._listed >= SLOW:
+            self._read_choices(api)
+        page = self._listing.read(api)
+        self.details.read(api, page)
+        if self._closed:
+            return False
+        moving = self.details.moving or any(job.code.in_progress for job in page.jobs)
+        self._show(page)
+        blocked = moving and self._attention.busy()
+        if blocked:
+            self.note.value = said(
+                "A cell is running. Until it ends or awaits, this panel shows what happens, but buttons have to wait; "
+                "the TaskAPI sidebar can stop jobs meanwhile.",
+                "ta-note",
+            )
+        elif not moving:
+            self.note.value = ""
+        return moving
+
+    def _show(self, page: Page) -> None:
+        now = utc_now()
+        chosen = self.details.job.id if self.details.job else None
+        self._show_apis()
+        self.jobs.show(page, chosen, now)
+        self.details.show(now)
+
+    def _read_choices(self, api: TaskAPI) -> None:
+        """Read which APIs there are, and once which environments."""
+        if self._stale and self._given is None:
+            names = [one.name for one in environments.environments().environments]
+            self._set(self.environment, names, api.environment)
+        self._apis = {one.name: one for one in api.get()}
+        target = self._target()
+        if target in self._apis and not self._apis[target].spec:  # a cluster's list has none
+            with suppress(APINotDeployed):
+                self._apis[target] = api.get(target)
+        self._stale, self._listed = False, time.monotonic()
+
+    def _target(self) -> str | None:
+        """Return the API that the form submits to: the chosen one, or the only one."""
+        if self._listing.api is None and self._apis and len(self._apis) == 1:
+            return next(iter(self._apis))
+        return self._listing.api
+
+    def _show_apis(self) -> None:
+        chosen = self._listing.api
+        apis = self._apis or {}
+        options = [("All APIs", ""), *((clean(name, 80), name) for name in sorted(apis))]
+        if chosen is not None and chosen not in apis:
+            label = clean(chosen, 80)
+            options.append((label if self._apis is None else f"{label} (not deployed)", chosen))
+        self._set(self.api, options, chosen or "")
+        target = self._target()
+        if target in apis:
+            hint = ""
+        elif self._apis is None:
+            hint = "Asking for the APIs."
+        elif target is not None:
+            hint = f"{clean(target, 80)} is not deployed."
+        elif apis:
+            hint = "Choose an API above to submit a job."
+        else:
+            hint = "No task API is deployed yet: %%taskapi deploy NAME, above a cell, makes one."
+        self.form.show(target, apis.get(target) if target else None, hint)
+
+    def _away(self, why: str) -> float:
+        self._failures += 1
+        if not self._closed:
+            again = "It is tried again until it works; what is shown is as last seen."
+            self.banner.value = said(f"{clean(why, 400)}. {again}", "ta-banner")
+        return min(2.0 ** (self._failures - 1), AWAY)
+
+    # What people do, in the kernel's main thread
+
+    def _environment_chosen(self, name: str) -> None:
+        def switch() -> None:
+            self._disconnect()
+            self._wanted, self._apis, self._failures = name, None, 0
+            self._listing.api = None
+            self._listing.first()
+            self.details.clear()
+            self.jobs.clear()
+            self._show_apis()
+
+        if not self._setting:
+            self._pulse.do(switch)
+
+    def _api_chosen(self, name: str) -> None:
+        def choose() -> None:
+            self._listing.api = name or None
+            self._listing.first()
+            self._listed = float("-inf")
+
+        if not self._setting:
+            self._pulse.do(choose)
+
+    def _chosen(self, job: JobStatus) -> None:
+        def choose() -> None:
+            if self._taskapi is not None:
+                self._choose(Job(self._taskapi, job))
+
+        self._pulse.do(choose)
+
+    def _choose(self, job: Job | None) -> None:
+        if job is None:
+            self.details.clear()
+        else:
+            self.details.choose(job)
+            self.details.show(utc_now())
+
+    def _submit(self, name: str, config: dict[str, Any], timeout: int | None) -> None:
+        api = self._taskapi
+        if api is None:
+            self.form.say("There is no connection yet.", "ta-error")
+            return
+
+        def then(answer: Job | TaskAPIError) -> None:
+            self.form.busy(False)
+            if isinstance(answer, TaskAPIError):
+                self.form.say(clean(answer, 400), "ta-error")
+            else:
+                self.form.say(f"Submitted job {answer.id}.")
+                self._choose(answer)
+
+        self.form.busy(True)
+        self.form.say("Submitting …")
+        notebook = notebook_of(self._shell.user_ns if self._shell is not None else {})
+        self._pulse.aside(lambda: api.submit(name, config, timeout, notebook=notebook), then)
+
+    def _cell_ran(self, result: object) -> None:
+        """Look after each cell: it may have submitted or deployed something."""
+
+        def look() -> None:
+            self._stale = True
+
+        if self._pulse.runs:
+            self._pulse.do(look)
+
+    def _heard(self) -> None:
+        self.note.value = ""
+
+    def _set(self, chooser: Dropdown, options: list[Any], value: str | None) -> None:
+        """Set what can be chosen and what is, which nobody then takes for a choice."""
+        with self._quietly(), chooser.hold_sync():
+            if tuple(options) != tuple(chooser.options):
+                chooser.options = options
+            if chooser.value != value:
+                chooser.value = value
+            chooser.disabled = chooser is self.environment and len(options) < 2
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        self._setting = True
+        try:
+            yield
+        finally:
+            self._setting = False
+
+
+def _all_of(widget: Widget) -> Iterator[Widget]:
+    """Yield a widget and all that belong to it, layouts and styles too."""
+    yield widget
+    for value in list(widget.trait_values().values()):
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, Widget):
+                yield from _all_of(one)

@@ -1,0 +1,1 @@
+"""What runs in the task's own interpreter. Imports nothing of ours."""

@@ -1,0 +1,453 @@
+"""Runs a task in its own interpreter; found by path, imports nothing of ours and, before the task, next to nothing.
+
+Imported by a line that its watcher gives the interpreter, so that its compiled form is cached. Arguments: this file's
+folder, the API's folder, kind, file, module, attribute (behind ``*`` or ``?`` where :func:`call` is to call it), the
+folder that holds cloudpickle, the path that a project's file has in the project, then what :func:`search_path` takes.
+Kinds: ``main`` is a file that runs as ``__main__``, ``module`` one that is imported; ``pickle`` and ``dill`` hold a
+callable.
+Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
+"""
+
+import os
+import sys
+
+if "TASKAPI_FAULTS" in os.environ:  # a test's; this file's own folder is first on sys.path only now
+    sys.path[0] += "/../core"
+    point = __import__("fault_points").point
+    sys.path[0] = sys.path[0][: -len("/../core")]
+    del sys.modules["fault_points"]
+else:
+
+    def point(name: str) -> None:
+        """Mark a moment at which dying must lose nothing."""
+
+
+TERM = 15  # `signal` is not imported
+TERMINATED = "terminated"  # what is reported of a task that left because of it
+
+
+def main() -> None:
+    here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
+    how = attribute[: attribute[:1] in ("*", "?")]
+    attribute = attribute[len(how) :]
+    point("task.executed")
+    spec = os.environ["TASKAPI_JOB_SPEC"]
+    path = os.path.join(folder, file)
+    sys.argv[:] = [path]
+    sys.path[:] = ([] if kind == "main" else [folder]) + search_path(paths, sys.path[1:])
+    sys.path.append(os.path.join(here, "path"))
+    sys.meta_path.insert(0, Figures)
+    sys._taskapi_cloudpickle = cloudpickle  # type: ignore[attr-defined]  # for its stand-in, where there is none
+    with open(spec, encoding="utf-8") as job:
+        config = decode(job.read())["config"]
+    out = os.path.join(os.path.dirname(spec), "")
+    pid = os.getpid()
+    hold_report(out)
+    show_crashes()
+    stopping = Stopping(out)
+    try:
+        if kind == "main":
+            task = getattr(run_as_main(path), attribute)
+        elif kind == "module":
+            task = getattr(load(module, path, origin) if origin else __import__(module), attribute)
+        else:
+            with open(path, "rb") as pickled:
+                task = __import__("pickle" if kind == "pickle" else "dill").load(pickled)
+        if isinstance(task, type):
+            task = task()
+        point("task.loaded")
+        result = call(task, config, how) if how else task(config)
+        if type(result).__name__ == "coroutine":
+            result = awaited(result)
+        point("task.returned")
+        stopping.over = True
+    except SystemExit as error:
+        stopping.over = True
+        if error.code not in (None, 0):
+            if os.getpid() == pid:
+                report(out, *stopping.told(error))
+            raise
+        result = None
+    except BaseException as error:
+        stopping.over = True
+        failed(out if os.getpid() == pid else None, error, path if kind == "main" else "")
+    if os.getpid() == pid:  # not a child that the task forked and let return
+        keep(out, result, os.path.basename(folder), "__main__" if kind == "main" else module)
+        point("task.kept")
+
+
+def search_path(paths: "list[str]", own: "list[str]") -> "list[str]":
+    """Return the folders to import from, in the order that the kernel has them.
+
+    An empty one among ``paths`` stands for the interpreter's own folders; of two, the first for its standard library,
+    the second for its packages. Without any, they come last.
+    """
+    cut = next((at for at, one in enumerate(own) if one.endswith("-packages")), len(own))
+    parts = [own[:cut], own[cut:]] if paths.count("") > 1 else [own]
+    found = []  # type: list[str]
+    for one in paths:
+        found += [one] if one else parts.pop(0) if parts else []
+    return found + [one for part in parts for one in part]
+
+
+def run_as_main(path: str):  # type: ignore[no-untyped-def]
+    """Run a file as ``python FILE`` does, so that pickles and processes find what it defines; return ``__main__``."""
+    from _frozen_importlib_external import SourceFileLoader  # importlib.util would import half the library
+
+    module = sys.modules["__main__"]
+    for name in ("sys", "main"):  # what started us
+        module.__dict__.pop(name, None)
+    module.__loader__ = loader = SourceFileLoader("__main__", path)
+    module.__file__ = path
+    exec(loader.get_code("__main__"), module.__dict__)  # type: ignore[arg-type]
+    return module
+
+
+class Figures:
+    """Watches for the import of pyplot, and has what it shows saved as files where no backend was chosen."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> None:
+        """Find nothing: finders after this one do."""
+        if name == "matplotlib.pyplot":
+            if cls in sys.meta_path:
+                sys.meta_path.remove(cls)
+            try:
+                from matplotlib import rcParams, rcsetup
+
+                if dict.__getitem__(rcParams, "backend") is rcsetup._auto_backend_sentinel:
+                    import _taskapi_figures  # type: ignore[import-not-found]  # noqa: F401
+
+                    rcParams["backend"] = "module://_taskapi_figures"
+            except Exception:  # a matplotlib of another make keeps its own backend
+                pass
+
+
+def show_crashes() -> None:
+    """Have a signal that a fault raises (SIGSEGV, SIGABRT, ...) leave its traceback in the log."""
+    import faulthandler
+
+    try:
+        faulthandler.enable(os.dup(2))  # of its own: the task may close stderr, and open a file that gets its number
+    except OSError:
+        pass
+
+
+class Stopping:
+    """Stops the task kindly: the first TERM raises SystemExit in the main thread, the next one ends the process.
+
+    In this process only, and unless the task handles, ignores or resets TERM itself: a forked child has the system's
+    default, as has a process that another program takes over. ``out`` is where the watcher finds the report.
+    """
+
+    def __init__(self, out: str) -> None:
+        import _signal  # type: ignore[import-not-found]  # `signal`, which makes enums of all that is in it, takes 0.4 ms
+
+        self.signal = _signal
+        self.out = out
+        self.pid = os.getpid()
+        self.over = False  # the task has returned or raised: its result is being stored, its threads are waited for
+        self.taken: "SystemExit | None" = None
+        if _signal.getsignal(TERM) == _signal.SIG_DFL:
+            _signal.signal(TERM, self)
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Have TERM end the process at once, whatever it is doing."""
+        if self.signal.getsignal(TERM) is self:
+            self.signal.signal(TERM, self.signal.SIG_DFL)
+
+    def told(self, error: SystemExit) -> "tuple[str, str]":
+        """Return what is reported of a task that one of these ended: ours, or its own."""
+        if error is self.taken:
+            return TERMINATED, ""
+        return "raised", "SystemExit: %s%s" % (error.code, no_keyboard(error))
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.reset()
+        if os.getpid() != self.pid:  # a child that something else than Python forked
+            os.kill(os.getpid(), TERM)
+            return
+        error = self.taken = SystemExit(128 + TERM)
+        if self.over:
+            report(self.out, TERMINATED)
+            hook = sys.unraisablehook  # where threads or functions of atexit are waited for, nobody catches it
+            sys.unraisablehook = lambda told: None if told.exc_value is error else hook(told)
+        raise error
+
+
+def load(name: str, path: str, origin: str) -> object:
+    """Import a project's file from the copy that was deployed, with ``__file__`` where the project has it."""
+    from _frozen_importlib_external import SourceFileLoader  # importlib.util would import half the library
+
+    loader = SourceFileLoader(name, path)
+    module = sys.modules[name] = type(sys)(name)
+    module.__file__ = origin
+    module.__loader__ = loader
+    exec(loader.get_code(name), module.__dict__)  # type: ignore[arg-type]
+    return module
+
+
+def call(task, config: dict, how: str) -> object:  # type: ignore[no-untyped-def,type-arg]
+    """Call a task with what the config holds for its parameters, by their names; the others keep their defaults.
+
+    A parameter ``config`` of a task that needs no other gets all of the config. ``how`` is ``*``, or ``?`` for a task
+    whose parameters could not be read when it was deployed: it gets the config if that is all that it can take.
+    """
+    plain = task if hasattr(task, "__code__") else type(task).__call__
+    code = getattr(plain, "__code__", None)  # inspect takes longer to import than all that comes before the task
+    if code is not None and not code.co_posonlyargcount and not hasattr(task, "__wrapped__"):
+        bound = plain is not task or hasattr(task, "__self__")
+        names = code.co_varnames[bound : code.co_argcount + code.co_kwonlyargcount]
+        if how == "?" and names[:1] == ("config",) and code.co_argcount > bound:
+            return task(config)
+        if how == "*" and "config" not in names:
+            return task(**config)
+    from inspect import signature
+
+    try:
+        taken = [*signature(task, follow_wrapped=False).parameters.values()]
+        if {one.VAR_POSITIONAL for one in taken} <= {one.kind for one in taken}:
+            taken = [*signature(task).parameters.values()]  # a wrapper that takes anything, as functools.wraps says
+    except (TypeError, ValueError):  # of C, which tells nothing
+        return task(config) if how == "?" else task(**config)
+    taken = [one for one in taken if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    names = [one.name for one in taken]
+    needed = [one.name for one in taken if one.default is one.empty]
+    if "config" in names and needed in ([], ["config"]):
+        config = {"config": config}
+    elif how == "?" and len(names) == 1 and needed == names and names[0] not in config:
+        return task(config)
+    before, rest = [], dict(config)
+    for one in taken:
+        if one.kind is not one.POSITIONAL_ONLY or (one.name in needed and one.name not in rest):
+            break
+        before.append(rest.pop(one.name, one.default))
+    return task(*before, **rest)
+
+
+def awaited(coroutine) -> object:  # type: ignore[no-untyped-def]
+    """Run an async task to its end; its traceback begins where the task's own code does."""
+    import asyncio
+
+    try:
+        return asyncio.run(coroutine)
+    except BaseException as error:
+        ours, tb = os.path.join(os.path.dirname(asyncio.__file__), ""), error.__traceback__
+        while tb is not None and (tb.tb_frame.f_code.co_filename + os.sep).startswith((__file__, ours)):
+            tb = tb.tb_next
+        raise error.with_traceback(tb or error.__traceback__)  # noqa: B904  (its own cause stays)
+
+
+def decode(text: str):  # type: ignore[no-untyped-def]
+    """Decode JSON with the scanner that ``json`` is built on: importing ``json`` takes longer than all the rest."""
+    try:
+        from _json import make_scanner
+    except ImportError:
+        import json
+
+        return json.loads(text)
+
+    class Context:
+        strict = True
+        object_hook = object_pairs_hook = None
+        parse_float = float
+        parse_int = int
+        parse_constant = None
+        memo: dict = {}  # type: ignore[type-arg]
+
+    return make_scanner(Context)(text, 0)[0]  # type: ignore[arg-type]
+
+
+held = (-1, -1, -1)  # the report's descriptor, device and inode
+
+
+def hold_report(out: str) -> None:
+    """Open the report: a task may use up its descriptors, and its disk may be read-only by its end."""
+    global held  # noqa: PLW0603
+    try:
+        fd = private(out + "report", 0)
+        held = (fd, os.fstat(fd).st_dev, os.fstat(fd).st_ino)
+    except OSError:
+        pass
+
+
+def report_file(out: str) -> int:
+    """Return a descriptor of the report; the task may have closed the one that was held, and have used its number."""
+    try:
+        about = os.fstat(held[0])
+        if held[1:] == (about.st_dev, about.st_ino):
+            return held[0]
+    except (OSError, OverflowError):
+        pass
+    return private(out + "report", 0)
+
+
+def report(out: str, word: str, text: str = "") -> None:
+    """Tell the watcher how it went, where a result file or the exit code can't."""
+    try:
+        # Over what its watcher put there, which takes no room on a full disk.
+        fd = report_file(out)
+        point("task.reporting")
+        os.pwrite(fd, (word + "\n" + text).encode("utf-8", "replace"), 0)
+    except OSError:
+        pass
+    point("task.reported")
+
+
+def failed(out: "str | None", error: BaseException, path: str = "") -> None:
+    """Print the traceback without our own frames and leave; its last line is the reason, told where ``out`` is.
+
+    Where it speaks of the file of a cell, at ``path``, it says which cell that is.
+    """
+    import traceback
+
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+        tb = tb.tb_next
+    try:
+        name = type(error).__name__
+        told = traceback.format_exception_only(type(error), error)  # a SyntaxError's has more entries, notes too
+        reason = " ".join([one for one in told if name in one.partition(":")[0]][-1].split())
+    except Exception:  # an exception whose own __str__ raises
+        reason = type(error).__name__
+    if out is not None:
+        report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000] + no_keyboard(error))
+    try:
+        sys.stdout.flush()
+        notebook = sys.modules.get("_taskapi_notebook")
+        labels = {path: "cell " + os.environ["TASKAPI_API_NAME"]}
+        labels.update((cell, cell) for cell in (notebook.cells if notebook else ()))
+        text = "".join(traceback.format_exception(type(error), error, tb))
+        for file, label in labels.items():
+            text = text.replace('File "%s", line' % file, label + ", line")
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:  # the task may have closed its own streams
+        pass
+    sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def no_keyboard(error: BaseException) -> str:
+    """Return what a reason says of an error that comes of a job's having no keyboard, else nothing."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    raised_in = "" if tb is None else tb.tb_frame.f_globals.get("__name__")
+    if isinstance(error, EOFError) and (error.args == ("EOF when reading a line",) or raised_in == "getpass"):
+        return " (a job has no keyboard: give the value in the config)"
+    if type(error).__name__ == "BdbQuit" or (isinstance(error, SystemExit) and raised_in in ("bdb", "pdb")):
+        return " (a job has no keyboard: breakpoint() and debuggers can't be used)"
+    return ""
+
+
+def keep(out: str, result: object, api_id: str, module: str) -> None:
+    """Store what the task returned: as JSON where that gives the same back, else pickled.
+
+    A pickle has a JSON view beside it where there is one, and says behind its end which Python wrote it and whether
+    loading it takes cloudpickle. Classes of the task's ``module`` go by value: whoever loads the result has no such
+    module.
+    """
+    try:
+        if result is None:
+            return write(out + "result.json", b"null", sync=False)
+        import json
+
+        if fits_json(result, exact=True):
+            try:
+                return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+            except ValueError:  # NaN, an infinity, a number too long to be written
+                pass
+        data = pickled(result, api_id, module)
+        loader = b"cloudpickle" if b"cloudpickle" in data else b"pickle"  # which also takes what only a pickle needs
+        written = b"#taskapi-loader=%s#taskapi-python=%d.%d" % (loader, sys.version_info[0], sys.version_info[1])
+        write(out + "result.pkl", data + written)
+        try:
+            if fits_json(result, exact=False):
+                write(out + "result.view.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+        except Exception:  # it has none
+            pass
+    except Exception as error:  # no disk space, or what a __reduce__ raises: the task is done, its result is lost
+        text = "its result (%s) could not be stored: %s" % (type(result).__name__, error)
+        report(out, "returned", text[:2000])
+        try:
+            sys.stderr.write("taskapi: " + text + "\n")
+        except Exception:
+            pass
+    return None
+
+
+def pickled(result: object, api_id: str, module: str) -> bytes:
+    """Pickle a result; a class that the task's module defines is the same class in all results of the API's version."""
+    try:
+        import cloudpickle
+    except ImportError:  # older packages lent none to cells
+        import pickle
+
+        return pickle.dumps(result)
+    names = sys.modules.get(module)
+    if names is not None and module != "__main__" and hasattr(cloudpickle, "register_pickle_by_value"):
+        cloudpickle.register_pickle_by_value(names)
+    known = getattr(sys.modules.get("cloudpickle.cloudpickle"), "_DYNAMIC_CLASS_TRACKER_BY_CLASS", None)
+    if known is not None and names is not None:
+        defined = [one for one in vars(names).values() if isinstance(one, type)]
+        while defined:
+            one = defined.pop()
+            if one.__module__ == module and one not in known:
+                known[one] = "%s.%s" % (api_id, one.__qualname__)
+                defined += [inner for inner in vars(one).values() if isinstance(inner, type)]
+    return cloudpickle.dumps(result)  # type: ignore[no-any-return]
+
+
+def fits_json(value: object, exact: bool) -> bool:
+    """Whether JSON can carry a value, 64 levels deep at most; with ``exact``, in types that come back as they were.
+
+    Looks at a whole level at once, in C: lists may have millions of elements.
+    """
+    level, room = [value], 1 << 24
+    for _ in range(65):
+        types = set(map(type, level))
+        if exact and not types <= {type(None), bool, int, float, str, list, dict}:
+            return False
+        dicts = {one for one in types if issubclass(one, dict)}
+        lists = {one for one in types if issubclass(one, (list, tuple))}
+        if not dicts and not lists:
+            return True
+        inner = []  # type: list[object]
+        for one in level:
+            if type(one) in dicts:
+                keys = set(map(type, one))  # type: ignore[call-overload]
+                if not (keys <= {str} if exact else all(issubclass(key, str) for key in keys)):
+                    return False
+                inner.extend(one.values())  # type: ignore[attr-defined]
+            elif type(one) in lists:
+                inner.extend(one)  # type: ignore[arg-type]
+            if len(inner) > room:  # it may contain itself
+                return False
+        room -= len(inner)
+        level = inner
+    return False
+
+
+def private(path: str, how: int = os.O_TRUNC) -> int:
+    """Open a file for writing that its owner alone may read, whatever umask the task set."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
+def write(path: str, data: bytes, sync: bool = True) -> None:
+    """Write a file whole or not at all."""
+    with open(private(path + ".tmp"), "wb", 0) as file:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            if sync:
+                os.fsync(file.fileno())
+        except OSError:
+            os.unlink(path + ".tmp")
+            raise
+    point("task.result_temporary")
+    os.rename(path + ".tmp", path)
+    point("task.result_renamed")
