@@ -49,7 +49,7 @@ test-python:
 	@[ -n "$(PYTHON)" ] || { echo "name the interpreter: make test-python PYTHON=python3.13" >&2; exit 1; }
 	@PYTHON="$(PYTHON)" LOWEST="$(LOWEST)" scripts/setup.sh $(VENV)-python$(VERSION) notebook,dev
 	@$(VENV)-python$(VERSION)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-	  --ignore-glob='tests/test_browser_*' $(PYTEST_ARGS)
+	  --ignore-glob='tests/browser/test_browser_*' $(PYTEST_ARGS)
 
 # Ray has an environment of its own: what speaks to it does so over HTTP.
 $(VENV)-ray/.ray: $(VENV)/.dev
@@ -60,7 +60,7 @@ $(VENV)-ray/.ray: $(VENV)/.dev
 
 test-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
 test-ray: $(VENV)-ray/.ray
-	@TASKAPI_TEST_ENGINE=ray $(RUN) -m pytest tests/test_ray.py tests/test_states_table.py tests/test_taskapi.py $(PYTEST_ARGS)
+	@TASKAPI_TEST_ENGINE=ray $(RUN) -m pytest tests/ray/test_ray.py tests/jobs/test_states_table.py tests/client/test_taskapi.py $(PYTEST_ARGS)
 
 # So has a JupyterHub, whose single-user servers need this package; its proxy is npm's.
 $(VENV)-hub/.hub: $(VENV)/.dev
@@ -72,7 +72,7 @@ $(VENV)-hub/.hub: $(VENV)/.dev
 
 test-hub: export TASKAPI_HUB = $(CURDIR)/$(VENV)-hub/bin/jupyterhub
 test-hub: $(VENV)-hub/.hub
-	@$(RUN) -m pytest tests/test_hub.py $(PYTEST_ARGS)
+	@$(RUN) -m pytest tests/server/test_hub.py $(PYTEST_ARGS)
 
 bench-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
 bench-ray: $(VENV)-ray/.ray

@@ -24,7 +24,7 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "300"))
 AT_ONCE = 200
 LIMIT = 2.5  # ms
 FLOOD = 1 << 30  # bytes
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parent.parent / "tests" / "support"
 
 
 DOUBLE = """

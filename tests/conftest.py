@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytest_jupyter.jupyter_server", "lab"]
 
 # What is slow to import and of no use to the tests is not there, here and in what a test starts.
-WITHOUT = str(Path(__file__).parent / "without")
+TESTS = Path(__file__).parent
+#: What tests, and processes that run a part of one, import from.
+PATHS = [str(TESTS), *(str(one) for one in sorted(TESTS.iterdir()) if one.is_dir() and not one.name.startswith("_"))]
+WITHOUT = str(TESTS / "support" / "without")
 sys.path.insert(0, WITHOUT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import yaml
-from conftest import ECHO, PATIENCE, clean, free_port, request_for, start_server, until
+from conftest import ECHO, PATIENCE, TESTS, clean, free_port, request_for, start_server, until
 from lab import ROW, Lab, drawn, row, show_sidebar
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -32,7 +32,7 @@ def task(config):
     return {"steps": done}
 """
 
-AXE = Path(__file__).parent.parent / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = TESTS.parent / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def test_a_job_of_another_process_is_seen_live(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import LiveServer, until
+from conftest import TESTS, LiveServer, until
 from cortex_double import Operator
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = TESTS.parent / "notebooks"
 
 
 def check(home: Path, **more: str) -> None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 import yaml
-from conftest import PATIENCE, alive, clean, free_port, request_for, start_server, stop_server, until
+from conftest import PATIENCE, TESTS, alive, clean, free_port, request_for, start_server, stop_server, until
 from ray_head import Head, program
 
 from taskapi_jupyter import connect
@@ -452,7 +452,7 @@ def test_the_notebooks(tmp_path: Path, head: Head) -> None:
     environment = {**ENVIRONMENT, "address": head.address, "storage": str(tmp_path / "left")}
     file = {"default_environment": "cluster", "environments": [environment]}
     (home / "environments.yaml").write_text(yaml.safe_dump(file))
-    notebooks = Path(__file__).parent.parent / "notebooks"
+    notebooks = TESTS.parent / "notebooks"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JPY_"))}
     nbval = ["--nbval", "--nbval-sanitize-with", notebooks / "sanitize.cfg", "--nbval-cell-timeout", "90"]
     which = [notebooks / "quickstart.ipynb", notebooks / "training.ipynb"]

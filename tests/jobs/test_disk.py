@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, WAITING, LiveServer, clean, processes, request_for, until  # noqa: F401 - for scripts
+from conftest import PATHS, PATIENCE, WAITING, LiveServer, clean, processes, request_for, until  # noqa: F401 - for scripts
 
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job, TaskAPI
@@ -33,7 +33,7 @@ def unshared(*what: str) -> list[str]:
 
 
 def script(body: str) -> str:
-    return f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\nfrom test_disk import *\n{body}"
+    return f"import sys\nsys.path += {PATHS!r}\nfrom test_disk import *\n{body}"
 
 
 def run(command: list[str], body: str, *arguments: object) -> None:

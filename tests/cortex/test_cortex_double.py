@@ -14,7 +14,6 @@ import time
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ import pytest
 import requests
 import websocket
 import yaml
-from conftest import PATIENCE, until
+from conftest import PATIENCE, TESTS, until
 from cortex_double import Operator
 from cortex_double.identity import check_identity
 from cortex_double.state import Refusal
@@ -533,11 +532,11 @@ def test_bytes_go_in_and_out_as_they_are() -> None:
         assert operator.requests[-1].body == b""
 
 
-@pytest.mark.parametrize("how", [["-m", "tests.cortex_double"], ["tests/cortex_double"]])
+@pytest.mark.parametrize("how", [["-m", "tests.support.cortex_double"], ["tests/support/cortex_double"]])
 def test_as_a_program(how: list[str]) -> None:
     """It says its URL on the first line, and ends when told to."""
     command = [sys.executable, *how, "--version", "0.28.0", "--set", "lag=1", "--api", "train"]
-    folder = Path(__file__).resolve().parent.parent
+    folder = TESTS.parent
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE, WAITING, LiveServer, clean, free_port, request_for, until  # noqa: F401 - for scripts
+from conftest import PATHS, PATIENCE, WAITING, LiveServer, clean, free_port, request_for, until  # noqa: F401 - for scripts
 from test_disk import run, unshared
 
 from taskapi_jupyter.core import host
@@ -134,7 +134,7 @@ def test_a_subreaper(home: Path) -> None:
     """A service manager's first process in a session, say, that is not a container's."""
     code = f"""
 import ctypes, os, subprocess, sys
-sys.path.append({str(Path(__file__).parent)!r})
+sys.path += {PATHS!r}
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 from test_reaping import *
 service = Service({str(home)!r})

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from conftest import TESTS
 
 from taskapi_jupyter.core import errors
 from taskapi_jupyter.core.contract import JobStatus
 from taskapi_jupyter.display import facts, formats
 
 EXAMPLES: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "labextension" / "tests" / "format.json").read_text(encoding="utf-8")
+    (TESTS.parent / "labextension" / "tests" / "format.json").read_text(encoding="utf-8")
 )
 NOW = formats.moment(EXAMPLES["now"])
 assert NOW is not None

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, WAITING, processes, request_for, stop_supervisor, until
+from conftest import PATHS, PATIENCE, WAITING, processes, request_for, stop_supervisor, until
 
 from taskapi_jupyter import __version__
 from taskapi_jupyter.client.taskapi import Job
@@ -821,7 +821,7 @@ def test_a_service_of_another_home_in_a_task(service: Service, name: str, tmp_pa
     inner = f"""
 import sys
 from taskapi_jupyter.service.service import Service
-sys.path.append({str(Path(__file__).parent)!r})
+sys.path += {PATHS!r}
 
 def task(config):
     from conftest import request_for, clean

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import websocket
-from conftest import PATIENCE, LiveServer, processes, start_server, stop_server, stop_supervisor, until
+from conftest import PATHS, PATIENCE, LiveServer, processes, start_server, stop_server, stop_supervisor, until
 from cortex_double import Operator
 
 from taskapi_jupyter.client.rest import Client
@@ -27,7 +27,7 @@ from taskapi_jupyter.core.errors import BadRequest
 WRITES = f"""
 import os, sys
 os.umask(int(sys.argv[2], 8))
-sys.path.append({str(Path(__file__).parent)!r})
+sys.path += {PATHS!r}
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile

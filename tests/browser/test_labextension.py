@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import TESTS
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.server.openapi import document
 from taskapi_jupyter.ui.magics.line import split
 
-ROOT = Path(__file__).parent.parent
+ROOT = TESTS.parent
 SOURCE = ROOT / "labextension"
 BUILT = ROOT / "taskapi_jupyter" / "labextension"
 

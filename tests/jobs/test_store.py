@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATHS, TESTS
 
 from taskapi_jupyter.core.errors import APINotDeployed, Damaged, Unavailable
 from taskapi_jupyter.core.states import MOVES, TERMINAL, JobCode
@@ -437,7 +438,7 @@ WRITING = f"""
 import sys
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.service.store.store import Store
-sys.path.append({str(Path(__file__).parent)!r})
+sys.path += {PATHS!r}
 from test_store import FIRST, row
 store = Store(sys.argv[1])
 for _ in range(15):
@@ -481,7 +482,7 @@ def test_one_of_several_processes_wins_each_job(store: Store) -> None:
 
 # Schemas that were released
 
-SCHEMAS = Path(__file__).parent / "schemas"
+SCHEMAS = TESTS / "support" / "schemas"
 
 
 def restored(path: Path, version: int) -> None:
