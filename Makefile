@@ -102,6 +102,7 @@ bench: $(VENV)/.dev
 	@$(NPM) run bench
 
 docs: $(VENV)/.docs
+	@$(RUN) scripts/layers.py
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build
 
 contract: $(VENV)/.dev
