@@ -62,6 +62,11 @@ def test_each_folder_and_module_that_the_architecture_names_exists() -> None:
     assert folders <= listed
 
 
+def test_each_path_that_a_contributor_is_sent_to_exists() -> None:
+    named = re.findall(r"`([\w-]+/[\w./-]*|\w+\.py)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert not [one for one in named if "NAME" not in one and not ((ROOT / one).exists() or (PACKAGE / one).exists())]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_tests_that_a_page_names_exist(page: Path) -> None:
     there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
