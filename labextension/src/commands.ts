@@ -21,13 +21,13 @@ import type {
   ReadonlyPartialJSONObject
 } from '@lumino/coreutils';
 
-import type { IJobRef } from './client';
-import type { Job } from './contract';
-import { hasEnded, LOCAL } from './contract';
-import { clean, shortId } from './format';
-import type { TaskAPIModel } from './model';
-import { APIError } from './request';
-import { taskAPIIcon } from './icon';
+import type { IJobRef } from './api/client';
+import type { Job } from './api/contract';
+import { hasEnded, LOCAL } from './api/contract';
+import { clean, shortId } from './ui/format';
+import type { TaskAPIModel } from './model/model';
+import { APIError } from './api/request';
+import { taskAPIIcon } from './ui/icon';
 import { CommandIDs } from './tokens';
 
 /** What commands ask of the sidebar. */

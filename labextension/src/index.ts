@@ -3,9 +3,9 @@ import type {
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
 
-import { TaskAPIClient } from './client';
+import { TaskAPIClient } from './api/client';
 import { log } from './log/plugin';
-import { TaskAPIModel } from './model';
+import { TaskAPIModel } from './model/model';
 import { notifications } from './plugins/notifications';
 import { running } from './plugins/running';
 import { status } from './plugins/status';

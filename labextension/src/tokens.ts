@@ -1,6 +1,6 @@
 import { Token } from '@lumino/coreutils';
 
-import type { TaskAPIModel } from './model';
+import type { TaskAPIModel } from './model/model';
 
 /** The name under which settings, translations and the server extension are found. */
 export const NAMESPACE = 'taskapi-jupyter';

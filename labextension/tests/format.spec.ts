@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import type { Job } from '../src/contract';
-import * as format from '../src/format';
+import type { Job } from '../src/api/contract';
+import * as format from '../src/ui/format';
 import examples from './format.json';
 
 const NOW = new Date(examples.now);

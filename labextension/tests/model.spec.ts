@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 
-import { APIError, Unreachable, urlOf } from '../src/request';
+import { APIError, Unreachable, urlOf } from '../src/api/request';
 import { Wire } from './plugins/wire';
 
 describe('Jobs', () => {

@@ -1,7 +1,7 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
-import type { API, Job } from '../src/contract';
+import type { API, Job } from '../src/api/contract';
 import { signatureOf } from '../src/sidebar/parameters';
 import { curlOf, magicOf } from '../src/sidebar/snippets';
 import { ViewState } from '../src/sidebar/state';

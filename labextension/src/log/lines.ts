@@ -90,12 +90,6 @@ export class LogLines extends Widget {
     this.refresh();
   }
 
-  /** The match that the user is at. */
-  set current(match: IMatch | null) {
-    this._current = match;
-    this.refresh();
-  }
-
   /** The first row that is seen. */
   get first(): number {
     return this._follow
@@ -113,9 +107,13 @@ export class LogLines extends Widget {
     }
   }
 
-  /** Bring a match into view. */
-  reveal(match: IMatch): void {
-    this.current = match;
+  /** Mark a match as the one that the user is at, and bring it into view; null for none. */
+  reveal(match: IMatch | null): void {
+    this._current = match;
+    this.refresh();
+    if (!match) {
+      return;
+    }
     const row = this._rows.get(match.row);
     const isSeen =
       row &&
@@ -126,7 +124,6 @@ export class LogLines extends Widget {
       this._goal = { row: match.row, above: this._height / 3 };
     }
     this._toMatch = true;
-    this.refresh();
   }
 
   /** Return the text that is selected in here, or the number of its bytes where that is more than `limit`. */

@@ -1,4 +1,3 @@
-import type { TranslationBundle } from '@jupyterlab/translation';
 import type { LabIcon } from '@jupyterlab/ui-components';
 import {
   Button,
@@ -9,24 +8,28 @@ import {
 } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import { hasEnded, statusOf } from '../contract';
-import { clean, duration, note, shortId, size, took, why } from '../format';
-import { IconButton, StatusIcon, statusLabel, useSignal } from '../ui';
-import type { LogView } from './view';
+import { hasEnded, statusOf } from '../api/contract';
+import { clean, duration, note, shortId, size, took, why } from '../ui/format';
+import {
+  IconButton,
+  StatusIcon,
+  statusLabel,
+  useSignal
+} from '../ui/components';
+import type { LogModel } from './model';
 
 /** What the parts around the lines are handed. */
-export interface IPart {
-  view: LogView;
-  trans: TranslationBundle;
+interface IPart {
+  model: LogModel;
 }
 
 /** Return a part as a widget. */
 export function widgetOf(
   Part: React.FunctionComponent<IPart>,
-  part: IPart,
+  model: LogModel,
   className: string
 ): ReactWidget {
-  const widget = ReactWidget.create(<Part {...part} />);
+  const widget = ReactWidget.create(<Part model={model} />);
   widget.addClass(className);
   return widget;
 }
@@ -45,10 +48,10 @@ export interface IToolbarButton {
   onClick: () => void;
 }
 
-/** Return a toolbar's button, which is drawn again with the view. */
-export function buttonOf(view: LogView, button: IToolbarButton): ReactWidget {
+/** Return a toolbar's button, which is drawn again with what it is about. */
+export function buttonOf(model: LogModel, button: IToolbarButton): ReactWidget {
   const ToolbarButton = (): JSX.Element => {
-    useSignal(view.changed);
+    useSignal(model.changed);
     const { icon, label, caption, pressed, enabled, wordy, onClick } = button;
     return (
       <Button
@@ -71,10 +74,11 @@ export function buttonOf(view: LogView, button: IToolbarButton): ReactWidget {
 }
 
 /** The job that the log is of, how it is, and the search. */
-export function Head({ view, trans }: IPart): JSX.Element {
-  useSignal(view.changed);
-  const { job } = view.source;
-  const { api, id } = view.ref;
+export function Head({ model }: IPart): JSX.Element {
+  useSignal(model.changed);
+  const { ref, source, trans } = model;
+  const { job } = source;
+  const { api, id } = ref;
   const status = job && statusOf(job);
   const said = job ? note(job) : '';
   const words = job && hasEnded(job) ? '' : said;
@@ -102,24 +106,23 @@ export function Head({ view, trans }: IPart): JSX.Element {
           </span>
         )}
       </div>
-      <Search view={view} trans={trans} />
+      <Search model={model} />
     </>
   );
 }
 
-function Search({ view, trans }: IPart): JSX.Element {
-  const { search } = view;
+function Search({ model }: IPart): JSX.Element {
+  const { search, trans } = model;
   const [query, setQuery] = React.useState('');
   const ask = (text: string) => {
     setQuery(text);
-    view.query = text;
+    model.query = text;
   };
   const onKeyDown = (event: React.KeyboardEvent) => {
     if (event.key === 'Enter') {
-      view.goToMatch(event.shiftKey ? -1 : 1);
+      model.goToMatch(event.shiftKey ? -1 : 1);
     } else if (event.key === 'Escape') {
       ask('');
-      view.activate();
     } else {
       return;
     }
@@ -145,25 +148,25 @@ function Search({ view, trans }: IPart): JSX.Element {
         onKeyDown={onKeyDown}
       />
       <span className="jp-TaskAPI-log-count" role="status">
-        {search.query && countOf(view, trans)}
+        {search.query && countOf(model)}
       </span>
       <IconButton
         icon={caretUpIcon}
         label={trans.__('Previous match (Shift+Enter)')}
         disabled={none}
-        onClick={() => view.goToMatch(-1)}
+        onClick={() => model.goToMatch(-1)}
       />
       <IconButton
         icon={caretDownIcon}
         label={trans.__('Next match (Enter)')}
         disabled={none}
-        onClick={() => view.goToMatch(1)}
+        onClick={() => model.goToMatch(1)}
       />
     </div>
   );
 }
 
-function countOf({ search, match }: LogView, trans: TranslationBundle): string {
+function countOf({ search, match, trans }: LogModel): string {
   const count = `${search.count.toLocaleString()}${search.done ? '' : '…'}`;
   if (!search.count) {
     return search.done ? trans.__('No matches') : trans.__('Searching…');
@@ -174,9 +177,10 @@ function countOf({ search, match }: LogView, trans: TranslationBundle): string {
 }
 
 /** What there is to know about the log, why the job failed, and how much there is. */
-export function Foot({ view, trans }: IPart): JSX.Element {
-  useSignal(view.changed);
-  const { job, buffer, phase, message, isNote, share } = view.source;
+export function Foot({ model }: IPart): JSX.Element {
+  useSignal(model.changed);
+  const { job, buffer, phase, message, isNote, share } = model.source;
+  const { trans } = model;
   const reason = job && hasEnded(job) ? why(job) : '';
   return (
     <>
@@ -196,7 +200,7 @@ export function Foot({ view, trans }: IPart): JSX.Element {
           className={`jp-TaskAPI-log-strip ${isNote ? 'jp-mod-note' : 'jp-mod-warn'}`}
           role="status"
         >
-          <span>{linked(sentence(view, trans))}</span>
+          <span>{linked(sentence(model))}</span>
         </div>
       )}
       <div className="jp-TaskAPI-log-bar">
@@ -219,21 +223,21 @@ export function Foot({ view, trans }: IPart): JSX.Element {
 }
 
 /** What is said in place of a log. */
-export function Blank({ view, trans }: IPart): JSX.Element | null {
-  useSignal(view.changed);
-  const { source } = view;
+export function Blank({ model }: IPart): JSX.Element | null {
+  useSignal(model.changed);
+  const { source } = model;
   if (source.buffer.rows > 0) {
     return null;
   }
   const isBad = !!source.message && !source.isNote;
   return (
     <p className={isBad ? 'jp-TaskAPI-Error' : undefined} role="status">
-      {linked(sentence(view, trans))}
+      {linked(sentence(model))}
     </p>
   );
 }
 
-function sentence({ source }: LogView, trans: TranslationBundle): string {
+function sentence({ source, trans }: LogModel): string {
   const { job, message, phase } = source;
   if (message) {
     return phase === 'away' ? trans.__('%1 Trying again…', message) : message;

@@ -9,7 +9,7 @@ import { listIcon } from '@jupyterlab/ui-components';
 import type { Widget } from '@lumino/widgets';
 import { SplitPanel } from '@lumino/widgets';
 
-import type { IJobRef } from '../client';
+import type { IJobRef } from '../api/client';
 import { jobOf } from '../commands';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 import { logTab, LogView } from './view';

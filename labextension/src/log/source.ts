@@ -5,12 +5,12 @@ import type { IDisposable } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import type { IJobRef, ILogChunk, TaskAPIClient } from '../client';
-import type { Job } from '../contract';
-import { hasEnded, LOCAL } from '../contract';
-import { size } from '../format';
-import type { TaskAPIModel } from '../model';
-import { APIError } from '../request';
+import type { IJobRef, ILogChunk, TaskAPIClient } from '../api/client';
+import type { Job } from '../api/contract';
+import { hasEnded, LOCAL } from '../api/contract';
+import { size } from '../ui/format';
+import type { TaskAPIModel } from '../model/model';
+import { APIError } from '../api/request';
 import { LogBuffer } from './buffer';
 
 /** Bytes that one request asks for. */

@@ -11,22 +11,17 @@ import {
 } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import type { Message } from '@lumino/messaging';
-import { ISignal, Signal } from '@lumino/signaling';
 import { PanelLayout, Widget } from '@lumino/widgets';
 
-import type { IJobRef } from '../client';
-import { clean, shortId, size } from '../format';
-import type { TaskAPIModel } from '../model';
+import type { IJobRef } from '../api/client';
+import { clean, shortId, size } from '../ui/format';
+import type { TaskAPIModel } from '../model/model';
 import { CommandIDs } from '../tokens';
-import { download } from '../ui';
+import { download } from '../ui/components';
 import { LogLines } from './lines';
+import { LogModel } from './model';
 import { Blank, buttonOf, Foot, Head, widgetOf } from './parts';
 import type { IToolbarButton } from './parts';
-import { LogSearch } from './search';
-import { LogSource } from './source';
-
-/** Milliseconds of a frame that a search may take. */
-const SLICE = 8;
 
 /** Bytes that the clipboard is given, at most. */
 const COPIED = 16 << 20;
@@ -61,21 +56,22 @@ export class LogView extends Widget {
   ) {
     super();
     this.addClass('jp-TaskAPI-log');
-    this.source = new LogSource(ref, model, trans);
-    this.search = new LogSearch(this.source.buffer);
-    this.lines = new LogLines(this.source.buffer, this.search);
+    this.model = new LogModel(ref, model, trans);
+    const { search, source } = this.model;
+    this.lines = new LogLines(source.buffer, search);
     this.lines.node.setAttribute(
       'aria-label',
       trans.__('Log of %1 %2', clean(ref.api, 100), shortId(ref.id))
     );
-    const part = { view: this, trans };
     const layout = (this.layout = new PanelLayout());
-    layout.addWidget(widgetOf(Head, part, 'jp-TaskAPI-log-head'));
+    layout.addWidget(widgetOf(Head, this.model, 'jp-TaskAPI-log-head'));
     layout.addWidget(this.lines);
-    layout.addWidget(widgetOf(Blank, part, 'jp-TaskAPI-log-blank'));
-    layout.addWidget(widgetOf(Foot, part, 'jp-TaskAPI-log-foot'));
-    this.source.changed.connect(this.onSource, this);
-    this.lines.followChanged.connect(this.emit, this);
+    layout.addWidget(widgetOf(Blank, this.model, 'jp-TaskAPI-log-blank'));
+    layout.addWidget(widgetOf(Foot, this.model, 'jp-TaskAPI-log-foot'));
+    this.model.origin = () => this.lines.first;
+    this.model.matchChanged.connect((_, match) => this.lines.reveal(match));
+    source.changed.connect(() => this.lines.refresh());
+    this.lines.followChanged.connect(() => this.model.emit());
     this.title.label = `${clean(ref.api, 60)} ${shortId(ref.id)}`;
     this.title.caption = trans.__(
       'Log of job %1 of %2',
@@ -86,39 +82,12 @@ export class LogView extends Widget {
     this.title.closable = true;
   }
 
-  /** Something around the lines is to be drawn again. */
-  readonly changed: ISignal<this, void> = new Signal<this, void>(this);
-
-  readonly source: LogSource;
-  readonly search: LogSearch;
-
-  /** The number of the match that the user is at, from 0; null where there is none. */
-  get match(): number | null {
-    return this._match;
-  }
-
-  /** What is searched for. */
-  set query(query: string) {
-    this._origin = this.lines.first;
-    this._match = null;
-    this.search.query = query;
-    this.lines.current = null;
-    this.searchOn();
-    this.emit();
-  }
-
-  /** Go so many matches on, from the last to the first. */
-  goToMatch(by: number): void {
-    const { count } = this.search;
-    if (count) {
-      const from = this._match ?? (by > 0 ? -1 : 0);
-      this.showMatch((from + by + count) % count);
-    }
-  }
+  readonly model: LogModel;
 
   /** Return what a toolbar shows. */
   toolbar(): [string, IToolbarButton][] {
-    const { lines, source, trans } = this;
+    const { lines, model, trans } = this;
+    const { source } = model;
     return [
       [
         'follow',
@@ -141,7 +110,7 @@ export class LogView extends Widget {
           pressed: () => this._wrap,
           onClick: () => {
             lines.wrap = this._wrap = !this._wrap;
-            this.emit();
+            model.emit();
           }
         }
       ],
@@ -153,7 +122,7 @@ export class LogView extends Widget {
           pressed: () => this._numbers,
           onClick: () => {
             lines.numbers = this._numbers = !this._numbers;
-            this.emit();
+            model.emit();
           }
         }
       ],
@@ -190,9 +159,7 @@ export class LogView extends Widget {
 
   dispose(): void {
     if (!this.isDisposed) {
-      cancelAnimationFrame(this._slice);
-      this.source.dispose();
-      Signal.clearData(this);
+      this.model.dispose();
       super.dispose();
     }
   }
@@ -208,31 +175,25 @@ export class LogView extends Widget {
   protected onAfterAttach(_: Message): void {
     this.node.addEventListener('keydown', this);
     this.lines.node.addEventListener('copy', this);
-    this.source.active = this.isVisible;
+    this.model.source.active = this.isVisible;
   }
 
   protected onBeforeDetach(_: Message): void {
     this.node.removeEventListener('keydown', this);
     this.lines.node.removeEventListener('copy', this);
-    this.source.active = false;
+    this.model.source.active = false;
   }
 
   protected onAfterShow(_: Message): void {
-    this.source.active = true;
+    this.model.source.active = true;
   }
 
   protected onBeforeHide(_: Message): void {
-    this.source.active = false;
+    this.model.source.active = false;
   }
 
   protected onActivateRequest(_: Message): void {
     this.lines.activate();
-  }
-
-  private onSource(): void {
-    this.lines.refresh();
-    this.searchOn();
-    this.emit();
   }
 
   private onKey(event: KeyboardEvent): void {
@@ -242,6 +203,11 @@ export class LogView extends Widget {
       field?.select();
       event.preventDefault();
       event.stopPropagation();
+    } else if (
+      event.key === 'Escape' &&
+      event.target instanceof HTMLInputElement
+    ) {
+      this.lines.activate(); // out of the search
     }
   }
 
@@ -258,7 +224,7 @@ export class LogView extends Widget {
   }
 
   private copy(): void {
-    const { buffer } = this.source;
+    const { buffer } = this.model.source;
     const text =
       this.lines.selected(COPIED) ||
       (buffer.size > COPIED
@@ -283,7 +249,7 @@ export class LogView extends Widget {
   private async download(): Promise<void> {
     try {
       const { api, id } = this.ref;
-      download(await this.source.whole(), `${api}-${id}.log`);
+      download(await this.model.source.whole(), `${api}-${id}.log`);
     } catch (error) {
       Notification.error(
         error instanceof Error ? error.message : String(error)
@@ -291,48 +257,7 @@ export class LogView extends Widget {
     }
   }
 
-  /** Search what was not searched yet, a slice each frame. */
-  private searchOn(): void {
-    if (this._slice || this.search.done) {
-      return;
-    }
-    this._slice = requestAnimationFrame(() => {
-      this._slice = 0;
-      this.search.step(SLICE);
-      this.showFirst();
-      this.emit();
-      this.searchOn();
-    });
-  }
-
-  /** Go to the first match from where the user was, once it was found. */
-  private showFirst(): void {
-    const { search } = this;
-    if (this._origin === null || !search.count) {
-      return;
-    }
-    const first = search.from(this._origin);
-    if (first < search.count || search.done) {
-      this._origin = null;
-      this.showMatch(first < search.count ? first : 0);
-    }
-  }
-
-  private showMatch(index: number): void {
-    this._match = index;
-    this._origin = null;
-    this.lines.reveal(this.search.match(index));
-    this.emit();
-  }
-
-  private emit(): void {
-    (this.changed as Signal<this, void>).emit();
-  }
-
   private lines: LogLines;
-  private _match: number | null = null;
-  private _origin: number | null = null; // the row from which on the first match is looked for
-  private _slice = 0;
   private _wrap = false;
   private _numbers = false;
 }
@@ -346,7 +271,7 @@ export function logTab(view: LogView): MainAreaWidget<LogView> {
     if (name === 'copy') {
       tab.toolbar.addItem('spacer', Toolbar.createSpacerItem());
     }
-    tab.toolbar.addItem(name, buttonOf(view, button));
+    tab.toolbar.addItem(name, buttonOf(view.model, button));
   }
   return tab;
 }

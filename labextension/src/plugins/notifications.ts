@@ -8,15 +8,15 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import type { CommandRegistry } from '@lumino/commands';
 
-import type { IJobRef } from '../client';
-import type { Job } from '../contract';
-import { hasEnded, statusOf } from '../contract';
-import { clean, duration, moment, shortId, took, why } from '../format';
-import type { Jobs } from '../jobs';
-import type { IMove, TaskAPIModel } from '../model';
-import { refOf } from '../model';
+import type { IJobRef } from '../api/client';
+import type { Job } from '../api/contract';
+import { hasEnded, statusOf } from '../api/contract';
+import { clean, duration, moment, shortId, took, why } from '../ui/format';
+import type { Jobs } from '../model/jobs';
+import type { IMove, TaskAPIModel } from '../model/model';
+import { refOf } from '../model/model';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
-import { statusLabel } from '../ui';
+import { statusLabel } from '../ui/components';
 
 /** Up to so many jobs that end at once have a message each, more have one together. */
 const FEW = 3;

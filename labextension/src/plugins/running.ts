@@ -12,14 +12,14 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
-import type { Job } from '../contract';
-import { LOCAL, statusOf } from '../contract';
-import { clean, shortId } from '../format';
-import type { TaskAPIModel } from '../model';
-import { refOf } from '../model';
-import { taskAPIIcon } from '../icon';
+import type { Job } from '../api/contract';
+import { LOCAL, statusOf } from '../api/contract';
+import { clean, shortId } from '../ui/format';
+import type { TaskAPIModel } from '../model/model';
+import { refOf } from '../model/model';
+import { taskAPIIcon } from '../ui/icon';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
-import { statusLabel } from '../ui';
+import { statusLabel } from '../ui/components';
 
 /** Jobs that are shown at most: thousands may wait. */
 const MOST = 50;

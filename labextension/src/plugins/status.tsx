@@ -10,9 +10,9 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 import React from 'react';
 
-import { statusOf } from '../contract';
-import type { TaskAPIModel } from '../model';
-import { taskAPIIcon } from '../icon';
+import { statusOf } from '../api/contract';
+import type { TaskAPIModel } from '../model/model';
+import { taskAPIIcon } from '../ui/icon';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 
 /** How many jobs of this machine are in progress; nothing to see where none is. */

@@ -11,10 +11,10 @@ import {
 } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import type { API } from '../contract';
-import { nameOf, statusOf } from '../contract';
+import type { API } from '../api/contract';
+import { nameOf, statusOf } from '../api/contract';
 import { CommandIDs } from '../tokens';
-import { IconButton, useFlash, useSignal } from '../ui';
+import { IconButton, useFlash, useSignal } from '../ui/components';
 import type { IListProps } from './props';
 import { curlOf, magicOf } from './snippets';
 import type { Config } from './submit';

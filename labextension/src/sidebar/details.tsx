@@ -11,8 +11,8 @@ import {
 } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import type { Job } from '../contract';
-import { hasEnded, statusOf } from '../contract';
+import type { Job } from '../api/contract';
+import { hasEnded, statusOf } from '../api/contract';
 import {
   age,
   clock,
@@ -23,7 +23,7 @@ import {
   progressWords,
   secondsLeft,
   took
-} from '../format';
+} from '../ui/format';
 import { CommandIDs } from '../tokens';
 import {
   IconButton,
@@ -32,8 +32,8 @@ import {
   useFlash,
   useNow,
   useSignal
-} from '../ui';
-import { Files, Result, Value } from './left';
+} from '../ui/components';
+import { Files, Result, Value } from './outputs';
 import type { IPartProps } from './props';
 
 /** All there is to say about the job that is selected. */

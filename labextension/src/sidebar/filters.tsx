@@ -6,9 +6,9 @@ import {
 } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import { hasEnded, nameOf, STATUSES } from '../contract';
+import { hasEnded, nameOf, STATUSES } from '../api/contract';
 import { CommandIDs } from '../tokens';
-import { IconButton, statusLabel } from '../ui';
+import { IconButton, statusLabel } from '../ui/components';
 import type { IListProps } from './props';
 import type { Sort } from './state';
 import { SORTS } from './state';

@@ -2,10 +2,10 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { Button, HTMLSelect, refreshIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import type { TaskAPIModel } from '../model';
-import { signInURL } from '../request';
+import type { TaskAPIModel } from '../model/model';
+import { signInURL } from '../api/request';
 import { CommandIDs } from '../tokens';
-import { IconButton, useSignal } from '../ui';
+import { IconButton, useSignal } from '../ui/components';
 import type { IPartProps } from './props';
 
 /** Which environment is shown, and what keeps us from showing it. */

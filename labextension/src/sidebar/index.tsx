@@ -7,13 +7,13 @@ import type { Message } from '@lumino/messaging';
 import type { AccordionPanel } from '@lumino/widgets';
 import React from 'react';
 
-import type { IJobRef } from '../client';
-import type { TaskAPIModel } from '../model';
+import type { IJobRef } from '../api/client';
+import type { TaskAPIModel } from '../model/model';
 import { WidgetIDs } from '../tokens';
 import { APIList } from './apis';
 import { Details } from './details';
 import { Header } from './header';
-import { taskAPIIcon } from '../icon';
+import { taskAPIIcon } from '../ui/icon';
 import { JobList } from './joblist';
 import { ViewState } from './state';
 

@@ -1,7 +1,7 @@
 import { Button } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import { useSignal } from '../ui';
+import { useSignal } from '../ui/components';
 import { Filters } from './filters';
 import type { IListProps } from './props';
 import { Rows } from './rows';

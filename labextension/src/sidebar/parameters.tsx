@@ -1,8 +1,8 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 
-import type { API, IParameter } from '../contract';
-import { parametersOf } from '../contract';
+import type { API, IParameter } from '../api/contract';
+import { parametersOf } from '../api/contract';
 
 /** The parameters of an API's task: how each is written in its signature, and what its documentation says. */
 export function Parameters({

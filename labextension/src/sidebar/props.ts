@@ -1,7 +1,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { CommandRegistry } from '@lumino/commands';
 
-import type { TaskAPIModel } from '../model';
+import type { TaskAPIModel } from '../model/model';
 import type { ViewState } from './state';
 
 /** What the parts of the sidebar are handed. */

@@ -3,8 +3,8 @@ import { listIcon, refreshIcon, stopIcon } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import React from 'react';
 
-import type { Job } from '../contract';
-import { hasEnded, statusOf } from '../contract';
+import type { Job } from '../api/contract';
+import { hasEnded, statusOf } from '../api/contract';
 import {
   age,
   created,
@@ -13,10 +13,10 @@ import {
   note,
   shortId,
   took
-} from '../format';
-import { refOf } from '../model';
+} from '../ui/format';
+import { refOf } from '../model/model';
 import { CommandIDs } from '../tokens';
-import { IconButton, StatusIcon, statusLabel, useNow } from '../ui';
+import { IconButton, StatusIcon, statusLabel, useNow } from '../ui/components';
 import type { IListProps } from './props';
 
 /** Pixels; every row has this height, so that only those in view are drawn. */

@@ -1,4 +1,4 @@
-import { LOCAL } from '../contract';
+import { LOCAL } from '../api/contract';
 import type { Config } from './submit';
 
 /** Return a submission as a command line; the token is the reader's to fill in. */

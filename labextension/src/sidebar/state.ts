@@ -1,9 +1,9 @@
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import type { Job } from '../contract';
-import { statusOf } from '../contract';
-import { created, took } from '../format';
+import type { Job } from '../api/contract';
+import { statusOf } from '../api/contract';
+import { created, took } from '../ui/format';
 
 /** How jobs can be sorted. */
 export const SORTS = ['newest', 'oldest', 'api', 'status', 'longest'] as const;

@@ -4,11 +4,11 @@ import type { ParseError } from 'jsonc-parser';
 import { parse, printParseErrorCode } from 'jsonc-parser';
 import React from 'react';
 
-import type { API } from '../contract';
-import { definitionOf, nameOf, parametersOf } from '../contract';
-import { duration, shortId } from '../format';
-import type { TaskAPIModel } from '../model';
-import { pretty } from '../ui';
+import type { API } from '../api/contract';
+import { definitionOf, nameOf, parametersOf } from '../api/contract';
+import { duration, shortId } from '../ui/format';
+import type { TaskAPIModel } from '../model/model';
+import { pretty } from '../ui/components';
 import { Parameters } from './parameters';
 
 export interface ISubmitProps {

@@ -228,7 +228,7 @@ describe('the lines', () => {
     expect([...current].map(mark => mark.textContent)).toEqual(['line 77']);
     expect(current[0].parentElement?.textContent).toBe('line 7700');
     search.query = '';
-    lines.current = null;
+    lines.reveal(null);
     await frame();
     expect(lines.node.querySelector('mark')).toBeNull();
   });

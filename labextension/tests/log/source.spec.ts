@@ -2,11 +2,11 @@ import { Signal } from '@lumino/signaling';
 import { nullTranslator } from '@jupyterlab/translation';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 
-import type { ILogChunk } from '../../src/client';
-import type { Job } from '../../src/contract';
+import type { ILogChunk } from '../../src/api/client';
+import type { Job } from '../../src/api/contract';
 import { LogSource, SHOWN } from '../../src/log/source';
-import type { TaskAPIModel } from '../../src/model';
-import { APIError, Unreachable } from '../../src/request';
+import type { TaskAPIModel } from '../../src/model/model';
+import { APIError, Unreachable } from '../../src/api/request';
 
 vi.setConfig({ testTimeout: 30_000 }); // on a busy machine
 

@@ -4,11 +4,11 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import type { IJobRef } from '../../src/client';
-import type { Job } from '../../src/contract';
+import type { IJobRef } from '../../src/api/client';
+import type { Job } from '../../src/api/contract';
 import { addCommands, jobOf } from '../../src/commands';
-import type { TaskAPIModel } from '../../src/model';
-import { refOf } from '../../src/model';
+import type { TaskAPIModel } from '../../src/model/model';
+import { refOf } from '../../src/model/model';
 import { CommandIDs, NAMESPACE } from '../../src/tokens';
 import { Wire } from './wire';
 

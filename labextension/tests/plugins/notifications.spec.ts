@@ -6,8 +6,8 @@ import { CommandRegistry } from '@lumino/commands';
 import { Signal } from '@lumino/signaling';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import type { Job } from '../../src/contract';
-import { refOf } from '../../src/model';
+import type { Job } from '../../src/api/contract';
+import { refOf } from '../../src/model/model';
 import {
   notifications,
   Notifier,

@@ -3,8 +3,8 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import type { TaskAPIModel } from '../../src/model';
-import { refOf } from '../../src/model';
+import type { TaskAPIModel } from '../../src/model/model';
+import { refOf } from '../../src/model/model';
 import { RunningJobs } from '../../src/plugins/running';
 import { CommandIDs, NAMESPACE } from '../../src/tokens';
 import { Wire } from './wire';

@@ -2,7 +2,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import type { TaskAPIModel } from '../../src/model';
+import type { TaskAPIModel } from '../../src/model/model';
 import { JobCount } from '../../src/plugins/status';
 import { NAMESPACE } from '../../src/tokens';
 import { Wire } from './wire';

@@ -3,10 +3,10 @@ import { ServerConnection } from '@jupyterlab/services';
 import { Stream } from '@lumino/signaling';
 import { afterEach } from 'vitest';
 
-import { TaskAPIClient } from '../../src/client';
-import type { Job } from '../../src/contract';
-import { hasEnded, JOB_EVENTS } from '../../src/contract';
-import { TaskAPIModel } from '../../src/model';
+import { TaskAPIClient } from '../../src/api/client';
+import type { Job } from '../../src/api/contract';
+import { hasEnded, JOB_EVENTS } from '../../src/api/contract';
+import { TaskAPIModel } from '../../src/model/model';
 
 const PAGE = 'http://localhost:3000/user/me/';
 

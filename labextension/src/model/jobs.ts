@@ -1,10 +1,10 @@
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import type { IJobQuery, TaskAPIClient } from './client';
-import type { API, Job } from './contract';
-import { hasEnded, IN_PROGRESS, nameOf, statusOf } from './contract';
-import { APIError } from './request';
+import type { IJobQuery, TaskAPIClient } from '../api/client';
+import type { API, Job } from '../api/contract';
+import { hasEnded, IN_PROGRESS, nameOf, statusOf } from '../api/contract';
+import { APIError } from '../api/request';
 
 /** Jobs that one request asks for. */
 export const PAGE = 250;

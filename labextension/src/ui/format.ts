@@ -1,6 +1,6 @@
 /** How times, sizes and a job's state are put into words, as in the package's own `display/`. No DOM. */
-import type { Job, Progress } from './contract';
-import { IN_PROGRESS, statusOf } from './contract';
+import type { Job, Progress } from '../api/contract';
+import { IN_PROGRESS, statusOf } from '../api/contract';
 
 const TIME =
   /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$/;

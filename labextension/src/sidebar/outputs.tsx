@@ -3,11 +3,11 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { checkIcon, copyIcon, downloadIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import type { IJobRef, TaskAPIClient } from '../client';
-import type { FileEntry, FilesResponse } from '../contract';
-import { size } from '../format';
-import { APIError } from '../request';
-import { download, IconButton, pretty, useFlash } from '../ui';
+import type { IJobRef, TaskAPIClient } from '../api/client';
+import type { FileEntry, FilesResponse } from '../api/contract';
+import { size } from '../ui/format';
+import { APIError } from '../api/request';
+import { download, IconButton, pretty, useFlash } from '../ui/components';
 
 /** Characters of a config or a result that are drawn. */
 const SHOWN = 50_000;

@@ -4,11 +4,11 @@ import { DisposableDelegate } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
 import { ISignal, IStream, Signal } from '@lumino/signaling';
 
-import type { IJobRef, TaskAPIClient } from './client';
-import type { Environment, Job } from './contract';
-import { API_EVENTS, JOB_EVENTS, LOCAL, statusOf } from './contract';
+import type { IJobRef, TaskAPIClient } from '../api/client';
+import type { Environment, Job } from '../api/contract';
+import { API_EVENTS, JOB_EVENTS, LOCAL, statusOf } from '../api/contract';
 import { IJobChange, Jobs } from './jobs';
-import { SessionEnded, Unreachable } from './request';
+import { SessionEnded, Unreachable } from '../api/request';
 
 /** Milliseconds between two looks at what runs, while somebody looks: progress is no event. */
 const GLANCE = 700;
