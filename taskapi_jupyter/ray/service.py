@@ -26,7 +26,7 @@ from taskapi_jupyter.service import engine_settings, retention, servers
 from taskapi_jupyter.service.outputs import files_in, open_left, open_within
 from taskapi_jupyter.service.records import rfc3339
 from taskapi_jupyter.service.service import Service
-from taskapi_jupyter.service.store.store import Row
+from taskapi_jupyter.service.store.connection import Row
 
 from .engine import NOTE, UNREACHABLE
 from .job import ENDED, submission_id

@@ -16,7 +16,8 @@ from taskapi_jupyter.deploy import api_spec
 from taskapi_jupyter.runner import gpus
 
 from .store import readable
-from .store.store import IN_LINE, Row
+from .store.connection import Row
+from .store.store import IN_LINE
 
 _EPOCH = datetime(1970, 1, 1)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs; the years 1 and 9999: a task may date a file so

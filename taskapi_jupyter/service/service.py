@@ -56,7 +56,8 @@ from . import config, retention, servers
 from .outputs import files_in, open_left, open_within
 from .records import fault_of_api, metadata_of, spec_of, status_of, waits_for, waits_for_gpus
 from .store import database, readable
-from .store.store import Row, Store
+from .store.connection import Row
+from .store.store import Store
 from .supervisor.wake import Waker
 
 Steps = Generator[float, None, str]  # yields the seconds until the next step, returns a sentence
@@ -452,7 +453,7 @@ class Service(TaskAPI):
         row = self._row(job, api)
         job_id, name = row["id"], row["api_name"]
         self.waker.check_place()
-        if not self.store.wish_stop(job_id):
+        if not self.store.request_stop(job_id):
             now = self.store.job(job_id)
             if row["status"] in _IN_PROGRESS and now is not None and now["status"] == JobCode.STOPPED.value:
                 return f"stopped job {job_id}"  # by somebody who asked at the same time

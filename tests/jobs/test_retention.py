@@ -95,7 +95,7 @@ def test_so_many_days(home: Path) -> None:
     assert tidy(home) == 0
     assert [job["id"] for job in service.store.jobs(None, [], 10)] == [running, jobs[1]]
     assert there(home) == [jobs[1]]
-    service.store.wish_stop(running)
+    service.store.request_stop(running)
     service.close()
 
 

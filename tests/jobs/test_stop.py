@@ -254,7 +254,7 @@ def test_a_strangers_process_that_has_the_watchers_number(service: Service, name
             (folder / "claim").write_text(json.dumps(who))
             with (folder / "claim").open("rb") as claim:
                 fcntl.flock(claim, fcntl.LOCK_EX)
-                service.store.wish_stop(job_id)
+                service.store.request_stop(job_id)
                 service.waker.wake()
                 until(lambda: processes(home) and service.waker.alive(), "the supervisor")
             service.waker.wake()

@@ -19,7 +19,8 @@ from conftest import PATHS, TESTS
 
 from taskapi_jupyter.core.errors import APINotDeployed, Damaged, Unavailable
 from taskapi_jupyter.core.states import MOVES, TERMINAL, JobCode
-from taskapi_jupyter.service.store.store import MIGRATIONS, SCHEMA, Store
+from taskapi_jupyter.service.store.schema import MIGRATIONS, SCHEMA
+from taskapi_jupyter.service.store.store import Store
 
 FIRST = (1 << 63) - 1 - 1_700_000_000_000_000_000
 
@@ -106,8 +107,8 @@ def test_it_can_be_closed_while_threads_ask(tmp_path: Path) -> None:
 
 def test_the_store_of_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
-        older.setattr("taskapi_jupyter.service.store.store.MIGRATIONS", {1000: MIGRATIONS[1000]})
-        older.setattr("taskapi_jupyter.service.store.store.SCHEMA", 1000)
+        older.setattr("taskapi_jupyter.service.store.schema.MIGRATIONS", {1000: MIGRATIONS[1000]})
+        older.setattr("taskapi_jupyter.service.store.schema.SCHEMA", 1000)
         with closing(Store(tmp_path / "old.db")) as old, old.write() as transaction:
             transaction.execute("INSERT INTO forgotten VALUES (1, 'before')")
     with closing(Store(tmp_path / "old.db")) as store:
@@ -222,7 +223,7 @@ def test_a_stop_is_wished_for_jobs_in_progress_only(store: Store) -> None:
     pending, running, ended = add(store, 3)
     store.move([(running, JobCode.PENDING, JobCode.RUNNING, {})])
     end(store, ended)
-    assert [store.wish_stop(one) for one in (pending, running, ended, "0" * 16)] == [True, True, False, False]
+    assert [store.request_stop(one) for one in (pending, running, ended, "0" * 16)] == [True, True, False, False]
     assert [one["id"] for one in store.to_stop()] == [pending, running]
 
 
@@ -268,11 +269,11 @@ def test_every_change_is_seen_once(store: Store) -> None:
     first, second = add(store, 2)
     assert changed() == [first, second]
     assert changed() == []
-    store.wish_stop(first)
+    store.request_stop(first)
     assert changed() == [first]
     store.move([(one, JobCode.PENDING, JobCode.RUNNING, {}) for one in (second, first)])
     assert sorted(changed()) == sorted([first, second])
-    assert store.wish_stop("0" * 16) is False
+    assert store.request_stop("0" * 16) is False
     assert changed() == []
     assert store.delete_api("a") == [first, second]
     assert sorted(changed()) == sorted([first, second])
@@ -443,7 +444,7 @@ from test_store import FIRST, row
 store = Store(sys.argv[1])
 for _ in range(15):
     job = store.add_job(row(), FIRST)
-    store.wish_stop(job)
+    store.request_stop(job)
     print(job, *store.move([
         (job, JobCode.PENDING, JobCode.RUNNING, {{}}), (job, JobCode.RUNNING, JobCode.SUCCEEDED, {{}})
     ]))
@@ -557,7 +558,7 @@ def test_it_goes_on_with_what_a_newer_minor_version_added(store: Store) -> None:
         assert old.settings() == {"cpus": 1}
         first, second = add(old, 2)
         end(old, first)
-        assert old.wish_stop(second)
+        assert old.request_stop(second)
         assert old.forget(first)
         assert old.delete_api("a") == [second]
         assert old._one("PRAGMA user_version")[0] == SCHEMA + 1

@@ -361,7 +361,7 @@ def test_a_second_stop_ends_the_grace_period(
     started: Any, service: Service, api: TaskAPI, home: Path, adopted: bool
 ) -> None:
     job = started(BLOCKED)
-    assert service.store.wish_stop(job.id)
+    assert service.store.request_stop(job.id)
     service.waker.wake()
     until(lambda: said(job) == ["leaving"], "the first stop to be taken")
     if adopted:
@@ -382,7 +382,7 @@ def task(config):
         while not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
         print("left")
 """)
-    assert service.store.wish_stop(job.id)
+    assert service.store.request_stop(job.id)
     service.waker.wake()
     until(lambda: said(job) == ["leaving"], "the stop to be taken")
     service.deploy_request(request_for(f"{name}-next", "def task(config): pass"))

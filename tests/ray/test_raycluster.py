@@ -457,7 +457,7 @@ def test_whose_headers_are_used(odd: Odd, home: Path) -> None:
     assert used() == "Bearer this week's"
     odd.let_in = "Bearer last week's"
     odd.answers["/api/jobs/"] = (200, b"[]")
-    theirs.store.wish_stop(theirs.submit("task").id)
+    theirs.store.request_stop(theirs.submit("task").id)
     assert used() == "Bearer last week's"
     forget_headers(home.parent, home.name)  # of another folder: nothing happens
     assert used() == "Bearer last week's"

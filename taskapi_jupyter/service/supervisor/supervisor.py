@@ -26,7 +26,8 @@ from taskapi_jupyter.runner import gpus, reaping
 from taskapi_jupyter.runner.watcher import collect_orphans, too_late, vanished
 from taskapi_jupyter.service import engine_settings
 from taskapi_jupyter.service.store import database, readable
-from taskapi_jupyter.service.store.store import Row, Store
+from taskapi_jupyter.service.store.connection import Row
+from taskapi_jupyter.service.store.store import Store
 
 from . import conditions, engines, succession
 from .wake import acquire, command, inherit, start, wake

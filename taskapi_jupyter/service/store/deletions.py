@@ -1,0 +1,176 @@
+"""What is deleted from the store: ended jobs, versions that nobody needs, empty pages. No msgspec."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+from taskapi_jupyter.core.fault_points import point
+
+from . import readable
+from .apis import APIs
+from .connection import bindable
+from .schema import IN_PROGRESS, next_change
+
+_NOTED = 10_000  # changes for which it is noted that a job was deleted; until its folder is gone, however long that is
+_WORTH_VACUUM = 1 << 20  # bytes
+_VACUUM_PAGES = 256
+_ODD = 10  # states that no version writes that are told apart
+_UNREMOVED = 100  # things that can't be removed that are noted
+
+#: Of a row ``v`` of ``versions``: whether no API needs it. ?1 is how many of an API's are kept, ?2 since when all are.
+_UNUSED = (
+    "(NOT EXISTS (SELECT 1 FROM apis WHERE name = v.name) OR v.updated < ?2 "
+    "AND NOT EXISTS (SELECT 1 FROM apis WHERE api_id = v.api_id) "
+    "AND (SELECT count(*) FROM versions n WHERE n.name = v.name AND n.updated > v.updated) >= ?1)"
+)
+
+
+class Deletions(APIs):
+    """What retention and whoever deletes ask the store for."""
+
+    def unremoved(self) -> dict[str, str]:
+        """Return what of deleted jobs and versions could not be removed, by its path, and why."""
+        return self._setting("unremoved")
+
+    def set_unremoved(self, stuck: Mapping[str, str]) -> None:
+        """Note that, for whoever asks what is wrong with the home; of more than a hundred, the first."""
+        text = json.dumps(dict(list(stuck.items())[:_UNREMOVED]))
+        with self.write() as transaction:
+            transaction.execute("INSERT OR REPLACE INTO settings (name, value) VALUES ('unremoved', ?)", (text,))
+
+    def unused_versions(
+        self, dropping: Callable[[str], None] = lambda api_id: None, *, keep: int = 5, before: int = 0
+    ) -> list[str]:
+        """Take away versions that no job refers to and that are not deployed; return their ids.
+
+        Of an API that is deployed, the newest ``keep`` versions stay, and those deployed since ``before`` (in µs): who
+        deployed one may be about to submit to it. ``dropping`` is called with each while nobody can deploy it again.
+        """
+        last = self.last()
+        # All jobs are looked through before anybody has to wait for it, and but those since then again.
+        found = self._rows(
+            f"SELECT api_id FROM versions v WHERE {_UNUSED} AND api_id NOT IN (SELECT api_id FROM jobs)", keep, before
+        )
+        if not found:
+            return []
+        with self.write() as transaction:
+            unused = []
+            for row in found:
+                values = (keep, before, row["api_id"], last)
+                still = transaction.execute(
+                    f"SELECT 1 FROM versions v WHERE {_UNUSED} AND api_id = ?3 "
+                    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE seq > ?4 AND api_id = ?3)",
+                    values,
+                ).fetchone()
+                if still:
+                    dropping(row["api_id"])
+                    transaction.execute("DELETE FROM versions WHERE api_id = ?", (row["api_id"],))
+                    unused.append(row["api_id"])
+            return unused
+
+    def last(self) -> int:
+        """Return the ``seq`` of the newest job."""
+        return int(self._one("SELECT coalesce(max(seq), 0) FROM jobs")[0])
+
+    def odd_states(self) -> list[Any]:
+        """Return the states of jobs that no version writes, at most ten."""
+        odd: list[Any] = []
+        row = self._one("SELECT min(status) FROM jobs")
+        while row[0] is not None and len(odd) < _ODD:
+            status = bindable(row[0])
+            if row[0] not in readable.WRITTEN:
+                odd.append(status)
+            row = self._one("SELECT min(status) FROM jobs WHERE status > ?", status)
+        return odd
+
+    def forget(self, job_id: str, force: bool = False) -> bool:
+        """Delete a job that has ended, or any with ``force``; False where it is in progress or not there."""
+        with self.write() as transaction:
+            return bool(
+                _forget(
+                    transaction,
+                    transaction.execute(
+                        "SELECT seq, id, api_name FROM jobs WHERE id = ? AND (status NOT IN (?, ?) OR ?)",
+                        (job_id, *IN_PROGRESS, force),
+                    ).fetchall(),
+                )
+            )
+
+    def forget_some(
+        self, api: str | None, status: str, until: int, limit: int, ended_before: int | None = None
+    ) -> list[str]:
+        """Delete the oldest jobs in a terminal state, of those up to ``until`` (a ``seq``); return their ids."""
+        only, values = "", list[Any]()
+        if api is not None:
+            only, values = only + " AND api_name = ?", [*values, api]
+        if ended_before is not None:
+            only, values = only + " AND ended < ?", [*values, ended_before]
+        with self.write() as transaction:
+            return _forget(
+                transaction,
+                transaction.execute(
+                    f"SELECT seq, id, api_name FROM jobs WHERE status = ? AND seq <= ?{only} ORDER BY seq LIMIT ?",
+                    (status, until, *values, limit),
+                ).fetchall(),
+            )
+
+    def forget_beyond(self, keep: int, limit: int) -> list[str]:
+        """Delete the oldest of the ended jobs that are more than ``keep``; return their ids."""
+        ended = "status NOT IN (?, ?)"
+        with self.write() as transaction:
+            return _forget(
+                transaction,
+                transaction.execute(
+                    f"SELECT seq, id, api_name FROM jobs WHERE {ended} AND seq <= "
+                    f"(SELECT seq FROM jobs WHERE {ended} ORDER BY seq DESC LIMIT 1 OFFSET ?) ORDER BY seq LIMIT ?",
+                    (*IN_PROGRESS, *IN_PROGRESS, keep, limit),
+                ).fetchall(),
+            )
+
+    def forgotten(self) -> list[str]:
+        """Return the ids of deleted jobs that are still noted as such."""
+        return [row["id"] for row in self._rows("SELECT id FROM forgotten")]
+
+    def drop_forgotten(self, keep: Container[str]) -> None:
+        """Drop the notes of jobs that were deleted long ago, but for some."""
+        old = self._rows("SELECT rowid, id FROM forgotten WHERE change < ?", self.counter() - _NOTED)
+        gone = [(row["rowid"],) for row in old if row["id"] not in keep]
+        if gone:
+            with self.write() as transaction:
+                transaction.executemany("DELETE FROM forgotten WHERE rowid = ?", gone)
+
+    def give_space_back(self) -> None:
+        """Make the file smaller where a good part of it is empty."""
+        with self._connection() as connection:
+
+            def ask(what: str) -> int:
+                return int(connection.execute(f"PRAGMA {what}").fetchone()[0])
+
+            free, pages = ask("freelist_count"), ask("page_count")
+            if free * ask("page_size") < _WORTH_VACUUM or free * 4 < pages:
+                return
+            if ask("auto_vacuum") == 2:
+                while free > 0:  # piece by piece: others write in between
+                    # `execute` would take one step of it, which is one page.
+                    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+                    point("store.vacuumed")
+                    free -= _VACUUM_PAGES
+            else:  # made by a version that did not prepare for this: all at once, and by pieces from then on
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> list[str]:
+    """Delete jobs and note that they were; return their ids."""
+    if jobs:
+        change = next_change(transaction)
+        transaction.executemany("DELETE FROM jobs WHERE seq = ?", [(job["seq"],) for job in jobs])
+        transaction.executemany(
+            "INSERT INTO forgotten (change, id, api_name) VALUES (?, ?, ?)",
+            [(change, bindable(job["id"]), bindable(job["api_name"])) for job in jobs],
+        )
+    return [job["id"] for job in jobs]
