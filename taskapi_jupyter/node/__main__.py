@@ -26,7 +26,8 @@ from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.core.storage import push
 from taskapi_jupyter.runner import launch, log_file
 from taskapi_jupyter.runner.engine import LocalEngine
-from taskapi_jupyter.runner.watcher import bind_to_parent, collect_orphans, vanished
+from taskapi_jupyter.runner.outcome import vanished
+from taskapi_jupyter.runner.process_tree import bind_to_parent, collect_orphans
 
 from .frames import frame, output
 

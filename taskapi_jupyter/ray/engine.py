@@ -21,7 +21,7 @@ from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.core.fault_points import point
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.node.frames import Reader
-from taskapi_jupyter.runner.watcher import outcome, too_late, vanished, write_atomically
+from taskapi_jupyter.runner.outcome import outcome, too_late, vanished, write_atomically
 from taskapi_jupyter.service import engine_settings
 
 from . import package
@@ -57,7 +57,7 @@ _UNKNOWN: dict[str, Any] = {"cpus": 8000, "mem": 1 << 50, "gpus": 8}
 class RayEngine:
     """Implements ``contract.Engine``. Threads read logs; all else happens in the supervisor's own."""
 
-    grows = True  # what it has not now, a job waits for
+    elastic = True  # what it has not now, a job waits for
 
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
@@ -112,7 +112,7 @@ class RayEngine:
                 }
         return self.found or _UNKNOWN
 
-    def ready(self) -> bool:
+    def accepts_jobs(self) -> bool:
         """Say whether the cluster can be reached, and has said what it has."""
         return not self.away and not self.doubt and bool(self.found)
 

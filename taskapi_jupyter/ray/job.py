@@ -17,7 +17,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting
 from taskapi_jupyter.core.states import JobCode, may_move
-from taskapi_jupyter.runner.watcher import outcome
+from taskapi_jupyter.runner.outcome import outcome
 
 _BACK_OFF = 6  # times that the seconds are doubled between two submissions of a job that do not get through
 

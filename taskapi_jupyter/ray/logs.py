@@ -17,7 +17,7 @@ from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.node.frames import Reader
 from taskapi_jupyter.runner.log_file import LogWriter
-from taskapi_jupyter.runner.watcher import write_atomically
+from taskapi_jupyter.runner.outcome import write_atomically
 
 from .job import ENDED, Flight, valid
 from .rest import RayCluster, Refused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import gc
 import os
 import signal
@@ -13,12 +12,13 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter.core import files, host, nesting, room
+from taskapi_jupyter.core import files, host, nesting, process, room
 from taskapi_jupyter.core.fault_points import point
 from taskapi_jupyter.core.states import JobCode
 
-from . import capacity, gpus, process_tree
-from .watcher import GIVEN_BACK, outcome, read_outcome, too_late, vanished, watch
+from . import capacity, claim, gpus, process_tree
+from .outcome import outcome, read_outcome, too_late, vanished
+from .watcher import watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
 _STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
@@ -56,7 +56,7 @@ class _Watched:
 class LocalEngine:
     """Implements ``contract.Engine``. Single-threaded, as a process that forks should be."""
 
-    grows = False
+    elastic = False
 
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home
@@ -111,10 +111,10 @@ class LocalEngine:
         if watched is None:
             return
         point("engine.stopping")
-        host.send(watched.pid, watched.start_time, signal.SIGTERM)
+        process.send(watched.pid, watched.start_time, signal.SIGTERM)
         if hurry:  # a watcher of an older package ignores it
-            host.send(watched.pid, watched.start_time, signal.SIGUSR1)
-        host.send(watched.pid, watched.start_time, signal.SIGCONT)  # its task may have stopped it
+            process.send(watched.pid, watched.start_time, signal.SIGUSR1)
+        process.send(watched.pid, watched.start_time, signal.SIGCONT)  # its task may have stopped it
 
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""
@@ -122,11 +122,11 @@ class LocalEngine:
         for job_id, watched in list(self.watched.items()):
             if watched.child:
                 continue
-            if self._claim_is_free(job_id):
+            if claim.is_free(self._folder(job_id)):
                 self._conclude(watched)
             elif watched.unread:
                 self._adopt(watched.job)
-            elif host.is_stopped(watched.pid, watched.start_time):
+            elif process.is_stopped(watched.pid, watched.start_time):
                 self._go_on(watched)
         self._start_waiting()
         over, self.over = self.over, []
@@ -151,7 +151,7 @@ class LocalEngine:
         there = gpus.known(self.home).devices
         return {"cpus": has.cores, "mem": has.memory, "gpus": None if there is None else gpus.count(there)}
 
-    def ready(self) -> bool:
+    def accepts_jobs(self) -> bool:
         """Say whether jobs can be started: not while the disk has no room for one."""
         return room.obstacle(self.home) is None and room.obstacle(self._folder("")) is None
 
@@ -190,7 +190,7 @@ class LocalEngine:
                 os._exit(code)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         point("engine.forked")
-        self.watched[job["id"]] = _Watched(job, pid, host.start_time(pid), child=True)
+        self.watched[job["id"]] = _Watched(job, pid, process.start_time(pid), child=True)
         self.watched[job["id"]].tries = tries
 
     def _put_off(self, job: Mapping[str, Any], why: int) -> None:
@@ -212,7 +212,7 @@ class LocalEngine:
             self.said = ""
         if self.waiting and time.monotonic() >= self.try_at:
             self.try_at = time.monotonic() + _AGAIN
-            if self.ready():
+            if self.accepts_jobs():
                 waiting, self.waiting = self.waiting, {}
                 for job in waiting.values():
                     self.start(job)
@@ -230,35 +230,18 @@ class LocalEngine:
             unread = isinstance(error, OSError) and error.errno in files.NO_DESCRIPTOR
         child = here and _is_child(pid, start_time)
         pidfd = None
-        if not child and host.is_there(who) and hasattr(os, "pidfd_open"):
+        if not child and process.is_there(who) and hasattr(os, "pidfd_open"):
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError:
                 pidfd = None
-            if pidfd is not None and not host.is_there(who):  # its number may be another's just now
+            if pidfd is not None and not process.is_there(who):  # its number may be another's just now
                 os.close(pidfd)
                 pidfd = None
         self.watched[job["id"]] = watched = _Watched(job, pid, start_time, child=child, pidfd=pidfd, here=here)
         watched.unread = unread
         if not here:
             watched.why = "its container ended while it ran"
-
-    def _claim_is_free(self, job_id: str) -> bool:
-        """Say whether no living watcher holds a job's claim."""
-        try:
-            fd = os.open(os.path.join(self._folder(job_id), "claim"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True
-        except OSError as error:  # no descriptor to be had: not known is not free, or a living job would be swept away
-            return error.errno == errno.ELOOP
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        else:
-            return True
-        finally:
-            os.close(fd)
 
     def _reap_children(self) -> None:
         while True:
@@ -287,7 +270,7 @@ class LocalEngine:
                 why = os.strerror(code) if code > 0 else "its watcher was killed before it began"
                 del self.watched[job_id]
                 self.over.append((job_id, vanished(f"could not be started: {why}")))
-            elif self._claim_is_free(job_id):
+            elif claim.is_free(self._folder(job_id)):
                 self._conclude(watched)
             else:
                 del self.watched[job_id]
@@ -309,7 +292,7 @@ class LocalEngine:
         del self.watched[job_id]
         if watched.pidfd is not None:
             os.close(watched.pidfd)
-        names = [os.path.join(self._folder(job_id), name) for name in ("claim", GIVEN_BACK)]
+        names = [os.path.join(self._folder(job_id), name) for name in ("claim", claim.GIVEN_BACK)]
         if ended is None and watched.here and [os.path.exists(name) for name in names] == [False, True]:
             self.start(watched.job)
             return
@@ -328,10 +311,10 @@ class LocalEngine:
         watched.stops = watched.stops + 1 if now - watched.stopped_at < 60 else 1
         watched.stopped_at = now
         if watched.stops <= _STOPS:
-            host.send(watched.pid, watched.start_time, signal.SIGCONT)
+            process.send(watched.pid, watched.start_time, signal.SIGCONT)
         else:
             watched.why = "its watcher was stopped by signals again and again"
-            host.send(watched.pid, watched.start_time, signal.SIGKILL)
+            process.send(watched.pid, watched.start_time, signal.SIGKILL)
 
     def _sweep(self, watched: _Watched) -> None:
         """Kill what a dead watcher left, until nothing is left or, after two seconds, it can't be killed."""
@@ -342,13 +325,13 @@ class LocalEngine:
             strays = self._strays()
             left = {stray.pid: stray.start_time for stray in strays}
             if not strays:  # these are found at once; the rest takes a look at all processes there are
-                left = host.of_job(job_id, watched.pid or None, watched.start_time)
+                left = process.of_job(job_id, watched.pid or None, watched.start_time)
             if not left:
                 return
             if time.monotonic() >= until:
                 break
             for pid, start_time in left.items():
-                host.send(pid, start_time, signal.SIGKILL)
+                process.send(pid, start_time, signal.SIGKILL)
             time.sleep(pause)
             pause = min(pause + 0.001, 0.01)
         print(f"{job_id}: processes that can't be killed: {sorted(left)}", file=sys.stderr, flush=True)  # noqa: T201
@@ -364,7 +347,7 @@ class LocalEngine:
 def _is_child(pid: int, start_time: str | None) -> bool:
     """Say whether a process is a child of this one, living or to be reaped, and its number is not another's (Linux)."""
     try:
-        fields = host.stat(pid) if host.LINUX and pid > 1 else []
+        fields = process.stat(pid) if host.LINUX and pid > 1 else []
         return bool(fields) and (fields[1], fields[19]) == (str(os.getpid()), start_time)
     except (OSError, IndexError):
         return False

@@ -13,7 +13,7 @@ import os
 import time
 from _thread import allocate_lock
 
-from taskapi_jupyter.core import host
+from taskapi_jupyter.core import host, process
 
 SUPERVISOR, WATCHER, RETENTION = _NAMES = ("taskapi-super", "taskapi-watcher", "taskapi-tidy")  # 15 bytes at most
 
@@ -57,7 +57,7 @@ def _gets_orphans() -> bool:
 def _reap_for_ever() -> None:
     while True:
         try:
-            for pid in host.children(os.getpid()):
+            for pid in process.children(os.getpid()):
                 _reap(pid)
         except OSError:  # no descriptor to be had, or a kernel that keeps no list of children
             pass

@@ -6,8 +6,6 @@ runs the job; everybody else leaves. When the task has ended and nothing of it i
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import select
@@ -17,17 +15,28 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter.core import files, host, nesting, room
+from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.errors import size
 from taskapi_jupyter.core.fault_points import point
-from taskapi_jupyter.core.states import JobCode, may_move
+from taskapi_jupyter.core.states import JobCode
 
-from . import process_tree, reaping
+from . import claim, process_tree, reaping
 from .launch import job_file, task_command, task_environment
 from .log_file import LogWriter
+from .memory import MemoryLimit
 from .oom_kills import OOMKills
-
-SHARED = "/dev/shm"  # where Linux keeps shared memory; a container has 64 MiB of it unless it is given more
+from .outcome import (
+    TERMINATED,
+    judge,
+    outcome,
+    reported,
+    text_of,
+    too_late,
+    vanished,
+    write_atomically,
+    write_whole,
+)
+from .process_tree import bind_to_parent, collect_orphans
 
 _MEMORY_CHECK = 0.1  # seconds from one look to the next at a tree that has a limit
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
@@ -40,140 +49,6 @@ _INHERITED = (
     *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
 )
-
-GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
-
-TERMINATED = "terminated"  # what the harness reports of a task that left because of a TERM
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-
-#: prctl, bound before any fork, so that a child finds it without importing; None off Linux.
-_prctl: Callable[..., int] | None = None
-if host.LINUX:
-    import ctypes
-
-    _prctl = ctypes.CDLL(None).prctl
-
-
-def collect_orphans(collects: bool = True) -> None:
-    """Become the parent of whatever descends from this process and is left without one, or no more (Linux)."""
-    if _prctl is not None:
-        _prctl(_PR_SET_CHILD_SUBREAPER, int(collects), 0, 0, 0)
-
-
-def bind_to_parent(number: int) -> None:
-    """Have this process sent a signal when the thread that forked it ends (Linux)."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-
-
-def read_outcome(folder: str) -> dict[str, Any] | None:
-    """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
-    try:
-        found = nesting.loads(files.read(os.path.join(folder, "outcome.json"), 1 << 20))
-        legal = may_move(JobCode.RUNNING, JobCode(found["status"])) and isinstance(found["ended"], int)
-        return dict(found) if legal else None
-    except OSError as error:
-        if error.errno in files.NO_DESCRIPTOR:  # whether it wrote something is not known
-            raise
-        return None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def outcome(
-    status: JobCode, reason: str | None = None, exit_code: int | None = None, progress: str | None = None
-) -> dict[str, Any]:
-    """Return how a job ended, just now."""
-    return {
-        "status": status.value,
-        "reason": reason,
-        "exit_code": exit_code,
-        "ended": host.now_us(),
-        "progress": progress,
-    }
-
-
-def vanished(reason: str) -> dict[str, Any]:
-    """Return the outcome of a job that nobody saw end, or that could not be started."""
-    return outcome(JobCode.UNEXPECTED_ERROR, reason)
-
-
-def too_late(job: Mapping[str, Any]) -> str:
-    """Return why a job is timed out whose ``timeout`` is over."""
-    return f"not done {job['timeout']} s after its submission"
-
-
-def write_atomically(path: str, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Not synced: within a boot that changes nothing, and after a restart a job that the store has as running, and whose
-    outcome was lost with the power, ends ``unexpected_error``, as any that ran then.
-    """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        write_whole(temporary, data)
-        point("watcher.outcome_temporary")
-        os.rename(temporary, path)
-    except OSError:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
-        raise
-
-
-def write_whole(path: str, data: bytes) -> None:
-    """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
-    fd = files.create(path, os.O_WRONLY | os.O_TRUNC)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    except OSError:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
-
-
-def give_back(folder: str) -> None:
-    """Give a claim back, before the task's process was there: whoever reads this may have the job begin once more."""
-    for name in ("job.json", "report", "log"):
-        with suppress(OSError):
-            os.unlink(os.path.join(folder, name))
-    os.rename(os.path.join(folder, "claim"), os.path.join(folder, GIVEN_BACK))
-
-
-def claim(folder: str) -> int | None:
-    """Take the right to run a job; return the locked descriptor, None where another watcher has it.
-
-    Not synced: a claim counts within one boot only, and the row that says ``running`` was synced before the fork.
-    """
-    path = os.path.join(folder, f"claim.{os.getpid()}")
-    try:
-        os.unlink(path)  # a dead watcher of this number may have left it, and it may be the claim itself
-    except FileNotFoundError:
-        pass
-    fd = files.create(path, os.O_RDWR | os.O_EXCL)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        who = json.dumps(host.identity(os.getpid())).encode()
-        if os.write(fd, who) != len(who):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        point("watcher.claiming")
-        os.link(path, os.path.join(folder, "claim"))
-        point("watcher.linked")
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, GIVEN_BACK))
-    except FileExistsError:
-        os.close(fd)
-        return None
-    finally:
-        os.unlink(path)
-    point("watcher.claimed")
-    return fd
 
 
 class Watcher:
@@ -195,7 +70,7 @@ class Watcher:
         self.begun = False  # whether there is a process of the task's
         self.exit: int | None = None  # wait status of the task's main process
         self.lost = ""  # what is to be said of output that could not be kept
-        self.memory = process_tree.MemoryLimit(job["mem"]) if job["mem"] is not None else None
+        self.memory = MemoryLimit(job["mem"]) if job["mem"] is not None else None
         self.look_at = 0.0  # when the tree's memory is to be looked at
         self.oom = False  # whether the kernel killed the main process for want of memory
         self.deadlines: list[tuple[float, str]] = []  # each with what is said of a job that is past it
@@ -311,9 +186,9 @@ class Watcher:
     def _terminate(self) -> None:
         """Ask the tree to leave, and see to it after the grace period that it did."""
         point("watcher.terminating")
-        for process in self._tree():
-            process_tree.send(process, signal.SIGTERM)
-            process_tree.send(process, signal.SIGCONT)  # one that was stopped gets to see it, too
+        for one in self._tree():
+            process_tree.send(one, signal.SIGTERM)
+            process_tree.send(one, signal.SIGCONT)  # one that was stopped gets to see it, too
         self.kill_at = time.monotonic() + self.limits["stop_grace"]
         point("watcher.terminated")
 
@@ -322,7 +197,7 @@ class Watcher:
         found = process_tree.below(os.getpid())
         if not host.LINUX:
             known = {one.pid for one in found}
-            marked = host.of_job(self.job["id"], None).items()
+            marked = process.of_job(self.job["id"], None).items()
             found += [process_tree.Process(pid, 0, start, "") for pid, start in marked if pid not in known]
         return found
 
@@ -332,8 +207,8 @@ class Watcher:
         if host.LINUX:
             process_tree.kill(os.getpid())
         else:
-            for process in self._tree():
-                process_tree.send(process, signal.SIGKILL)
+            for one in self._tree():
+                process_tree.send(one, signal.SIGKILL)
 
     def abandon(self) -> None:
         """Kill the tree until nothing of it is left."""
@@ -444,76 +319,27 @@ class Watcher:
     def _outcome(self) -> dict[str, Any]:
         assert self.exit is not None
         code = os.waitstatus_to_exitcode(self.exit)
-        if code >= 0 and self._reported()[0] == TERMINATED:  # by TERM, which it took as a reason to leave
+        if code >= 0 and reported(self.folder)[0] == TERMINATED:  # by TERM, which it took as a reason to leave
             code = -signal.SIGTERM
-        status, reason, code = self._verdict(code)
-        if not (self._read("report") or "").strip():
+        status, reason = (
+            self._start_error() or self.ending or judge(self.folder, code, command=self.command, oom=self.oom)
+        )
+        if not (text_of(self.folder, "report") or "").strip():
             with suppress(OSError):
                 os.unlink(os.path.join(self.folder, "report"))
         reason = "; ".join(text for text in (reason, self.lost) if text)
-        return outcome(status, reason[:2000] or None, code, self._read("progress.json"))
+        return outcome(status, reason[:2000] or None, code, text_of(self.folder, "progress.json"))
 
-    def _verdict(self, code: int) -> tuple[JobCode, str, int]:
+    def _start_error(self) -> tuple[JobCode, str] | None:
+        """Return why the task's process could not execute what it should; raise OSError where that may pass."""
         try:
-            start_error = os.read(self.start_error, 4096).decode("utf-8", "replace")
+            number, _, error = os.read(self.start_error, 4096).decode("utf-8", "replace").partition(" ")
         except BlockingIOError:
-            start_error = ""
-        number, _, start_error = start_error.partition(" ")
+            return None
         if self.ending is None and number and int(number) in files.PASSING:
             self.begun = False  # nothing of the task's was executed
-            raise OSError(int(number), start_error)
-        if start_error:
-            return JobCode.UNEXPECTED_ERROR, f"could not be started: {start_error}", code
-        if self.ending is not None:
-            return (*self.ending, code)
-        word, told = self._reported()
-        if word == "memory":
-            return JobCode.WORKER_OOM, told, code
-        if code == 0:
-            if self.command or word == "returned" or self._returned():
-                return JobCode.SUCCEEDED, told, code
-            found = room.obstacle(self.folder)
-            if found is not None and found.errno == errno.EROFS:  # neither a result nor a report could be written
-                return JobCode.WORKER_ERROR, f"its process left with exit code 0 and no result: {found.strerror}", code
-            return JobCode.WORKER_ERROR, "its process left with exit code 0 before the task returned", code
-        if code == -signal.SIGKILL and self.oom:
-            return JobCode.WORKER_OOM, "killed by the kernel for want of memory", code
-        if code < 0:
-            return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)}){_bus_hint(-code)}", code
-        last = told or self._last_traceback_line()
-        if self.command and last.partition(":")[0].endswith("MemoryError"):  # numpy has one of its own
-            return JobCode.WORKER_OOM, last, code
-        return (
-            JobCode.WORKER_ERROR,
-            last or f"exit code {code}{_bus_hint(code - 128)}",
-            code,
-        )  # 128 more is a shell's way
-
-    def _reported(self) -> tuple[str, str]:
-        """Return what the task's process said of its end: a word, and a text."""
-        word, _, told = (self._read("report") or "").rstrip("\n").partition("\n")
-        return word, told
-
-    def _returned(self) -> bool:
-        return any(os.path.exists(os.path.join(self.folder, f"result.{kind}")) for kind in ("json", "pkl"))
-
-    def _last_traceback_line(self) -> str:
-        """Return the line that a command's traceback ended with, where its output ends with one."""
-        from .log_file import read
-
-        lines = read(self.folder, -8192)[0].decode("utf-8", "replace").rstrip().splitlines()
-        for line in reversed(lines):
-            if line.startswith("Traceback (most recent call last)"):
-                return lines[-1]
-            if line == lines[-1] and line.startswith(" "):
-                break
-        return ""
-
-    def _read(self, name: str) -> str | None:
-        try:
-            return files.read(os.path.join(self.folder, name), 1 << 16).decode("utf-8", "replace")
-        except OSError:
-            return None
+            raise OSError(int(number), error)
+        return (JobCode.UNEXPECTED_ERROR, f"could not be started: {error}") if error else None
 
 
 def hides_gpus(count: int | None) -> bool:
@@ -528,27 +354,6 @@ def _pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
-def _bus_hint(number: int) -> str:
-    """Return what SIGBUS nearly always means: memory that is shared by files had no room; nothing for other signals."""
-    if number != signal.SIGBUS:
-        return ""
-    try:
-        there = os.statvfs(SHARED)
-    except OSError:
-        return ": a mapped file was cut short, or had no room"
-    whole, free = there.f_blocks * there.f_frsize, there.f_bavail * there.f_frsize
-    if free < whole // 20:
-        return f": {SHARED}, where shared memory is, is full ({size(whole)}): remove what is left in it, or enlarge it"
-    return f": shared memory found no room in {SHARED} ({size(whole)}), or a mapped file was cut short"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Callable[[], None]) -> int:
     """Be a job's watcher, in a process just forked for it; return the exit code to leave with (an errno)."""
     folder = os.path.join(home, "jobs", job["id"])
@@ -558,7 +363,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
         reaping.call_itself(reaping.WATCHER)
         point("watcher.session_made")
         files.create_folder(folder)
-        lock = claim(folder)
+        lock = claim.take(folder)
         if lock is None:
             return 0
     except OSError as error:
@@ -570,7 +375,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
         if not watcher.begun and isinstance(error, OSError) and error.errno in files.PASSING:
             while os.path.isdir(folder):
                 with suppress(OSError):  # the disk is read-only for a while
-                    give_back(folder)
+                    claim.give_back(folder)
                     return error.errno
                 time.sleep(1)
             return 0

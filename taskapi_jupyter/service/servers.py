@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from taskapi_jupyter.core import files, host, nesting
+from taskapi_jupyter.core import files, host, nesting, process
 
 FOLDER = "servers"
 MAX_FILES = 1000  # that are looked at
@@ -37,7 +37,7 @@ class Running(NamedTuple):
 def write(home: str | os.PathLike[str], url: str) -> None:
     """Write this process's file, unless it is there; raise OSError where that can't be done."""
     pid = os.getpid()
-    record = {"url": url, "pid": pid, "start_time": host.start_time(pid)}
+    record = {"url": url, "pid": pid, "start_time": process.start_time(pid)}
     folder = os.path.join(home, FOLDER)
     path = os.path.join(folder, f"{pid}.json")
     if _read(path) == record:
@@ -117,11 +117,11 @@ def _started(pid: int) -> str | None:
     """Return when a process started, None for one that has ended, also where its parent has not asked how."""
     if host.LINUX:
         try:
-            fields = host.stat(pid)
+            fields = process.stat(pid)
             return None if fields[0] in "ZX" else fields[19]
         except (OSError, IndexError):
             return None
-    return host.start_time(pid)
+    return process.start_time(pid)
 
 
 def _other(recorded: object, started: str) -> bool:

@@ -15,12 +15,12 @@ from typing import Any
 from taskapi_jupyter import environments
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import environments_file
-from taskapi_jupyter.core import guard, host, room
+from taskapi_jupyter.core import guard, host, process, room
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, size
 from taskapi_jupyter.runner import capacity, gpus
 from taskapi_jupyter.service import config, records, servers, service
 from taskapi_jupyter.service.store import database, readable
-from taskapi_jupyter.service.supervisor import conditions, wake
+from taskapi_jupyter.service.supervisor import conditions, lock
 
 _NAMED = 20  # rows that can't be read that are named
 
@@ -77,8 +77,8 @@ def _version_of_supervisor(home: Path) -> str:
 
 def _supervisor_record(home: Path) -> dict[str, Any]:
     """Return what the living supervisor of a home wrote down, {} where none lives or it is another user's."""
-    record = wake.holder(home)
-    return record if host.is_there(record) else {}
+    record = lock.holder(home)
+    return record if process.is_there(record) else {}
 
 
 def problems(home: Path) -> list[str]:

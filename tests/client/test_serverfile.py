@@ -16,6 +16,7 @@ from conftest import LiveServer, start_server, stop_server, until
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import host
+from taskapi_jupyter.core.process import start_time
 from taskapi_jupyter.service import servers
 from taskapi_jupyter.service.service import Service
 
@@ -30,7 +31,7 @@ def put(home: Path, pid: int | str, content: Any) -> Path:
 
 def lives(url: str = "http://127.0.0.1:8888/") -> dict[str, Any]:
     """Return the record of a server that lives: this process."""
-    return {"url": url, "pid": os.getpid(), "start_time": host.start_time(os.getpid())}
+    return {"url": url, "pid": os.getpid(), "start_time": start_time(os.getpid())}
 
 
 def terminal(home: Path, *arguments: str, **environ: str) -> str:
@@ -78,7 +79,7 @@ def test_the_newest_that_lives_counts_and_files_of_the_dead_are_removed(home: Pa
     processes = []
     for _ in range(2):
         processes.append(subprocess.Popen(["sleep", "60"]))
-        pid, before = processes[-1].pid, host.start_time(processes[-1].pid)
+        pid, before = processes[-1].pid, start_time(processes[-1].pid)
         until(lambda at=before: float(host.boottime()) * os.sysconf("SC_CLK_TCK") > float(at or 0) + 2, "a tick")
         put(home, pid, {"url": f"http://127.0.0.1:{pid}/", "pid": pid, "start_time": before})
     old, new = (process.pid for process in processes)
@@ -155,7 +156,7 @@ def test_a_terminal_shows_the_endpoint_of_a_running_server(tmp_path: Path) -> No
     assert record == {
         "url": server.url,
         "pid": server.process.pid,
-        "start_time": host.start_time(server.process.pid),
+        "start_time": start_time(server.process.pid),
     }
     assert server.token not in path.read_text()
     assert shown(server.home, "deploy", str(tmp_path / "cortex.yaml"))[0]["api"]["endpoint"] == endpoint

@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 from conftest import LiveServer, start_server, until
 
-from taskapi_jupyter.core import fault_points, folders, host
+from taskapi_jupyter.core import fault_points, folders
 from taskapi_jupyter.core.errors import JobNotInProgress, TaskAPIError
+from taskapi_jupyter.core.process import descendants, is_there
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import succession, wake
 
@@ -289,7 +290,7 @@ class World:
             for row in running:
                 pid = living(self.home / "jobs" / row["id"] / "claim")
                 if pid and target == "task":
-                    pid = next(iter(host.descendants(pid)), 0)
+                    pid = next(iter(descendants(pid)), 0)
                 if pid:
                     return target, pid, row["id"]
             return None
@@ -459,7 +460,7 @@ def living(path: Path) -> int | None:
         who = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return int(who["pid"]) if host.is_there(who) else None
+    return int(who["pid"]) if is_there(who) else None
 
 
 def run_world(rounds: list[Round]) -> tuple[list[Outcome], str]:

@@ -19,7 +19,7 @@ from test_disk import unshared
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.runner import oom_kills
-from taskapi_jupyter.runner.process_tree import MemoryLimit
+from taskapi_jupyter.runner.memory import MemoryLimit
 from taskapi_jupyter.service.service import Service
 
 MIB = 1 << 20

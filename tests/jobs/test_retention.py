@@ -31,7 +31,9 @@ NOTHING = "def task(config):\n    pass\n"
 
 def tidy(home: Path, **environ: str) -> int:
     """Do what the supervisor has done now and then; return the exit code."""
-    return subprocess.run(wake.command("retention", str(home)), env={**os.environ, **environ}, timeout=60).returncode
+    return subprocess.run(
+        wake.command("service.retention", str(home)), env={**os.environ, **environ}, timeout=60
+    ).returncode
 
 
 def ended(service: Service, count: int, name: str = "a") -> list[str]:
@@ -171,7 +173,9 @@ def test_what_can_not_be_removed(home: Path, tmp_path: Path) -> None:
         service.store.set_unremoved({})
         service.store.forget(other)
         for _ in range(2):
-            done = subprocess.run(wake.command("retention", str(home)), capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                wake.command("service.retention", str(home)), capture_output=True, text=True, timeout=60
+            )
             said = done.stderr
             assert done.returncode == 0
             assert said == ("" if _ else f"taskapi retention: can't remove {left / 'file'}: Operation not permitted\n")

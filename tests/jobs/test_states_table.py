@@ -21,6 +21,7 @@ from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import APINotDeployed, JobFailed, JobNotInProgress
+from taskapi_jupyter.core.process import start_time
 from taskapi_jupyter.service.service import Service
 
 ON_LINUX = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
@@ -501,14 +502,14 @@ return int(os.read(read, 20))
 def test_it_forks_and_daemonises(run: Any) -> None:
     job = run(DAEMON)
     assert ending(job) == ("succeeded", None, 0)
-    assert host.start_time(job.result()) is None
+    assert start_time(job.result()) is None
 
 
 @ON_LINUX
 def test_a_daemon_that_ignores_term(run: Any) -> None:
     job = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + DAEMON)
     assert ending(job) == ("succeeded", None, 0)
-    assert host.start_time(job.result()) is None
+    assert start_time(job.result()) is None
 
 
 def test_a_child_that_holds_the_output_open(run: Any) -> None:

@@ -21,6 +21,7 @@ from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import JobNotFound, JobNotInProgress
 from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.core.process import identity
 from taskapi_jupyter.service.service import Service
 
 pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
@@ -250,7 +251,7 @@ def test_a_strangers_process_that_has_the_watchers_number(service: Service, name
     folder.mkdir(parents=True)
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
         try:
-            who = {**host.identity(stranger.pid), "start_time": "1"}
+            who = {**identity(stranger.pid), "start_time": "1"}
             (folder / "claim").write_text(json.dumps(who))
             with (folder / "claim").open("rb") as claim:
                 fcntl.flock(claim, fcntl.LOCK_EX)

@@ -21,8 +21,9 @@ from conftest import PATIENCE, processes, request_for, until
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.core.process import descendants
 from taskapi_jupyter.service.service import Service
-from taskapi_jupyter.service.supervisor import wake
+from taskapi_jupyter.service.supervisor import fifo
 
 pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
 
@@ -126,7 +127,7 @@ def replaced(home: Path, package: Path, version: str) -> dict[str, Any]:
     """Have a newer package replace the supervisor; return the new one's record."""
     use(package, home)
     until(lambda: record(home).get("version") == version, "the newer supervisor")
-    until(lambda: wake.poke(str(home)), "its FIFO")
+    until(lambda: fifo.poke(str(home)), "its FIFO")
     return record(home)
 
 
@@ -142,7 +143,7 @@ def test_a_newer_package_takes_its_place_in_the_same_process(
     assert [psutil.Process(watcher(home, job)).ppid() for job, _ in jobs] == [after["pid"]] * 3
     assert descriptors(after["pid"]) == held
     assert b"TASKAPI_SUPERVISOR" not in b"".join(
-        Path(f"/proc/{pid}/environ").read_bytes() for pid in host.descendants(after["pid"])
+        Path(f"/proc/{pid}/environ").read_bytes() for pid in descendants(after["pid"])
     )
     # A watcher alone is killed: nothing of its job is left, and the other jobs are not touched.
     job, daemon = jobs[0]
@@ -185,7 +186,7 @@ def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, h
         time.sleep(pause)  # so that some come in the midst of what an earlier one began
     until(lambda: image(before["pid"]) != seen, "the last exec")
     assert job.refresh().status == "running"
-    until(lambda: wake.poke(str(home)), "it to be back")
+    until(lambda: fifo.poke(str(home)), "it to be back")
     assert record(home) == before
     assert lives(before["pid"])
     os.kill(watcher(home, job), signal.SIGKILL)
@@ -264,7 +265,7 @@ def test_a_watcher_that_has_no_claim_yet(
     pid = record(home)["pid"]
     before = image(pid)
     os.kill(pid, signal.SIGTERM)
-    until(lambda: image(pid) != before and wake.poke(str(home)), "the next supervisor")
+    until(lambda: image(pid) != before and fifo.poke(str(home)), "the next supervisor")
     assert [one.pid for one in psutil.Process(pid).children()] == [forked]  # it knows that one, and forked no other
     held.unlink()
     assert job.wait(PATIENCE).status == "succeeded"
@@ -281,7 +282,7 @@ def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, na
     while service.store.any_in_progress():
         with suppress(ProcessLookupError):  # it left, as no job was running at that moment
             os.kill(record(home).get("pid", pid), signal.SIGTERM)
-        until(lambda: wake.poke(str(home)) or service.jobs(), "the next one")
+        until(lambda: fifo.poke(str(home)) or service.jobs(), "the next one")
     for n, job in enumerate(jobs):
         assert job.wait(PATIENCE).result() == n
     assert sorted(map(int, begun.read_text().split())) == list(range(40))

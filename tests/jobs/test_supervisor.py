@@ -27,9 +27,10 @@ from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.core.process import descendants, start_time
 from taskapi_jupyter.service.records import status_of
 from taskapi_jupyter.service.service import Service
-from taskapi_jupyter.service.supervisor import wake
+from taskapi_jupyter.service.supervisor import fifo, wake
 from taskapi_jupyter.service.supervisor.wake import Waker
 
 NOTHING = "def task(config):\n    pass\n"
@@ -175,7 +176,7 @@ def test_waking_one_that_closes_its_fifo_at_this_moment(home: Path) -> None:
     thread = threading.Thread(target=come_and_go)
     thread.start()
     try:
-        answers = {wake.poke(str(home)) for _ in range(30_000)}
+        answers = {fifo.poke(str(home)) for _ in range(30_000)}
     finally:
         done.set()
         thread.join()
@@ -230,7 +231,7 @@ def test_one_that_is_not_older_stays(home: Path, counting: Any, tmp_path: Path, 
     as_if_older(home, version) if version != __version__ else None
     Waker(str(home)).replace_older()
     assert holder(home) == pid
-    assert wake.poke(str(home))
+    assert fifo.poke(str(home))
     assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
@@ -394,7 +395,7 @@ def test_what_a_killed_watcher_leaves_is_swept(service: Service, name: str, home
     service.deploy_request(request_for(name, LEAVES_BEHIND))
     job = service.submit(name)
     watcher = until(lambda: job.logs() == "ready\n" and claim(home, job)["pid"], "the task to be ready")
-    left = until(lambda: len(found := host.descendants(watcher)) == 3 and found, "its processes")
+    left = until(lambda: len(found := descendants(watcher)) == 3 and found, "its processes")
     os.kill(watcher, signal.SIGKILL)
     assert job.wait(PATIENCE).status == "unexpected_error"
     alive = [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
@@ -739,7 +740,7 @@ def test_what_a_task_sees(
         "timeout": 100,
         "config": {"a": 1},
     }
-    until(lambda: host.start_time(seen["watcher"]) is None, "the watcher's session to be gone")
+    until(lambda: start_time(seen["watcher"]) is None, "the watcher's session to be gone")
 
 
 SAYS = """

@@ -16,6 +16,7 @@ from conftest import until
 
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.core.process import descendants, of_job, processes, start_time, stat
 
 #: A child that sheds its session, and a grandchild; each says its pid, and lives until standard input ends.
 TREE = """
@@ -67,11 +68,11 @@ def test_the_clocks() -> None:
 
 def test_a_process_is_known_by_when_it_started() -> None:
     with running(TREE, 3) as (process, pids):
-        times = [host.start_time(pid) for pid in pids]
+        times = [start_time(pid) for pid in pids]
         assert None not in times
-        assert times == [host.start_time(pid) for pid in pids]
-    assert host.start_time(process.pid) is None
-    assert host.start_time(2**22 + 1) is None
+        assert times == [start_time(pid) for pid in pids]
+    assert start_time(process.pid) is None
+    assert start_time(2**22 + 1) is None
 
 
 @pytest.mark.skipif(not host.LINUX, reason="reads /proc")
@@ -80,41 +81,41 @@ def test_a_name_may_hold_anything(tmp_path: Path) -> None:
     strange.symlink_to("/bin/sleep")
     with subprocess.Popen([str(strange), "60"]) as process:
         try:
-            until(lambda: host.stat(process.pid)[19] == host.start_time(process.pid), "its start")
-            assert host.processes()[process.pid][:2] == (os.getpid(), os.getsid(0))
+            until(lambda: stat(process.pid)[19] == start_time(process.pid), "its start")
+            assert processes()[process.pid][:2] == (os.getpid(), os.getsid(0))
         finally:
             process.kill()
 
 
 def test_descendants_whatever_their_session() -> None:
     with running(TREE, 3) as (process, pids):
-        assert sorted(host.descendants(process.pid)) == sorted(pids[1:])
-        assert set(pids) <= set(host.descendants(os.getpid()))
+        assert sorted(descendants(process.pid)) == sorted(pids[1:])
+        assert set(pids) <= set(descendants(os.getpid()))
         assert os.getsid(pids[2]) == pids[1] != os.getsid(process.pid)
 
 
 def test_zombies_are_not_there() -> None:
     with running("import os, sys; print(os.fork() or os._exit(0), flush=True); sys.stdin.read()", 1) as (process, pids):
         until(lambda: psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE, "a zombie")
-        assert host.descendants(process.pid) == []
-        assert pids[0] not in host.processes()
-        assert process.pid in host.processes()
+        assert descendants(process.pid) == []
+        assert pids[0] not in processes()
+        assert process.pid in processes()
 
 
 def test_what_a_dead_watcher_left_is_found_by_its_session_and_by_the_jobs_id() -> None:
     with running(TREE, 3, TASKAPI_JOB_ID="the-job") as (process, pids), running(TREE, 3) as (_, others):
-        assert sorted(host.of_job("the-job", None)) == sorted(pids)
-        assert host.of_job("another-job", None) == {}
+        assert sorted(of_job("the-job", None)) == sorted(pids)
+        assert of_job("another-job", None) == {}
         # A session is asked for by the number of a leader that is dead; this one lives, so the number is not believed.
-        assert host.of_job("another-job", process.pid) == {}
+        assert of_job("another-job", process.pid) == {}
         # Unless it is the very process that was written down, which is about to be gone; what is below goes with it.
-        assert host.of_job("another-job", process.pid, host.start_time(process.pid)).keys() == set(pids)
+        assert of_job("another-job", process.pid, start_time(process.pid)).keys() == set(pids)
         leader = others[0]
     with running("import os, sys; print(os.fork() or sys.stdin.read(), flush=True); os._exit(0)", 1) as (_, (child,)):
         session = os.getsid(child)
-        until(lambda: session not in host.processes(), "the session's leader to end")
-        assert list(host.of_job("another-job", session)) == [child]
-    assert host.of_job("another-job", leader) == {}
+        until(lambda: session not in processes(), "the session's leader to end")
+        assert list(of_job("another-job", session)) == [child]
+    assert of_job("another-job", leader) == {}
 
 
 def test_what_the_supervisor_imports_is_small() -> None:

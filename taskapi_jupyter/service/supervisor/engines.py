@@ -32,12 +32,12 @@ class Engine(Protocol):
     """
 
     #: Whether it may come to have what it has not now, so that a job waits for that.
-    grows: bool
+    elastic: bool
 
     def capacity(self) -> Mapping[str, Any]:
         """Return what jobs may use: ``cpus`` in thousandths, ``mem`` in bytes, ``gpus`` where that is known."""
 
-    def ready(self) -> bool:
+    def accepts_jobs(self) -> bool:
         """Say whether jobs can be started now; if not, those that are pending stay so."""
 
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.core import files, host, nesting
+from taskapi_jupyter.core import files, nesting, process
 from taskapi_jupyter.core.fault_points import point
 
 _NAME = "successor.json"
@@ -51,7 +51,7 @@ def _proposed(home: str) -> list[str] | None:
             if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o022:
                 return None
             said = nesting.loads(file.read(_MOST))
-        me = {**host.identity(os.getpid()), "version": __version__}
+        me = {**process.identity(os.getpid()), "version": __version__}
         command = said["command"]
         # After an exec this process has another version: what was written down for the one before is over.
         if said["replaces"] == _who(me) and command and all(isinstance(word, str) for word in command):

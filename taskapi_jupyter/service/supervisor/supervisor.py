@@ -1,7 +1,8 @@
 """One process per home that admits, starts, observes and stops jobs, and alone records what happened to them.
 
-Started by whoever first needs it, gone a few seconds after nothing is left to do. Its life is the lock on
-``supervisor.lock``; it is woken through the FIFO ``wake``. It imports neither msgspec nor YAML, to fork cheaply.
+Started by whoever first needs it, it leaves a few seconds after nothing is left to do. It lives as long as it holds
+the lock on ``supervisor.lock``, and wakes when the FIFO ``wake`` is written to. It imports neither msgspec nor YAML,
+so that forks stay cheap.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import gc
 import os
 import select
 import signal
-import stat
 import sys
 import time
 import traceback
@@ -18,37 +18,34 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from taskapi_jupyter.core import files, guard, host, nesting
+from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import Damaged, TooNew, Unavailable
 from taskapi_jupyter.core.fault_points import point
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.runner import gpus, reaping
-from taskapi_jupyter.runner.watcher import collect_orphans, too_late, vanished
+from taskapi_jupyter.runner import reaping
+from taskapi_jupyter.runner.outcome import columns, vanished
+from taskapi_jupyter.runner.process_tree import collect_orphans
 from taskapi_jupyter.service import engine_settings
-from taskapi_jupyter.service.store import database, readable
+from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
 from taskapi_jupyter.service.store.store import Store
 
-from . import conditions, engines, succession
-from .wake import acquire, command, inherit, start, wake
+from . import conditions, engines, fifo, log, succession
+from .admission import AT_ONCE, Admission, Move, ends_pending
+from .lock import acquire, inherit
+from .wake import command, start, wake
 
 IDLE = 3.0  # seconds without work after which it leaves
 _LAST = 0.5  # seconds for the process that tidied to be gone, too, when nothing is left to do
 _RETRY = 0.5  # seconds until what could not be written is tried again
-_ADMIT_AT_ONCE = 64
-_PASSED = 1000  # jobs that others may pass, at one time
-_ASK_GPUS = 10.0  # seconds from one process that asks for GPUs to the next
 _LOOK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
-_LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, a deadline's does not
 _TIDY_EVERY = 3600.0  # seconds, while there is work
 _NAMED = 100  # rows that can't be read of which that is said
-_LOG_BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
 
 #: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
 DEFAULT_LIMITS: dict[str, Any] = {"gpus": None, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
 
 T = TypeVar("T")
-Move = tuple[str, JobCode, JobCode, Mapping[str, Any]]
 
 
 class Supervisor:
@@ -65,17 +62,16 @@ class Supervisor:
             self.engine.take_over(handed.get("unclaimed", {}))
         self.chosen: dict[str, Any] = {}  # of them, those that config.yaml sets
         self.limits = self._read_limits()
+        self.admission = Admission(home, self.store, elastic=self.engine.elastic, skip=self._name)
         self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
         self.rebased = False  # whether the deadlines of earlier boots were
         self.leaving = False
         self.behind = True  # whether jobs may be marked running that this supervisor doesn't know
-        self.said = ""
+        self.tell = log.Teller()
         self.named: set[str] = set()  # rows that can't be read, of which that was said
         self.tidied = time.monotonic()
         self.untidy = False  # whether jobs ended since
-        self.wanting = False  # whether a job waits until it is known which GPUs there are
-        self.asked_gpus = -_ASK_GPUS
         self.tidying: int | None = None  # ends when the process that tidies does
 
     def run(self, lock: int) -> None:
@@ -85,7 +81,7 @@ class Supervisor:
         is then seen by this supervisor, and one that came without starts another. Told to leave while jobs run, the
         process keeps the lock and becomes the newer supervisor, which looks again as soon as it has its FIFO open.
         """
-        fifo = self._open_fifo()
+        reader = self._open_fifo()
         wakeups = self._hear_signals()
         os.get_exec_path({})  # what it imports is then there before a fork
         gc.collect()
@@ -102,10 +98,10 @@ class Supervisor:
                     self._tidy()
                     continue
                 collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
-                self._close_fifo(fifo)
+                fifo.close_reader(reader)
                 if not self._any_in_progress():  # whoever comes now finds no FIFO and starts another
                     break
-                fifo = self._open_fifo()
+                reader = self._open_fifo()
                 self.behind = True  # what is still in progress is not ours: nothing may stay so
                 idle_since = time.monotonic()
                 continue
@@ -113,19 +109,19 @@ class Supervisor:
                 wait = idle_since + IDLE - time.monotonic()
             poll = select.poll()
             tidying = [] if self.tidying is None else [self.tidying]
-            for fd in (fifo, wakeups, *tidying, *self.engine.filenos()):
+            for fd in (reader, wakeups, *tidying, *self.engine.filenos()):
                 poll.register(fd, select.POLLIN)
             ready = poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
-            _drain(fifo)
-            _drain(wakeups)
-            if self._is_replaced(fifo):
-                os.close(fifo)
-                fifo = self._open_fifo()
+            fifo.drain(reader)
+            fifo.drain(wakeups)
+            if fifo.is_replaced(self.home, reader):
+                os.close(reader)
+                reader = self._open_fifo()
             if self.tidying in [fd for fd, _ in ready]:
                 os.close(tidying[0])
                 self.tidying = None
         else:
-            self._close_fifo(fifo)
+            fifo.close_reader(reader)
             self._try_step()
             if self.using or self.behind:
                 self._become_newer(lock)
@@ -140,7 +136,7 @@ class Supervisor:
         self.store.close()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         succession.become(self.home, command("service.supervisor.supervisor", self.home), handed)
-        _say("no newer supervisor can be executed in place of this one, which leaves")
+        log.say("no newer supervisor can be executed in place of this one, which leaves")
         with suppress(OSError):
             start(self.home)
 
@@ -178,7 +174,7 @@ class Supervisor:
         text = f"the row of job {readable.shown(job_id)} can't be read: {wrong}"
         if text not in self.named and len(self.named) < _NAMED:
             self.named.add(text)
-            _say(f"{text}; it is skipped")
+            log.say(f"{text}; it is skipped")
 
     def _take(self, job_id: str, starts: bool = False) -> Row | None:
         """Count a job that is marked running as ours; return its row, None where it can't be started.
@@ -202,38 +198,9 @@ class Supervisor:
         self.leaving = True
 
     def _open_fifo(self) -> int:
-        path = os.path.join(self.home, "wake")
-        while True:
-            try:
-                if os.path.lexists(path) and not stat.S_ISFIFO(mode := os.lstat(path).st_mode):
-                    (os.rmdir if stat.S_ISDIR(mode) else os.unlink)(path)
-                if not os.path.lexists(path):
-                    os.mkfifo(path, 0o600)
-                    os.chmod(path, 0o600)  # whatever the umask is
-                # Opened for writing too, so that it does not end when a writer leaves.
-                fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-                break
-            except OSError as error:
-                if not os.path.isdir(self.home):
-                    raise Damaged(f"{self.home} is gone") from None
-                self._say_once(f"can't make {path}: {error.strerror}")
-                time.sleep(_RETRY)
+        reader = fifo.open_reader(self.home, self._say_once)
         collect_orphans()  # what a killed watcher leaves becomes our child, whatever it has shed
-        return fifo
-
-    def _is_replaced(self, fifo: int) -> bool:
-        """Whether somebody removed the FIFO that we have open, or put something else in its place."""
-        try:
-            return not os.path.samestat(os.fstat(fifo), os.lstat(os.path.join(self.home, "wake")))
-        except FileNotFoundError:
-            return os.path.isdir(self.home)
-        except OSError:
-            return False
-
-    @staticmethod
-    def _close_fifo(fifo: int) -> None:
-        os.close(fifo)
-        point("supervisor.closed")
+        return reader
 
     # One step
 
@@ -252,15 +219,13 @@ class Supervisor:
             self.behind = True
             self._say_once(str(error))
             return _RETRY
-        self.said = ""
+        self.tell.forget()
         if self.untidy and self.tidying is None and time.monotonic() - self.tidied >= _TIDY_EVERY:
             self._tidy()
         return wait
 
     def _say_once(self, text: str) -> None:
-        if self.said != text:
-            self.said = text
-            _say(f"{text}; trying again")
+        self.tell(f"{text}; trying again")
 
     def _tidy(self) -> None:
         """Have a process of its own delete what config.yaml says, and what was left; it may take long.
@@ -268,7 +233,7 @@ class Supervisor:
         Not a fork: SQLite's locks are not to be carried into one.
         """
         self.tidied, self.untidy = time.monotonic(), False
-        _bound_log(self.home)
+        log.bound(self.home)
         try:
             self.tidying, theirs = os.pipe()
         except OSError:  # as many descriptors as there may be: next time
@@ -294,203 +259,64 @@ class Supervisor:
         self.unrecorded += self.engine.ended()
         self.limits = self._read_limits()
         moves: list[Move] = [
-            (job_id, JobCode.RUNNING, JobCode(outcome["status"]), _columns(outcome))
+            (job_id, JobCode.RUNNING, JobCode(outcome["status"]), columns(outcome))
             for job_id, outcome in self.unrecorded
         ]
         gone = {job_id for job_id, _ in self.unrecorded}
         to_stop = []
         for row in self.store.to_stop():
             if row["status"] == JobCode.PENDING.value:
-                moves.append(_ends_pending(row["id"], JobCode.STOPPED, None))
+                moves.append(ends_pending(row["id"], JobCode.STOPPED, None))
             elif row["id"] not in gone:
                 to_stop.append(row)
-        due, next_due = self._due()
-        moves += due
-        admitted = self._admit({move[0] for move in moves}) if self.engine.ready() else []
-        moves += admitted
+        overdue, next_due = self.admission.overdue()
+        moves += overdue
+        if self.engine.accepts_jobs():
+            max_gpus = self.limits["gpus"] if self.engine.elastic else self.chosen.get("gpus")
+            moves += self.admission.admit(self.using.values(), {move[0] for move in moves}, self.limits, max_gpus)
         if moves:
-            done = self.store.move(moves)
-            point("supervisor.moved")
-            self.untidy = self.untidy or bool(gone)
-            self.unrecorded.clear()
-            for job_id in gone:
-                self.using.pop(job_id, None)
-            for (job_id, _, code, _), won in zip(moves, done, strict=True):
-                if code is not JobCode.RUNNING:
-                    continue
-                job = self._take(job_id, starts=True) if won else None
-                if job is not None:
-                    self.engine.start(job)
-                    point("supervisor.started")
+            self._carry_out(moves)
         for row in to_stop:
             self.engine.stop(row["id"], bool(row["hurry"]))
-        self._ask_for_gpus()
-        if len(moves) >= _ADMIT_AT_ONCE or self.unrecorded:
+        self.admission.ask_for_gpus()
+        if len(moves) >= AT_ONCE or self.unrecorded:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to record
         waits = [one for one in (next_due, self.engine.interval(), self._until_ready()) if one is not None]
         if self.using or waits:
             return min(waits, default=60.0)
         return None
 
-    def _ask_for_gpus(self) -> None:
-        """Have a process of its own ask which GPUs there are, where a job waits for that: it may take seconds."""
-        if self.wanting and gpus.known(self.home).is_due and time.monotonic() - self.asked_gpus >= _ASK_GPUS:
-            self.asked_gpus = time.monotonic()
-            with suppress(OSError):
-                os.posix_spawn(sys.executable, command("runner.gpus", self.home), dict(os.environ))
+    def _carry_out(self, moves: list[Move]) -> None:
+        """Write the moves, those of jobs that ended among them; then start the jobs that begin."""
+        done = self.store.move(moves)
+        point("supervisor.moved")
+        self.untidy = self.untidy or bool(self.unrecorded)
+        for job_id, _ in self.unrecorded:
+            self.using.pop(job_id, None)
+        self.unrecorded.clear()
+        for (job_id, _, code, _), won in zip(moves, done, strict=True):
+            job = self._take(job_id, starts=True) if won and code is JobCode.RUNNING else None
+            if job is not None:
+                self.engine.start(job)
+                point("supervisor.started")
 
     def _until_ready(self) -> float | None:
         """Return when to look again whether jobs can be started that wait for that."""
-        if self.wanting:
+        if self.admission.waits_for_gpus or (not self.engine.accepts_jobs() and self._any_in_progress()):
             return _LOOK_AGAIN
-        return _LOOK_AGAIN if not self.engine.ready() and self._any_in_progress() else None
-
-    def _due(self) -> tuple[list[Move], float | None]:
-        """Return the moves of pending jobs that have waited too long, and when the next will have."""
-        moves = []
-        waits: list[float] = []
-        for row in self.store.pending_deadlines(host.boot_id()):
-            left = row["deadline"] - host.boottime()
-            if left <= 0:
-                moves.append(_ends_pending(row["id"], JobCode.TIMED_OUT, too_late(row)))
-            else:
-                waits.append(min(left, _LONGEST_WAIT))
-        return moves, min(waits, default=None)
-
-    def _admit(self, leaving: set[str]) -> list[Move]:
-        """Return the moves of the jobs that start now: those first in line, up to the first that does not fit.
-
-        ``leaving`` are jobs that this step moves already. A job that asks for more than the machine has had taken away
-        since its deploy runs alone; GPUs that are not there can't be made up for. Where it is not known which there
-        are, or not so many are there now, the job waits and lets others pass.
-        """
-        self.wanting = False
-        there: gpus.Known | None = None  # read where a job asks for GPUs
-        limit = self.limits["gpus"] if self.engine.grows else self.chosen.get("gpus")
-        busy = [job for job in self.using.values() if job["id"] not in leaving]
-        moves: list[Move] = []
-        seq = 0
-        passed = 0
-        while len(moves) < _ADMIT_AT_ONCE and passed < _PASSED:
-            head = self.store.next_pending(seq)
-            if head is None:
-                break
-            seq = head["seq"]
-            if head["id"] in leaving:
-                continue
-            if wrong := readable.fault(head):
-                self._name(head["id"], wrong)
-                moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, f"its row can't be read: {wrong}"))
-                continue
-            if limit is not None and head["gpu"] > limit and not self.engine.grows:
-                reason = f"asks for {head['gpu']} GPUs, this machine has {limit}"
-                moves.append(_ends_pending(head["id"], JobCode.UNEXPECTED_ERROR, reason))
-                continue
-            if head["gpu"] and not self.engine.grows:
-                there = there or gpus.known(self.home)
-            choices = gpus.visible(head["visible"], there and there.devices, limit) if head["gpu"] else []
-            if not self.engine.grows and (choices is None or gpus.pick(choices, (), head["gpu"]) is None):
-                self.wanting = True
-                passed += 1
-                continue
-            choices = choices or []
-            held = [number for job in busy for number in gpus.numbers(job["gpus"])]
-            picked = gpus.pick(choices, held, head["gpu"])
-            if limit is not None and len(held) + head["gpu"] > limit and not self.engine.grows:
-                picked = None
-            fits = (
-                sum(job["cpu"] for job in busy) + head["cpu"] <= self.limits["cpus"]
-                and sum(job["mem"] or 0 for job in busy) + (head["mem"] or 0) <= self.limits["mem"]
-                and picked is not None
-            )
-            if busy and not fits:
-                break
-            picked = choices[: head["gpu"]] if picked is None else picked  # of a cluster, which says itself which
-            head["gpus"] = ",".join(str(number) for number, _ in picked) or None
-            busy.append(head)
-            columns = {
-                "started": host.now_us(),
-                "started_boot": host.boot_id(),
-                "gpus": head["gpus"],
-                "devices": ",".join(text for _, text in picked) or None,
-            }
-            moves.append((head["id"], JobCode.PENDING, JobCode.RUNNING, columns))
-        return moves
-
-
-def _columns(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    progress = outcome.get("progress")
-    return {
-        "ended": outcome["ended"],
-        "reason": outcome.get("reason"),
-        "exit_code": outcome.get("exit_code"),
-        "progress": progress if _is_json(progress) else None,
-    }
-
-
-def _is_json(text: str | None) -> bool:
-    try:
-        return isinstance(nesting.loads(text or ""), dict)
-    except ValueError:  # the task may have written anything
-        return False
-
-
-def _ends_pending(job_id: str, status: JobCode, reason: str | None) -> Move:
-    return job_id, JobCode.PENDING, status, {"ended": host.now_us(), "reason": reason}
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass
-
-
-def _say(text: str) -> None:
-    """Write a line into supervisor.log."""
-    print(f"taskapi supervisor: {text}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _bound_log(home: str) -> None:
-    """Begin a new supervisor.log where it has grown long; the one before is kept."""
-    path = os.path.join(home, "supervisor.log")
-    try:
-        if os.lstat(path).st_size <= _LOG_BOUND:
-            return
-        os.rename(path, f"{path}.1")
-        log = files.create(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 2)
-        os.close(log)
-    except OSError:
-        pass
-
-
-def _tell_of_network(home: str) -> None:
-    """Say once, in supervisor.log, what a network file system means."""
-    text = database.of_network(home)
-    if text is None:
-        return
-    try:
-        if text.encode("utf-8", "replace") in files.read(os.path.join(home, "supervisor.log"), 2 * _LOG_BOUND):
-            return
-    except OSError:
-        pass
-    _say(text)
+        return None
 
 
 def _begin(home: str, handed: Mapping[str, Any]) -> Supervisor | None:
     """Open the store, as soon as there is room on the disk; None where that can't be waited for."""
-    said = ""
+    tell = log.Teller()
     while os.path.isdir(home):
         try:
             return Supervisor(home, handed)
         except (Unavailable, OSError) as error:
             if isinstance(error, OSError) and error.errno not in files.PASSING:
                 raise
-            if said != str(error):
-                said = str(error)
-                _say(said)
+            tell(str(error))
             if isinstance(error, Damaged):
                 raise
             if isinstance(error, TooNew):
@@ -501,16 +327,14 @@ def _begin(home: str, handed: Mapping[str, Any]) -> Supervisor | None:
 
 def _patiently(home: str, call: Callable[[], T]) -> T:
     """Call, and again while there is no room, or no descriptor, for it."""
-    said = False
+    tell = log.Teller()
     while True:
         try:
             return call()
         except OSError as error:
             if error.errno not in files.PASSING or not os.path.isdir(home):
                 raise Unavailable(f"can't look after {home}: {error}") from None
-            if not said:
-                _say(f"{error}; trying again")
-            said = True
+            tell(f"{error}; trying again")
         time.sleep(_RETRY)
 
 
@@ -525,21 +349,21 @@ def main(home: str) -> None:
             guard.check(home)
             handed, lock = {}, _patiently(home, lambda: acquire(home))
     except Unavailable as error:
-        _say(str(error))
+        log.say(str(error))
         sys.exit(1)
     if lock is None:
         return
-    _bound_log(home)
-    _tell_of_network(home)
+    log.bound(home)
+    log.warn_of_network(home)
     try:
         supervisor = _begin(home, handed)
         if supervisor is not None:
             supervisor.run(lock)
         return
     except Damaged as error:
-        _say(str(error))
+        log.say(str(error))
     except Unavailable as error:
-        _say(str(error))
+        log.say(str(error))
         sys.exit(1)
     except Exception:
         traceback.print_exc()

@@ -6,34 +6,27 @@ nobody has, a new one is started, which waits for the lock of one that is leavin
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import json
 import os
 import signal
-import stat
 import sys
 import time
 from _thread import allocate_lock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.core import files, guard, host, nesting, room
-from taskapi_jupyter.core.errors import Unavailable
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core import files, guard, host, process, room
 from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.runner import reaping
 from taskapi_jupyter.service import engine_settings
 
 from . import succession
+from .fifo import poke
+from .lock import holder, nudge, refuse_others
 
 if TYPE_CHECKING:
     import subprocess
-
-
-_LONGEST_PAUSE = 0.1  # seconds between looks at a lock that another supervisor holds
 
 #: What a supervisor keeps of the variables of whoever starts it.
 _KEPT = ("PATH", "HOME", "TZ", "LANG", "TASKAPI_FAULTS")
@@ -43,33 +36,6 @@ def wake(home: str) -> None:
     """Tell the supervisor to look at the store, and start one where none lives."""
     if not poke(home):
         start(home)
-
-
-def poke(home: str, data: bytes = b"w") -> bool:
-    """Write to the FIFO; return whether a supervisor has it open. With no data, only ask."""
-    path = os.path.join(home, "wake")
-    try:
-        about = os.lstat(path)
-        if not stat.S_ISFIFO(about.st_mode):  # what a copy of a home may have there; a supervisor replaces it
-            return False
-        if about.st_mode & 0o600 != 0o600 and about.st_uid == os.geteuid():
-            os.chmod(path, 0o600)
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise
-        return False  # nobody reads it, or it is gone
-    try:
-        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-            return False
-        os.write(fd, data)
-    except BlockingIOError:
-        pass  # it has wakeups enough to come
-    except BrokenPipeError:
-        return False  # it closed it just now: it is leaving
-    finally:
-        os.close(fd)
-    return True
 
 
 def command(module: str, home: str) -> list[str]:
@@ -99,152 +65,6 @@ def start(home: str) -> subprocess.Popen[bytes]:
         )
     finally:
         os.close(log)
-
-
-def acquire(home: str) -> int | None:
-    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store.
-
-    Raise :class:`Unavailable` where jobs of another host run in this home.
-    """
-    path = os.path.join(home, "supervisor.lock")
-    try:
-        fd = files.create(path, os.O_RDWR)
-    except OSError as error:
-        raise Unavailable(f"can't write {path}: {error.strerror}") from None
-    pause = 0.005
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # Either it has its FIFO open, and looks at the store again; or it is coming or leaving: wait for the lock.
-            if poke(home):
-                os.close(fd)
-                return None
-            try:
-                refuse_others(home)
-            except Unavailable:
-                os.close(fd)
-                raise
-            if pause == _LONGEST_PAUSE:
-                _nudge(_record(os.pread(fd, 4096, 0)))
-            time.sleep(pause)
-            pause = min(pause * 1.2, _LONGEST_PAUSE)
-            continue
-        before = _record(os.pread(fd, 4096, 0))
-        if not host.is_here(before):
-            try:
-                _refuse_claims(home)
-            except Unavailable:
-                os.close(fd)
-                raise
-        point("waking.locked")
-        _sign(fd)
-        return fd
-
-
-def _nudge(holder: Mapping[str, Any]) -> None:
-    """Have the supervisor that wrote a record see whether ``wake`` is still its FIFO, as it does after any signal."""
-    if host.is_there(holder):
-        host.send(holder["pid"], holder["start_time"], signal.SIGCHLD)
-
-
-def inherit(home: str, fd: object) -> int | None:
-    """Return the locked descriptor that this process kept when it became this program; None where it is not one."""
-    if not isinstance(fd, int):
-        return None
-    try:
-        os.set_inheritable(fd, False)
-        if not os.path.samestat(os.fstat(fd), os.stat(os.path.join(home, "supervisor.lock"))):
-            return None
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: this lets nobody else in between
-    except OSError:
-        return None
-    _sign(fd)
-    return fd
-
-
-def _sign(fd: int) -> None:
-    """Write into ``supervisor.lock`` who holds it."""
-    me = {**host.identity(os.getpid()), "version": __version__}
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(me).encode(), 0)
-
-
-# Homes that other hosts use, through a network file system or as a container's volume
-
-
-def refuse_others(home: str) -> None:
-    """Raise :class:`Unavailable` where a supervisor, or a job's watcher, of another host lives.
-
-    What it left when it ended is taken over.
-    """
-    path = os.path.join(home, "supervisor.lock")
-    try:
-        with open(files.open_plain(path), "rb") as file:
-            record = _record(file.read(4096))
-            if host.is_here(record):
-                return
-            if _is_locked(file.fileno()):
-                raise _in_use(home, record, "a supervisor")
-    except (FileNotFoundError, IsADirectoryError):
-        return
-    except OSError as error:
-        raise Unavailable(f"can't read {path}: {error.strerror}") from None
-    _refuse_claims(home)
-
-
-def _refuse_claims(home: str) -> None:
-    """Look at all jobs' claims: where a watcher of another host holds one, its job runs."""
-    jobs = os.path.join(home, "jobs")
-    try:
-        names = os.listdir(jobs)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise Unavailable(f"can't read {jobs}: {error.strerror}") from None
-    for name in names:
-        if os.path.exists(os.path.join(jobs, name, "outcome.json")):
-            continue
-        try:
-            with open(files.open_plain(os.path.join(jobs, name, "claim")), "rb") as file:
-                record = _record(file.read(4096))
-                if not host.is_here(record) and _is_locked(file.fileno()):
-                    raise _in_use(home, record, f"job {name}")
-        except OSError:
-            continue
-
-
-def holder(home: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what the supervisor that had a home's lock last wrote down, {} where that can't be read."""
-    try:
-        return _record(files.read(os.path.join(home, "supervisor.lock"), 4096))
-    except OSError:
-        return {}
-
-
-def _record(data: bytes) -> dict[str, Any]:
-    try:
-        return dict(nesting.loads(data))
-    except (ValueError, TypeError):  # being written, or by a version that wrote none
-        return {}
-
-
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
-
-
-def _in_use(home: str, record: Mapping[str, Any], what: str) -> Unavailable:
-    name = str(record.get("host", "another host"))[:100]
-    where = f"the host {name}" if name != os.uname().nodename else f"another container or an earlier boot of {name}"
-    return Unavailable(
-        f"{home} is in use by {where}, where {what} runs: one host at a time may run jobs in a folder; "
-        "use the other host, wait until its jobs have ended, or set TASKAPI_HOME to a folder of this host's own"
-    )
 
 
 class Waker:
@@ -315,7 +135,7 @@ class Waker:
         if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
             return True  # in a task: one started here would be stopped with it; its watcher starts one
         if self._started is not None and self._started.poll() is None:
-            _nudge(holder(self.home))
+            nudge(holder(self.home))
             return False
         self._started = start(self.home)
         _thread_of(self._started.wait)  # leaves no zombie
@@ -330,7 +150,7 @@ class Waker:
                     if poke(self.home) or self._start_one():
                         self._seeing = False
                         return
-                except OSError:
+                except OSError:  # as many processes or descriptors as there may be
                     pause = 1.0
             time.sleep(pause)
 
@@ -341,10 +161,10 @@ class Waker:
         """
         try:
             older = self._older()
-            if older is None or not self.alive() or not host.is_there(older):
+            if older is None or not self.alive() or not process.is_there(older):
                 return
             succession.propose(self.home, older, command("service.supervisor.supervisor", self.home))
-            host.send(older["pid"], older["start_time"], signal.SIGTERM)
+            process.send(older["pid"], older["start_time"], signal.SIGTERM)
             for _ in range(1000):  # while it has its FIFO, a wakeup would go to it
                 if not self.alive():
                     self.wake()

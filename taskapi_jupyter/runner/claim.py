@@ -1,0 +1,73 @@
+"""The claim of a job: the first watcher to link its locked file to ``jobs/<id>/claim`` runs the job; others exit.
+
+The lock on it says whether that watcher lives. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from contextlib import suppress
+
+from taskapi_jupyter.core import files, process
+from taskapi_jupyter.core.fault_points import point
+
+GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
+
+
+def take(folder: str) -> int | None:
+    """Take the right to run a job; return the locked descriptor, None where another watcher has it.
+
+    Not synced: a claim counts within one boot only, and the row that says ``running`` was synced before the fork.
+    """
+    path = os.path.join(folder, f"claim.{os.getpid()}")
+    try:
+        os.unlink(path)  # a dead watcher of this number may have left it, and it may be the claim itself
+    except FileNotFoundError:
+        pass
+    fd = files.create(path, os.O_RDWR | os.O_EXCL)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        who = json.dumps(process.identity(os.getpid())).encode()
+        if os.write(fd, who) != len(who):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        point("watcher.claiming")
+        os.link(path, os.path.join(folder, "claim"))
+        point("watcher.linked")
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, GIVEN_BACK))
+    except FileExistsError:
+        os.close(fd)
+        return None
+    finally:
+        os.unlink(path)
+    point("watcher.claimed")
+    return fd
+
+
+def give_back(folder: str) -> None:
+    """Give a claim back, before the task's process was there: whoever reads this may have the job begin once more."""
+    for name in ("job.json", "report", "log"):
+        with suppress(OSError):
+            os.unlink(os.path.join(folder, name))
+    os.rename(os.path.join(folder, "claim"), os.path.join(folder, GIVEN_BACK))
+
+
+def is_free(folder: str) -> bool:
+    """Whether no living watcher holds a job's claim."""
+    try:
+        fd = os.open(os.path.join(folder, "claim"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError as error:  # no descriptor to be had: not known is not free, or a living job would be swept away
+        return error.errno == errno.ELOOP
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)

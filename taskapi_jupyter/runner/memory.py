@@ -1,0 +1,126 @@
+"""What a job's processes hold of memory, together, and whether that is over its limit. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from taskapi_jupyter.core import host
+
+from .process_tree import PAGE, Process, below, freeze, send
+
+_CPUS = os.cpu_count() or 1
+#: The kernel keeps a process's page counts for each processor, and adds up only so many at a time.
+_IMPRECISION = _CPUS * max(32, 2 * _CPUS) * PAGE
+_SHARE = 20  # proportional sizes are read at most a 20th of the time, while nothing says that they have grown
+
+
+class MemoryLimit:
+    """Says whether a tree holds more than it may, shared pages counted once.
+
+    Sizes are read one after the other, and what one process frees another may take meanwhile, or inherit: what looks
+    like too much is counted again while the tree stands still, and only that decides.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.known: dict[tuple[int, str], Process] = {}  # the tree when its proportional sizes were read last
+        self.known_size = 0
+        self.known_until = 0.0
+
+    def passed(self, root: int) -> int | None:
+        """Return the bytes that the tree below ``root`` holds where that is over the limit; it then stands still."""
+        found = below(root)
+        if sum(one.rss for one in found) <= self.limit or self._can_not_have_passed(found):
+            return None
+        used = self._used(found)
+        if used <= self.limit or not host.LINUX:
+            return used if used > self.limit else None
+        stopped: dict[tuple[int, str], Process] = {}
+        try:
+            used = self._used(freeze(root, stopped))
+        finally:
+            if used <= self.limit:
+                for one in stopped.values():
+                    send(one, signal.SIGCONT)
+        return used if used > self.limit else None
+
+    def _used(self, found: list[Process]) -> int:
+        """Return what processes hold together; where it is over the limit, no more than says so."""
+        if not host.LINUX:
+            return sum(one.rss for one in found)
+        at_least = self._at_least(found)
+        if at_least > self.limit:
+            return at_least
+        began = time.monotonic()
+        total = 0
+        for one in sorted(_with_memory_of_their_own(found), key=lambda one: -one.rss):
+            total += _proportional(one.shown_by)
+            if total > self.limit:
+                return total
+        now = time.monotonic()
+        self.known = {(one.pid, one.start_time): one for one in found}
+        self.known_size = total
+        self.known_until = now + _SHARE * (now - began)
+        return total
+
+    def _at_least(self, found: list[Process]) -> int:
+        """Return what processes hold for sure, from counters that cost nothing to read.
+
+        Anonymous pages are shared only by processes of one image, by fork: of each image, the largest process counts.
+        """
+        largest: dict[str, int] = {}
+        for one in found:
+            largest[one.image] = max(largest.get(one.image, 0), _anonymous(one.shown_by) - _IMPRECISION)
+        return sum(largest.values())
+
+    def _can_not_have_passed(self, found: list[Process]) -> bool:
+        """Say whether growth since the proportional sizes were read, which is dear, can't have led over the limit."""
+        if time.monotonic() >= self.known_until:
+            return False
+        images = {one.image for one in self.known.values()}
+        now = {(one.pid, one.start_time): one for one in found}
+        if not self.known.keys() <= now.keys():
+            return False  # what it had taken since, children may have inherited
+        growth = 0
+        for key, one in now.items():
+            before = self.known.get(key)
+            if before is not None and before.image == one.image:
+                growth += max(one.rss - before.rss, 0) + (one.faults - before.faults) * PAGE
+            else:
+                growth += min(one.rss, one.faults * PAGE) if one.image in images else one.rss
+        return self.known_size + growth <= self.limit
+
+
+def _with_memory_of_their_own(found: list[Process]) -> list[Process]:
+    """Leave out children of vfork, which run in their waiting parent's memory until they execute a program."""
+    by_pid = {one.pid: one for one in found}
+    own = []
+    for one in found:
+        parent = by_pid.get(one.parent)
+        lent = parent is not None and parent.state == "D" and (parent.image, parent.rss) == (one.image, one.rss)
+        if not lent:
+            own.append(one)
+    return own
+
+
+def _anonymous(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            _, resident, shared = file.read(256).split()[:3]
+        return (int(resident) - int(shared)) * PAGE
+    except (OSError, ValueError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    for name in ("smaps_rollup", "smaps"):  # the first is not there before Linux 4.14
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                return sum(int(line.split()[1]) for line in file if line.startswith(b"Pss:")) * 1024
+        except FileNotFoundError:
+            continue
+        except OSError:  # it hides its memory from its own user
+            break
+    return _anonymous(pid)
