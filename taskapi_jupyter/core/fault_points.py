@@ -15,7 +15,7 @@ import time
 FOLDER = os.environ.get("TASKAPI_FAULTS")
 
 
-def point(name: str) -> None:
+def fault_point(name: str) -> None:
     """Mark a moment at which dying must lose nothing."""
     if FOLDER:
         _reach(os.path.join(FOLDER, name))

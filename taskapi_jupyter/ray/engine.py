@@ -18,7 +18,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host
 from taskapi_jupyter.core.errors import Unreachable
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.node.frames import Reader
 from taskapi_jupyter.runner.outcome import outcome, too_late, vanished, write_atomically
@@ -193,15 +193,15 @@ class RayEngine:
                 except OSError:
                     flight.word = ""  # nothing was sent that this would be about
                     raise
-            point("ray.claimed")
+            fault_point("ray.claimed")
             limits = self.limits()
             if not flight.uri and not self._upload(flight):
                 return
-            point("ray.uploaded")
+            fault_point("ray.uploaded")
             flight.unsure_at = time.monotonic()
             request = package.request(self.home, job, flight.submission_id, flight.uri, limits, left=flight.left())
             self.cluster.submit(request)
-            point("ray.submitted")
+            fault_point("ray.submitted")
         except Refused as error:
             if "already exists" not in error.text:
                 flight.problem = f"Ray says: {last_line(error.text)}"
@@ -219,7 +219,7 @@ class RayEngine:
             return
         flight.has_arrived()
         flight.status = "PENDING"
-        point("ray.arrived")
+        fault_point("ray.arrived")
         self.logs.follow(flight)
         if job["timeout"] is not None:
             self.next_look = min(self.next_look, time.monotonic() + _LOOK)

@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 
 from taskapi_jupyter.core import files, process
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
 
@@ -33,9 +33,9 @@ def take(folder: str) -> int | None:
         who = json.dumps(process.identity(os.getpid())).encode()
         if os.write(fd, who) != len(who):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        point("watcher.claiming")
+        fault_point("watcher.claiming")
         os.link(path, os.path.join(folder, "claim"))
-        point("watcher.linked")
+        fault_point("watcher.linked")
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, GIVEN_BACK))
     except FileExistsError:
@@ -43,7 +43,7 @@ def take(folder: str) -> int | None:
         return None
     finally:
         os.unlink(path)
-    point("watcher.claimed")
+    fault_point("watcher.claimed")
     return fd
 
 

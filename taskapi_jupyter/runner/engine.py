@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, process, room
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 
 from . import capacity, claim, gpus, process_tree
@@ -110,7 +110,7 @@ class LocalEngine:
         watched = self.watched.get(job_id)
         if watched is None:
             return
-        point("engine.stopping")
+        fault_point("engine.stopping")
         process.send(watched.pid, watched.start_time, signal.SIGTERM)
         if hurry:  # a watcher of an older package ignores it
             process.send(watched.pid, watched.start_time, signal.SIGUSR1)
@@ -165,7 +165,7 @@ class LocalEngine:
 
     def _fork(self, job: Mapping[str, Any], tries: int) -> None:
         limits = self.limits()
-        point("engine.forking")
+        fault_point("engine.forking")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
@@ -189,7 +189,7 @@ class LocalEngine:
             finally:
                 os._exit(code)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        point("engine.forked")
+        fault_point("engine.forked")
         self.watched[job["id"]] = _Watched(job, pid, process.start_time(pid), child=True)
         self.watched[job["id"]].tries = tries
 
@@ -219,7 +219,7 @@ class LocalEngine:
 
     def _adopt(self, job: Mapping[str, Any]) -> None:
         """Follow the watcher that holds a job's claim, or held it: our own child, or one known by its pidfd."""
-        point("engine.adopting")
+        fault_point("engine.adopting")
         here, unread = True, False
         try:
             who = nesting.loads(files.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
@@ -283,7 +283,7 @@ class LocalEngine:
         gave its claim back begins once more.
         """
         job_id = watched.job["id"]
-        point("engine.concluding")
+        fault_point("engine.concluding")
         try:
             ended = read_outcome(self._folder(job_id))
         except OSError:  # no descriptor to be had: it is read later
@@ -297,9 +297,9 @@ class LocalEngine:
             self.start(watched.job)
             return
         if ended is None and watched.here:
-            point("engine.sweeping")
+            fault_point("engine.sweeping")
             self._sweep(watched)
-            point("engine.swept")
+            fault_point("engine.swept")
         self.over.append((job_id, ended or vanished(watched.why)))
 
     def _go_on(self, watched: _Watched) -> None:

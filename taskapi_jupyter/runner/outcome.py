@@ -10,7 +10,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, room
 from taskapi_jupyter.core.errors import size
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode, may_move
 
 from .log_file import read as read_log
@@ -81,7 +81,7 @@ def write_atomically(path: str, data: bytes) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         write_whole(temporary, data)
-        point("watcher.outcome_temporary")
+        fault_point("watcher.outcome_temporary")
         os.rename(temporary, path)
     except OSError:
         try:

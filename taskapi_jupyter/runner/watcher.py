@@ -17,7 +17,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.errors import size
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 
 from . import claim, process_tree, reaping
@@ -83,13 +83,13 @@ class Watcher:
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
         files.create_folder(os.path.join(self.folder, "files"))
-        point("watcher.folder_made")
+        fault_point("watcher.folder_made")
         write_whole(os.path.join(self.folder, "job.json"), job_file(self.job))
         # Room for what the task's process has to say of its end: a disk that is full then takes no new file.
         write_whole(os.path.join(self.folder, "report"), b"\n" * _REPORT)
-        point("watcher.job_file_written")
+        fault_point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
-        point("watcher.log_made")
+        fault_point("watcher.log_made")
         collect_orphans()
         wake_read, wake_write = _pipe()
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -101,7 +101,7 @@ class Watcher:
         if longest is not None:
             self.deadlines.append((host.boottime() + longest, f"ran longer than its run_timeout of {longest} s"))
         self.oom_kills = OOMKills(self.main)
-        point("watcher.spawned")
+        fault_point("watcher.spawned")
         # Not before: a TERM must find the task, and one that meets the task before its exec must end it.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.poll = select.poll()
@@ -122,7 +122,7 @@ class Watcher:
             self.log.close()
         except OSError as error:
             self._lost_output(error)
-        point("watcher.ended")
+        fault_point("watcher.ended")
         return self._outcome()
 
     def _spawn(self) -> None:
@@ -138,7 +138,7 @@ class Watcher:
         if self.main == 0:
             what = "the task's process"
             try:
-                point("task.forked")
+                fault_point("task.forked")
                 bind_to_parent(signal.SIGKILL)
                 if os.getppid() != me and host.LINUX:
                     os._exit(1)
@@ -160,7 +160,7 @@ class Watcher:
                     note = f"taskapi: the folder {what} is gone; this task runs in {output}\n"
                     os.write(1, note.encode("utf-8", "surrogateescape"))
                 what = command[0]
-                point("task.executing")
+                fault_point("task.executing")
                 os.execvpe(what, command, environment)  # noqa: S606
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error)
@@ -185,12 +185,12 @@ class Watcher:
 
     def _terminate(self) -> None:
         """Ask the tree to leave, and see to it after the grace period that it did."""
-        point("watcher.terminating")
+        fault_point("watcher.terminating")
         for one in self._tree():
             process_tree.send(one, signal.SIGTERM)
             process_tree.send(one, signal.SIGCONT)  # one that was stopped gets to see it, too
         self.kill_at = time.monotonic() + self.limits["stop_grace"]
-        point("watcher.terminated")
+        fault_point("watcher.terminated")
 
     def _tree(self) -> list[process_tree.Process]:
         """Return all living processes of the job: what descends from us, and on macOS what carries our job's id."""
@@ -203,7 +203,7 @@ class Watcher:
 
     def _kill(self) -> None:
         """Kill the tree as it is now."""
-        point("watcher.killing")
+        fault_point("watcher.killing")
         if host.LINUX:
             process_tree.kill(os.getpid())
         else:
@@ -358,10 +358,10 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     """Be a job's watcher, in a process just forked for it; return the exit code to leave with (an errno)."""
     folder = os.path.join(home, "jobs", job["id"])
     try:
-        point("watcher.forked")
+        fault_point("watcher.forked")
         os.setsid()
         reaping.call_itself(reaping.WATCHER)
-        point("watcher.session_made")
+        fault_point("watcher.session_made")
         files.create_folder(folder)
         lock = claim.take(folder)
         if lock is None:
@@ -390,8 +390,8 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
             if not os.path.isdir(folder):  # the home was removed
                 return 0
             time.sleep(1)
-    point("watcher.outcome_written")
+    fault_point("watcher.outcome_written")
     with suppress(OSError):  # no descriptor: it is seen by whoever looks next
         wake()
-    point("watcher.woken")
+    fault_point("watcher.woken")
     return 0

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from taskapi_jupyter.core import files, folders, guard, nesting
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import TERMINAL, values
 from taskapi_jupyter.core.storage import Storage, folder_of
 from taskapi_jupyter.runner import reaping
@@ -57,7 +57,7 @@ def purge(
     last, count = store.last(), 0
     for status in statuses:
         while some := store.forget_some(api, status, last, AT_ONCE, ended_before):
-            point("purge.forgotten")
+            fault_point("purge.forgotten")
             count += len(some)
             remove_jobs(home, some, storage, stuck, until)
     return count
@@ -87,9 +87,9 @@ def remove_jobs(
             stuck.update(there.stuck)
             if not there.gone:
                 continue
-            point("forget.unstored")
+            fault_point("forget.unstored")
         stuck.update(folders.remove(folder, deadline).stuck)
-        point("forget.removed")
+        fault_point("forget.removed")
 
 
 def is_name(text: object) -> bool:
@@ -116,10 +116,10 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
         if is_name(api_id):
             with suppress(OSError):
                 (apis / api_id).rename(apis / f"{_OLD}{api_id}-{time.time_ns()}")
-        point("versions.renamed")
+        fault_point("versions.renamed")
 
     store.unused_versions(dropping, keep=_VERSIONS, before=int((time.time() - _YOUNG) * 1e6))
-    point("versions.dropped")
+    fault_point("versions.dropped")
     for folder in apis.glob(f"{_OLD}*"):
         _remove(folder, stuck)
     projects = home / "projects"
@@ -160,7 +160,7 @@ def tidy(home: Path) -> None:
     def delete_beyond() -> None:
         if limits.get("keep_jobs") is not None:
             while some := store.forget_beyond(limits["keep_jobs"], AT_ONCE):
-                point("purge.forgotten")
+                fault_point("purge.forgotten")
                 remove_jobs(home, some, storage, stuck)
 
     for what, step in (

@@ -45,7 +45,7 @@ from taskapi_jupyter.core.errors import (
     Unavailable,
     size,
 )
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import MOVES, TERMINAL, JobCode, values
 from taskapi_jupyter.core.storage import RESULTS, VIEW, Storage
 from taskapi_jupyter.deploy import api_spec
@@ -141,7 +141,7 @@ class Service(TaskAPI):
         built = self._build(request, pickle)
         told_too = self._check_fits(built)
         self._write_files(built)
-        point("deploy.written")
+        fault_point("deploy.written")
         now = host.now_us()
         version = {
             "api_id": built.api_id,
@@ -158,7 +158,7 @@ class Service(TaskAPI):
             "launch": json.dumps(built.launch),
         }
         what, old = self.store.put_api(version, now, request.notebook)
-        point("deploy.deployed")
+        fault_point("deploy.deployed")
         self._write_files(built)  # where they were removed just now, as those of a version that nothing referred to
         told = {
             "created": f"created {built.name} (TaskAPI)",
@@ -238,7 +238,7 @@ class Service(TaskAPI):
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-            point("deploy.temporary")
+            fault_point("deploy.temporary")
             temporary.rename(folder)
         except OSError as error:
             if temporary is not None:
@@ -305,7 +305,7 @@ class Service(TaskAPI):
             "merged": merged,
         }
         job_id = self.store.add_job(row, (1 << 63) - 1 - now_ns)
-        point("submit.written")
+        fault_point("submit.written")
         pending = {
             **row,
             "id": job_id,
@@ -458,7 +458,7 @@ class Service(TaskAPI):
             if row["status"] in _IN_PROGRESS and now is not None and now["status"] == JobCode.STOPPED.value:
                 return f"stopped job {job_id}"  # by somebody who asked at the same time
             raise JobNotInProgress(job_id, name)
-        point("stop.wished")
+        fault_point("stop.wished")
         self.waker.wake()
         patience = self._patience()
         status = (yield from self._until_ended([job_id], patience))[job_id]
@@ -478,14 +478,14 @@ class Service(TaskAPI):
         jobs = self.store.delete_api(api)
         if jobs is None:
             raise self._not_deployed(api)
-        point("delete.written")
+        fault_point("delete.written")
         if jobs:
             self.waker.wake()
             patience = self._patience()
             for job_id, status in (yield from self._until_ended(jobs, patience)).items():
                 if status is None:
                     raise StopTimeout(job_id, api, patience)
-        point("delete.stopped")
+        fault_point("delete.stopped")
         stuck: retention.Stuck = {}
         retention.drop_unused_versions(self.store, self.home, stuck)
         return f"deleted {api}{self._told(stuck)}"
@@ -499,7 +499,7 @@ class Service(TaskAPI):
             raise Conflict(
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
-        point("forget.forgotten")
+        fault_point("forget.forgotten")
         stuck: retention.Stuck = {}
         retention.remove_jobs(self.home, [row["id"]], self._storage, stuck, time.monotonic() + _REMOVING)
         if self.store.api(row["api_name"]) is None:

@@ -13,12 +13,12 @@ import sys
 
 if "TASKAPI_FAULTS" in os.environ:  # a test's; this file's own folder is first on sys.path only now
     sys.path[0] += "/../core"
-    point = __import__("fault_points").point
+    fault_point = __import__("fault_points").fault_point
     sys.path[0] = sys.path[0][: -len("/../core")]
     del sys.modules["fault_points"]
 else:
 
-    def point(name: str) -> None:
+    def fault_point(name: str) -> None:
         """Mark a moment at which dying must lose nothing."""
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
     how = attribute[: attribute[:1] in ("*", "?")]
     attribute = attribute[len(how) :]
-    point("task.executed")
+    fault_point("task.executed")
     spec = os.environ["TASKAPI_JOB_SPEC"]
     path = os.path.join(folder, file)
     sys.argv[:] = [path]
@@ -55,11 +55,11 @@ def main() -> None:
                 task = __import__("pickle" if kind == "pickle" else "dill").load(pickled)
         if isinstance(task, type):
             task = task()
-        point("task.loaded")
+        fault_point("task.loaded")
         result = call(task, config, how) if how else task(config)
         if type(result).__name__ == "coroutine":
             result = awaited(result)
-        point("task.returned")
+        fault_point("task.returned")
         stopping.over = True
     except SystemExit as error:
         stopping.over = True
@@ -73,7 +73,7 @@ def main() -> None:
         failed(out if os.getpid() == pid else None, error, path if kind == "main" else "")
     if os.getpid() == pid:  # not a child that the task forked and let return
         keep(out, result, os.path.basename(folder), "__main__" if kind == "main" else module)
-        point("task.kept")
+        fault_point("task.kept")
 
 
 def search_path(paths: "list[str]", own: "list[str]") -> "list[str]":
@@ -288,11 +288,11 @@ def report(out: str, word: str, text: str = "") -> None:
     try:
         # Over what its watcher put there, which takes no room on a full disk.
         fd = report_file(out)
-        point("task.reporting")
+        fault_point("task.reporting")
         os.pwrite(fd, (word + "\n" + text).encode("utf-8", "replace"), 0)
     except OSError:
         pass
-    point("task.reported")
+    fault_point("task.reported")
 
 
 def failed(out: "str | None", error: BaseException, path: str = "") -> None:
@@ -448,6 +448,6 @@ def write(path: str, data: bytes, sync: bool = True) -> None:
         except OSError:
             os.unlink(path + ".tmp")
             raise
-    point("task.result_temporary")
+    fault_point("task.result_temporary")
     os.rename(path + ".tmp", path)
-    point("task.result_renamed")
+    fault_point("task.result_renamed")

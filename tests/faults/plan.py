@@ -22,7 +22,7 @@ def points() -> list[str]:
     """
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        found.update(re.findall(r'\bpoint\(\s*"([^"]+)"', path.read_text()))
+        found.update(re.findall(r'\bfault_point\(\s*"([^"]+)"', path.read_text()))
     return sorted(
         name
         for name in found

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import Damaged, TooNew
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 from . import database, readable, schema
 
@@ -172,9 +172,9 @@ class Connections:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
-                point("store.written")
+                fault_point("store.written")
                 connection.execute("COMMIT")
-                point("store.committed")
+                fault_point("store.committed")
             except BaseException:
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from taskapi_jupyter.core import files, host, room
 from taskapi_jupyter.core.errors import Damaged, Unavailable
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 Identity = tuple[int, int]  # device and inode
 
@@ -204,7 +204,7 @@ def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, pa
                 connection.execute("COMMIT")
             finally:
                 connection.close()
-            point("store.made")
+            fault_point("store.made")
             os.link(temporary, path)
             files.sync_folder(folder)
         except OSError as error:
@@ -255,7 +255,7 @@ def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damage
         with _locked(path, patience):
             if _identity(path) == damaged:
                 aside = _free_name(path)
-                point("damage.found")
+                fault_point("damage.found")
                 # The database first: without its log it would pass for whole.
                 _rename_all(path, aside, ("", *_BESIDE))
                 files.sync_folder(home)
@@ -304,7 +304,7 @@ def _rename_all(path: str, to: str, ends: tuple[str, ...]) -> None:
     for end in ends:
         with suppress(FileNotFoundError):
             os.rename(path + end, to + end)
-        point("damage.renamed")
+        fault_point("damage.renamed")
 
 
 def _note(home: str, text: str) -> None:

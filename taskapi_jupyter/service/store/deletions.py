@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 from . import readable
 from .apis import APIs
@@ -156,7 +156,7 @@ class Deletions(APIs):
                 while free > 0:  # piece by piece: others write in between
                     # `execute` would take one step of it, which is one page.
                     connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-                    point("store.vacuumed")
+                    fault_point("store.vacuumed")
                     free -= _VACUUM_PAGES
             else:  # made by a version that did not prepare for this: all at once, and by pieces from then on
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")

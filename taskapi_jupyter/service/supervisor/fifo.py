@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from taskapi_jupyter.core.errors import Damaged
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 _RETRY = 0.5  # seconds until a FIFO that could not be made is tried again
 
@@ -76,7 +76,7 @@ def is_replaced(home: str, fd: int) -> bool:
 def close_reader(fd: int) -> None:
     """Close the supervisor's end: whoever pokes from now on starts another supervisor."""
     os.close(fd)
-    point("supervisor.closed")
+    fault_point("supervisor.closed")
 
 
 def drain(fd: int) -> None:

@@ -17,7 +17,7 @@ from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.backoff import backoff
 from taskapi_jupyter.core.errors import Unavailable
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 from .fifo import poke
 
@@ -53,7 +53,7 @@ def acquire(home: str) -> int | None:
     except Unavailable:
         os.close(fd)
         raise
-    point("waking.locked")
+    fault_point("waking.locked")
     _sign(fd)
     return fd
 

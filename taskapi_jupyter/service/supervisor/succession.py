@@ -17,7 +17,7 @@ from typing import Any
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import files, nesting, process
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 
 _NAME = "successor.json"
 _HANDED = "TASKAPI_SUPERVISOR_HANDED"  # the variable with what the new program must know; it drops it at once
@@ -75,7 +75,7 @@ def become(home: str, own: Sequence[str], handed: Mapping[str, Any]) -> None:
             continue
         try:
             os.set_inheritable(lock, True)
-            point("supervisor.becoming")
+            fault_point("supervisor.becoming")
             os.execve(command[0], list(command), environ)  # noqa: S606
         except (OSError, ValueError):  # ValueError: a NUL in a word
             os.set_inheritable(lock, False)

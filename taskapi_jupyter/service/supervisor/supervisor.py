@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import Damaged, TooNew, Unavailable
-from taskapi_jupyter.core.fault_points import point
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.runner import reaping
 from taskapi_jupyter.runner.outcome import columns, vanished
@@ -126,7 +126,7 @@ class Supervisor:
             if self.using or self.behind:
                 self._become_newer(lock)
         self.store.close()
-        point("supervisor.leaving")
+        fault_point("supervisor.leaving")
         reaping.reap_all(0.0 if self.leaving else _LAST)
         os.close(lock)
 
@@ -289,7 +289,7 @@ class Supervisor:
     def _carry_out(self, moves: list[Move]) -> None:
         """Write the moves, those of jobs that ended among them; then start the jobs that begin."""
         done = self.store.move(moves)
-        point("supervisor.moved")
+        fault_point("supervisor.moved")
         self.untidy = self.untidy or bool(self.unrecorded)
         for job_id, _ in self.unrecorded:
             self.using.pop(job_id, None)
@@ -298,7 +298,7 @@ class Supervisor:
             job = self._take(job_id, starts=True) if won and code is JobCode.RUNNING else None
             if job is not None:
                 self.engine.start(job)
-                point("supervisor.started")
+                fault_point("supervisor.started")
 
     def _until_ready(self) -> float | None:
         """Return when to look again whether jobs can be started that wait for that."""
