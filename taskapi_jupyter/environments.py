@@ -112,8 +112,7 @@ class Connections:
         """Let all connections go."""
         with self._lock:
             for api in self._kept.values():
-                if callable(close := getattr(api, "close", None)):
-                    close()
+                api.close()
             self._kept.clear()
 
 

@@ -39,8 +39,8 @@ class Home:
 
     def close(self) -> None:
         """Let it go."""
-        if callable(close := getattr(self._instead, "close", None)):
-            close()
+        if self._instead is not None:
+            self._instead.close()
 
     def now(self) -> TaskAPI | None:
         """Return what answers now, None where the server is to be asked."""

@@ -86,8 +86,7 @@ class Resolver:
         raise Unknown(f"{shorten(word)} is no job: neither a variable that holds one, nor last, nor an id")
 
     def _by_id(self, job_id: str, api: str | None) -> Job:
-        # A cluster knows jobs by their API; elsewhere a job can be read when its API is deleted.
-        response = self.api.job_response(job_id, api if self.api.provider == "cortex" else None)
+        response = self.api.job_response(job_id, api)
         if api is not None and response.job_status.api_name != api:
             raise JobNotFound(job_id, api)
         return Job(self.api, response.job_status, response.endpoint)

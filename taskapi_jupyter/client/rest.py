@@ -7,7 +7,8 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from msgspec import structs
@@ -30,6 +31,7 @@ from taskapi_jupyter.core.contract import (
     encode,
 )
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
+from taskapi_jupyter.core.storage import RESULTS
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 
@@ -197,7 +199,7 @@ class Client(TaskAPI):
         return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode(), headers=_from_kernel())
 
     @changes
-    def rerun(self, job: Job | str, same: bool = False) -> Job:
+    def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
         """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         self._needs("rerun_same", same)
         body = encode(Rerun(same)) if same else None
@@ -218,7 +220,8 @@ class Client(TaskAPI):
             return self._http.read(self._http.send("GET", "get"), list[API])
         if job_id is None:
             return self._one(self._http.read(self._http.send("GET", f"get/{api_segment(api)}"), list[API]), api)
-        response = self.job_response(job_id, api)
+        answer = self._http.send("GET", f"tasks/{api_segment(api)}", {"jobID": job_id})
+        response = self._http.read(answer, JobResponse)
         return Job(self, response.job_status, response.endpoint)
 
     @reads
@@ -235,10 +238,7 @@ class Client(TaskAPI):
     @reads
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
         """Return one job as the wire has it."""
-        if api is None:
-            return self._http.read(self._http.send("GET", self._path(job_id)), JobResponse)
-        query = {"jobID": job_id}
-        return self._http.read(self._http.send("GET", f"tasks/{api_segment(api)}", query), JobResponse)
+        return self._http.read(self._http.send("GET", self._path(job_id)), JobResponse)
 
     @reads
     def jobs(
@@ -306,7 +306,7 @@ class Client(TaskAPI):
     # What a job left
 
     @reads
-    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20, api: str | None = None) -> LogChunk:
         """Return part of the log; a negative offset counts from the end."""
         answer = self._http.send("GET", f"{self._path(job)}/log", {"offset": offset, "limit": limit})
         try:
@@ -318,7 +318,7 @@ class Client(TaskAPI):
     @reads
     def result(self, job: Job | str) -> Any:
         """Return what the task returned. A pickle is loaded, which runs code: for jobs of your own only."""
-        answer = self._http.send("GET", f"{self._path(job)}/result", accept=f"{JSON}, {PICKLE}")
+        answer = self._ask_result(job, f"{JSON}, {PICKLE}")
         if media_type(answer) != PICKLE:
             try:
                 return nesting.loads(answer.content)
@@ -327,17 +327,26 @@ class Client(TaskAPI):
         return results.load(answer.content, self.job_id(job))
 
     @reads
+    def open_result(self, job: Job | str, view: bool = False) -> tuple[str, IO[bytes]]:
+        """Return the name of the file that holds a job's result, and its content."""
+        answer = self._ask_result(job, "*/*" if view else f"{JSON}, {PICKLE}")
+        return RESULTS[media_type(answer) == PICKLE], BytesIO(answer.content)
+
+    def _ask_result(self, job: Job | str, accept: str) -> requests.Response:
+        return self._http.send("GET", f"{self._path(job)}/result", accept=accept)
+
+    @reads
     def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder."""
         answer = self._http.read(self._http.send("GET", f"{self._path(job)}/files"), FilesResponse)
         return FileList(answer.files, answer.truncated or None)
 
     @reads
-    def read_file(self, job: Job | str, path: str) -> bytes:
-        """Return one of those files."""
+    def open_file(self, job: Job | str, path: str) -> IO[bytes]:
+        """Return the content of one of those files, to be read."""
         if {"", ".", ".."} & set(path.split("/")):  # HTTP clients resolve dots: another route would answer
             raise NotFound(f"the job has no file {path!r}")
-        return self._http.send("GET", f"{self._path(job)}/files/{quote(path)}", accept="*/*").content
+        return BytesIO(self._http.send("GET", f"{self._path(job)}/files/{quote(path)}", accept="*/*").content)
 
     def _path(self, job: Job | str) -> str:
         job_id = self.job_id(job)

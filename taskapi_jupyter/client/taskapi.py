@@ -11,7 +11,7 @@ from copy import deepcopy
 from datetime import datetime
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -105,7 +105,7 @@ class Job:
     @property
     def poll_ceiling(self) -> float:
         """Return how many seconds there are between two looks at it at most."""
-        return getattr(self._api, "poll_ceiling", POLL_CEILING)
+        return POLL_CEILING if self._api is None else self._api.poll_ceiling
 
     @property
     def environment(self) -> str:
@@ -174,8 +174,7 @@ class Job:
 
     def refresh(self) -> Job:
         """Read the job's state again."""
-        # A cluster knows jobs by their API alone; elsewhere a job can be read when its API is deleted.
-        response = self.api.job_response(self.id, self.api_name if self.api.provider == "cortex" else None)
+        response = self.api.job_response(self.id, self.api_name)
         self.record = response.job_status
         self.endpoint = response.endpoint or self.endpoint
         return self
@@ -400,6 +399,10 @@ class TaskAPI(ABC):
     poll_ceiling = POLL_CEILING  #: seconds between two looks at a job at most
 
     @abstractmethod
+    def close(self) -> None:
+        """Close connections and files; jobs go on."""
+
+    @abstractmethod
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one prepared API."""
 
@@ -437,7 +440,7 @@ class TaskAPI(ABC):
 
     @abstractmethod
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
-        """Return one job as the wire has it."""
+        """Return one job as the wire has it; ``api``, the name of its API, spares a Cortex cluster a search."""
 
     @abstractmethod
     def jobs(
@@ -471,12 +474,22 @@ class TaskAPI(ABC):
         """
 
     @abstractmethod
-    def rerun(self, job: Job | str, same: bool = False) -> Job:
-        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
+    def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
+        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version.
+
+        ``api``, as for :meth:`job_response`, spares a Cortex cluster a search.
+        """
 
     @abstractmethod
-    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
-        """Return part of the log; a negative offset counts from the end."""
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20, api: str | None = None) -> LogChunk:
+        """Return part of the log; a negative offset counts from the end. ``api`` is as for :meth:`job_response`."""
+
+    @abstractmethod
+    def open_result(self, job: Job | str, view: bool = False) -> tuple[str, IO[bytes]]:
+        """Return the name of the file that holds a job's result, and the file.
+
+        With ``view``, for a pickled result, its JSON form where there is one.
+        """
 
     @abstractmethod
     def result(self, job: Job | str) -> Any:
@@ -490,8 +503,17 @@ class TaskAPI(ABC):
         """
 
     @abstractmethod
+    def open_file(self, job: Job | str, path: str) -> IO[bytes]:
+        """Open one of those files, to be read."""
+
     def read_file(self, job: Job | str, path: str) -> bytes:
-        """Return one of those files."""
+        """Return the content of one of those files."""
+        with self.open_file(job, path) as file:
+            return file.read()
+
+    def cluster_version(self) -> str | None:
+        """Return the version of the Cortex cluster that answers; None where another provider does."""
+        return None
 
     def lacks(self, feature: str) -> str | None:
         """Return None: what runs in this process has all that this package has."""

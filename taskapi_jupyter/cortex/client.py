@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -103,6 +103,10 @@ class CortexClient(Client):
                 pass
             self._asked = True
         return self._version
+
+    def cluster_version(self) -> str | None:
+        """Return the cluster's version, ``unknown`` where it does not say."""
+        return self.version() or "unknown"
 
     # Deploying and submitting
 
@@ -328,7 +332,7 @@ class CortexClient(Client):
     # What a cluster does not have
 
     def forget(self, job: Job | str) -> str:
-        """Say that a cluster keeps its records."""
+        """Raise :class:`NotKept`: a cluster keeps its records."""
         raise NotKept(
             f"{self.environment} is a Cortex cluster: it keeps the records of its jobs, and none can be deleted"
         )
@@ -336,38 +340,31 @@ class CortexClient(Client):
     def purge(
         self, api: str | None = None, status: str | Sequence[str] | None = None, older_than: float | None = None
     ) -> str:
-        """Say that a cluster keeps its records."""
+        """Raise :class:`NotKept`: a cluster keeps its records."""
         return self.forget("")
 
     def result(self, job: Job | str) -> Any:
-        """Say that a cluster has no results."""
-        raise self.not_kept("result")
+        """Raise :class:`NotKept`: a cluster has no results."""
+        raise self._not_kept("result")
 
     def files(self, job: Job | str) -> FileList:
-        """Say that a cluster has no files."""
-        raise self.not_kept("files")
+        """Raise :class:`NotKept`: a cluster has no files."""
+        raise self._not_kept("files")
 
-    def read_file(self, job: Job | str, path: str) -> bytes:
-        """Say that a cluster has no files."""
-        raise self.not_kept("files")
+    def open_result(self, job: Job | str, view: bool = False) -> tuple[str, IO[bytes]]:
+        """Raise :class:`NotKept`: a cluster has no results."""
+        raise self._not_kept("result")
 
-    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
-        """Say that a cluster has no parts of logs: :meth:`logs` and :meth:`stream` have what there is."""
-        raise self._no_parts()
+    def open_file(self, job: Job | str, path: str) -> IO[bytes]:
+        """Raise :class:`NotKept`: a cluster has no files."""
+        raise self._not_kept("files")
 
-    def no_log_chunk(self, job_id: str, api: str | None = None) -> NotKept:
-        """Return what says why there is no part of a job's log, and where there may be a log."""
-        try:
-            self._explain(job_id, api or self._find_api(job_id), None)
-        except NotKept as note:
-            return note
-        return self._no_parts()
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20, api: str | None = None) -> LogChunk:
+        """Raise :class:`NotKept`, which says where there may be a log; :meth:`logs` and :meth:`stream` read it."""
+        self._explain(self.job_id(job), api or self._name(job), None)
+        raise NotKept(f"{self.environment} is a Cortex cluster: its logs can be followed, but not read in parts")
 
-    def _no_parts(self) -> NotKept:
-        return NotKept(f"{self.environment} is a Cortex cluster: its logs can be followed, but not read in parts")
-
-    def not_kept(self, what: str) -> NotKept:
-        """Return what says that a cluster has no such thing of a job."""
+    def _not_kept(self, what: str) -> NotKept:
         return NotKept(
             f"{self.environment} is a Cortex cluster, which keeps no {what} of a job: have the task write to storage "
             "that both can reach"

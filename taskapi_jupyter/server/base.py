@@ -30,7 +30,7 @@ from taskapi_jupyter.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from taskapi_jupyter.cortex.client import CortexClient
+    from taskapi_jupyter.client.taskapi import TaskAPI
     from taskapi_jupyter.service.service import Service
 
     from .app import TaskAPIApp
@@ -213,18 +213,16 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         """Run blocking work that may take long."""
         return await self.extension.run(self.extension.slow, function, *args)
 
-    async def ask(
-        self,
-        env: str,
-        here: Callable[[Service], T],
-        there: Callable[[CortexClient], T],
-        pool: ThreadPoolExecutor | None = None,
-    ) -> T:
-        """Ask this machine, in a thread of a pool (the quick one), or a cluster, in one of the cluster's own."""
+    async def ask(self, env: str, function: Callable[[TaskAPI], T], pool: ThreadPoolExecutor | None = None) -> T:
+        """Call a function with what answers for an environment.
+
+        For this machine and for Ray it runs in a thread of ``pool`` (default: the quick one), for a Cortex cluster in
+        one of the cluster's own.
+        """
         cluster = self.extension.clusters.find(env)
         if cluster is not None:
-            return await cluster.ask(there)
-        return await self.extension.run(pool or self.extension.quick, here, self.environment(env))
+            return await cluster.ask(function)
+        return await self.extension.run(pool or self.extension.quick, function, self.environment(env))
 
     def text(self, name: str) -> str | None:
         """Return a query parameter, or None where it is not given."""

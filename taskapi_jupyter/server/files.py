@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from msgspec import UNSET
 from tornado import web
@@ -13,13 +13,10 @@ from tornado.iostream import StreamClosedError
 
 from taskapi_jupyter.client import results
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
+from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, encode
 from taskapi_jupyter.core.errors import NotAcceptable
 
 from .base import INT64, MAX_CHUNK, Handler, guarded
-
-if TYPE_CHECKING:
-    from taskapi_jupyter.cortex.client import CortexClient
 
 BLOCK = 256 << 10  # bytes read at a time
 BINARY = "application/octet-stream"
@@ -35,10 +32,7 @@ class LogHandler(Handler):
         limit = self.integer("limit", 1 << 20, 1, MAX_CHUNK)
         api = self.text("api")
 
-        def there(cluster: CortexClient) -> LogChunk:
-            raise cluster.no_log_chunk(job_id, api)
-
-        chunk = await self.ask(env, lambda service: service.log_chunk(job_id, offset, limit), there)
+        chunk = await self.ask(env, lambda environment: environment.log_chunk(job_id, offset, limit, api))
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Log-Offset", str(chunk.offset))
         self.set_header("X-Log-Next", str(chunk.next))
@@ -121,11 +115,7 @@ class FileHandler(FileBase):
     @guarded
     async def get(self, env: str, job_id: str, path: str) -> None:  # type: ignore[override]
         """Answer it."""
-
-        def there(cluster: CortexClient) -> IO[bytes]:
-            raise cluster.not_kept("files")
-
-        file = await self.ask(env, lambda service: service.open_file(job_id, path), there, self.extension.keeping(env))
+        file = await self.ask(env, lambda environment: environment.open_file(job_id, path), self.extension.keeping(env))
         name = path.rpartition("/")[2]
         self.set_attachment_header(name)
         await self.serve(env, name, file)
@@ -137,14 +127,10 @@ class ResultHandler(FileBase):
     @guarded
     async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
         """Answer JSON; the bytes of a pickle to who asks for them, or takes anything where there is no JSON."""
-
-        def there(cluster: CortexClient) -> tuple[str, IO[bytes]]:
-            raise cluster.not_kept("result")
-
         accept = self.request.headers.get("Accept", "*/*")
         wants_pickle = BINARY in accept.lower() and accepts(accept, BINARY)
         name, file = await self.ask(
-            env, lambda service: service.open_result(job_id, not wants_pickle), there, self.extension.keeping(env)
+            env, lambda environment: environment.open_result(job_id, not wants_pickle), self.extension.keeping(env)
         )
         self.json = name.endswith(".json")
         if not self.json:
@@ -176,7 +162,7 @@ class FilesHandler(Handler):
             found = environment.files(job_id)
             return encode(FilesResponse(found, found.truncated or UNSET))
 
-        self.finish(await self.ask(env, files, files, self.extension.keeping(env)))
+        self.finish(await self.ask(env, files, self.extension.keeping(env)))
 
 
 def accepts(header: str, media: str) -> bool:

@@ -74,7 +74,7 @@ class TasksHandler(BodyHandler):
     async def get(self, env: str, api: str) -> None:
         """Answer a job's status."""
         environment, job_id = self.environment(env), self.job_id()
-        self.finish(encode(await self.quick(environment.job_response, job_id, api)))
+        self.finish(encode(await self.quick(environment.job_of, api, job_id)))
 
     @guarded
     async def delete(self, env: str, api: str) -> None:
@@ -138,7 +138,7 @@ class JobsHandler(Handler):
             jobs = environment.jobs(api, status, limit, cursor)
             return encode(JobsPage([job.record for job in jobs], jobs.next_cursor))
 
-        self.finish(await self.ask(env, page, page))
+        self.finish(await self.ask(env, page))
 
     @guarded
     async def delete(self, env: str) -> None:
@@ -148,7 +148,7 @@ class JobsHandler(Handler):
         def purge(environment: TaskAPI) -> bytes:
             return encode(Message(environment.purge(api, status, days)))
 
-        self.finish(await self.ask(env, purge, purge, self.extension.slow))
+        self.finish(await self.ask(env, purge, self.extension.slow))
 
     def statuses(self, among: Iterable[JobCode]) -> list[str] | None:
         """Return the statuses asked for, repeated or with commas between; only some may be."""
@@ -167,19 +167,13 @@ class JobHandler(Handler):
     async def get(self, env: str, job_id: str) -> None:
         """Answer its status, as the contract's route does."""
         api = self.text("api")
-        response = await self.ask(
-            env, lambda service: service.job_response(job_id), lambda cluster: cluster.job_response(job_id, api)
-        )
-        self.finish(encode(response))
+        self.finish(encode(await self.ask(env, lambda environment: environment.job_response(job_id, api))))
 
     @guarded
     async def delete(self, env: str, job_id: str) -> None:
         """Forget it: its row, log, result and files."""
-
-        def forget(environment: TaskAPI) -> str:
-            return environment.forget(job_id)
-
-        self.finish(encode(Message(await self.ask(env, forget, forget, self.extension.slow))))
+        said = await self.ask(env, lambda environment: environment.forget(job_id), self.extension.slow)
+        self.finish(encode(Message(said)))
 
 
 class RerunHandler(BodyHandler):
@@ -191,12 +185,8 @@ class RerunHandler(BodyHandler):
         body = self.body()
         same = bool(body.removeprefix(BOM).strip()) and decode(body, Rerun).same
         api = self.text("api")
-        job = await self.ask(
-            env,
-            lambda service: service.rerun(job_id, same),
-            lambda cluster: cluster.rerun(job_id, same, api),
-            self.extension.submitting(env),
-        )
+        pool = self.extension.submitting(env)
+        job = await self.ask(env, lambda environment: environment.rerun(job_id, same, api), pool)
         self.extension.submitted(env, job.id, self.request.headers.get(KERNEL_HEADER))
         self.finish(encode(submit_answer(job.record)))
 

@@ -84,7 +84,7 @@ class LogStream(Stream):
         job_id = self.get_query_argument("jobID", "")
         if not job_id:
             raise QueryParamRequired("jobID")
-        await self.extension.run(self.extension.follow, environment.job_response, job_id, api)
+        await self.extension.run(self.extension.follow, environment.job_of, api, job_id)
         self._target = (environment, job_id)
         await super().get(env, api)
 

@@ -328,7 +328,7 @@ class Service(TaskAPI):
     def _before_submit(self) -> None:
         """Raise where a job would not get anywhere."""
 
-    def rerun(self, job: Job | str, same: bool = False) -> Job:
+    def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
         """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         row = self._row(job)
         if wrong := readable.fault(row):
@@ -353,7 +353,7 @@ class Service(TaskAPI):
     def get(self, api: str | None = None, job_id: str | None = None) -> Any:
         """Return all APIs, one API with its recent jobs, or one job."""
         if api is not None and job_id is not None:
-            response = self.job_response(job_id, api)
+            response = self.job_of(api, job_id)
             return Job(self, response.job_status, response.endpoint)
         if api is None:
             return self._apis()
@@ -402,10 +402,16 @@ class Service(TaskAPI):
         )
 
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
-        """Return one job as the wire has it."""
-        if api is not None and self.store.api(api) is None:
+        """Return one job as the wire has it; it can be read when its API is deleted."""
+        return self._response(self._row(job_id))
+
+    def job_of(self, api: str, job_id: str) -> JobResponse:
+        """Return a job of an API as the wire has it; raise where the API is not deployed, or the job another's."""
+        if self.store.api(api) is None:
             raise self._not_deployed(api)
-        row = self._row(job_id, api)
+        return self._response(self._row(job_id, api))
+
+    def _response(self, row: Row) -> JobResponse:
         self._tell_what_they_wait_for([row])
         status = self._status(row)
         version = self.store.version(status.api_id) if status.api_id else None
@@ -558,7 +564,7 @@ class Service(TaskAPI):
 
     # What a job left
 
-    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+    def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20, api: str | None = None) -> LogChunk:
         """Return part of the log; a negative offset counts from the end."""
         row = self._row(job)
         try:
@@ -610,11 +616,6 @@ class Service(TaskAPI):
     def open_file(self, job: Job | str, path: str) -> IO[bytes]:
         """Open one of those files; a path that leads outside, by dots or by links, is not found."""
         return open_within(self.output_dir(job), path)
-
-    def read_file(self, job: Job | str, path: str) -> bytes:
-        """Return one of those files."""
-        with self.open_file(job, path) as file:
-            return file.read()
 
     # Rows into Structs
 

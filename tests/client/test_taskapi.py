@@ -408,7 +408,7 @@ def test_a_job_of_another_api(api: TaskAPI, echo: Any) -> None:
     api.deploy_request(request_for(other, ECHO))
     message = f"failed to get job state: unable to find TaskAPI job {job.id} ({other} api)"
     with pytest.raises(JobNotFound) as caught:
-        api.job_response(job.id, other)
+        api.get(other, job.id)
     assert str(caught.value) == message
 
 

@@ -17,7 +17,6 @@ from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
 from taskapi_jupyter.core.contract import JobResponse, JobStatus, LogChunk
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.cortex.client import CortexClient
 from taskapi_jupyter.deploy.prepare import requirement_warnings
 from taskapi_jupyter.deploy.values import NotLiteral, literal, plain
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
@@ -151,8 +150,8 @@ def wait(options: Namespace) -> int:
 def version(options: Namespace) -> None:
     """Print this program's version, and that of a cluster."""
     found = {"cli_version": __version__}
-    if options.env is not None and isinstance(api := _connect(options), CortexClient):
-        found["cluster_version"] = api.version() or "unknown"
+    if options.env is not None and (of_cluster := _connect(options).cluster_version()):
+        found["cluster_version"] = of_cluster
     lines = [f"{what.replace('_', ' ')}: {number}" for what, number in found.items()]
     show(options, lambda: (found, lambda colour: "\n".join(map(clean, lines))))
 
@@ -198,7 +197,7 @@ def _ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:
 
 def _job_answer(job: Job) -> Answer:
     # A cluster knows jobs by their API; elsewhere a job can be read when its API is deleted.
-    return _response_answer(job.api.job_response(job.id, job.api_name if job.api.provider == "cortex" else None))
+    return _response_answer(job.api.job_response(job.id, job.api_name))
 
 
 def _response_answer(response: JobResponse) -> Answer:

@@ -127,8 +127,8 @@ class Panel(VBox):  # type: ignore[misc]
     def _disconnect(self) -> None:
         """Let the connection go; what is still under way keeps it."""
         api, self._taskapi = self._taskapi, None
-        if self._given is None and self._pulse.rests and callable(close := getattr(api, "close", None)):
-            close()
+        if api is not None and self._given is None and self._pulse.rests:
+            api.close()
 
     # Looking, in the panel's thread
 
@@ -147,7 +147,7 @@ class Panel(VBox):  # type: ignore[misc]
                 return self._away(f"The panel failed: {type(error).__name__}: {error}")
             self._failures = 0
             self.banner.value = ""
-            pause = max(QUICK if moving else SLOW, getattr(api, "poll_ceiling", 0.0))
+            pause = max(QUICK if moving else SLOW, api.poll_ceiling)
             return max(pause, SHARE * (time.monotonic() - began))
 
     def _connected(self) -> TaskAPI:
