@@ -8,20 +8,20 @@ from typing import Any
 
 import msgspec
 
-from taskapi_jupyter.core import decoding, files
+from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import BadRequest, Unavailable
-from taskapi_jupyter.deploy.api_spec import load, parse_bytes, parse_cpu
+from taskapi_jupyter.deploy.api_spec import load, parse_bytes, parse_cpu, sections
 from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``config.yaml`` may say; None: this machine's own figure."""
 
-    cpus: str | float | int | None = None  # cores, or a quantity such as 1500m
-    mem: str | int | None = None  # bytes, or a quantity such as 8Gi
+    cpus: Any = None  # cores, or a quantity such as 1500m
+    mem: Any = None  # bytes, or a quantity such as 8Gi
     gpus: int | None = None
     stop_grace: float = 10.0  # seconds between TERM and KILL
-    log_max_bytes: str | int = 64 << 20  # 0: no bound
+    log_max_bytes: Any = 64 << 20  # 0: no bound
     keep_jobs: int | None = None  # ended jobs, the newest; None: all
     keep_days: float | None = None  # days that ended jobs are kept; None: for ever
     environ: list[str] = []  # more variables that a task gets from the kernel that deploys
@@ -29,11 +29,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def limits(self) -> dict[str, Any]:
         """Return the limits as the supervisor takes them: thousandths of cores, bytes, seconds."""
         return {
-            "cpus": None if self.cpus is None else parse_cpu(self.cpus),
-            "mem": None if self.mem is None else parse_bytes(self.mem),
+            "cpus": None if self.cpus is None else parse_cpu(self.cpus, "cpus"),
+            "mem": None if self.mem is None else parse_bytes(self.mem, "mem"),
             "gpus": self.gpus,
             "stop_grace": self.stop_grace,
-            "log_max_bytes": parse_bytes(self.log_max_bytes) if self.log_max_bytes else 0,
+            "log_max_bytes": parse_bytes(self.log_max_bytes, "log_max_bytes") if self.log_max_bytes else 0,
             "keep_jobs": self.keep_jobs,
             "keep_days": self.keep_days,
         }
@@ -43,13 +43,13 @@ def read(path: Path) -> Config:
     """Read the file; an absent one says nothing. Raise :class:`BadRequest` with the file and what is wrong in it."""
     try:
         data = files.read_own(path, MAX_YAML)
-        config = decoding.convert(load((data or b"").decode("utf-8"), "it") or {}, Config)
+        config: Config = sections.read(Config, load((data or b"").decode("utf-8"), "it") or {})
         for name in ("stop_grace", "gpus", "keep_jobs", "keep_days"):
             if not 0 <= (getattr(config, name) or 0) < math.inf:
                 raise BadRequest(f"{name} must be a number that is not negative")
         config.limits()
     except OSError as error:
         raise Unavailable(f"{path} can't be read: {error.strerror}") from None
-    except (msgspec.ValidationError, BadRequest, UnicodeDecodeError) as error:
+    except (BadRequest, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: {error}") from None
     return config

@@ -11,13 +11,18 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Annotated, Any
 
-from .sections import Section, shorten, wrong
+from msgspec import Meta
+
+from .sections import Parameter, read, shorten
 from .task_source import MAX_DOC, MAX_PARAMETERS, is_json
 
 MAX_TEXT = 200  # characters of a type or a help
 _KEYS = ("name", "required", "default", "type", "help")
+_Parameters = Annotated[
+    list[Parameter], Meta(max_length=MAX_PARAMETERS + 1, description=f"a list of at most {MAX_PARAMETERS} parameters")
+]
 _SECTION = re.compile(r"\s*(?:args|arguments|(?:other |keyword )?parameters|keyword arg(?:ument)?s)\s*:?\s*$", re.I)
 _FIELD = re.compile(r"\s*:(?:param|parameter|arg|argument|key|keyword)\s+([^:]{1,200}):(.*)")
 _ITEM = re.compile(r"\s*(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+){0,20})\s*(?:\(.{0,200}?\))?\s*(?::(.*))?$")
@@ -34,19 +39,13 @@ def documented(parameters: Iterable[Mapping[str, Any]], doc: str) -> list[dict[s
     return found
 
 
-def read(value: Any) -> list[dict[str, Any]]:
-    """Read ``definition.parameters``, with which a kernel says what a pickled callable takes."""
-    if not isinstance(value, list) or len(value) > MAX_PARAMETERS + 1:
-        raise wrong("definition.parameters", f"a list of at most {MAX_PARAMETERS}", value)
+def of_callable(value: Any) -> list[dict[str, Any]]:
+    """Return ``definition.parameters``, with which a kernel says what a pickled callable takes, checked."""
     found = []
-    for index, one in enumerate(value):
-        section = Section(one, f"definition.parameters[{index}]", _KEYS)
-        name = section.text("name")
-        if name is None or not re.fullmatch(r"\*\*|(\*\*)?[^\W\d]\w{0,199}", name):
-            raise wrong(section.at("name"), "the name of a parameter", name)
-        texts = {key: _cut(text) for key in ("type", "help") if (text := section.text(key))}
-        kept = {"default": one["default"]} if "default" in one and is_json(one["default"]) else {}
-        found.append({"name": name, **kept, "required": section.get("required") is True, **texts})
+    for one in read(_Parameters, value, "definition.parameters"):
+        texts = {key: _cut(text) for key in ("type", "help") if (text := getattr(one, key))}
+        kept = {"default": one.default} if is_json(one.default) else {}
+        found.append({"name": one.name, **kept, "required": one.required is True, **texts})
     return found
 
 

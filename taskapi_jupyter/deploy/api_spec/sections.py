@@ -1,17 +1,162 @@
-"""Reading a configuration key by key, so that every complaint names the place in it."""
+"""The sections of an API configuration as msgspec Structs, and :func:`read`, which names what is wrong in one."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import msgspec
+from msgspec import UNSET, Meta
+
+from taskapi_jupyter.core import decoding
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy import values
 
 MAX_NODES = 100_000  # YAML aliases can make a small file large
 MAX_TEXT = 10 << 20  # characters of all texts
+
+Text = Annotated[str, Meta(pattern=r"(?s)\A(?!.*\0)\s*\S", description="text, neither empty nor with a NUL character")]
+Word = Annotated[str, Meta(pattern=r"\A[^\0]*\Z", description="text without a NUL character")] | int | float | bool
+Words = Annotated[list[Word], Meta(description="a list of texts, one for each word")]
+Count = Annotated[int, Meta(ge=0, le=10**9, description="a whole number from 0 to 1000000000")]
+Seconds = Annotated[int, Meta(ge=1, le=10**9, description="a whole number of seconds from 1 to 1000000000")]
+Endpoint = Annotated[
+    str, Meta(pattern=r"\A[A-Za-z0-9_./-]{1,1000}\Z", description="1 to 1000 letters, digits and - _ . /")
+]
+ParameterName = Annotated[
+    str, Meta(pattern=r"\A(\*\*|(\*\*)?[^\W\d]\w{0,199})\Z", description="the name of a parameter")
+]
+_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list"}  # for types without a description
+
+
+class Section(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A mapping whose keys are known; a key that is null is as good as absent."""
+
+
+class Compute(Section):
+    """What a job asks for."""
+
+    cpu: Any = None
+    gpu: Count | None = None
+    inf: Count | None = None
+    mem: Any = None
+    shm: Any = None
+
+
+class Definition(Section):
+    """A task in a Python file or a pickle, as in Cortex 0.28."""
+
+    path: Text | None = None
+    config: dict[str, Any] | None = None
+    python_path: Text | None = None
+    image: Text | None = None
+    env: dict[str, Any] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    function: Text | None = None
+    python_version: Text | None = None
+    parameters: Any = None
+
+
+class Container(Section):
+    """The one container of a pod."""
+
+    name: Text | None = None
+    image: Any = None
+    command: Words | None = None
+    args: Words | None = None
+    env: dict[str, Any] | None = None
+    compute: Compute | None = None
+    liveness_probe: Any = None
+
+
+class Pod(Section):
+    """A task that is a command, as in Cortex 0.42."""
+
+    containers: Annotated[list[Container], Meta(description="a list with one container")] | None = None
+    port: Any = None
+
+
+class Networking(Section):
+    """How an API is reached in Cortex."""
+
+    endpoint: Endpoint | None = None
+
+
+class API(Section):
+    """One API of a configuration."""
+
+    name: str
+    kind: Text | None = None
+    definition: Definition | None = None
+    pod: Pod | None = None
+    networking: Networking | None = None
+    compute: Compute | None = None
+    node_groups: Words | None = None
+    timeout: Seconds | None = None
+    run_timeout: Seconds | None = None
+    python: Text | None = None
+
+
+class Parameter(Section):
+    """One parameter of a task, in ``definition.parameters``."""
+
+    name: ParameterName
+    required: Any = None
+    default: Any = UNSET
+    type: Text | None = None
+    help: Text | None = None
+
+
+def read(type_: Any, value: Any, where: str = "") -> Any:
+    """Return a part of a configuration as a Struct or a list of them; ``where`` is the key that it stands at.
+
+    Raises :class:`BadRequest` that names the key, its value and what belongs there.
+    """
+    try:
+        return decoding.convert(value, type_)
+    except msgspec.ValidationError as error:
+        at = re.search(r" - at `\$([\w.\[\]]*)`\Z", str(error))
+        missing = re.match(r"Object missing required field `(\w+)`", str(error))
+        path = (at[1] if at else "") + (f".{missing[1]}" if missing else "")
+        raise _refusal(type_, value, where, path) from None
+
+
+def _refusal(hint: Any, value: Any, where: str, path: str) -> BadRequest:
+    """Follow msgspec's path (``.pod.containers[0].name``) to what is wrong, unless there is an unknown key before."""
+    for key, index in [*re.findall(r"\.(\w+)|\[(\d+)\]", path), ("", "")]:
+        type_, wanted = _inner(hint)
+        known = getattr(type_, "__struct_fields__", ())
+        for name in value if known and isinstance(value, Mapping) else ():
+            if name not in known:
+                return _unknown(name, where, known)
+        if key:
+            hint, value = get_type_hints(type_, include_extras=True)[key], value.get(key)
+            where = f"{where}.{key}" if where else key
+        elif index:
+            hint, value, where = get_args(type_)[0], value[int(index)], f"{where}[{index}]"
+    return wrong(where or "it", wanted, value)
+
+
+def _inner(hint: Any) -> tuple[Any, str]:
+    """Return the type within ``Annotated[type, Meta] | None``, and in words what its values are."""
+    wanted = ""
+    while get_origin(hint) in (Annotated, Union, UnionType):
+        wanted = wanted or getattr(hint, "__metadata__", [Meta()])[0].description or ""
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        wanted = f"one of {', '.join(get_args(hint))}"
+    return hint, wanted or _WORDS.get(get_origin(hint) or hint, "a mapping")
+
+
+def _unknown(key: Any, where: str, known: tuple[str, ...]) -> BadRequest:
+    near = difflib.get_close_matches(str(key)[:100], known)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known)}"
+    return BadRequest(f"unknown key {shorten(key)}{f' in {where}' if where else ''}; {hint}")
+
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 4
@@ -29,10 +174,10 @@ def shorten(value: Any, limit: int = 60) -> str:
 
 
 def wrong(path: str, wanted: str, value: Any) -> BadRequest:
-    """Return the error that says what stands at ``path`` in place of what is wanted."""
+    """Return the error that says what is expected at ``path``, and what is there."""
     if value is None:
         return BadRequest(f"{path} must be {wanted}, and is empty")
-    return BadRequest(f"{path} must be {wanted}, not {kind(value)} ({shorten(value)})")
+    return BadRequest(f"{path} must be {wanted}, not {shorten(value)}")
 
 
 def plain(value: Any, path: str = "") -> Any:
@@ -40,101 +185,6 @@ def plain(value: Any, path: str = "") -> Any:
     return values.plain(value, path, nodes=MAX_NODES, text=MAX_TEXT)
 
 
-def scalar_text(value: Any, path: str) -> str:
+def scalar_text(value: str | float) -> str:
     """Return a scalar as text, the way YAML would have written it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, str | int | float):
-        raise wrong(path, "text", value)
-    text = str(value)
-    if "\0" in text:
-        raise BadRequest(f"{path} contains a NUL character")
-    return text
-
-
-class Section:
-    """A mapping of the configuration whose keys are known; a key that is null is as good as absent."""
-
-    def __init__(self, value: Any, path: str, known: Sequence[str]) -> None:
-        if value is None:
-            value = {}
-        if not isinstance(value, Mapping):
-            raise wrong(path or "an API configuration", "a mapping", value)
-        self.path = path
-        for key in value:
-            if key not in known:
-                raise self._unknown(key, known)
-        self.values = {key: one for key, one in value.items() if one is not None}
-
-    def at(self, key: str) -> str:
-        """Return where ``key`` stands in the configuration."""
-        return f"{self.path}.{key}" if self.path else key
-
-    def given(self, key: str) -> bool:
-        """Say whether there is a value."""
-        return key in self.values
-
-    def get(self, key: str) -> Any:
-        """Return the value as it is, or None."""
-        return self.values.get(key)
-
-    def text(self, key: str) -> str | None:
-        """Return text that is not empty, or None where nothing is given."""
-        value = self.values.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise wrong(self.at(key), "text", value)
-        if not value.strip() or "\0" in value:
-            raise BadRequest(f"{self.at(key)} must not be empty or contain a NUL character")
-        return value
-
-    def whole(self, key: str, least: int, most: int = 10**9) -> int | None:
-        """Return a whole number of at least ``least``, or None where nothing is given."""
-        value = self.values.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise wrong(self.at(key), f"a whole number of at least {least}", value)
-        if not least <= value <= most:
-            raise BadRequest(f"{self.at(key)} must be a whole number between {least} and {most}")
-        return value
-
-    def texts(self, key: str) -> list[str]:
-        """Return a list of texts; numbers in it become text."""
-        value = self.values.get(key)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise wrong(self.at(key), "a list of texts, one for each word", value)
-        return [scalar_text(one, f"{self.at(key)}[{index}]") for index, one in enumerate(value)]
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        """Return a mapping, empty where nothing is given."""
-        value = self.values.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise wrong(self.at(key), "a mapping", value)
-        return value
-
-    def _unknown(self, key: Any, known: Sequence[str]) -> BadRequest:
-        where = f" in {self.path}" if self.path else ""
-        near = difflib.get_close_matches(str(key)[:100], known)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known)}"
-        return BadRequest(f"unknown key {shorten(key)}{where}; {hint}")
-
-
-def kind(value: Any) -> str:
-    """Return what sort of value this is, in words."""
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return f"a {type(value).__name__}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,18 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from taskapi_jupyter.core import files
 from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest
 from taskapi_jupyter.core.errors import BadRequest, size
 
 from . import interpreter, parameters, pickled, task_source, variables
-from .sections import Section, shorten, wrong
+from .sections import Compute, Definition, Pod, scalar_text, shorten, wrong
 
-COMPUTE = ("cpu", "gpu", "inf", "mem", "shm")
-
-_DEFINITION = ("path", "config", "python_path", "image", "env", "log_level", "function", "python_version", "parameters")
-_CONTAINER = ("name", "image", "command", "args", "env", "compute", "liveness_probe")
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 _PICKLED_TASK = "__taskapi_task__"
 _LOADS_PICKLE = b"""# What a function took along of its notebook, for its task and the processes that the task starts.
 from _taskapi_notebook import load as __taskapi_task__
@@ -55,32 +52,27 @@ class Draft:
     parameters: list[dict[str, Any]] | None = None  # that the task is called with, where it is not called with config
 
 
-def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, Any]:
-    """Read ``definition`` into the draft and return how it is shown."""
-    section = Section(value, "definition", _DEFINITION)
-    draft.config = section.mapping("config")
-    shown: dict[str, Any] = {"config": draft.config}
-    for key in ("path", "python_path", "image", "log_level", "function", "python_version"):
-        if (text := section.text(key)) is not None:
-            shown[key] = text
-    if "log_level" in shown:
-        if shown["log_level"] not in _LOG_LEVELS:
-            raise BadRequest(f"definition.log_level must be one of {', '.join(_LOG_LEVELS)}")
-        draft.env["CORTEX_LOG_LEVEL"] = shown["log_level"]
-    if section.given("image"):
+def definition(given: Definition, request: DeployRequest, draft: Draft) -> dict[str, Any]:
+    """Put ``definition`` into the draft and return how it is shown."""
+    draft.config = given.config or {}
+    own = variables.own_environ(given.env or {}, "definition.env")
+    shown = {**msgspec.to_builtins(given), "config": draft.config, "env": own}
+    shown.pop("parameters", None)
+    if given.log_level is not None:
+        draft.env["CORTEX_LOG_LEVEL"] = given.log_level
+    if given.image is not None:
         draft.warnings.append("definition.image is ignored: jobs run on this machine, not in a container")
-    shown["env"] = variables.own_environ(section.mapping("env"), "definition.env")
-    draft.env.update(shown["env"])
-    draft.launch["sys_path"] = _sys_path(shown, draft.cwd, request.sys_path or [])
-    path, function = shown.get("path"), shown.get("function")
+    draft.env.update(own)
+    draft.launch["sys_path"] = _sys_path(given, draft.cwd, request.sys_path or [])
+    path, function = given.path, given.function
     if path is None or path.endswith(".pickle"):
         if request.source is not None:
             raise BadRequest("source is the text of a Python file: give its name in definition.path")
         if function is not None:
             raise BadRequest("definition.function chooses from a Python file; a pickle holds one callable")
         if path is None:
-            _cloudpickle(request, shown.get("python_version"), draft)
-            _callable_parameters(section.get("parameters"), draft)
+            _cloudpickle(request, given.python_version, draft)
+            _callable_parameters(given.parameters, draft)
         else:
             _dill(path, draft.pickle, draft)
     elif draft.pickle is not None:
@@ -90,34 +82,30 @@ def definition(value: Any, request: DeployRequest, draft: Draft) -> dict[str, An
     return shown
 
 
-def pod(value: Any, draft: Draft) -> tuple[dict[str, Any], Section]:
-    """Read ``pod`` into the draft; return how it is shown, and its container's ``compute``."""
-    section = Section(value, "pod", ("containers", "port"))
-    containers = section.get("containers")
-    if not isinstance(containers, list) or not containers:
-        raise wrong("pod.containers", "a list with one container", containers or None)
-    if len(containers) > 1:
-        raise BadRequest(f"pod.containers has {len(containers)} containers; a task here is one command: give one")
-    one = Section(containers[0], "pod.containers[0]", _CONTAINER)
-    argv = one.texts("command") + one.texts("args")
+def pod(given: Pod, draft: Draft) -> tuple[dict[str, Any], Compute]:
+    """Put ``pod`` into the draft; return how it is shown, and what its container asks for."""
+    if not given.containers:
+        raise wrong("pod.containers", "a list with one container", given.containers)
+    if len(given.containers) > 1:
+        raise BadRequest(f"pod.containers has {len(given.containers)} containers; a task here is one command: give one")
+    container, at = given.containers[0], "pod.containers[0]"
+    words = {"command": container.command, "args": container.args}
+    texts = {key: [scalar_text(one) for one in value] for key, value in words.items() if value is not None}
+    argv = texts.get("command", []) + texts.get("args", [])
     if not argv or not argv[0].strip():
-        raise BadRequest(f"{one.at('command')} is missing: without an image there is nothing else to run")
-    if section.given("port"):
+        raise BadRequest(f"{at}.command is missing: without an image there is nothing else to run")
+    if given.port is not None:
         draft.warnings.append("pod.port is ignored: a task is not sent requests")
-    if one.given("image"):
-        draft.warnings.append(f"{one.at('image')} is ignored: jobs run on this machine, not in a container")
-    if one.given("liveness_probe"):
-        draft.warnings.append(f"{one.at('liveness_probe')} is ignored: a job is watched by its process")
-    env = variables.own_environ(one.mapping("env"), one.at("env"))
+    if container.image is not None:
+        draft.warnings.append(f"{at}.image is ignored: jobs run on this machine, not in a container")
+    if container.liveness_probe is not None:
+        draft.warnings.append(f"{at}.liveness_probe is ignored: a job is watched by its process")
+    env = variables.own_environ(container.env or {}, f"{at}.env")
     draft.env.update(env)
     draft.launch.update(kind="command", argv=[_expand(word, draft.env) for word in argv])
     _warn_of_command(draft)
-    shown = {**one.values, "name": one.text("name") or draft.name, "env": env}
-    for key in ("command", "args"):
-        if one.given(key):
-            shown[key] = one.texts(key)
-    compute = Section(one.get("compute"), one.at("compute"), COMPUTE)
-    return {**section.values, "containers": [shown]}, compute
+    shown = {"name": draft.name, **msgspec.to_builtins(container), **texts, "env": env}
+    return {**msgspec.to_builtins(given), "containers": [shown]}, container.compute or Compute()
 
 
 def read_task(cwd: str | Path, path: str) -> bytes:
@@ -133,20 +121,20 @@ def read_task(cwd: str | Path, path: str) -> bytes:
     return data
 
 
-def _sys_path(shown: dict[str, Any], cwd: str, kernel: list[str]) -> list[str]:
+def _sys_path(given: Definition, cwd: str, kernel: list[str]) -> list[str]:
     """Return the folders to import from: the project's as Cortex has them, that of the task's file, the kernel's."""
     for one in kernel:
         if one and ("\0" in one or not os.path.isabs(one)):
             raise BadRequest(f"sys_path: {shorten(one)} is no absolute path")
     kernel = [one for one in kernel if not one or os.path.isdir(one)]
     folders = [cwd]
-    if "python_path" in shown:
-        folder = os.path.normpath(os.path.join(cwd, shown["python_path"]))
+    if given.python_path is not None:
+        folder = os.path.normpath(os.path.join(cwd, given.python_path))
         if not os.path.isdir(folder):
             raise BadRequest(f"definition.python_path: {folder} is no folder")
         folders.insert(0, folder)
-    if "path" in shown:
-        folders.append(os.path.normpath(os.path.join(cwd, os.path.dirname(shown["path"]))))
+    if given.path is not None:
+        folders.append(os.path.normpath(os.path.join(cwd, os.path.dirname(given.path))))
     return [*dict.fromkeys(one for one in folders if one not in kernel), *kernel]
 
 
@@ -208,7 +196,7 @@ def _callable_parameters(value: Any, draft: Draft) -> None:
     """Take over what the kernel says of a callable; ``config`` alone is one that is to be looked at when it runs."""
     if value is not None:
         draft.launch["attr"] = "*" + draft.launch.get("attr", "")
-        found = parameters.read(value)
+        found = parameters.of_callable(value)
         draft.parameters = None if [one["name"] for one in found] == ["config"] else found
 
 

@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from taskapi_jupyter.core.errors import BadRequest
 
-from .sections import kind, scalar_text, shorten
+from .sections import scalar_text, shorten
 
 #: What a task gets of the deploying kernel's environment: exact names, or beginnings that end with ``*``.
 PASSED = (
@@ -89,16 +89,18 @@ def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
     for name, value in values.items():
         if not _NAME.fullmatch(name):
             raise BadRequest(
-                f"{path}: {shorten(name)} is no name for a variable: letters, digits and _, no digit first"
+                f"{path}: invalid variable name {shorten(name)}: use letters, digits and _, with no digit first"
             )
         if name.startswith(RESERVED):
-            raise BadRequest(f"{path}: {shorten(name)} is reserved, as every name that begins with {RESERVED}")
-        if not isinstance(value, str | int | float):
-            found = "and is empty" if value is None else f"not {kind(value)}"  # not shown: it may be a secret
-            raise BadRequest(f"{path}.{name} must be text, {found}")
+            raise BadRequest(f"{path}: {shorten(name)} is reserved: use a name that does not begin with {RESERVED}")
+        if not isinstance(value, str | int | float):  # the value is not shown: it may be a secret
+            what = "and is empty" if value is None else f"not a {type(value).__name__}"
+            raise BadRequest(f"{path}.{name} must be text, {what}")
+        if "\0" in str(value):
+            raise BadRequest(f"{path}.{name} contains a NUL character")
         if value == HIDDEN:
             raise BadRequest(f"{path}.{name} is {HIDDEN}, which stands for a value that is not shown: give the value")
-        result[name] = scalar_text(value, f"{path}.{name}")
+        result[name] = scalar_text(value)
     return result
 
 
@@ -143,9 +145,3 @@ def first_in_path(environ: Mapping[str, str], folder: str) -> str:
     """Return ``PATH`` with ``folder`` in front."""
     rest = [one for one in environ.get("PATH", os.defpath).split(os.pathsep) if one != folder]
     return os.pathsep.join([folder, *rest])
-
-
-def last_in_path(value: str | None, folder: str) -> str:
-    """Return a search path with ``folder`` at its end."""
-    rest = [one for one in (value or "").split(os.pathsep) if one and one != folder]
-    return os.pathsep.join([*rest, folder])
