@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
-from functools import lru_cache
+from contextlib import suppress
 from typing import NamedTuple
 
 from taskapi_jupyter.core import files, host
@@ -36,14 +37,27 @@ class Limits(NamedTuple):
     memory: int | None
 
 
-def here() -> Capacity:
-    """Return what there is, as it was at some moment of the last ten seconds."""
-    return _counted(int(time.monotonic() // _BELIEVED))
+_last: deque[tuple[float, Capacity]] = deque(maxlen=1)  # when it was read, and what there was
 
 
-@lru_cache(maxsize=1)
-def _counted(_when: int) -> Capacity:
-    return count()
+def here(age: float = _BELIEVED) -> Capacity:
+    """Return what there is, as it was at some moment of the last ``age`` seconds.
+
+    Where it can't be read (no descriptor is free) it is what it was before: what waits for a job to end, or to be
+    stopped, must not wait for that.
+    """
+    with suppress(IndexError):
+        read, has = _last[-1]
+        if time.monotonic() - read < age:
+            return has
+    try:
+        has = count()
+    except OSError:
+        if not _last:
+            raise
+        return _last[-1][1]
+    _last.append((time.monotonic(), has))
+    return has
 
 
 def count() -> Capacity:

@@ -147,7 +147,7 @@ def test_an_upload_to_a_full_disk(tmp_path: Path) -> None:
 
 NO_INODES = """
 from conftest import stop_server, start_server
-from taskapi_jupyter import doctor
+from taskapi_jupyter.ui import doctor
 folder = Path(sys.argv[1])
 folder.mkdir()
 mount(folder / "home", "size=64m", "nr_inodes=400", "mode=700")
@@ -216,7 +216,7 @@ def test_a_disk_without_inodes(tmp_path: Path) -> None:
 
 #: A supervisor's engine alone, without its look at what the disk has: whatever is left, a job waits or runs.
 ENGINE = """
-from taskapi_jupyter import machine
+from taskapi_jupyter.core import host as machine
 from taskapi_jupyter.runner.engine import LocalEngine
 from taskapi_jupyter.core.states import JobCode
 limits = {"gpus": 0, "stop_grace": 1, "log_max_bytes": 0}
@@ -433,7 +433,7 @@ MOUNTS = """\
 
 NETWORK = """
 import signal, threading, warnings
-from taskapi_jupyter import supervisor
+from taskapi_jupyter.service.supervisor import supervisor
 from taskapi_jupyter.core.host import network_filesystem
 folder = Path(sys.argv[1])
 (folder / "mounts").write_text(MOUNTS.format(spaced=str(folder).replace(" ", "\\\\040")))

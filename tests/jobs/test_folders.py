@@ -173,7 +173,7 @@ def test_folders_that_their_owner_may_not_change() -> None:
 MOUNTED = """
 import subprocess, sys
 from pathlib import Path
-from taskapi_jupyter import folders
+from taskapi_jupyter.core import folders
 folder = Path(sys.argv[1])
 (folder / "x" / "a" / "mounted").mkdir(parents=True)
 (folder / "kept").mkdir()

@@ -117,7 +117,7 @@ def test_one_that_hangs_is_killed_with_its_children(smi: Callable[[str], Path], 
 
 def test_an_answer_is_shared_by_a_home(smi: Callable[[str], Path], tmp_path: Path) -> None:
     calls = smi(f"sleep 0.3; {lists()}")
-    code = "import sys; from taskapi_jupyter import gpus; print(len(gpus.learn(sys.argv[1]).devices))"
+    code = "import sys; from taskapi_jupyter.runner import gpus; print(len(gpus.learn(sys.argv[1]).devices))"
     home = tmp_path / "home"
     home.mkdir()
     others = [

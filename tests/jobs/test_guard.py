@@ -231,7 +231,7 @@ def test_the_way_is_followed_through_links(tmp_path: Path) -> None:
 
 USER_NAMESPACE = """
 import sys
-from taskapi_jupyter import guard
+from taskapi_jupyter.core import guard
 from taskapi_jupyter.core.errors import Unavailable
 guard.check(sys.argv[1])
 try:

@@ -269,7 +269,7 @@ def test_a_strangers_process_that_has_the_watchers_number(service: Service, name
 REUSED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from taskapi_jupyter import machine, tree
+from taskapi_jupyter.core import host as machine; from taskapi_jupyter.runner import process_tree as tree
 
 def sleeper():
     pid = os.fork()

@@ -224,7 +224,7 @@ def limited(controller: str, **files: str) -> Iterator[Path]:
 
 def counted_in(group: Path) -> list[int]:
     """Return the cores and the memory that a process in a group counts."""
-    code = "input(); from taskapi_jupyter import capacity; print(*capacity.count())"
+    code = "input(); from taskapi_jupyter.runner import capacity; print(*capacity.count())"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -256,3 +256,23 @@ def test_a_deploy_is_held_against_what_is_left(service: Service, name: str) -> N
     assert service.submit(name).result(PATIENCE) == 1
     with pytest.raises(BadRequest, match=f"this machine has {cores:.10g} for jobs"):
         service.deploy_request(request_for(name, "def task(config):\n    pass\n", compute={"cpu": cores + 1}))
+
+
+def test_without_a_descriptor_it_is_what_it_was() -> None:
+    code = """
+import os, resource
+from taskapi_jupyter.runner import capacity
+def without(call):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        return call()
+    except OSError as error:
+        return error.strerror
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+print(without(capacity.here))
+print(capacity.here() == without(lambda: capacity.here(0)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert told.stdout.splitlines() == ["Too many open files", "True"]

@@ -130,7 +130,7 @@ def test_a_status_is_read_as_either_version_writes_it(code: JobCode) -> None:
 # Each round has types that nobody has read; the threads take turns as often as they can.
 FIRST_READERS = """
 import importlib, json, sys, threading
-from taskapi_jupyter import contract
+from taskapi_jupyter.core import contract
 sys.setswitchinterval(1e-6)
 job = {"job_id": "0" * 16, "api_name": "hello", "status": "running", "config": {"a": 1}, "progress": {"done": 1}}
 bodies = {"JobResponse": {"job_status": job}, "JobsPage": {"jobs": [job]}, "JobStatus": job}

@@ -214,7 +214,7 @@ def test_what_is_accepted_survives_a_round_trip(project: Path, api: dict[str, An
 BOMBS = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-from taskapi_jupyter import spec
+from taskapi_jupyter.deploy import api_spec as spec
 from taskapi_jupyter.core.errors import BadRequest
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 names = "abcdefghij"
