@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from lab import FLAGS, Lab, chromium_path, row, show_sidebar  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
+
+from support.lab import FLAGS, Lab, chromium_path, row, show_sidebar  # noqa: E402
 
 LIMIT = 100.0  # milliseconds that a frame may take
 JOBS, LINES, ROUNDS = 1000, 1_000_000, 20

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-sys.path.insert(0, sys.path[0] + "/support")
 
 import requests
 import yaml
-from conftest import clean, start_server, stop_server
-from ray_head import Head, program
 
+from support.homes import clean
+from support.ray_head import Head, program
+from support.servers import start_server, stop_server
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.ray.service import RayService
 

@@ -17,10 +17,10 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from lab import FLAGS, Lab, chromium_path, drawn, row, show_sidebar  # noqa: E402
 from playwright.sync_api import Browser, Error, Page, sync_playwright  # noqa: E402
+
+from support.lab import FLAGS, Lab, chromium_path, drawn, row, show_sidebar  # noqa: E402
 
 LIGHT, DARK, CONTRAST = "JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"
 

@@ -6,132 +6,37 @@ import asyncio
 import json
 import os
 import secrets
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jupyter_core.utils
-import psutil
 import pytest
-import requests
-from cortex_double import Operator
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from support import ECHO, ENGINE, TESTS, like_a_terminal, request_for
+from support.cortex_double import Operator
+from support.homes import clean
+from support.servers import Answer, LiveServer, start_server, stop_server
+from support.shells import Ran
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core import host
-from taskapi_jupyter.core.contract import DeployRequest
-from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.service.service import Service
 
 if TYPE_CHECKING:
-    from ray_head import Head
+    from support.ray_head import Head
 
-pytest_plugins = ["pytest_jupyter.jupyter_server", "lab"]
+pytest_plugins = ["pytest_jupyter.jupyter_server", "support.lab"]
 
 # What is slow to import and of no use to the tests is not there, here and in what a test starts.
-TESTS = Path(__file__).parent
-#: What tests, and processes that run a part of one, import from.
-PATHS = [str(TESTS), *(str(one) for one in sorted(TESTS.iterdir()) if one.is_dir() and not one.name.startswith("_"))]
 WITHOUT = str(TESTS / "support" / "without")
 sys.path.insert(0, WITHOUT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
 
-os.environ.pop("TASKAPI_SERVER", None)  # the tests may be run in a terminal of a server with this extension
-os.environ.pop("COLUMNS", None)  # tests that run in parallel are told of a window that there is not
-
-# A shell that starts the tests in the background has this ignored, here and in whatever a test starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ENGINE = os.environ.get("TASKAPI_TEST_ENGINE", "local")  # what runs the jobs of the tests that are not of one engine
-PATIENCE = 30.0  # seconds that anything here may take on a busy machine
-BASE_URL = "/some/base/"
-
-
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """Wait for a condition and return what it returned."""
-    deadline = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {patience:g} s in vain for {what}"
-        time.sleep(0.01)
-    return value
-
-
-def processes(home: Path) -> list[psutil.Process]:
-    """Return the processes that belong to a home: its supervisor, watchers and tasks; no zombies."""
-    found = []
-    for pid in psutil.pids():
-        try:
-            if pid == os.getpid() or (host.LINUX and not mentions(pid, os.fsencode(home))):
-                continue
-            process = psutil.Process(pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            belongs = str(home) in process.cmdline() or process.environ().get("TASKAPI_JOB_SPEC", "").startswith(
-                f"{home}/"
-            )
-        except (OSError, psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if belongs:
-            found.append(process)
-    return found
-
-
-def mentions(pid: int, text: bytes) -> bool:
-    """Say whether a text stands in a process's command or environment; asking psutil takes ten times as long."""
-    for name in ("cmdline", "environ"):
-        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
-            if text in file.readall():
-                return True
-    return False
-
-
-def clean(home: Path) -> None:
-    """Stop a home's jobs and its supervisor, and see that no process is left."""
-    if (home / "taskapi.db").exists():
-        service = Service(home)
-        while jobs := service.jobs(status=["pending", "running"], limit=1000):
-            for job in jobs:
-                with suppress(TaskAPIError):  # it ended by itself
-                    service.stop(job)
-        service.close()
-
-    def gone() -> bool:
-        stop_supervisor(home)  # each time: one that is only just coming would wait for work
-        return not processes(home)
-
-    if not gone():
-        until(gone, f"the processes of {home} to be gone: {processes(home)}")
-
-
-def stop_supervisor(home: Path, number: int = signal.SIGTERM) -> None:
-    """Have a home's supervisor leave, and wait until it did; one whose jobs run stays, as a newer one."""
-    lock = home / "supervisor.lock"
-    if not lock.exists() or not lock.read_bytes():
-        return
-    pid = json.loads(lock.read_bytes())["pid"]
-    with suppress(psutil.NoSuchProcess):
-        supervisor = psutil.Process(pid)
-        if str(home) in supervisor.cmdline():  # else its number is another's by now
-            supervisor.send_signal(number)
-            until(lambda: not alive(supervisor), "the supervisor to leave")
-
-
-def alive(process: psutil.Process) -> bool:
-    """Say whether a process has not ended."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+like_a_terminal()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -178,7 +83,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
     """Return a Ray cluster."""
-    from ray_head import Head
+    from support.ray_head import Head
 
     head = Head()
     head.start()
@@ -237,20 +142,6 @@ def jp_server_cleanup(request: pytest.FixtureRequest) -> Iterator[None]:
     ServerApp.clear_instance()
 
 
-@dataclass
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    headers: Any
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """Return the body, decoded."""
-        return json.loads(self.body)
-
-
 @pytest.fixture
 def call(jp_serverapp: Any, http_server_client: Any, jp_auth_header: Any, jp_base_url: str) -> Any:
     """Return ``await call(method, path below taskapi/, body)``; the path goes out as it is."""
@@ -297,93 +188,6 @@ def log_in(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth
 # A real server, for all tests of a session
 
 
-@dataclass
-class LiveServer:
-    """A ``jupyter server`` process."""
-
-    url: str  # with its base URL and a slash
-    token: str
-    home: Path
-    process: subprocess.Popen[bytes]
-
-    @property
-    def taskapi(self) -> str:
-        """Return the base URL of the local environment."""
-        return f"{self.url}taskapi/local"
-
-    @property
-    def auth(self) -> dict[str, str]:
-        """Return the header that lets in."""
-        return {"Authorization": f"token {self.token}"}
-
-    def fetch(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Ask for a path below the local environment."""
-        headers = {**self.auth, **options.pop("headers", {})}
-        return requests.request(method, f"{self.taskapi}/{path}", headers=headers, timeout=PATIENCE, **options)
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that is free."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def start_server(
-    folder: Path,
-    *arguments: str,
-    module: str = "jupyter_server",
-    port: int | None = None,
-    token: str | None = None,
-    root: Path | None = None,
-    environ: dict[str, str] | None = None,
-    base_url: str = BASE_URL,
-    patience: float = PATIENCE,
-    status: int = 200,
-) -> LiveServer:
-    """Start a server whose configuration, data and home are below a folder, and wait until it answers.
-
-    ``status`` is what it answers; one that does not let us in answers 403.
-    """
-    token = secrets.token_hex(16) if token is None else token
-    port, home = port or free_port(), folder / "home"
-    home.mkdir(mode=0o700, exist_ok=True)
-    (home / "config.yaml").write_text("stop_grace: 1\n")
-    environ = {
-        **os.environ,
-        **(environ or {}),
-        "TASKAPI_HOME": str(home),
-        "JUPYTER_NO_CONFIG": "1",
-        **{f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
-    }
-    command = [sys.executable, "-m", module, "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", f"--ServerApp.base_url={base_url}"]
-    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root or folder}"]
-    command += ["--ServerApp.jpserver_extensions=taskapi_jupyter=True", "--allow-root", *arguments]
-    log = folder / "server.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environ, cwd=folder, stdout=file, stderr=file)
-    server = LiveServer(f"http://127.0.0.1:{port}{base_url}", token, home, process)
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return server.fetch("GET", "verifycortex").status_code in (status, 403)
-        except requests.ConnectionError:
-            return False
-
-    until(answers, f"the server to answer; {log}", patience)
-    return server
-
-
-def stop_server(server: LiveServer) -> None:
-    """Stop a server and whatever runs in its home."""
-    server.process.terminate()
-    server.process.wait(PATIENCE)
-    for home in (server.home, *(server.home / "ray").glob("*")):
-        clean(home)
-
-
 @pytest.fixture(scope="session")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """Return a server with the extension, with a token and a base URL."""
@@ -401,23 +205,6 @@ def operator() -> Iterator[Operator]:
 
 
 # A notebook's shell
-
-
-@dataclass
-class Ran:
-    """What a cell did."""
-
-    result: Any
-    error: BaseException | None
-    out: str
-    err: str
-    displayed: str
-
-    def value(self) -> Any:
-        """Return the cell's value; raise where it failed."""
-        if self.error:
-            raise self.error
-        return self.result
 
 
 @pytest.fixture
@@ -456,28 +243,6 @@ def run(shell: InteractiveShell) -> Callable[[str], Ran]:
 
 
 # What to run
-
-
-def request_for(name: str, source: str, **spec: Any) -> DeployRequest:
-    """Return what deploys a source as an API."""
-    whole = {"name": name, "kind": "TaskAPI", "definition": {"path": "task.py"}, **spec}
-    return DeployRequest(spec=whole, source=source, python=sys.executable)
-
-
-ECHO = """
-def task(config):
-    print("hello", config)
-    return config
-"""
-
-WAITING = """
-import pathlib, time
-
-def task(config):
-    print("waiting", flush=True)
-    while not pathlib.Path(config["path"]).exists():
-        time.sleep(0.01)
-"""
 
 
 @pytest.fixture

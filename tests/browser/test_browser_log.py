@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from conftest import PATIENCE, until
-from lab import Lab, drawn, row, show_sidebar
 from playwright.sync_api import Locator, Page, expect
+
+from support import PATIENCE, until
+from support.lab import Lab, drawn, row, show_sidebar
 
 expect.set_options(timeout=PATIENCE * 1000)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import PATIENCE
-from lab import Lab, drawn, row, show_sidebar
 from playwright.sync_api import Locator, Page, expect
+
+from support import PATIENCE
+from support.lab import Lab, drawn, row, show_sidebar
 
 expect.set_options(timeout=PATIENCE * 1000)
 

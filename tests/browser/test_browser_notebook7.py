@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, WAITING
-from lab import Lab, row
 from playwright.sync_api import Browser, Page, expect
+
+from support import PATIENCE, WAITING
+from support.lab import Lab, row
 
 expect.set_options(timeout=PATIENCE * 1000)
 

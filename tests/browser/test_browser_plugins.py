@@ -6,10 +6,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from conftest import ECHO, PATIENCE, WAITING, until
-from lab import Lab, row, show_sidebar
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
+from support import ECHO, PATIENCE, WAITING, until
+from support.lab import Lab, row, show_sidebar
 from taskapi_jupyter.client.taskapi import Job
 
 expect.set_options(timeout=PATIENCE * 1000)

@@ -9,10 +9,12 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import yaml
-from conftest import ECHO, PATIENCE, TESTS, clean, free_port, request_for, start_server, until
-from lab import ROW, Lab, drawn, row, show_sidebar
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from support import ECHO, PATIENCE, TESTS, request_for, until
+from support.homes import clean
+from support.lab import ROW, Lab, drawn, row, show_sidebar
+from support.servers import reserved_port, start_server
 from taskapi_jupyter.ray.service import RayService
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -57,7 +59,7 @@ def test_a_job_of_another_process_is_seen_live(lab: Lab, page: Page, name: str, 
 
 def test_the_environment_that_is_the_default(lab: Lab, page: Page, name: str) -> None:
     """It is shown first; afterwards, what was chosen. A cluster that is away shows what is known of it."""
-    address = f"http://127.0.0.1:{free_port()}"
+    address = f"http://127.0.0.1:{reserved_port()}"
     other = f"other-{token_hex(4)}"
     both = [{"name": one, "provider": "ray", "address": address} for one in ("gpus", other)]
     file = lab.home / "environments.yaml"

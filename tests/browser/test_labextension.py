@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TESTS
 
+from support import TESTS
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.server.openapi import document
 from taskapi_jupyter.ui.magics.line import split

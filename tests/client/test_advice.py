@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import LiveServer, Ran
-from cortex_double import Operator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.cortex_double import Operator
+from support.servers import LiveServer
+from support.shells import Ran
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.contract import UNSET, DeployResult
 from taskapi_jupyter.deploy import advice, reading

@@ -8,9 +8,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from both_ways import Notebook
 
-pytest_plugins = ["both_ways"]
+from support.kernels import Kernel
+
+pytest_plugins = ["support.both_ways"]
 
 SUBMIT = "job = %taskapi submit {} --wait"
 
@@ -20,12 +21,12 @@ def lines(text: str) -> list[str]:
     return [line for line in text.strip().splitlines() if line and not line.startswith(("pending", "running", "succ"))]
 
 
-def returned(notebook: Notebook, name: str, expression: str = "job.result()") -> str:
+def returned(notebook: Kernel, name: str, expression: str = "job.result()") -> str:
     """Run a task and return what an expression of its job is in the notebook."""
     return lines(notebook.run(f"{SUBMIT.format(name)}\nprint(repr({expression}))"))[-1]
 
 
-def deploy(notebook: Notebook, function: str, code: str) -> str:
+def deploy(notebook: Kernel, function: str, code: str) -> str:
     """Run code in the notebook and deploy one of its functions."""
     shown = notebook.run(dedent(code))
     return shown + notebook.run(f"%taskapi deploy {function} --function {function}")
@@ -34,7 +35,7 @@ def deploy(notebook: Notebook, function: str, code: str) -> str:
 # Two notebooks
 
 
-def test_a_cells_job_runs_that_cell(start: Callable[[str], Notebook], tmp_path: Path) -> None:
+def test_a_cells_job_runs_that_cell(start: Callable[[str], Kernel], tmp_path: Path) -> None:
     code = """
     jobs = [get_ipython().run_cell_magic("taskapi", "submit racing", "def run(config): return %r\\n") for n in range(25)]
     for job in jobs: job.wait()
@@ -53,7 +54,7 @@ def test_a_cells_job_runs_that_cell(start: Callable[[str], Notebook], tmp_path: 
     assert {name: lines(text)[-1] for name, text in printed.items()} == {"A": "['A']", "B": "['B']"}
 
 
-def test_a_deploy_that_replaces_another_notebooks_says_so(start: Callable[[str], Notebook]) -> None:
+def test_a_deploy_that_replaces_another_notebooks_says_so(start: Callable[[str], Kernel]) -> None:
     one, other = start("one.ipynb"), start("other.ipynb")
     cell = "%%taskapi deploy taken\ndef run(config): return {}\n"
     assert "replaced" not in one.run(cell.format(1))
@@ -65,7 +66,7 @@ def test_a_deploy_that_replaces_another_notebooks_says_so(start: Callable[[str],
     assert "from one.ipynb" in other.run(cell.format(4).replace("deploy", "submit"))
 
 
-def test_rerun_runs_what_is_deployed_or_the_same(notebook: Notebook) -> None:
+def test_rerun_runs_what_is_deployed_or_the_same(notebook: Kernel) -> None:
     cell = "%%taskapi submit again\ndef run(config): return {}\n"
     notebook.run(cell.format(1))
     notebook.run("first = _")
@@ -91,7 +92,7 @@ def run(config):
 """
 
 
-def test_a_cells_result_is_what_it_returned(notebook: Notebook) -> None:
+def test_a_cells_result_is_what_it_returned(notebook: Kernel) -> None:
     notebook.run("%%taskapi deploy typed\n" + CLASSES)
     wanted = "{'fit': Fit(loss=0.5), 'level': <Level.LOW: 1>, 'names': {'a': (1, 2)}, "
     wanted += "'split': Split(train=[1], test={2}), 'tuple': (1, 'a')}"
@@ -103,7 +104,7 @@ def test_a_cells_result_is_what_it_returned(notebook: Notebook) -> None:
     assert lines(notebook.run("'Fit' in globals(), 'run' in globals()")) == ["(False, False)"]
 
 
-def test_a_result_of_a_class_of_the_notebook(notebook: Notebook) -> None:
+def test_a_result_of_a_class_of_the_notebook(notebook: Kernel) -> None:
     deploy(notebook, "run", CLASSES)
     assert returned(notebook, "run", "isinstance(job.result()['fit'], Fit)") == "True"
     assert returned(notebook, "run", "job.result()['level'] is Level.LOW") == "True"
@@ -114,7 +115,7 @@ def test_a_result_of_a_class_of_the_notebook(notebook: Notebook) -> None:
     assert returned(notebook, "run", "job.result() and Fit.better.__globals__ is globals()") == "True"
 
 
-def test_a_result_that_can_not_be_stored(notebook: Notebook) -> None:
+def test_a_result_that_can_not_be_stored(notebook: Kernel) -> None:
     notebook.run("%%taskapi deploy opened\ndef run(config): return (i for i in [1])")
     shown = notebook.run(SUBMIT.format("opened") + "\n" + "%taskapi result job")
     assert "ResultNotStored" in shown
@@ -122,7 +123,7 @@ def test_a_result_that_can_not_be_stored(notebook: Notebook) -> None:
     assert lines(notebook.run("print([job.refresh().status])")) == ["['succeeded']"]
 
 
-def test_what_a_task_pickles_is_loaded_in_the_notebook_and_by_the_next_version(notebook: Notebook) -> None:
+def test_what_a_task_pickles_is_loaded_in_the_notebook_and_by_the_next_version(notebook: Kernel) -> None:
     cell = """\
     %%taskapi deploy saves
     import pickle
@@ -160,7 +161,7 @@ def run(config):
 
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("kind", ["function", "cell"])
-def test_processes_that_a_task_starts_find_what_is_defined(notebook: Notebook, how: str, kind: str) -> None:
+def test_processes_that_a_task_starts_find_what_is_defined(notebook: Kernel, how: str, kind: str) -> None:
     if kind == "cell":
         notebook.run("%%taskapi deploy run\n" + PARALLEL)
     else:
@@ -169,7 +170,7 @@ def test_processes_that_a_task_starts_find_what_is_defined(notebook: Notebook, h
 
 
 @pytest.mark.parametrize("kind", ["function", "cell"])
-def test_joblib(notebook: Notebook, kind: str) -> None:
+def test_joblib(notebook: Kernel, kind: str) -> None:
     code = """
     import joblib
     class Point:
@@ -187,7 +188,7 @@ def test_joblib(notebook: Notebook, kind: str) -> None:
     assert returned(notebook, "run") == "([True, True, True], 5)"
 
 
-def test_a_pickle_of_the_notebook_is_loaded_by_a_function_that_does_not_name_its_class(notebook: Notebook) -> None:
+def test_a_pickle_of_the_notebook_is_loaded_by_a_function_that_does_not_name_its_class(notebook: Kernel) -> None:
     deploy(
         notebook,
         "run",
@@ -204,7 +205,7 @@ def test_a_pickle_of_the_notebook_is_loaded_by_a_function_that_does_not_name_its
     assert returned(notebook, "run") == "[6, 6]"
 
 
-def test_what_is_large_and_not_asked_for_stays_in_the_notebook(notebook: Notebook) -> None:
+def test_what_is_large_and_not_asked_for_stays_in_the_notebook(notebook: Kernel) -> None:
     deploy(
         notebook,
         "run",
@@ -220,7 +221,7 @@ def test_what_is_large_and_not_asked_for_stays_in_the_notebook(notebook: Noteboo
     assert returned(notebook, "run") == "[False, False, False, True, True]"
 
 
-def test_a_cached_function(notebook: Notebook) -> None:
+def test_a_cached_function(notebook: Kernel) -> None:
     deploy(
         notebook,
         "run",
@@ -237,7 +238,7 @@ def test_a_cached_function(notebook: Notebook) -> None:
     assert returned(notebook, "run") == "(23416728348467685, 7, 7, True, 'fib')"
 
 
-def test_a_functions_globals_are_those_of_main(notebook: Notebook) -> None:
+def test_a_functions_globals_are_those_of_main(notebook: Kernel) -> None:
     deploy(
         notebook,
         "run",
@@ -256,7 +257,7 @@ def test_a_functions_globals_are_those_of_main(notebook: Notebook) -> None:
     assert lines(notebook.run("print(count)")) == ["0"]
 
 
-def test_the_folders_of_the_notebooks_sys_path(notebook: Notebook, tmp_path: Path) -> None:
+def test_the_folders_of_the_notebooks_sys_path(notebook: Kernel, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "my_library.py").write_text("def f(x):\n    return x + 1\n")
     (tmp_path / "src" / "decimal.py").write_text("raise ImportError('this hides the standard one')\n")
@@ -270,7 +271,7 @@ def test_the_folders_of_the_notebooks_sys_path(notebook: Notebook, tmp_path: Pat
     notebook.run("sys.path.remove('../src'); del sys.modules['my_library']")
 
 
-def test_a_module_that_a_task_could_not_import_is_refused(notebook: Notebook, tmp_path: Path) -> None:
+def test_a_module_that_a_task_could_not_import_is_refused(notebook: Kernel, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "gone_library.py").write_text("def f(x):\n    return x + 1\n")
     shown = deploy(
@@ -291,7 +292,7 @@ def test_a_module_that_a_task_could_not_import_is_refused(notebook: Notebook, tm
 # Sources and lines
 
 
-def test_a_traceback_shows_the_lines_of_the_notebook(notebook: Notebook) -> None:
+def test_a_traceback_shows_the_lines_of_the_notebook(notebook: Kernel) -> None:
     deploy(
         notebook,
         "run",
@@ -311,7 +312,7 @@ def test_a_traceback_shows_the_lines_of_the_notebook(notebook: Notebook) -> None
     assert "harness" not in log
 
 
-def test_lines_of_a_cell_count_as_the_notebook_shows_them(notebook: Notebook) -> None:
+def test_lines_of_a_cell_count_as_the_notebook_shows_them(notebook: Kernel) -> None:
     assert "cell train, line 3: " in notebook.run("%%taskapi deploy train\n\ndef run(config)\n    pass")
     notebook.run("%%taskapi deploy train\n\ndef run(config):\n    return {}['x']")
     notebook.run("job = %taskapi submit train\njob.wait()")
@@ -320,7 +321,7 @@ def test_lines_of_a_cell_count_as_the_notebook_shows_them(notebook: Notebook) ->
     assert lines(log)[-1] == "KeyError: 'x'"
 
 
-def test_a_result_gets_the_notebooks_class_where_its_definition_is_the_same(notebook: Notebook) -> None:
+def test_a_result_gets_the_notebooks_class_where_its_definition_is_the_same(notebook: Kernel) -> None:
     notebook.run("%%taskapi deploy typed\n" + CLASSES)
     notebook.run(CLASSES)
     kinds = "[type(job.result()[key]) is kind for key, kind in (('fit', Fit), ('names', Names), ('split', Split))]"

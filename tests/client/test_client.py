@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LiveServer, free_port, request_for
 from msgspec import structs
 
+from support import request_for
+from support.servers import LiveServer, reserved_port
 from taskapi_jupyter.client.http import is_loopback
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.contract import DeployRequest
@@ -235,7 +236,7 @@ def test_silence(upstream: Upstream) -> None:
 
 
 def test_nobody_there() -> None:
-    url = f"http://127.0.0.1:{free_port()}/taskapi/local"
+    url = f"http://127.0.0.1:{reserved_port()}/taskapi/local"
     with pytest.raises(Unreachable) as caught:
         Client(url, TOKEN).submit("x")
     assert str(caught.value) == (
@@ -273,7 +274,7 @@ def test_urls_that_are_none(url: str) -> None:
 
 def test_neither_proxies_nor_netrc_here(upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
-        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{reserved_port()}")
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password other\n")
     monkeypatch.setenv("NETRC", str(netrc))

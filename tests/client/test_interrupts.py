@@ -9,8 +9,10 @@ from typing import Any
 
 import ipykernel
 import pytest
-from conftest import LiveServer, clean, start_server
-from notebook_kernels import CONFIG, Kernel, Plain, Served, Shown
+
+from support.homes import clean
+from support.kernels import ALL_AT_ONCE, Kernel, Plain, Served, Shown
+from support.servers import LiveServer, start_server
 
 cells_of_their_own = pytest.mark.skipif(
     ipykernel.version_info < (7,), reason="ipykernel 6 shows what an earlier cell's task draws in the cell that runs"
@@ -39,20 +41,26 @@ def run(config):
 @pytest.fixture(scope="module")
 def kernel_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     server = start_server(tmp_path_factory.mktemp("server"))
-    (server.home / "config.yaml").write_text(CONFIG)
+    (server.home / "config.yaml").write_text(ALL_AT_ONCE)
     yield server
     server.process.kill()
     server.process.wait()
     clean(server.home)
 
 
+def plain(folder: Path) -> Plain:
+    (folder / "home").mkdir(mode=0o700)
+    (folder / "home" / "config.yaml").write_text(ALL_AT_ONCE)
+    return Plain(folder, folder / "home")
+
+
 @pytest.fixture(scope="module", params=["plain", "served"])
 def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     folder = tmp_path_factory.mktemp("kernel")
     served = request.param == "served"
-    kernel: Any = Served(request.getfixturevalue("kernel_server"), folder) if served else Plain(folder, folder / "home")
-    kernel.run(PREPARE)
-    assert "created waits" in kernel.run(WAITS).text
+    kernel: Any = Served(request.getfixturevalue("kernel_server"), folder) if served else plain(folder)
+    kernel.show(PREPARE)
+    assert "created waits" in kernel.show(WAITS).text
     yield kernel
     kernel.close()
     if not served:
@@ -65,7 +73,7 @@ def three(kernel: Kernel) -> Iterator[list[str]]:
     go, ids = kernel.submit(3)
     yield ids
     go.touch()
-    assert "0 1 2" in kernel.run("print(*[job.result() for job in jobs])").text
+    assert "0 1 2" in kernel.show("print(*[job.result() for job in jobs])").text
 
 
 def interrupted(shown: Shown, ids: list[str], ordered: bool = True) -> None:
@@ -85,7 +93,7 @@ def interrupted(shown: Shown, ids: list[str], ordered: bool = True) -> None:
 @pytest.mark.parametrize("cell", ["jobs[0].wait()", "await jobs[0]", "await awaited(jobs[0])",
     "await asyncio.wait_for(awaited(jobs[0]), 1000)", "one = jobs[0]\n%taskapi wait one", "jobs[0].result()"])  # fmt: skip
 def test_interrupting_says_that_the_job_goes_on(kernel: Kernel, three: list[str], cell: str) -> None:
-    interrupted(kernel.run(cell, interrupt=True), three[:1])
+    interrupted(kernel.show(cell, interrupt=True), three[:1])
 
 
 GROUP = """
@@ -105,22 +113,22 @@ async with asyncio.TaskGroup() as group:
     "%taskapi wait jobs",
 ])  # fmt: skip
 def test_interrupting_many_says_it_once(kernel: Kernel, three: list[str], cell: str) -> None:
-    shown = kernel.run(cell, interrupt=True)
+    shown = kernel.show(cell, interrupt=True)
     interrupted(shown, three, ordered="as_completed" not in cell)
     assert shown.pictures[0][1]["text/plain"].startswith("0 of 3 jobs ended")
-    assert kernel.run("print([job.refresh().status for job in jobs])").text == "['running', 'running', 'running']\n"
+    assert kernel.show("print([job.refresh().status for job in jobs])").text == "['running', 'running', 'running']\n"
 
 
 @cells_of_their_own
 def test_a_task_of_an_earlier_cell_is_interrupted_alike(kernel: Kernel, three: list[str]) -> None:
-    kernel.run("task = asyncio.gather(*jobs)")
-    shown = kernel.run("await asyncio.sleep(0.1)\ndisplay(1, display_id=True)\nawait task", interrupt=True)
+    kernel.show("task = asyncio.gather(*jobs)")
+    shown = kernel.show("await asyncio.sleep(0.1)\ndisplay(1, display_id=True)\nawait task", interrupt=True)
     interrupted(shown, three)
-    assert "CancelledError" in kernel.run("print(repr(task.exception()))").text
+    assert "CancelledError" in kernel.show("print(repr(task.exception()))").text
 
 
 def test_a_cell_that_catches_the_cancellation_goes_on(kernel: Kernel, three: list[str]) -> None:
-    shown = kernel.run(
+    shown = kernel.show(
         "try:\n    await asyncio.gather(*jobs)\nexcept asyncio.CancelledError as error:\n    print('caught', repr(error))",
         interrupt=True,
     )
@@ -146,9 +154,9 @@ except asyncio.CancelledError:
 
 
 def test_what_is_no_interrupt_stays_a_cancellation(kernel: Kernel, three: list[str]) -> None:
-    shown = kernel.run(CANCELLING)
+    shown = kernel.show(CANCELLING)
     assert (shown.text, shown.error) == ("timed out\ncancelled True\n", "")
-    shown = kernel.run(
+    shown = kernel.show(
         "task = asyncio.create_task(awaited(jobs[0]))\nawait asyncio.sleep(0.1)\ntask.cancel()\nawait task"
     )
     assert shown.error.rstrip().endswith("CancelledError:")
@@ -156,26 +164,26 @@ def test_what_is_no_interrupt_stays_a_cancellation(kernel: Kernel, three: list[s
 
 
 def test_nothing_is_left_of_an_interrupt(kernel: Kernel, three: list[str]) -> None:
-    before = kernel.run("import signal; print(signal.getsignal(signal.SIGINT))").text
-    interrupted(kernel.run("await asyncio.gather(*jobs)", interrupt=True), three)
-    assert kernel.run("print(signal.getsignal(signal.SIGINT))").text == before
-    shown = kernel.run("raise asyncio.CancelledError('mine')")
+    before = kernel.show("import signal; print(signal.getsignal(signal.SIGINT))").text
+    interrupted(kernel.show("await asyncio.gather(*jobs)", interrupt=True), three)
+    assert kernel.show("print(signal.getsignal(signal.SIGINT))").text == before
+    shown = kernel.show("raise asyncio.CancelledError('mine')")
     assert "Traceback" in shown.error
     assert shown.error.endswith("CancelledError: mine")
-    shown = kernel.run("display(1, display_id=True)\nwhile True:\n    await asyncio.sleep(0.1)", interrupt=True)
+    shown = kernel.show("display(1, display_id=True)\nwhile True:\n    await asyncio.sleep(0.1)", interrupt=True)
     assert "still run" not in shown.text
     assert "CancelledError" in shown.error
 
 
 def test_a_users_own_way_to_show_exceptions_is_left_alone(kernel: Kernel, three: list[str]) -> None:
-    kernel.run(
+    kernel.show(
         "shell = get_ipython()\n"
         "shell.set_custom_exc((ZeroDivisionError,), lambda shell, kind, error, tb, tb_offset=None: print('mine'))"
     )
-    shown = kernel.run("await jobs[0]", interrupt=True)
+    shown = kernel.show("await jobs[0]", interrupt=True)
     assert "still runs" in shown.text
-    assert "mine" in kernel.run("1 / 0").text
-    kernel.run("shell.set_custom_exc((), None)")
+    assert "mine" in kernel.show("1 / 0").text
+    kernel.show("shell.set_custom_exc((), None)")
 
 
 # One bar
@@ -183,7 +191,7 @@ def test_a_users_own_way_to_show_exceptions_is_left_alone(kernel: Kernel, three:
 
 def ends(kernel: Kernel, go: Path, ids: list[str], cell: str) -> Shown:
     """Run a cell during which the jobs end, once they were drawn."""
-    shown = kernel.run(f"threading.Timer(1.5, go.touch).start()\n{cell}")
+    shown = kernel.show(f"threading.Timer(1.5, go.touch).start()\n{cell}")
     assert shown.error == ""
     assert len(shown.bars) == 1
     pictures, last = [picture for _, picture, _ in shown.pictures], shown.pictures[-1][1]
@@ -214,7 +222,7 @@ def test_waits_of_a_cell_share_one_bar(kernel: Kernel, cell: str) -> None:
 def test_a_wait_that_begins_later_joins_the_bar(kernel: Kernel) -> None:
     kernel.submit(2)
     cell = "first = asyncio.create_task(awaited(jobs[0]))\nawait asyncio.sleep(0.5)\nsecond = asyncio.create_task(awaited(jobs[1]))\n"
-    shown = kernel.run(cell + "await asyncio.sleep(0.5)\ngo.touch()\nawait asyncio.gather(first, second)")
+    shown = kernel.show(cell + "await asyncio.sleep(0.5)\ngo.touch()\nawait asyncio.gather(first, second)")
     assert len(shown.bars) == 1
     texts = [data["text/plain"] for _, data, _ in shown.pictures]
     assert texts[0].startswith("running  waits")
@@ -224,13 +232,13 @@ def test_a_wait_that_begins_later_joins_the_bar(kernel: Kernel) -> None:
 @cells_of_their_own
 def test_cells_and_what_follows_have_bars_of_their_own(kernel: Kernel) -> None:
     kernel.submit(2)
-    task = kernel.run(
+    task = kernel.show(
         "task = asyncio.create_task(awaited(jobs[0]))\nwhile not (seen := task.done()):\n    await asyncio.sleep(0.5)\n    break"
     )
-    shown = kernel.run("threading.Timer(0.7, go.touch).start()\nawait jobs[1]")
+    shown = kernel.show("threading.Timer(0.7, go.touch).start()\nawait jobs[1]")
     assert not set(task.bars) & set(shown.bars)
     assert all(data["text/plain"].split()[1] == "waits" for _, data, _ in shown.pictures)
     kernel.submit(2)
-    shown = kernel.run("threading.Timer(0.7, go.touch).start()\nfor job in jobs:\n    job.wait()")
+    shown = kernel.show("threading.Timer(0.7, go.touch).start()\nfor job in jobs:\n    job.wait()")
     assert len(shown.bars) == 2
-    assert kernel.run("await asyncio.gather(*jobs)").pictures == []  # nothing to wait for
+    assert kernel.show("await asyncio.gather(*jobs)").pictures == []  # nothing to wait for

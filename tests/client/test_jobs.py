@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ECHO, WAITING, request_for, until
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from support import ECHO, WAITING, request_for, until
 from taskapi_jupyter.client import log_reader
 from taskapi_jupyter.client import waiting as waiting_for
 from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI

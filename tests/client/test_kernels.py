@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import requests
-import websocket
-from conftest import LiveServer, clean, start_server, until
 
+from support import until
+from support.homes import clean
+from support.kernels import Served
+from support.servers import LiveServer, start_server
 from taskapi_jupyter.service.service import Service
 
 CELL = """%%taskapi deploy waits
@@ -36,50 +34,6 @@ def run(config):
 """
 
 
-class Kernel:
-    """A kernel of a Jupyter server, spoken to as JupyterLab does."""
-
-    def __init__(self, server: LiveServer, path: str | None = None) -> None:
-        """Start one, of the notebook at a path where one is given."""
-        headers = {"Authorization": f"token {server.token}"}
-        body: dict[str, Any] = {"name": "python3"}
-        if path is not None:
-            body = {"name": path, "path": path, "type": "notebook", "kernel": body}
-        route = "kernels" if path is None else "sessions"
-        started = requests.post(f"{server.url}api/{route}", json=body, headers=headers, timeout=60)
-        started.raise_for_status()
-        self.id = started.json()["id"] if path is None else started.json()["kernel"]["id"]
-        host, path = urlsplit(server.url).netloc, urlsplit(server.url).path
-        url = f"ws://{host}{path}api/kernels/{self.id}/channels"
-        self.socket = websocket.create_connection(url, header=headers, timeout=60)
-
-    def close(self) -> None:
-        """Let go of it; it ends with its server."""
-        self.socket.close()
-
-    def run(self, code: str) -> str:
-        """Execute code; return what it printed and showed, as text."""
-        message = uuid.uuid4().hex
-        header = {"msg_id": message, "msg_type": "execute_request", "session": "test", "username": "", "version": "5.3"}
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
-        request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-        self.socket.send(json.dumps(request))
-        shown: list[str] = []
-        while True:
-            answer: dict[str, Any] = json.loads(self.socket.recv())
-            if answer["parent_header"].get("msg_id") != message:
-                continue
-            kind, content = answer["header"]["msg_type"], answer["content"]
-            if kind == "stream":
-                shown.append(content["text"])
-            elif kind in ("execute_result", "display_data", "update_display_data"):
-                shown.append(content["data"].get("text/plain", ""))
-            elif kind == "error":
-                shown += content["traceback"]
-            elif kind == "status" and content["execution_state"] == "idle":
-                return "\n".join(shown)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LiveServer]:
     running = start_server(tmp_path)
@@ -90,11 +44,11 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 @pytest.fixture
-def kernel_of(request: pytest.FixtureRequest) -> Callable[[LiveServer], Kernel]:
+def kernel_of(request: pytest.FixtureRequest) -> Callable[[LiveServer], Served]:
     """Return what starts a kernel on a server; its connection is closed at the end."""
 
-    def start(server: LiveServer) -> Kernel:
-        kernel = Kernel(server)
+    def start(server: LiveServer) -> Served:
+        kernel = Served(server)
         request.addfinalizer(kernel.socket.close)
         return kernel
 

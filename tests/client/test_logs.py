@@ -10,10 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import LiveServer, request_for, until
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support import request_for, until
+from support.servers import LiveServer
 from taskapi_jupyter.client import log_reader
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job, TaskAPI

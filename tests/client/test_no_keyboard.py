@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from both_ways import Notebook
+from support.kernels import Kernel
 
-pytest_plugins = ["both_ways"]
+pytest_plugins = ["support.both_ways"]
 
 ASKS = """%%taskapi submit asks k={} --wait
 def run(config):
@@ -15,7 +15,7 @@ def run(config):
 """
 
 
-def test_a_cell_that_asks(notebook: Notebook) -> None:
+def test_a_cell_that_asks(notebook: Kernel) -> None:
     told = notebook.run(ASKS.format("input"))
     assert told.count("cell asks, line 4: input() fails, as a job has no keyboard: give the value in the config") == 1
     assert told.count("cell asks, line 6: breakpoint() can't be used, as a job has no keyboard") == 1
@@ -24,7 +24,7 @@ def test_a_cell_that_asks(notebook: Notebook) -> None:
     assert "bdb.BdbQuit (a job has no keyboard: breakpoint() and debuggers can't be used)" in told
 
 
-def test_a_function_that_uses_what_is_ipythons(notebook: Notebook) -> None:
+def test_a_function_that_uses_what_is_ipythons(notebook: Kernel) -> None:
     notebook.run(
         "import matplotlib.pyplot as plt\ndef helper():\n    display(1)\ndef shows(config):\n    plt.plot([1]); plt.show()\n    helper()"
     )

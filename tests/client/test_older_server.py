@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import PATIENCE, LiveServer, request_for
-from test_magics import Run
 
+from support import PATIENCE, request_for
+from support.servers import LiveServer
+from support.shells import Run
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import Unavailable
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from both_ways import PlainKernel
-from conftest import ECHO, PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server, until
 
+from support import ECHO, PATIENCE, WAITING, request_for, until
+from support.kernels import Plain
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter import connect
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import Forbidden, JobNotFound, Unreachable
@@ -178,7 +179,7 @@ panel
 
 def test_a_kernel_goes_on(start: Start, tmp_path: Path) -> None:
     server, go = start(), tmp_path / "go"
-    kernel = PlainKernel(tmp_path)
+    kernel = Plain(tmp_path)
     environ = {"JPY_PARENT_PID": str(server.process.pid)}
     kernel.run(KERNEL.format(environ=environ, go=go))
     sees = "import time\nwhile {!r} not in panel.jobs.rows[0].text.value: time.sleep(0.01)\nprint('seen', panel.banner.value)"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LiveServer, start_server, stop_server, until
 
+from support import until
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.process import start_time

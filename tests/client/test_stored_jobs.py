@@ -17,10 +17,12 @@ import cloudpickle
 import dill
 import joblib
 import pytest
-from conftest import ECHO, LiveServer, clean, free_port, request_for, start_server
 from IPython.lib.pretty import pretty
-from notebook_kernels import CONFIG, Kernel, Plain, Served
 
+from support import ECHO, request_for
+from support.homes import clean
+from support.kernels import ALL_AT_ONCE, Kernel, Plain, Served
+from support.servers import LiveServer, reserved_port, start_server
 from taskapi_jupyter import environments
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job, JobList
@@ -133,7 +135,7 @@ def test_a_job_that_is_gone_says_so_when_it_is_used(job: Job) -> None:
 
 def test_a_server_that_is_away_is_no_trouble_until_it_is_needed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(job)
-    monkeypatch.setenv("TASKAPI_URL", f"http://127.0.0.1:{free_port()}/")
+    monkeypatch.setenv("TASKAPI_URL", f"http://127.0.0.1:{reserved_port()}/")
     # It knows the home that it was in, but goes through the server that is named.
     stored = pickle.loads(data)
     assert repr(stored) == f"<Job {job.id} of echo>"
@@ -172,7 +174,7 @@ def test_another_interpreter_connects_by_itself(job: Job) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("server")
     server = start_server(folder, environ={"IPYTHONDIR": str(folder / "ipython")})
-    (server.home / "config.yaml").write_text(CONFIG)
+    (server.home / "config.yaml").write_text(ALL_AT_ONCE)
     yield server
     server.process.kill()
     server.process.wait()
@@ -199,20 +201,20 @@ DEPLOY = "%%taskapi deploy answer\ndef run(config):\n    return config['n'] + 1"
 @pytest.mark.parametrize("then", ["plain", "served"])
 def test_a_stored_job_outlives_its_kernel(start: Callable[[str], Kernel], first: str, then: str) -> None:
     kernel = start(first)
-    kernel.run("%load_ext taskapi_jupyter")
-    assert "answer" in kernel.run(DEPLOY).text
-    kernel.run("job = %taskapi submit answer n=41")
-    job_id = kernel.run("jobs = {'one': job}\nprint(job.id)").text.strip()
-    assert kernel.run("%store job\n%store jobs").text == "Stored 'job' (Job)\nStored 'jobs' (dict)\n"
-    kernel.run("import joblib; joblib.dump([job], 'jobs.joblib')")
+    kernel.show("%load_ext taskapi_jupyter")
+    assert "answer" in kernel.show(DEPLOY).text
+    kernel.show("job = %taskapi submit answer n=41")
+    job_id = kernel.show("jobs = {'one': job}\nprint(job.id)").text.strip()
+    assert kernel.show("%store job\n%store jobs").text == "Stored 'job' (Job)\nStored 'jobs' (dict)\n"
+    kernel.show("import joblib; joblib.dump([job], 'jobs.joblib')")
     other = start(then)
-    assert other.run("%store -r\nprint(repr(job))").text == f"<Job {job_id} of answer>\n"
-    assert other.run("await job").error == ""
-    assert other.run("print(job.result(), jobs['one'].status, job == jobs['one'])").text == "42 succeeded True\n"
-    assert other.run("import joblib; print(joblib.load('jobs.joblib')[0].result())").text == "42\n"
-    other.run("%load_ext taskapi_jupyter")
-    assert "42" in other.run("%taskapi result job").text
-    assert "succeeded" in other.run("%taskapi status job").text
+    assert other.show("%store -r\nprint(repr(job))").text == f"<Job {job_id} of answer>\n"
+    assert other.show("await job").error == ""
+    assert other.show("print(job.result(), jobs['one'].status, job == jobs['one'])").text == "42 succeeded True\n"
+    assert other.show("import joblib; print(joblib.load('jobs.joblib')[0].result())").text == "42\n"
+    other.show("%load_ext taskapi_jupyter")
+    assert "42" in other.show("%taskapi result job").text
+    assert "succeeded" in other.show("%taskapi status job").text
 
 
 HANDED = """def collect(config):
@@ -223,16 +225,16 @@ HANDED = """def collect(config):
 @pytest.mark.parametrize("kind", ["plain", "served"])
 def test_a_job_goes_into_a_task(start: Callable[[str], Kernel], kind: str) -> None:
     kernel = start(kind)
-    kernel.run("%load_ext taskapi_jupyter")
-    kernel.run(DEPLOY)
-    kernel.run("job = %taskapi submit answer n=41")
-    kernel.run(HANDED)
-    assert kernel.run("%taskapi deploy collect --function collect").error == ""
-    assert kernel.run("%taskapi submit collect n=8 --wait").error == ""
-    assert kernel.run("%taskapi result last").text == "50\n"
+    kernel.show("%load_ext taskapi_jupyter")
+    kernel.show(DEPLOY)
+    kernel.show("job = %taskapi submit answer n=41")
+    kernel.show(HANDED)
+    assert kernel.show("%taskapi deploy collect --function collect").error == ""
+    assert kernel.show("%taskapi submit collect n=8 --wait").error == ""
+    assert kernel.show("%taskapi result last").text == "50\n"
     assert (
         "42"
-        in kernel.run(
+        in kernel.show(
             "import multiprocessing, operator\nwith multiprocessing.get_context('fork').Pool(1) as pool:\n    print(pool.map(operator.methodcaller('result'), [job]))"
         ).text
     )

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from conftest import ECHO, ENGINE, PATIENCE, WAITING, request_for, until
 
+from support import ECHO, ENGINE, PATIENCE, WAITING, request_for, until
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.errors import (

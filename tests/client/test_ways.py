@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-import websocket
-from conftest import BASE_URL, ECHO, LiveServer, clean, free_port, request_for, start_server, until
 from jupyter_server.auth.security import passwd
-from test_kernels import Kernel
 
+from support import ECHO, request_for, until
+from support.homes import clean
+from support.kernels import Kernel, Served
+from support.servers import BASE_URL, LiveServer, reserved_port, start_server
 from taskapi_jupyter import environments
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client.http import xsrf_of
@@ -55,10 +56,8 @@ class Browser:
         """Start a kernel."""
         started = self.ask("POST", "api/kernels", json={"name": "python3"})
         started.raise_for_status()
-        kernel = Kernel.__new__(Kernel)
-        kernel.id = started.json()["id"]
-        url = f"ws://{urlsplit(self.url).netloc}{urlsplit(self.url).path}api/kernels/{kernel.id}/channels"
-        kernel.socket = websocket.create_connection(url, cookie=self.cookie(), timeout=60)
+        kernel = Served.__new__(Served)
+        kernel.connect(self.url, started.json()["id"], cookie=self.cookie())
         KERNELS.append(kernel)
         assert kernel.run("%load_ext taskapi_jupyter") == ""
         return kernel
@@ -161,7 +160,7 @@ def hub(port: int, token: str) -> dict[str, str]:
 
 
 def test_a_hubs_server_and_one_that_was_started_in_its_terminal(start: Start, tmp_path: Path) -> None:
-    port, token = free_port(), "0123456789abcdef"
+    port, token = reserved_port(), "0123456789abcdef"
     server = start(elsewhere(tmp_path), port=port, token=token, environ=hub(port, token))
     browser = Browser(server)
     kernel = browser.kernel()
@@ -236,7 +235,7 @@ def nginx(tmp_path: Path) -> Iterator[Callable[[int], int]]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(behind: int) -> int:
-        port = free_port()
+        port = reserved_port()
         configuration = tmp_path / "nginx.conf"
         configuration.write_text(NGINX.format(folder=tmp_path, port=port, behind=behind))
         processes.append(subprocess.Popen([str(program), "-c", str(configuration), "-p", str(tmp_path)]))

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PATIENCE, until
-from cortex_double import Operator
 
+from support import PATIENCE, until
+from support.cortex_double import Operator
 from taskapi_jupyter.client.environments_file import EnvironmentFile
 from taskapi_jupyter.client.job_lookup import Resolver
 from taskapi_jupyter.client.taskapi import TaskAPI

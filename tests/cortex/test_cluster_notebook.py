@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import LiveServer, Ran
-from cortex_double import Operator
+
+from support.cortex_double import Operator
+from support.servers import LiveServer
+from support.shells import Ran
 
 Run = Callable[[str], Ran]
 

@@ -19,7 +19,8 @@ from urllib.parse import urljoin
 
 import pytest
 import requests
-from conftest import LiveServer
+
+from support.servers import LiveServer
 
 INDEX = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple")
 SHA256 = {

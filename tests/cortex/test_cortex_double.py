@@ -21,10 +21,11 @@ import pytest
 import requests
 import websocket
 import yaml
-from conftest import PATIENCE, TESTS, until
-from cortex_double import Operator
-from cortex_double.identity import check_identity
-from cortex_double.state import Refusal
+
+from support import PATIENCE, TESTS, until
+from support.cortex_double import Operator
+from support.cortex_double.identity import check_identity
+from support.cortex_double.state import Refusal
 
 VERSIONS = ["0.28.0", "0.42.1"]
 SPECS: dict[str, dict[str, Any]] = {

@@ -3,127 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 import yaml
-from conftest import PATIENCE, free_port
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.web import Application, GZipContentEncoding
-from tornado.websocket import WebSocketHandler, websocket_connect
+from tornado.httpclient import HTTPClientError
+from tornado.web import GZipContentEncoding
 
-JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-
-
-@dataclass
-class Asked:
-    """One request as it arrived: the bytes of its head and of its body, framing included."""
-
-    head: bytes
-    body: bytes = b""
-
-    @property
-    def line(self) -> str:
-        return self.head.split(b"\r\n", 1)[0].decode("latin-1")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        lines = self.head.decode("latin-1").split("\r\n")[1:]
-        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
-
-
-@dataclass
-class Upstream:
-    """A server that keeps every byte it gets and answers with the bytes it was given."""
-
-    answer: bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter, Asked], Awaitable[None]] = JSON
-    asked: list[Asked] = field(default_factory=list)
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-    port: int = 0
-    server: Any = None
-
-    async def start(self, **options: Any) -> Upstream:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, **options)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            asked = Asked(await reader.readuntil(b"\r\n\r\n"))
-            self.asked.append(asked)
-            if callable(self.answer):
-                await self.answer(reader, writer, asked)
-            else:
-                await read_body(reader, asked)
-                writer.write(self.answer)
-                await writer.drain()
-        writer.close()
-
-
-async def read_body(reader: asyncio.StreamReader, asked: Asked) -> None:
-    if "content-length" in asked.headers:
-        asked.body = await reader.readexactly(int(asked.headers["content-length"]))
-    elif asked.headers.get("transfer-encoding") == "chunked":
-        while not asked.body.endswith(b"0\r\n\r\n") and (piece := await reader.read(1 << 20)):
-            asked.body += piece
-
-
-@pytest.fixture
-def upstream(jp_asyncio_loop: Any) -> Iterator[Upstream]:
-    one = jp_asyncio_loop.run_until_complete(Upstream().start())
-    yield one
-    one.server.close()
-
-
-def configure(home: Path, url: str, **fields: Any) -> None:
-    """Make a URL the environment ``prod`` of a home."""
-    prod = {"name": "prod", "provider": "cortex", "operator_endpoint": url, "version": "0.28.0", **fields}
-    (home / "environments.yaml").write_text(yaml.safe_dump({"environments": [prod]}))
-
-
-@pytest.fixture
-def cluster(home: Path, upstream: Upstream) -> Upstream:
-    """Return a server that is the environment ``prod``."""
-    configure(home, upstream.url)
-    return upstream
-
-
-@pytest.fixture
-def raw(jp_serverapp: Any, http_server: Any, http_server_port: Any, jp_base_url: str, jp_auth_header: Any) -> Any:
-    """Return ``await raw(head lines, body)``: bytes to the Jupyter server, and all bytes of its answer."""
-    port = http_server_port[-1]
-    token = jp_auth_header["Authorization"]
-
-    async def raw(line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, list[str]], bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        line = line.replace("{base}", jp_base_url)
-        lines = [line, f"Host: 127.0.0.1:{port}", f"Authorization: {token}", "Connection: close", *headers, "", ""]
-        writer.write("\r\n".join(lines).encode("latin-1") + body)
-        await writer.drain()
-        answer = await asyncio.wait_for(reader.read(), PATIENCE)
-        writer.close()
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        found: dict[str, list[str]] = {}
-        for one in lines:
-            name, _, value = one.partition(":")
-            found.setdefault(name.lower(), []).append(value.strip())
-        return int(status.split()[1]), found, rest
-
-    return raw
-
+from support import PATIENCE
+from support.servers import reserved_port
+from support.upstream import JSON, Asked, Upstream, configure, hang, read_body
 
 # Up
 
@@ -465,7 +359,7 @@ async def test_an_upload_goes_at_the_clusters_pace(cluster: Upstream, raw: Any, 
 
 
 async def test_nobody_there(home: Path, call: Any) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{reserved_port()}"
     configure(home, url)
     for method, body in (("GET", None), ("POST", "{}")):
         answer = await call(method, "prod/tasks/a", body)
@@ -518,11 +412,6 @@ async def test_a_read_that_works_at_the_second_try(cluster: Upstream, call: Any)
 
     cluster.answer = once
     assert (await call("GET", "prod/get")).status == 200
-
-
-async def hang(reader: Any, writer: Any, asked: Asked) -> None:
-    while await reader.read(1 << 16):
-        pass  # until the other side closes
 
 
 async def test_too_slow(home: Path, upstream: Upstream, call: Any) -> None:
@@ -663,67 +552,6 @@ async def test_a_reader_that_does_not_read_holds_the_cluster_up(
 # Websockets
 
 
-class Logs(WebSocketHandler):
-    """A websocket that does what a test says."""
-
-    seen: list[Any] = []
-    act: Any = None
-    messages: Any = None
-    closed: Any = None
-
-    def prepare(self) -> None:
-        self.seen.append((self.request.uri, dict(self.request.headers.get_all())))
-        if "refuse" in (self.request.query or ""):
-            self.set_status(400)
-            self.finish({"kind": "job.not_found", "message": "no such job"})
-
-    async def get(self, *args: Any) -> None:
-        if "refuse" not in (self.request.query or ""):
-            await super().get(*args)
-
-    def check_origin(self, origin: str) -> bool:
-        return origin == f"http://{self.request.host}"
-
-    async def open(self, *args: Any) -> None:
-        if self.act is not None:
-            self.task = asyncio.create_task(type(self).act(self))
-
-    async def on_message(self, message: Any) -> None:
-        await self.messages.put(message)
-
-    def on_close(self) -> None:
-        self.closed.put_nowait((self.close_code, self.close_reason))
-
-
-@pytest.fixture
-def logs(home: Path, jp_asyncio_loop: Any) -> Iterator[type[Logs]]:
-    class Here(Logs):
-        seen: list[Any] = []
-        messages: Any = asyncio.Queue()
-        closed: Any = asyncio.Queue()
-
-    async def serve() -> Any:
-        return Application([("/(.*)", Here)]).listen(0, "127.0.0.1")
-
-    server = jp_asyncio_loop.run_until_complete(serve())
-    (sock,) = server._sockets.values()
-    configure(home, f"http://127.0.0.1:{sock.getsockname()[1]}")
-    yield Here
-    server.stop()
-
-
-@pytest.fixture
-def listen(jp_serverapp: Any, http_server: Any, http_server_port: Any, jp_base_url: str, jp_auth_header: Any) -> Any:
-    async def listen(path: str = "streamlogs/a?jobID=1", auth: bool = True, **headers: str) -> Any:
-        url = f"ws://127.0.0.1:{http_server_port[-1]}{jp_base_url}taskapi/prod/{path}"
-        given = {**(jp_auth_header if auth else {}), **headers}
-        return await websocket_connect(
-            HTTPRequest(url, headers=given, follow_redirects=False), max_message_size=1 << 25
-        )
-
-    return listen
-
-
 async def test_a_log_is_relayed(logs: Any, listen: Any, jp_auth_header: Any) -> None:
     async def act(self: Any) -> None:
         await self.write_message("one\n")
@@ -815,7 +643,7 @@ async def test_no_websocket_there(cluster: Upstream, listen: Any) -> None:
 
 
 async def test_no_cluster_there(home: Path, listen: Any) -> None:
-    configure(home, f"http://127.0.0.1:{free_port()}")
+    configure(home, f"http://127.0.0.1:{reserved_port()}")
     with pytest.raises(HTTPClientError) as refused:
         await listen()
     assert refused.value.code == 502

@@ -19,26 +19,12 @@ import pytest
 import tornado
 import trustme
 import yaml
-from conftest import PATIENCE
 from jupyter_server.auth import Authorizer
-from test_proxy import (  # noqa: F401
-    JSON,
-    Asked,
-    Logs,
-    Upstream,
-    cluster,
-    configure,
-    hang,
-    listen,
-    logs,
-    raw,
-    read_body,
-    upstream,
-)
 from tornado.httpclient import HTTPClientError
 from tornado.web import Application
 
-# ruff: noqa: F811
+from support import PATIENCE
+from support.upstream import JSON, Asked, Logs, Upstream, configure, hang, read_body
 
 HANDSHAKE = ("Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")
 

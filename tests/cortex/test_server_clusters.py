@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PATIENCE, Answer, until
-from cortex_double import Operator
-from test_proxy import Upstream
-from test_server_contract import ABSENT, SUBMITTED, check, is_error
 
+from support import PATIENCE, until
+from support.cortex_double import Operator
+from support.routes import ABSENT, SUBMITTED, check, is_error
+from support.servers import Answer
+from support.upstream import Upstream
 from taskapi_jupyter.core.errors import UpstreamTimeout
 
 Call = Callable[..., Awaitable[Answer]]

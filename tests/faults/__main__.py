@@ -14,6 +14,8 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+from support import like_a_terminal
+
 from .plan import INODES, WRONGS, Outcome, Round, again, plan, points
 from .users import act
 from .world import run_world
@@ -21,6 +23,7 @@ from .world import run_world
 
 def main() -> int:
     """Run the rounds and print the table."""
+    like_a_terminal()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same plan; timing stays chance")

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TESTS
+
+from support import TESTS
 
 
 @pytest.mark.timeout(300)

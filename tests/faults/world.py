@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from conftest import LiveServer, start_server, until
 
+from support import until
+from support.servers import LiveServer, start_server
 from taskapi_jupyter.core import fault_points, folders
 from taskapi_jupyter.core.errors import JobNotInProgress, TaskAPIError
 from taskapi_jupyter.core.process import descendants, is_there

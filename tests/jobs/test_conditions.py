@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, request_for, until
-from test_capacity import limited
 
+from support import PATIENCE, request_for, until
+from support.namespaces import limited
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.runner import capacity

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server, until
-from test_disk import ENGINE, script
 
+from support import PATIENCE, WAITING, request_for, until
+from support.namespaces import ENGINE, script
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import Unavailable
 from taskapi_jupyter.service.service import Service

@@ -9,73 +9,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import PATHS, PATIENCE, WAITING, LiveServer, clean, processes, request_for, until  # noqa: F401 - for scripts
 
+from support import PATIENCE, WAITING, request_for, until
+from support.namespaces import ENGINE, run, script, unshared
+from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job, TaskAPI
 from taskapi_jupyter.core.errors import Damaged, Unavailable
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.ui.cli import main
-
-
-def unshared(*what: str) -> list[str]:
-    """Return a command that runs another one in namespaces of its own; skip where there are none to be had."""
-    for command in (["unshare", *what], ["unshare", "--user", "--map-root-user", *what]):
-        try:
-            if subprocess.run([*command, "true"], capture_output=True, timeout=30).returncode == 0:
-                return command
-        except FileNotFoundError:
-            break
-    pytest.skip(f"`unshare {' '.join(what)}` is not allowed here")
-
-
-def script(body: str) -> str:
-    return f"import sys\nsys.path += {PATHS!r}\nfrom test_disk import *\n{body}"
-
-
-def run(command: list[str], body: str, *arguments: object) -> None:
-    """Run a piece of Python, told of this file, in a process that a command leads to."""
-    told = [*command, sys.executable, "-c", script(body), *map(str, arguments)]
-    done = subprocess.run(told, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def mount(folder: Path, *options: str) -> None:
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Take all the room that a file system has left."""
-    with path.open("wb", 0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
-
-
-def refused(call: Any, *arguments: Any) -> str:
-    with pytest.raises(Unavailable) as caught:
-        call(*arguments)
-    assert caught.value.status == 507
-    return str(caught.value)
-
-
-def until_refused(call: Any, *arguments: Any) -> tuple[list[Any], str]:
-    """Call until there is no room left: some was taken before."""
-    done = []
-    for _ in range(300):
-        try:
-            done.append(call(*arguments))
-        except Unavailable as error:
-            assert error.status == 507, error
-            return done, str(error)
-    raise AssertionError("the disk is not full")
-
 
 FULL = """
 folder = Path(sys.argv[1])
@@ -117,7 +61,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 FULL_UPLOAD = """
-from conftest import start_server, stop_server
 from taskapi_jupyter.core.contract import DeployRequest
 folder = Path(sys.argv[1])
 folder.mkdir()
@@ -146,7 +89,6 @@ def test_an_upload_to_a_full_disk(tmp_path: Path) -> None:
 
 
 NO_INODES = """
-from conftest import stop_server, start_server
 from taskapi_jupyter.ui import doctor
 folder = Path(sys.argv[1])
 folder.mkdir()
@@ -195,46 +137,9 @@ stop_server(server)
 """
 
 
-def take_inodes(folder: Path, but: int = 0) -> None:
-    """Take the inodes that a file system has left, ``but`` for some."""
-    folder.mkdir(exist_ok=True)
-    first = len(list(folder.iterdir()))
-    for number in range(first, first + os.statvfs(folder).f_ffree - but):
-        (folder / str(number)).touch()
-    assert os.statvfs(folder).f_ffree == but
-
-
-def free_inodes(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
-
 def test_a_disk_without_inodes(tmp_path: Path) -> None:
     run(unshared("--mount"), NO_INODES, tmp_path / "small")
 
-
-#: A supervisor's engine alone, without its look at what the disk has: whatever is left, a job waits or runs.
-ENGINE = """
-from taskapi_jupyter.core import host as machine
-from taskapi_jupyter.runner.engine import LocalEngine
-from taskapi_jupyter.core.states import JobCode
-limits = {"gpus": 0, "stop_grace": 1, "log_max_bytes": 0}
-def engine_of(home):
-    return LocalEngine(str(home), lambda: limits, lambda: None)
-def row(number, **more):
-    launch = {"kind": "command", "argv": ["sh", "-c", "echo ran >> %s" % evidence], "env": dict(os.environ), "cwd": "/"}
-    return {"id": f"{number:016x}", "api_name": "a", "api_id": "v", "spec_id": "s", "timeout": None, "deadline": None,
-        "boot": machine.boot_id(), "started_boot": machine.boot_id(), "config": None, "merged": None, "mem": None,
-        "gpus": None, "launch": json.dumps(launch), **more}
-def over(engine):
-    found = []
-    until(lambda: found.extend(engine.ended()) or found, "the job to be over")
-    ((job_id, outcome),) = found
-    return job_id, outcome["status"], outcome["reason"]
-def ran():
-    return evidence.read_text().count("ran") if evidence.exists() else 0
-"""
 
 ANY_INODES = (
     ENGINE
@@ -262,7 +167,7 @@ for left in range(9):
     assert ran() == left + 1
     assert sorted(os.listdir(folder / "jobs" / f"{left:016x}")) == ["claim", "files", "job.json", "log", "outcome.json"]
 take_inodes(folder / "taken")
-engine.start(row(99, timeout=1, deadline=machine.boottime() + 1))
+engine.start(row(99, timeout=1, deadline=host.boottime() + 1))
 assert over(engine) == (f"{99:016x}", "timed_out", "not done 1 s after its submission")
 assert ran() == 9
 """

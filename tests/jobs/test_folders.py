@@ -4,53 +4,20 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_disk import unshared
 
+from support.disks import deep, immutable
+from support.namespaces import unshared
 from taskapi_jupyter.core import folders
 
 NOBODY = 65534
-
-
-def deep(folder: Path, depth: int, name: str = "d") -> None:
-    """Make folders within each other, with a file in the last one, by descriptors: no path is as long."""
-    folder.mkdir()
-    fd = os.open(folder, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=fd)
-        inner = os.open(name, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.close(os.open("last", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
-
-
-@contextmanager
-def immutable(path: Path) -> Iterator[None]:
-    """Have even root unable to remove a file; skip where that can't be."""
-    if shutil.which("chattr") is None or subprocess.run(["chattr", "+i", path], capture_output=True).returncode:
-        pytest.skip("no file can be made immutable here")
-    try:
-        yield
-    finally:
-        subprocess.run(["chattr", "-i", path], capture_output=True)
-
-
-@pytest.fixture
-def roomy() -> Iterator[Path]:
-    """Return a folder in memory, where there is one: a disk is slow at a hundred thousand files."""
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
-    yield folder
-    folders.remove(folder)
 
 
 @pytest.fixture

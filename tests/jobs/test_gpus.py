@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE, LiveServer, request_for, until
 
+from support import PATIENCE, request_for, until
+from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.errors import BadRequest

@@ -3,73 +3,24 @@
 from __future__ import annotations
 
 import os
-import pickle
-import shutil
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import processes, until
-from test_disk import unshared
 
+from support import until
+from support.homes import processes
+from support.namespaces import unshared
+from support.users import NOBODY, OTHER, as_user, made, root
 from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
 from taskapi_jupyter.core import files, guard
-from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.core.errors import Unavailable
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.store.store import Store
 from taskapi_jupyter.service.supervisor.wake import command
 from taskapi_jupyter.ui import doctor
-
-NOBODY, OTHER = 65534, 23456  # two users that are not root
-
-root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Return a folder that every user may enter; pytest's own are closed."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def as_user(uid: int, call: Callable[[], str | None]) -> str | None:
-    """Return what a call returns to another user; what it is refused with, where it is."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            try:
-                answer: object = call()
-            except TaskAPIError as error:
-                answer = str(error)
-            except BaseException as error:
-                answer = error
-            os.write(writer, pickle.dumps(answer))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        told = pickle.loads(file.read())
-    os.waitpid(pid, 0)
-    if isinstance(told, BaseException):
-        raise told
-    return told
-
-
-def made(path: Path, uid: int, mode: int = 0o700) -> Path:
-    path.mkdir()
-    os.chown(path, uid, uid)
-    path.chmod(mode)
-    return path
 
 
 def mode_of(path: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 import json
 import os
 import pickle
@@ -17,10 +16,12 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from conftest import PATIENCE, clean, request_for, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import PATIENCE, request_for, until
+from support.homes import clean
+from support.interpreters import OTHERS
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import ResultNotStored
@@ -56,23 +57,6 @@ def run(service: Service, name: str) -> Callable[..., Job]:
         return service.submit(name, config).wait(PATIENCE)
 
     return run
-
-
-def other_interpreters() -> list[str]:
-    """Return one interpreter for each other minor version of Python from 3.8 on that is to be found here."""
-    patterns = ["~/.pyenv/versions/*/bin/python", "~/.local/share/uv/python/*/bin/python3"]
-    patterns += [os.path.join(folder, "python3.[0-9]*") for folder in os.get_exec_path()]
-    found = {}
-    for path in sorted(path for pattern in patterns for path in glob.glob(os.path.expanduser(pattern))):
-        code = "import sys; print(*sys.version_info[:2])"
-        try:
-            told = subprocess.run([path, "-c", code], capture_output=True, text=True, timeout=20, check=True).stdout
-            version = tuple(map(int, told.split()))
-        except (OSError, ValueError, subprocess.SubprocessError):
-            continue  # python3.11-config and the like
-        if version >= (3, 8) and version != sys.version_info[:2]:
-            found.setdefault(version, path)
-    return [found[version] for version in sorted(found)]
 
 
 # Results
@@ -481,8 +465,6 @@ def task(config):
 
 
 # Other interpreters
-
-OTHERS = other_interpreters()
 
 
 @pytest.mark.skipif(not OTHERS, reason="no other Python 3.8 or newer is to be found here")

@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ECHO, PATIENCE, WAITING, processes, request_for, stop_supervisor, until
-from test_guard import NOBODY, as_user, made, place, root  # noqa: F401 - fixtures
 
+from support import ECHO, PATIENCE, WAITING, request_for, until
+from support.homes import processes, stop_supervisor
+from support.users import NOBODY, as_user, made, root
 from taskapi_jupyter.client.environments_file import EnvironmentFile
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
@@ -265,7 +266,7 @@ def test_in_the_place_of_the_home(
 
 @root
 @pytest.mark.parametrize("name", NAMES)
-def test_unreadable(place: Path, name: str) -> None:  # noqa: F811
+def test_unreadable(place: Path, name: str) -> None:
     home = made(place / "home", NOBODY)
 
     def use() -> str:

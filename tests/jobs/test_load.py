@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import websocket
-from conftest import PATIENCE, LiveServer, request_for, until
 
+from support import PATIENCE, request_for, until
+from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.service.service import Service
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, clean, request_for, stop_supervisor, until
-from test_disk import run as run_apart
-from test_disk import unshared
 
+from support import PATIENCE, request_for, until
+from support.homes import clean, stop_supervisor
+from support.namespaces import run as run_apart
+from support.namespaces import unshared
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.runner import oom_kills

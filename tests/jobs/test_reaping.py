@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json  # noqa: F401 - for scripts
 import os
 import shutil
 import subprocess
@@ -12,9 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATHS, PATIENCE, WAITING, LiveServer, clean, free_port, request_for, until  # noqa: F401 - for scripts
-from test_disk import run, unshared
 
+from support import IMPORTS, PATIENCE, until
+from support.homes import clean
+from support.namespaces import children, run, unshared
+from support.servers import LiveServer, reserved_port
 from taskapi_jupyter.core import host
 from taskapi_jupyter.runner import reaping
 from taskapi_jupyter.service.service import Service
@@ -22,17 +23,6 @@ from taskapi_jupyter.service.service import Service
 pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's pid namespaces")
 
 NAMESPACE = ["--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-def children(pid: int) -> dict[int, str]:
-    """Return the names of a process's children, zombies too."""
-    found = {}
-    for child in psutil.Process(pid).children():
-        try:
-            found[child.pid] = Path(f"/proc/{child.pid}/comm").read_text().strip()
-        except OSError:
-            continue
-    return found
 
 
 def supervisors(pid: int) -> set[int]:
@@ -46,7 +36,7 @@ def test_a_server_that_is_the_first_process(tmp_path: Path) -> None:
     namespace = unshared(*NAMESPACE)
     if "--user" in namespace:
         pytest.skip("needs a pid namespace that can be entered")
-    home, port = tmp_path / "home", free_port()
+    home, port = tmp_path / "home", reserved_port()
     environ = {
         **os.environ,
         "TASKAPI_HOME": str(home),
@@ -98,8 +88,8 @@ def answers(server: LiveServer) -> bool:
 
 #: The first process is a program that uses the package.
 FIRST = """
-import signal
-from test_reaping import *
+import signal, subprocess
+from taskapi_jupyter.core import process
 home = Path(sys.argv[1])
 assert os.getpid() == 1
 service = Service(home)
@@ -110,7 +100,7 @@ job = service.submit("waits", {"path": str(home / "go")})
 until(lambda: job.logs(), "it to run")
 watcher = json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"]
 os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
-until(lambda: machine.stat(watcher)[1] == "1", "the watcher to be an orphan")
+until(lambda: process.stat(watcher)[1] == "1", "the watcher to be an orphan")
 submit = "import sys; from taskapi_jupyter.service.service import Service; Service(sys.argv[1]).submit('waits', {'path': '/'})"
 for _ in range(6):
     subprocess.run([sys.executable, "-c", submit, str(home)], check=True)
@@ -118,7 +108,7 @@ for _ in range(6):
 for one in service.jobs():
     assert one.wait(PATIENCE).status == "succeeded"
 until(lambda: set(children(1)) == {theirs.pid, named.pid}, "no zombie of ours")
-assert machine.stat(theirs.pid)[0] == machine.stat(named.pid)[0] == "Z"  # nobody else's is taken
+assert process.stat(theirs.pid)[0] == process.stat(named.pid)[0] == "Z"  # nobody else's is taken
 assert (theirs.wait(), named.wait()) == (0, 7)
 """
 
@@ -133,10 +123,10 @@ def test_a_program_that_is_the_first_process(tmp_path: Path) -> None:
 def test_a_subreaper(home: Path) -> None:
     """A service manager's first process in a session, say, that is not a container's."""
     code = f"""
-import ctypes, os, subprocess, sys
-sys.path += {PATHS!r}
+{IMPORTS}import ctypes, os, subprocess, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-from test_reaping import *
+from support.within import *
+from taskapi_jupyter.runner import reaping
 service = Service({str(home)!r})
 service.deploy_request(request_for("one", "def task(config): pass"))
 submit = "import sys; from taskapi_jupyter.service.service import Service; Service(sys.argv[1]).submit('one')"

@@ -13,10 +13,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, free_port, processes, request_for, until
-from test_folders import deep, immutable
-from test_store import FIRST, SCHEMAS, deploy, end, row
 
+from support import PATIENCE, request_for, until
+from support.disks import deep, immutable
+from support.homes import processes
+from support.records import FIRST, SCHEMAS, deploy, end, ended, row, tidy
+from support.servers import reserved_port
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.service.engine_settings import read
@@ -29,24 +31,6 @@ from taskapi_jupyter.ui.cli import main
 NOTHING = "def task(config):\n    pass\n"
 
 
-def tidy(home: Path, **environ: str) -> int:
-    """Do what the supervisor has done now and then; return the exit code."""
-    return subprocess.run(
-        wake.command("service.retention", str(home)), env={**os.environ, **environ}, timeout=60
-    ).returncode
-
-
-def ended(service: Service, count: int, name: str = "a") -> list[str]:
-    """Return the ids of jobs that ended, oldest first, with their folders; no process runs for them."""
-    deploy(service.store, name, f"{name}1")
-    jobs = [service.store.add_job(row(name, f"{name}1"), FIRST) for _ in range(count)]
-    end(service.store, *jobs)
-    for job in jobs:
-        (service.home / "jobs" / job).mkdir()
-        (service.home / "jobs" / job / "log").write_text("x")
-    return jobs
-
-
 def keep(home: Path, text: str) -> Service:
     """Return a service that has read and passed on what config.yaml says."""
     (home / "config.yaml").write_text(text)
@@ -57,7 +41,7 @@ def keep(home: Path, text: str) -> Service:
 
 def cluster(home: Path, storage: str | None) -> RayService:
     """Return a service of a cluster that nobody can reach."""
-    service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{free_port()}", storage=storage)
+    service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{reserved_port()}", storage=storage)
     service.deploy_request(request_for("other", NOTHING))
     return service
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 import websocket
-from conftest import PATHS, PATIENCE, LiveServer, processes, start_server, stop_server, stop_supervisor, until
-from cortex_double import Operator
 
+from support import IMPORTS, PATIENCE, until
+from support.cortex_double import Operator
+from support.homes import processes, stop_supervisor
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
@@ -27,11 +29,11 @@ from taskapi_jupyter.core.errors import BadRequest
 WRITES = f"""
 import os, sys
 os.umask(int(sys.argv[2], 8))
-sys.path += {PATHS!r}
+sys.path += {IMPORTS!r}
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
-from conftest import request_for
+from support import request_for
 from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
 from taskapi_jupyter.server.project_zip import unpacked
 from taskapi_jupyter.service.service import Service

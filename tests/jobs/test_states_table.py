@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -15,8 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ENGINE, PATIENCE, clean, processes, request_for, until
 
+from support import ENGINE, PATIENCE, request_for, until
+from support.homes import clean, processes, watcher_of
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import DeployRequest
@@ -335,10 +335,6 @@ while True: time.sleep(0.01)
 
 
 # Vanished, or not to be started
-
-
-def watcher_of(home: Path, job: Job) -> int:
-    return int(json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"])
 
 
 @pytest.mark.local

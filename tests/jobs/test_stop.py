@@ -15,8 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, LiveServer, processes, request_for, stop_supervisor, until
 
+from support import PATIENCE, request_for, until
+from support.homes import processes, stop_supervisor, watcher_of
+from support.servers import LiveServer
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import JobNotFound, JobNotInProgress
@@ -83,10 +85,6 @@ def started(service: Service, name: str, body: str, timeout: int | None = None) 
     job = service.submit(name, timeout=timeout)
     until(lambda: job.logs().startswith("here") or job.refresh().ended, "the task's first line")
     return job
-
-
-def watcher_of(home: Path, job: Job) -> int:
-    return int(json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"])
 
 
 def gone(pid: int) -> bool:
@@ -269,7 +267,8 @@ def test_a_strangers_process_that_has_the_watchers_number(service: Service, name
 REUSED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from taskapi_jupyter.core import host as machine; from taskapi_jupyter.runner import process_tree as tree
+from taskapi_jupyter.core import process
+from taskapi_jupyter.runner import process_tree
 
 def sleeper():
     pid = os.fork()
@@ -278,21 +277,21 @@ def sleeper():
     return pid
 
 first = sleeper()
-who = machine.identity(first)
-process = tree.Process(first, os.getpid(), who["start_time"], "S")
-assert machine.is_there(who)
+who = process.identity(first)
+sleeping = process_tree.Process(first, os.getpid(), who["start_time"], "S")
+assert process.is_there(who)
 os.kill(first, signal.SIGKILL)
 os.waitpid(first, 0)
 time.sleep(0.03)  # a start time counts in hundredths
 with open("/proc/sys/kernel/ns_last_pid", "w") as file:
     file.write(str(first - 1))
 assert sleeper() == first
-assert not machine.is_there(who)
-assert not machine.send(first, who["start_time"], signal.SIGKILL)
-tree.send(process, signal.SIGKILL)
+assert not process.is_there(who)
+assert not process.send(first, who["start_time"], signal.SIGKILL)
+process_tree.send(sleeping, signal.SIGKILL)
 assert os.waitpid(first, os.WNOHANG) == (0, 0)
-assert machine.of_job("no-such-job", first, who["start_time"]) == {}
-assert machine.send(first, machine.start_time(first), signal.SIGKILL)
+assert process.of_job("no-such-job", first, who["start_time"]) == {}
+assert process.send(first, process.start_time(first), signal.SIGKILL)
 os.waitpid(first, 0)
 print("done")
 """

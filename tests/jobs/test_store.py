@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATHS, TESTS
 
+from support import IMPORTS
+from support.records import FIRST, SCHEMAS, deploy, end, row
 from taskapi_jupyter.core.errors import APINotDeployed, Damaged, Unavailable
 from taskapi_jupyter.core.states import MOVES, TERMINAL, JobCode
 from taskapi_jupyter.service.store.schema import MIGRATIONS, SCHEMA
 from taskapi_jupyter.service.store.store import Store
-
-FIRST = (1 << 63) - 1 - 1_700_000_000_000_000_000
 
 
 @pytest.fixture
@@ -34,27 +33,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def deploy(store: Store, name: str = "a", api_id: str = "v1", launch: str = "{}") -> str:
-    version = {"api_id": api_id, "name": name, "spec_id": "s", "timeout": None, "cpu": 1000, "mem": None, "gpu": 0}
-    return store.put_api({**version, "updated": 1, "spec": "{}", "config": "{}", "launch": launch}, 1)[0]
-
-
-def row(api: str = "a", api_id: str = "v1", **columns: Any) -> dict[str, Any]:
-    plain = {"api_name": api, "api_id": api_id, "spec_id": "s", "created": 1, "timeout": None, "boot": "b"}
-    return {**plain, "deadline": None, "cpu": 1000, "mem": None, "gpu": 0, **columns}
-
-
 def add(store: Store, count: int = 1) -> list[str]:
     return [store.add_job(row(), FIRST) for _ in range(count)]
-
-
-def end(store: Store, *ids: str, status: JobCode = JobCode.SUCCEEDED) -> None:
-    for job_id in ids:
-        moves: list[Any] = [
-            (job_id, JobCode.PENDING, JobCode.RUNNING, {}),
-            (job_id, JobCode.RUNNING, status, {"ended": 1}),
-        ]
-        assert store.move(moves) == [True, True]
 
 
 def children(code: str, count: int, *args: object) -> list[str]:
@@ -439,8 +419,7 @@ WRITING = f"""
 import sys
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.service.store.store import Store
-sys.path += {PATHS!r}
-from test_store import FIRST, row
+{IMPORTS}from support.records import FIRST, row
 store = Store(sys.argv[1])
 for _ in range(15):
     job = store.add_job(row(), FIRST)
@@ -482,8 +461,6 @@ def test_one_of_several_processes_wins_each_job(store: Store) -> None:
 
 
 # Schemas that were released
-
-SCHEMAS = TESTS / "support" / "schemas"
 
 
 def restored(path: Path, version: int) -> None:

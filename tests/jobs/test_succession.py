@@ -16,8 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, processes, request_for, until
 
+from support import PATIENCE, request_for, until
+from support.homes import processes
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.paths import PACKAGE

@@ -19,8 +19,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATHS, PATIENCE, WAITING, processes, request_for, stop_supervisor, until
 
+from support import IMPORTS, PATIENCE, WAITING, request_for, until
+from support.homes import processes, stop_supervisor
 from taskapi_jupyter import __version__
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
@@ -822,10 +823,10 @@ def test_a_service_of_another_home_in_a_task(service: Service, name: str, tmp_pa
     inner = f"""
 import sys
 from taskapi_jupyter.service.service import Service
-sys.path += {PATHS!r}
-
+{IMPORTS}
 def task(config):
-    from conftest import request_for, clean
+    from support import request_for
+    from support.homes import clean
     service = Service(config["home"])
     service.deploy_request(request_for("inner", "def task(config): return 42"))
     try:

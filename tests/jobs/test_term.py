@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, LiveServer, clean, request_for, start_server, stop_server, stop_supervisor, until
-from test_harness import OTHERS
-from test_stop import watcher_of
 
+from support import PATIENCE, request_for, until
+from support.homes import clean, stop_supervisor, watcher_of
+from support.interpreters import OTHERS
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job, TaskAPI
 from taskapi_jupyter.display import job_text

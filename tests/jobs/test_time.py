@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, request_for, stop_supervisor, until
 
+from support import PATIENCE, request_for, until
+from support.homes import stop_supervisor
 from taskapi_jupyter.core import host
 from taskapi_jupyter.service.service import Service
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, processes, request_for, start_server, stop_server, until
-from test_folders import deep, roomy  # noqa: F401
-from test_retention import ended, tidy
-from test_store import row
 
+from support import PATIENCE, request_for, until
+from support.disks import deep
+from support.homes import processes
+from support.records import ended, row, tidy
+from support.servers import start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core import nesting
 from taskapi_jupyter.core.errors import BadRequest, JobFailed, ResultNotStored, Unavailable
@@ -141,7 +142,7 @@ def test_the_supervisor_skips_them(home: Path, capsys: pytest.CaptureFixture[str
     service.close()
 
 
-def test_ten_thousand_jobs_and_every_trap(roomy: Path) -> None:  # noqa: F811
+def test_ten_thousand_jobs_and_every_trap(roomy: Path) -> None:
     """Tidying ends and goes through, lists answer, and what is to be kept is."""
     home = roomy / "home"
     home.mkdir(mode=0o700)

@@ -19,8 +19,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, free_port, request_for, until
 
+from support import PATIENCE, request_for, until
+from support.servers import reserved_port
 from taskapi_jupyter.node.frames import Reader
 from taskapi_jupyter.ray import package
 from taskapi_jupyter.ray.service import RayService
@@ -73,7 +74,7 @@ class Aboard:
 @pytest.fixture
 def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
     """Return what starts a job with a source aboard; ``given`` replaces what its package says."""
-    service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{free_port()}")
+    service = RayService(home, environment="cluster", address=f"http://127.0.0.1:{reserved_port()}")
     started: list[Aboard] = []
 
     def aboard(

@@ -19,9 +19,11 @@ import psutil
 import pytest
 import requests
 import yaml
-from conftest import PATIENCE, TESTS, alive, clean, free_port, request_for, start_server, stop_server, until
-from ray_head import Head, program
 
+from support import PATIENCE, TESTS, request_for, until
+from support.homes import alive, clean
+from support.ray_head import Head, program
+from support.servers import reserved_port, start_server, stop_server
 from taskapi_jupyter import connect
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.errors import NotKept, Unreachable
@@ -37,7 +39,7 @@ class Way:
 
     def __init__(self, port: int) -> None:
         self.target = port
-        self.port = free_port()
+        self.port = reserved_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.open()

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import trustme
-from conftest import free_port, request_for, until
 
+from support import request_for, until
+from support.servers import reserved_port
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, Unreachable
 from taskapi_jupyter.node.frames import frame
@@ -157,7 +158,7 @@ def test_what_is_no_ray_at_submission(odd: Odd, home: Path) -> None:
 
 
 def test_certificates_that_are_not_there(home: Path) -> None:
-    service = RayService(home, environment="c", address=f"https://127.0.0.1:{free_port()}", verify="/no/such.pem")
+    service = RayService(home, environment="c", address=f"https://127.0.0.1:{reserved_port()}", verify="/no/such.pem")
     service.deploy_request(request_for("task", "def task(config): pass\n"))
     with pytest.raises(TaskAPIError, match=r"can't be reached \(No such file or directory\)"):
         service.submit("task")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ECHO, PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server, until
-from test_kernels import Kernel
 
+from support import ECHO, PATIENCE, WAITING, request_for, until
+from support.kernels import Served
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.service.service import Service
 
 IDLE = 7  # seconds; a panel that shows nothing in progress looks every five
@@ -40,10 +41,10 @@ def test_jobs_in_progress_keep_the_kernel_that_submitted_them_and_panels_keep_no
     go = tmp_path / "go"
     job = service.submit("waits", {"path": str(go)})
 
-    submits = Kernel(server)
+    submits = Served(server)
     submits.run(f"import taskapi_jupyter as t\njob = t.connect().submit('waits', {{'path': {str(go)!r}}})")
     submits.close()
-    quiet, left = Kernel(server), Kernel(server)  # the page of the one stays, that of the other goes
+    quiet, left = Served(server), Served(server)  # the page of the one stays, that of the other goes
     for kernel, api in ((quiet, "quiet"), (left, "waits")):
         kernel.run(f"%load_ext taskapi_jupyter\npanel = %taskapi panel {api}\npanel")
         kernel.run("import time\nwhile not panel.jobs.rows[0].job: time.sleep(0.01)")

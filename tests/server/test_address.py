@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Answer
-from test_server_contract import deploy
 from tornado.httputil import HTTPHeaders
 
+from support.routes import deploy
+from support.servers import Answer
 from taskapi_jupyter.server.address import custom_url, forwarded_url, hub_url
 
 Call = Callable[..., Awaitable[Answer]]

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 import websocket
-from conftest import PATIENCE, WAITING, LiveServer, request_for, start_server, stop_server
 
+from support import PATIENCE, WAITING, request_for
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.core import contract
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.server import events

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ECHO, PATIENCE, WAITING, request_for, until
-from hub import SLOW, Hub, User
 
 import taskapi_jupyter
+from support import ECHO, PATIENCE, WAITING, request_for, until
+from support.hub import SLOW, Hub, User
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("TASKAPI_HUB"), reason="make test-hub sets a JupyterHub up"),

@@ -13,8 +13,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import LiveServer, request_for
 
+from support import request_for
+from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.server import handlers, openapi
 from taskapi_jupyter.server.base import implemented

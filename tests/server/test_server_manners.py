@@ -13,10 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PATIENCE, Answer
-from test_server_contract import deploy, ended, is_error, submit, waiting
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
+from support import PATIENCE
+from support.routes import deploy, ended, is_error, submit, waiting
+from support.servers import Answer
 from taskapi_jupyter.server.handlers import ROUTES
 from taskapi_jupyter.service.service import Service
 

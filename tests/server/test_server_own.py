@@ -13,19 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import (
-    PATIENCE,
-    WAITING,
-    Answer,
-    request_for,
-    start_server,
-    stop_server,
-    stop_supervisor,
-    until,
-)
-from test_retention import ended as jobs_that_ended
-from test_server_contract import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
 
+from support import PATIENCE, WAITING, request_for, until
+from support.homes import stop_supervisor
+from support.records import ended as jobs_that_ended
+from support.routes import ABSENT, SUBMITTED, check, deploy, ended, is_error, submit, waiting
+from support.servers import Answer, start_server, stop_server
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core import host

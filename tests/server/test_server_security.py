@@ -16,14 +16,15 @@ from urllib.parse import quote
 import pytest
 import requests
 import websocket
-from conftest import ECHO, PATIENCE, LiveServer, request_for, start_server, stop_server
-from cortex_double import Operator
 from jupyter_server.auth.authorizer import Authorizer
-from test_server_contract import ABSENT, Call, deploy, ended, is_error, status, submit, waiting
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 from traitlets.config import Config
 
+from support import ECHO, PATIENCE, request_for
+from support.cortex_double import Operator
+from support.routes import ABSENT, Call, deploy, ended, is_error, status, submit, waiting
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.server import handlers

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import PATIENCE, LiveServer, start_server, stop_server, until
-from test_disk import run, unshared
 
+from support import PATIENCE, until
+from support.namespaces import run, unshared
+from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import Unavailable
 from taskapi_jupyter.server import handlers
@@ -61,7 +62,6 @@ def test_it_starts_as_soon_as_it_can(without_home: LiveServer, tmp_path: Path) -
 
 
 READ_ONLY = """
-from conftest import start_server
 folder = Path(sys.argv[1])
 mount(folder / "data", "mode=700")
 subprocess.run(["mount", "-o", "remount,ro", str(folder / "data")], check=True)

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import ECHO, PATHS, PATIENCE, Answer, LiveServer, request_for, start_server, stop_server, until
-from test_retention import tidy
-from test_server_contract import ended, is_error, submit
 
+from support import ECHO, PATIENCE, request_for, until
+from support.records import tidy
+from support.routes import ended, is_error, submit
+from support.servers import Answer, LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import TooLarge
 
@@ -275,7 +276,7 @@ def test_a_server_that_is_killed_leaves_it_to_retention(tmp_path: Path) -> None:
 PEAK = """
 import os, sys, resource
 from pathlib import Path
-sys.path += sys.argv[1].split(os.pathsep)
+sys.path.append(sys.argv[1])
 from test_server_upload import function
 from taskapi_jupyter.client.rest import Client
 client = Client(sys.argv[2], sys.argv[3])
@@ -295,7 +296,7 @@ def peak(pid: int) -> int:
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads sizes in /proc")
 def test_neither_end_holds_several_copies(tmp_path: Path, name: str) -> None:
     server = start_server(tmp_path)
-    command = [sys.executable, "-c", PEAK, os.pathsep.join(PATHS), server.taskapi, server.token, name]
+    command = [sys.executable, "-c", PEAK, str(Path(__file__).parent), server.taskapi, server.token, name]
     Client(server.taskapi, server.token).deploy(function(table=2 << 10), name=f"{name}-first")
     before = peak(server.process.pid)
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

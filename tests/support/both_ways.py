@@ -4,53 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
-from conftest import clean, start_server
-from jupyter_client.manager import start_new_kernel
-from test_kernels import Kernel
 
-
-class Notebook(Protocol):
-    """What runs the cells of a notebook."""
-
-    def run(self, code: str) -> str:
-        """Execute code; return what it printed and showed, as text."""
-
-
-class PlainKernel:
-    """A kernel that no server started."""
-
-    def __init__(self, folder: Path) -> None:
-        self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder))
-
-    def run(self, code: str) -> str:
-        """Execute code; return what it printed and showed, as text."""
-        shown: list[str] = []
-
-        def take(message: dict[str, Any]) -> None:
-            kind, content = message["msg_type"], message["content"]
-            if kind == "stream":
-                shown.append(content["text"])
-            elif kind in ("execute_result", "display_data", "update_display_data"):
-                shown.append(content["data"].get("text/plain", ""))
-            elif kind == "error":
-                shown.extend(content["traceback"])
-
-        self.client.execute_interactive(code, timeout=60, output_hook=take, allow_stdin=False)
-        return "\n".join(shown)
-
-    def close(self) -> None:
-        """End the kernel."""
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+from support.homes import clean
+from support.kernels import Kernel, Plain, Served
+from support.servers import start_server
 
 
 @pytest.fixture(scope="module", params=["plain", "served"])
 def start(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Notebook]]:
+) -> Iterator[Callable[[str], Kernel]]:
     """Return what starts the kernel of a notebook of some name, all of them with one home."""
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
@@ -60,10 +25,10 @@ def start(
         (folder / "home").mkdir(mode=0o700)
         (folder / "home" / "config.yaml").write_text("stop_grace: 1\n")
         server = start_server(folder) if request.param == "served" else None
-        kernels: list[Any] = []
+        kernels: list[Kernel] = []
 
-        def start(name: str) -> Notebook:
-            kernel = PlainKernel(folder) if server is None else Kernel(server, name)
+        def start(name: str) -> Kernel:
+            kernel: Kernel = Plain(folder) if server is None else Served(server, notebook=name)
             kernels.append(kernel)
             if server is None:  # a frontend says it otherwise, as VS Code does
                 kernel.run(f"__vsc_ipynb_file__ = {str(folder / name)!r}")
@@ -80,13 +45,13 @@ def start(
 
 
 @pytest.fixture(scope="module")
-def shared_notebook(start: Callable[[str], Notebook]) -> Notebook:
+def shared_notebook(start: Callable[[str], Kernel]) -> Kernel:
     """Return one kernel for the tests of a file."""
     return start("shared.ipynb")
 
 
 @pytest.fixture
-def notebook(shared_notebook: Notebook, tmp_path: Path) -> Notebook:
+def notebook(shared_notebook: Kernel, tmp_path: Path) -> Kernel:
     """Return a notebook in a folder of its own, without the names of the tests before."""
     shared_notebook.run("%reset -f")
     shared_notebook.run(f"import os; os.makedirs({str(tmp_path / 'work')!r}); os.chdir({str(tmp_path / 'work')!r})")

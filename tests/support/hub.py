@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import subprocess
@@ -14,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 import requests
-import websocket
-from conftest import PATIENCE, clean, free_port, until
 
+from support import PATIENCE, until
+from support.homes import clean
+from support.kernels import Served
+from support.servers import reserved_port
 from taskapi_jupyter.client.rest import Client
 
 PREFIX = "/hubs/"
@@ -58,12 +58,12 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.token = secrets.token_hex(16)
-        self.url = f"http://127.0.0.1:{free_port()}{PREFIX}"
+        self.url = f"http://127.0.0.1:{reserved_port()}{PREFIX}"
         bin_ = Path(os.environ["TASKAPI_HUB"]).parent
         config = CONFIG.format(
             url=self.url,
-            hub_port=free_port(),
-            proxy_port=free_port(),
+            hub_port=reserved_port(),
+            proxy_port=reserved_port(),
             folder=str(folder),
             singleuser=str(bin_ / "jupyterhub-singleuser"),
             token=self.token,
@@ -157,40 +157,6 @@ class User:
         """Return a client that goes through the proxy."""
         return Client(f"{self.url}taskapi/local", self.token)
 
-    def kernel(self) -> Kernel:
+    def kernel(self) -> Served:
         """Start a kernel on the server, through the proxy."""
-        return Kernel(self)
-
-
-class Kernel:
-    """A kernel of a single-user server."""
-
-    def __init__(self, user: User) -> None:
-        started = requests.post(f"{user.url}api/kernels", json={"name": "python3"}, headers=user.auth, timeout=PATIENCE)
-        started.raise_for_status()
-        url = urlsplit(f"{user.url}api/kernels/{started.json()['id']}/channels")
-        header = [f"Authorization: token {user.token}"]
-        self.socket = websocket.create_connection(f"ws://{url.netloc}{url.path}", header=header, timeout=60)
-
-    def run(self, code: str) -> str:
-        """Run a cell; return what it printed, and its error."""
-        header = {"msg_id": secrets.token_hex(8), "msg_type": "execute_request", "session": "test", "username": ""}
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
-        message = {"header": {**header, "version": "5.3"}, "parent_header": {}, "metadata": {}, "content": content}
-        self.socket.send(json.dumps({**message, "channel": "shell"}))
-        text = ""
-        while True:
-            answer = json.loads(self.socket.recv())
-            if answer["parent_header"].get("msg_id") != header["msg_id"]:
-                continue
-            kind, content = answer["header"]["msg_type"], answer["content"]
-            if kind == "stream":
-                text += content["text"]
-            elif kind == "error":
-                text += "\n".join(content["traceback"])
-            elif kind == "status" and content["execution_state"] == "idle":
-                return text
-
-    def close(self) -> None:
-        """Close the page."""
-        self.socket.close()
+        return Served(self)

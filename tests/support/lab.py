@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import PATIENCE, LiveServer, clean, request_for, start_server
 
+from support import PATIENCE, request_for
+from support.homes import clean
+from support.servers import LiveServer, start_server
 from taskapi_jupyter.service.service import Service
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import requests
-from conftest import free_port, until
 
+from support import until
+from support.servers import reserved_port
 from taskapi_jupyter.core import folders
 
 CPUS = 2
@@ -33,7 +34,7 @@ class Head:
     def __init__(self, streams: int = 20) -> None:
         self.streams = streams
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # its sockets' names may not be long
-        self.port, self.dashboard, self.agent, self.client = (free_port() for _ in range(4))
+        self.port, self.dashboard, self.agent, self.client = (reserved_port() for _ in range(4))
         self.address = f"http://127.0.0.1:{self.dashboard}"
 
     def start(self) -> None:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, LiveServer, free_port, request_for, until
-from cortex_double import Operator
 
+from support import PATIENCE, request_for, until
+from support.cortex_double import Operator
+from support.servers import LiveServer, reserved_port
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.display.formats import columns
 from taskapi_jupyter.service.service import Service
@@ -283,7 +284,7 @@ def test_nothing_heavy_is_imported(home: Path) -> None:
 
 
 def test_serve_is_a_server_with_this_extension_alone(home: Path, tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "server.log"
+    port, log = reserved_port(), tmp_path / "server.log"
     url = f"http://127.0.0.1:{port}/"
     command = [*PROGRAM, "serve", "--port", str(port), "--", "--allow-root"]
     with log.open("wb") as file:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import request_for
 
+from support import request_for
 from taskapi_jupyter.service.service import Service
 
 BIN = Path(sys.executable).parent

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from conftest import LiveServer
 
+from support.servers import LiveServer
 from taskapi_jupyter.ui.cli import main
 
 PROD = ("env", "configure", "prod", "--operator-endpoint", "https://operator.example")

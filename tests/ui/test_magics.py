@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +17,13 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
-from conftest import LiveServer, Ran, until
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 
+from support import until
+from support.servers import LiveServer
+from support.shells import Ran, Run
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client.taskapi import Job, JobList
 from taskapi_jupyter.core.contract import API
@@ -60,9 +62,6 @@ def go_on(shell: InteractiveShell, tmp_path: Path) -> Iterator[Path]:
     shell.user_ns["go_on"] = str(path)
     yield path
     path.touch()
-
-
-Run = Callable[[str], Ran]
 
 
 def usage_error(ran: Ran, *words: str) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import TESTS, LiveServer, until
-from cortex_double import Operator
+
+from support import TESTS, until
+from support.cortex_double import Operator
+from support.servers import LiveServer
 
 NOTEBOOKS = TESTS.parent / "notebooks"
 

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import conftest
 import pytest
 import requests
 import yaml
-from conftest import ECHO, WAITING, LiveServer, Ran, request_for, until
-from cortex_double import Operator
 from ipywidgets import HTML, Button, Dropdown, Widget
 from ipywidgets.widgets.widget import _instances
-from test_display import HOSTILE, Elements
-from test_kernels import Kernel
 
 import taskapi_jupyter.ui.panel as panel_module
+from support import ECHO, PATIENCE, WAITING, request_for, until
+from support.cortex_double import Operator
+from support.html import HOSTILE, Elements
+from support.kernels import Served
+from support.servers import LiveServer, reserved_port
+from support.shells import Ran
 from taskapi_jupyter import Panel
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
@@ -334,7 +335,7 @@ class Slow(Service):
     let = threading.Event()
 
     def stop(self, job: Job | str, api: str | None = None) -> str:
-        assert self.let.wait(conftest.PATIENCE)
+        assert self.let.wait(PATIENCE)
         return super().stop(job, api)
 
 
@@ -720,7 +721,7 @@ def test_an_environment_that_is_away_shows_nothing_of_another(
 ) -> None:
     for variable in ("TASKAPI_URL", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL"):
         monkeypatch.delenv(variable, raising=False)
-    dead = {"name": "dead", "provider": "cortex", "operator_endpoint": f"http://127.0.0.1:{conftest.free_port()}"}
+    dead = {"name": "dead", "provider": "cortex", "operator_endpoint": f"http://127.0.0.1:{reserved_port()}"}
     (home / "environments.yaml").write_text(yaml.safe_dump({"environments": [dead]}))
     service = Service(home)
     job = service.submit(echo(service)).wait()
@@ -878,36 +879,16 @@ def test_the_magic_returns_a_panel(run: Callable[[str], Ran], monkeypatch: pytes
     other.close()
 
 
-class Watched(Kernel):
+class Watched(Served):
     """A kernel whose widgets are followed as a frontend does."""
 
     def __init__(self, server: LiveServer) -> None:
         super().__init__(server)
         self.states: dict[str, dict[str, Any]] = {}
 
-    def send(self, kind: str, content: dict[str, Any], channel: str = "shell") -> str:
-        header = {
-            "msg_id": f"{kind}-{time.monotonic_ns()}",
-            "msg_type": kind,
-            "session": "test",
-            "username": "",
-            "version": "5.3",
-        }
-        self.socket.send(
-            json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel})
-        )
-        return str(header["msg_id"])
-
-    def start(self, code: str) -> str:
-        """Begin to execute code."""
-        return self.send(
-            "execute_request",
-            {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True},
-        )
-
     def follow(self, enough: Callable[[str, dict[str, Any]], bool]) -> None:
         """Apply what comes to the widgets' states until it is enough."""
-        deadline = time.monotonic() + conftest.PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             message: dict[str, Any] = json.loads(self.socket.recv())
             kind, content = message["header"]["msg_type"], message["content"]
@@ -930,17 +911,17 @@ class Watched(Kernel):
 
     def click(self, description: str) -> None:
         comm_id = next(key for key, state in self.states.items() if state.get("description") == description)
-        self.send("comm_msg", {"comm_id": comm_id, "data": {"method": "custom", "content": {"event": "click"}}})
+        self.message("comm_msg", {"comm_id": comm_id, "data": {"method": "custom", "content": {"event": "click"}}})
 
 
 @pytest.fixture
 def kernel(live_server: LiveServer) -> Iterator[Watched]:
     """Return a kernel of the server, with the magics."""
     kernel = Watched(live_server)
-    kernel.follow(idle(kernel.start("%load_ext taskapi_jupyter")))
+    kernel.follow(idle(kernel.send("%load_ext taskapi_jupyter")))
     yield kernel
     kernel.socket.close()
-    requests.delete(f"{live_server.url}api/kernels/{kernel.id}", headers=live_server.auth, timeout=conftest.PATIENCE)
+    requests.delete(f"{live_server.url}api/kernels/{kernel.id}", headers=live_server.auth, timeout=PATIENCE)
 
 
 def idle(request: str) -> Callable[[str, dict[str, Any]], bool]:
@@ -954,10 +935,10 @@ def idle(request: str) -> Callable[[str, dict[str, Any]], bool]:
 
 def test_a_panel_lives_while_a_cell_blocks_the_kernel(kernel: Watched, name: str, tmp_path: Path) -> None:
     go, on = tmp_path / "go", tmp_path / "on"
-    kernel.follow(idle(kernel.start(f"%%taskapi deploy {name}\n" + WAITING)))
-    kernel.follow(idle(kernel.start(f"job = %taskapi submit {name} path={go}")))
-    kernel.follow(idle(kernel.start(f"panel = %taskapi panel {name}\npanel")))
-    blocking = kernel.start(f"import pathlib, time\nwhile not pathlib.Path({str(on)!r}).exists(): time.sleep(0.01)")
+    kernel.follow(idle(kernel.send(f"%%taskapi deploy {name}\n" + WAITING)))
+    kernel.follow(idle(kernel.send(f"job = %taskapi submit {name} path={go}")))
+    kernel.follow(idle(kernel.send(f"panel = %taskapi panel {name}\npanel")))
+    blocking = kernel.send(f"import pathlib, time\nwhile not pathlib.Path({str(on)!r}).exists(): time.sleep(0.01)")
     kernel.sees("running")
     kernel.sees("A cell is running")
     go.touch()
@@ -968,21 +949,21 @@ def test_a_panel_lives_while_a_cell_blocks_the_kernel(kernel: Watched, name: str
 
     # A cell that awaits leaves clicks their way.
     api = "import asyncio, taskapi_jupyter\napi = taskapi_jupyter.connect()\n"
-    awaiting = kernel.start(f"{api}while len(api.jobs({name!r})) < 2: await asyncio.sleep(0.05)")
+    awaiting = kernel.send(f"{api}while len(api.jobs({name!r})) < 2: await asyncio.sleep(0.05)")
     kernel.click("Submit")
     kernel.follow(idle(awaiting))
 
     # Run again, the cell shows it anew; closed, it leaves nothing.
     count = "import threading\nprint(len([t for t in threading.enumerate() if t.name.startswith('taskapi-panel')]))"
-    kernel.follow(idle(kernel.start("panel.close()\nanother = %taskapi panel\nanother")))
+    kernel.follow(idle(kernel.send("panel.close()\nanother = %taskapi panel\nanother")))
     assert kernel.run(count).strip() == "1"
     assert kernel.run("another.close()\n" + count).strip() == "0"
 
 
 def test_a_panel_lives_in_the_cell_that_blocks(kernel: Watched, name: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    kernel.follow(idle(kernel.start(f"%%taskapi deploy {name}\n" + WAITING)))
-    request = kernel.start(f"""
+    kernel.follow(idle(kernel.send(f"%%taskapi deploy {name}\n" + WAITING)))
+    request = kernel.send(f"""
 import time, taskapi_jupyter
 from IPython.display import display
 job = taskapi_jupyter.connect().submit({name!r}, {{"path": {str(go)!r}}})
@@ -996,11 +977,11 @@ while not job.refresh().ended:
 
 
 def test_a_panel_is_rebuilt_after_a_restart(kernel: Watched, live_server: LiveServer, name: str) -> None:
-    kernel.follow(idle(kernel.start(f"%%taskapi deploy {name}\n" + ECHO)))
+    kernel.follow(idle(kernel.send(f"%%taskapi deploy {name}\n" + ECHO)))
     url = f"{live_server.url}api/kernels/{kernel.id}/restart"
     for restart in (True, False):
         kernel.states.clear()
-        kernel.follow(idle(kernel.start(f"%load_ext taskapi_jupyter\npanel = %taskapi panel {name}\npanel")))
+        kernel.follow(idle(kernel.send(f"%load_ext taskapi_jupyter\npanel = %taskapi panel {name}\npanel")))
         kernel.sees("No jobs yet.")
         if restart:
-            requests.post(url, headers=live_server.auth, timeout=conftest.PATIENCE).raise_for_status()
+            requests.post(url, headers=live_server.auth, timeout=PATIENCE).raise_for_status()

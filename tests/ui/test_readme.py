@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, LiveServer, Ran
+
+from support import TESTS
+from support.servers import LiveServer
+from support.shells import Ran
 
 README = (TESTS.parent / "README.md").read_text("utf-8")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE, request_for
 
+from support import PATIENCE, request_for
+from support.namespaces import limited
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.runner import capacity
 from taskapi_jupyter.runner.capacity import Limits
@@ -196,30 +195,6 @@ def test_this_machine() -> None:
 
 
 # Real groups
-
-
-@contextmanager
-def limited(controller: str, **files: str) -> Iterator[Path]:
-    """Make a group below our own with a child in it that waits for its input; skip where that is not allowed."""
-    own = next((folders[0] for _, folders in capacity.groups(controller) if folders), None)
-    if own is None:
-        pytest.skip(f"no control group for {controller} here")
-    outer = Path(own) / f"taskapi-test-{os.getpid()}"
-    try:
-        outer.mkdir()
-        (outer / "inner").mkdir()
-        for name, text in files.items():
-            (outer / name.replace("__", ".")).write_text(text)
-    except OSError as error:
-        for folder in (outer / "inner", outer):
-            with suppress(OSError):
-                folder.rmdir()
-        pytest.skip(f"no group with a limit of {controller} may be made here: {error}")
-    try:
-        yield outer / "inner"
-    finally:
-        (outer / "inner").rmdir()
-        outer.rmdir()
 
 
 def counted_in(group: Path) -> list[int]:

@@ -8,16 +8,16 @@ import sys
 import time
 from datetime import datetime, timedelta, timezone
 from html import escape
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.html import HOSTILE, Elements
 from taskapi_jupyter import display
+from taskapi_jupyter.client.taskapi import API
 from taskapi_jupyter.core.contract import (
-    API,
     UNSET,
     DeployedAPI,
     DeployResult,
@@ -33,19 +33,6 @@ from taskapi_jupyter.display.formats import clean, columns, cut, local, moment, 
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>' onmouseover='x",
-    "\x1b[31mred\x1b[0m\x07",
-    "two\nlines\r\nand\ttabs",
-    "\u202egnp.exe \u2066isolate",
-    "&amp;&lt;b&gt;",
-    "\ud800 lone",
-    "x" * 5000,
-    "</style></div></table>",
-    "日本語の名前",
-]
-
 
 def stamp(seconds: float) -> str:
     return (NOW + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
@@ -54,39 +41,6 @@ def stamp(seconds: float) -> str:
 def record(status: str = "running", **fields: Any) -> JobStatus:
     known: dict[str, Any] = {"job_id": "6714d9d4822479be", "api_name": "train", "created_time": stamp(-60)}
     return JobStatus(status=status, **{**known, **fields})
-
-
-class Elements(HTMLParser):
-    """Collects tags, attributes and text, and checks that tags are closed in order."""
-
-    VOID = {"br", "img", "meta", "link", "input", "hr"}
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
 
 
 def views(foreign: str) -> list[tuple[str, str]]:

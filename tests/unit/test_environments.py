@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import LiveServer, free_port
 
+from support.servers import LiveServer, reserved_port
 from taskapi_jupyter import environments
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import BadRequest, Forbidden, NotFound, TaskAPIError, Unreachable
@@ -115,7 +115,7 @@ def test_the_server_of_taskapi_url(live_server: LiveServer, home: Path) -> None:
 def test_taskapi_url_never_falls_back(live_server: LiveServer, home: Path, runtime: Path) -> None:
     others = {**parent(live_server, runtime), **hub(live_server)}
     with pytest.raises(Unreachable):
-        connect(environ={**others, "TASKAPI_URL": f"http://127.0.0.1:{free_port()}/"})
+        connect(environ={**others, "TASKAPI_URL": f"http://127.0.0.1:{reserved_port()}/"})
     with pytest.raises(Forbidden):
         connect(environ={**others, "TASKAPI_URL": live_server.url, "TASKAPI_TOKEN": "wrong"})
     with pytest.raises(TaskAPIError):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import until
 
+from support import until
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.core.process import descendants, of_job, processes, start_time, stat

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from conftest import request_for
 
+from support import request_for
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy import api_spec, callables
@@ -130,9 +130,9 @@ def train(
     kind: Literal['a', 'b'] = "a",
     *more: int,
     betas: tuple[float, float] = (0.9, 0.999),
-    data: "str",
+    data: "str",  # noqa: UP037
     big: float = float("inf"),
-    nested: Any = {"a": [1, None, {"b": True}]},
+    nested: Any = {"a": [1, None, {"b": True}]},  # noqa: B006
     **rest: int,
 ) -> None:
     """Train.

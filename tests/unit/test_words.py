@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import TESTS
 
+from support import TESTS
 from taskapi_jupyter.core import errors
 from taskapi_jupyter.core.contract import JobStatus
 from taskapi_jupyter.display import facts, formats

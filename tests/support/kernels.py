@@ -1,4 +1,4 @@
-"""Kernels to run cells in: one that a Jupyter server started, and one that nobody's server did."""
+"""Kernels to run cells in: one that a Jupyter server started, and one that no server did."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
 import websocket
-from conftest import LiveServer
 from jupyter_client import KernelManager
 
-CONFIG = "stop_grace: 1\ncpus: 8\n"  # all jobs of a test run at once, on any machine
-
+ALL_AT_ONCE = "stop_grace: 1\ncpus: 8\n"  # config.yaml with which all jobs of a test run at once, on any machine
 
 SUBMIT = """from taskapi_jupyter import connect
 go = pathlib.Path({path!r})
@@ -36,20 +34,25 @@ class Shown:
     text: str = ""
     error: str = ""
     pictures: list[tuple[str, dict[str, str], datetime]] = field(default_factory=list)  # display id, data, when
+    parts: list[str] = field(default_factory=list)  # as text, whatever it was
 
     def take(self, message: dict[str, Any]) -> bool:
-        """Keep a message; say whether the cell is done."""
+        """Keep a message; return True if the cell is done."""
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "stream":
             self.text += content["text"]
+            self.parts.append(content["text"])
         elif kind in ("display_data", "update_display_data"):
             date = message["header"]["date"]
             when = date if isinstance(date, datetime) else datetime.fromisoformat(date.replace("Z", "+00:00"))
-            self.pictures.append((content["transient"]["display_id"], content["data"], when))
+            self.pictures.append((content["transient"].get("display_id", ""), content["data"], when))
+            self.parts.append(content["data"].get("text/plain", ""))
         elif kind == "execute_result":
             self.text += content["data"]["text/plain"] + "\n"
+            self.parts.append(content["data"]["text/plain"])
         elif kind == "error":
             self.error += re.sub("\x1b\\[[0-9;]*m", "", "\n".join(content["traceback"]))
+            self.parts += content["traceback"]
         return bool(kind == "status" and content["execution_state"] == "idle")
 
     @property
@@ -59,11 +62,12 @@ class Shown:
 
 
 class Kernel:
-    """A kernel that runs cells; ``interrupts`` are sent to it when a bar is drawn, or once so much was printed."""
+    """A kernel that runs cells."""
 
     folder: Path
 
-    def run(self, code: str, interrupt: bool | str = False) -> Shown:
+    def show(self, code: str, interrupt: bool | str = False) -> Shown:
+        """Run a cell; interrupt it once when a bar is drawn, or when so much was printed, where that is asked for."""
         message, shown = self.send(code), Shown()
         while True:
             answer = self.receive()
@@ -75,10 +79,14 @@ class Kernel:
                 interrupt = False
                 self.interrupt()
 
+    def run(self, code: str) -> str:
+        """Run a cell; return what it printed and showed, and its error, as text."""
+        return "\n".join(self.show(code).parts)
+
     def submit(self, count: int) -> tuple[Path, list[str]]:
         """Start jobs that run until a file is there; return it and their ids."""
         go = self.folder / uuid.uuid4().hex
-        return go, self.run(SUBMIT.format(path=str(go), count=count)).text.split()
+        return go, self.show(SUBMIT.format(path=str(go), count=count)).text.split()
 
     def send(self, code: str) -> str:
         raise NotImplementedError
@@ -94,15 +102,13 @@ class Kernel:
 
 
 class Plain(Kernel):
-    """A kernel that no server started, as nbclient and VS Code have it."""
+    """A kernel that no server started, as nbclient and VS Code have it; of the home of this process, or another."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path | None = None) -> None:
         self.folder = folder
-        home.mkdir(mode=0o700, exist_ok=True)
-        (home / "config.yaml").write_text(CONFIG)
         hidden = ("TASKAPI_", "JPY_", "JUPYTERHUB_", "COLUMNS")
         environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        environ |= {"TASKAPI_HOME": str(home), "IPYTHONDIR": str(folder / "ipython")}
+        environ |= {"TASKAPI_HOME": str(home or os.environ["TASKAPI_HOME"]), "IPYTHONDIR": str(folder / "ipython")}
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(env=environ, cwd=str(folder))
         self.client = self.manager.client()
@@ -119,35 +125,61 @@ class Plain(Kernel):
         self.manager.interrupt_kernel()
 
     def close(self) -> None:
+        """End the kernel."""
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
 
-class Served(Kernel):
-    """A kernel of a Jupyter server."""
+class Reachable(Protocol):
+    """A Jupyter server: one of the tests', or a user's behind a Hub."""
 
-    def __init__(self, server: LiveServer, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        started = requests.post(f"{server.url}api/kernels", json={"name": "python3"}, headers=server.auth, timeout=60)
+    @property
+    def url(self) -> str: ...
+    @property
+    def auth(self) -> dict[str, str]: ...
+
+
+class Served(Kernel):
+    """A kernel of a Jupyter server, spoken to as JupyterLab does."""
+
+    def __init__(self, server: Reachable, folder: Path | None = None, notebook: str | None = None) -> None:
+        """Start one, of a notebook at a path where one is given."""
+        if folder is not None:
+            self.folder = folder
+        body: dict[str, Any] = {"name": "python3"}
+        if notebook is not None:
+            body = {"name": notebook, "path": notebook, "type": "notebook", "kernel": body}
+        route = "kernels" if notebook is None else "sessions"
+        started = requests.post(f"{server.url}api/{route}", json=body, headers=server.auth, timeout=60)
         started.raise_for_status()
-        self.url = f"{server.url}api/kernels/{started.json()['id']}"
-        url = f"ws://{urlsplit(server.url).netloc}{urlsplit(self.url).path}/channels"
-        self.socket = websocket.create_connection(url, header=server.auth, timeout=60)
+        self.auth = server.auth
+        self.connect(
+            server.url, (started.json() if notebook is None else started.json()["kernel"])["id"], header=self.auth
+        )
+
+    def connect(self, server: str, kernel_id: str, **credentials: Any) -> None:
+        """Open the websocket of a kernel; credentials are a header or a cookie."""
+        self.id, self.url = kernel_id, f"{server}api/kernels/{kernel_id}"
+        url = f"ws://{urlsplit(self.url).netloc}{urlsplit(self.url).path}/channels"
+        self.socket = websocket.create_connection(url, timeout=60, **credentials)
 
     def send(self, code: str) -> str:
-        message = uuid.uuid4().hex
-        header = {"msg_id": message, "msg_type": "execute_request", "session": "test", "username": "", "version": "5.3"}
         content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
-        request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-        self.socket.send(json.dumps(request))
-        return message
+        return self.message("execute_request", content)
+
+    def message(self, kind: str, content: dict[str, Any], channel: str = "shell") -> str:
+        """Send a message; return its id."""
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": "test", "username": "", "version": "5.3"}
+        whole = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        self.socket.send(json.dumps(whole))
+        return header["msg_id"]
 
     def receive(self) -> dict[str, Any]:
         return dict(json.loads(self.socket.recv()))
 
     def interrupt(self) -> None:
-        requests.post(f"{self.url}/interrupt", headers=self.server.auth, timeout=60).raise_for_status()
+        requests.post(f"{self.url}/interrupt", headers=self.auth, timeout=60).raise_for_status()
 
     def close(self) -> None:
+        """Close the page; the kernel ends with its server."""
         self.socket.close()
-        requests.delete(self.url, headers=self.server.auth, timeout=60)

@@ -1,0 +1,93 @@
+"""The processes of a TASKAPI_HOME, and how all of them are ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from support import until
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.errors import TaskAPIError
+from taskapi_jupyter.service.service import Service
+
+if TYPE_CHECKING:
+    pass
+from taskapi_jupyter.client.taskapi import Job
+
+
+def processes(home: Path) -> list[psutil.Process]:
+    """Return the processes that belong to a home: its supervisor, watchers and tasks; no zombies."""
+    found = []
+    for pid in psutil.pids():
+        try:
+            if pid == os.getpid() or (host.LINUX and not mentions(pid, os.fsencode(home))):
+                continue
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            belongs = str(home) in process.cmdline() or process.environ().get("TASKAPI_JOB_SPEC", "").startswith(
+                f"{home}/"
+            )
+        except (OSError, psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if belongs:
+            found.append(process)
+    return found
+
+
+def mentions(pid: int, text: bytes) -> bool:
+    """Say whether a text stands in a process's command or environment; asking psutil takes ten times as long."""
+    for name in ("cmdline", "environ"):
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            if text in file.readall():
+                return True
+    return False
+
+
+def clean(home: Path) -> None:
+    """Stop a home's jobs and its supervisor, and see that no process is left."""
+    if (home / "taskapi.db").exists():
+        service = Service(home)
+        while jobs := service.jobs(status=["pending", "running"], limit=1000):
+            for job in jobs:
+                with suppress(TaskAPIError):  # it ended by itself
+                    service.stop(job)
+        service.close()
+
+    def gone() -> bool:
+        stop_supervisor(home)  # each time: one that is only just coming would wait for work
+        return not processes(home)
+
+    if not gone():
+        until(gone, f"the processes of {home} to be gone: {processes(home)}")
+
+
+def stop_supervisor(home: Path, number: int = signal.SIGTERM) -> None:
+    """Have a home's supervisor leave, and wait until it did; one whose jobs run stays, as a newer one."""
+    lock = home / "supervisor.lock"
+    if not lock.exists() or not lock.read_bytes():
+        return
+    pid = json.loads(lock.read_bytes())["pid"]
+    with suppress(psutil.NoSuchProcess):
+        supervisor = psutil.Process(pid)
+        if str(home) in supervisor.cmdline():  # else its number is another's by now
+            supervisor.send_signal(number)
+            until(lambda: not alive(supervisor), "the supervisor to leave")
+
+
+def alive(process: psutil.Process) -> bool:
+    """Say whether a process has not ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def watcher_of(home: Path, job: Job) -> int:
+    return int(json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"])
