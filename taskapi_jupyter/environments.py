@@ -20,8 +20,8 @@ from .core.contract import Environment, EnvironmentsResponse
 from .core.errors import BadRequest, NotFound, TaskAPIError
 from .cortex.client import CortexClient
 from .cortex.operator import upstream_of
+from .service.home import default_home
 from .service.service import Service
-from .service.service import home as default_home
 
 #: Variables that say where an environment is; a connection holds as long as they stay.
 PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "TASKAPI_SERVER", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")

@@ -29,6 +29,7 @@ from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import MAX_UPLOAD
 from taskapi_jupyter.core.errors import Damaged, NotFound, NotStarted, TaskAPIError
 from taskapi_jupyter.service import service
+from taskapi_jupyter.service.home import default_home
 
 from .address import Address, SlashRouter
 from .base import NAME
@@ -76,7 +77,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
 
     @default("home")  # type: ignore[untyped-decorator]
     def _default_home(self) -> str:
-        return str(service.home())
+        return str(default_home())
 
     def initialize_settings(self) -> None:
         """Make what handlers share: the threads for blocking work, and the service of this machine.

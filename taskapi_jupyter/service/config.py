@@ -1,4 +1,4 @@
-"""``config.yaml`` of a home: limits that hold whoever starts a supervisor. Read here, kept in the store for it."""
+"""``config.yaml`` of a home: the limits that the user sets. Read here, kept in the store for the supervisor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import BadRequest, Unavailable
 from taskapi_jupyter.deploy.api_spec import load, parse_bytes, parse_cpu, sections
 from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML
+
+from .store.store import Store
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,3 +55,28 @@ def read(path: Path) -> Config:
     except (BadRequest, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: {error}") from None
     return config
+
+
+class ConfigFile:
+    """The file of one home, read again when it has changed."""
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self._path, self._store = path, store
+        self._config = Config()
+        self._seen: object = None
+
+    def read(self) -> Config:
+        """Return what the file says now; its limits are in the store when this returns. Raises as :func:`read`."""
+        try:
+            about = self._path.lstat()
+            stamp: tuple[int, ...] | None = (about.st_mtime_ns, about.st_ino, about.st_mode)
+        except OSError:
+            stamp = None
+        seen = (stamp, self._store.identity())  # another database has no limits yet
+        if seen != self._seen:
+            self._config = read(self._path)
+            limits = self._config.limits()
+            if self._store.settings() != limits:
+                self._store.set_settings(limits)
+            self._seen = seen
+        return self._config

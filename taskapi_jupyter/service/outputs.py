@@ -1,4 +1,4 @@
-"""What a job left: files in its output folder, its result. A task may have put anything there."""
+"""What jobs left: the files in a job's output folder and its result. A task may have put anything there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,105 @@ from typing import IO
 
 from taskapi_jupyter.core import files, folders
 from taskapi_jupyter.core.contract import FileEntry, FileList
-from taskapi_jupyter.core.errors import NotFound
+from taskapi_jupyter.core.errors import NotFound, NotKept
+from taskapi_jupyter.core.storage import Storage, folder_of
 
 from .records import rfc3339
 
 
-def files_in(root: Path) -> FileList:
+class Outputs:
+    """What jobs left in folders: ``JOB/files/…`` and ``JOB/result.json`` below ``jobs``.
+
+    ``storage`` is where jobs of a cluster leave it: whatever deletes a job removes it there, too.
+    """
+
+    def __init__(self, jobs: Path, storage: Storage | None = None) -> None:
+        self._jobs, self.storage = jobs, storage
+
+    def folder(self, job_id: str) -> Path:
+        """Return the folder that holds a job's files; raise :class:`NotKept` where no folder does."""
+        return self._jobs / job_id / "files"
+
+    def files(self, job_id: str) -> FileList:
+        """List the files that a job left, links aside."""
+        return _files_in(self.folder(job_id))
+
+    def open_file(self, job_id: str, path: str) -> IO[bytes]:
+        """Open one of those files; raise :class:`NotFound` where there is none."""
+        return _open_within(self.folder(job_id), path)
+
+    def open_result(self, job_id: str, name: str) -> IO[bytes] | None:
+        """Open the result of that name; None where there is none."""
+        try:
+            return os.fdopen(files.open_below(self._jobs, (job_id, name)), "rb")
+        except OSError as error:
+            _raise_unknown(error)
+            return None
+
+
+class RemoteOutputs(Outputs):
+    """What jobs left at a URL that fsspec knows."""
+
+    storage: Storage
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def folder(self, job_id: str) -> Path:
+        """Raise :class:`NotKept`: no folder holds them."""
+        raise NotKept(f"what {job_id} left is in {self.storage.of(job_id)}, not in a folder")
+
+    def files(self, job_id: str) -> FileList:
+        """List the files that a job left; they are there when it has ended."""
+        found, most = self.storage.files(job_id), folders.MAX_ENTRIES
+        return FileList(
+            [FileEntry(path, size, rfc3339(int(when * 1e6))) for path, size, when in found[:most]],
+            f"only {most:,} of {len(found):,} files are listed" if len(found) > most else None,
+        )
+
+    def open_file(self, job_id: str, path: str) -> IO[bytes]:
+        """Open one of those files; raise :class:`NotFound` where there is none."""
+        if any(name == path for name, _, _ in self.storage.files(job_id)):
+            file = self.storage.open(job_id, f"files/{path}")
+            if file is not None:
+                return file
+        raise NotFound(f"the job has no file {path!r}")
+
+    def open_result(self, job_id: str, name: str) -> IO[bytes] | None:
+        """Open the result of that name; None where there is none."""
+        return self.storage.open(job_id, name)
+
+
+class NoOutputs(Outputs):
+    """Nothing: the environment has no storage. Each method raises :class:`NotKept`."""
+
+    storage = None
+
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+
+    def folder(self, job_id: str) -> Path:
+        """Raise :class:`NotKept`."""
+        raise NotKept(
+            f"environment {self._environment} has no storage, so results and files of its jobs are not kept: "
+            "give it one in environments.yaml (storage: a shared folder, s3://…, gs://…)"
+        )
+
+    def open_result(self, job_id: str, name: str) -> IO[bytes] | None:
+        """Raise :class:`NotKept`."""
+        self.folder(job_id)
+        return None
+
+
+def outputs_of(environment: str, url: str | None) -> Outputs:
+    """Return where jobs of a cluster leave results and files: in a folder, at a URL that fsspec knows, or nowhere."""
+    if url is None:
+        return NoOutputs(environment)
+    storage, folder = Storage(url), folder_of(url)
+    return RemoteOutputs(storage) if folder is None else Outputs(Path(folder), storage)
+
+
+def _files_in(root: Path) -> FileList:
     """List the regular files below a folder; links are left out, and a link in the place of the folder is empty."""
     if root.parent.is_symlink():
         return FileList()
@@ -34,7 +127,7 @@ def files_in(root: Path) -> FileList:
     )
 
 
-def open_within(root: Path, path: str) -> IO[bytes]:
+def _open_within(root: Path, path: str) -> IO[bytes]:
     """Open a file below a folder; raise :class:`NotFound` where dots or links lead outside, or it is no plain file.
 
     What was found is what is opened: a link or a FIFO that takes its place meanwhile is not followed. ``root`` is a
@@ -53,15 +146,6 @@ def open_within(root: Path, path: str) -> IO[bytes]:
     except (OSError, RuntimeError, UnicodeError) as error:
         _raise_unknown(error)
         raise missing from None
-
-
-def open_left(jobs: Path, job_id: str, name: str) -> IO[bytes] | None:
-    """Open a plain file in a job's folder; None where there is none."""
-    try:
-        return os.fdopen(files.open_below(jobs, (job_id, name)), "rb")
-    except OSError as error:
-        _raise_unknown(error)
-        return None
 
 
 def _raise_unknown(error: Exception) -> None:

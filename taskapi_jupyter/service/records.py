@@ -13,11 +13,9 @@ from taskapi_jupyter.core import decoding, files
 from taskapi_jupyter.core.contract import KIND, JobStatus, Metadata, Progress
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy import api_spec
-from taskapi_jupyter.runner import gpus
 
 from .store import readable
 from .store.connection import Row
-from .store.store import IN_LINE
 
 _EPOCH = datetime(1970, 1, 1)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs; the years 1 and 9999: a task may date a file so
@@ -112,52 +110,6 @@ def _unreadable(row: Row, wrong: str) -> JobStatus:
         end_time=UNSET if known else when.get("ended") or when.get("created") or rfc3339(0),  # nothing waits for it
         reason=f"its row in the database can't be read: {wrong}; delete it",
     )
-
-
-def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:
-    """Return what a pending job waits for that asks for GPUs, None where they are free; ``limit`` is config.yaml's."""
-    asked = f"{row['gpu']} GPU{'' if row['gpu'] == 1 else 's'}"
-    choices = gpus.visible(row["visible"], known.devices, limit)
-    if choices is None:
-        return f"{asked}: which there are is not known ({known.why or 'not those of its list'})"
-    of = "that there are" if row["visible"] is None else f"of {gpus.VARIABLE}={row['visible'][:100]!r}"
-    if gpus.pick(choices, (), row["gpu"]) is None:
-        return f"{asked} of the {len(choices)} {of}"
-    numbers = gpus.numbers(held["gpus"])
-    count = len(choices) if limit is None else min(len(choices), limit)
-    if gpus.pick(choices, numbers, row["gpu"]) is None or (limit is not None and len(numbers) + row["gpu"] > limit):
-        return f"{row['gpu']} of {count} GPUs" if row["visible"] is None else f"{asked} of the {count} {of}"
-    return None
-
-
-def waits_for(row: Row, place: int | None, held: Row, limits: Row, wanted: str | None = None) -> str | None:
-    """Return what a pending job waits for, None where it is about to start.
-
-    ``place`` is its place in line, from 1 on, None where that is not known; ``held`` is what running jobs hold of the
-    ``limits``; ``wanted`` is what it waits for of GPUs.
-    """
-    has = {"cpu": limits["cpus"], "mem": limits["mem"]}
-    short = [
-        words.format(asked=row[key] / unit, has=has[key] / unit)
-        for key, unit, words in (
-            ("cpu", 1000, "{asked:.10g} of {has:.10g} cores"),
-            ("mem", 1 << 30, "{asked:.3g} of {has:.3g} GiB of memory"),
-        )
-        if row[key] and held[key] + row[key] > has[key]
-    ]
-    if not held["jobs"]:  # what asks for more than there is runs alone
-        short = []
-    if wanted is not None:
-        short.append(wanted)
-    if place == 1 and not short:
-        return None
-    where = f"{_ordinal(place)} in line" if place else f"behind the first {IN_LINE:,} in line"
-    return f"waits for {' and '.join(short)}, {where}" if short else where
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 // 10 != 1 else "th"
-    return f"{number}{ending}"
 
 
 def _or_unset(value: Any) -> Any:

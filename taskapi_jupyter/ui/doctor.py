@@ -18,7 +18,8 @@ from taskapi_jupyter.client import environments_file
 from taskapi_jupyter.core import guard, host, process, room
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, size
 from taskapi_jupyter.runner import capacity, gpus
-from taskapi_jupyter.service import config, records, servers, service
+from taskapi_jupyter.service import config, records, servers
+from taskapi_jupyter.service.home import default_home
 from taskapi_jupyter.service.store import database, readable
 from taskapi_jupyter.service.supervisor import conditions, lock
 
@@ -41,7 +42,7 @@ def facts(home: Path) -> dict[str, str]:
 
 def answering() -> dict[str, str]:
     """Return which home, server and versions answer the magics of this kernel."""
-    home, handed = service.home(), os.environ.get("TASKAPI_SERVER")
+    home, handed = default_home(), os.environ.get("TASKAPI_SERVER")
     server = environments.server_of(os.environ)
     if server is not None:
         about = environments.about(*server)

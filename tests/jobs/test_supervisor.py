@@ -634,7 +634,7 @@ def test_what_was_taken_away_since_the_deploy(gated: Any, service: Service, home
     until(lambda: states(first) == ["running"], "it to run")
     greedy, with_gpus, small = gated(cpu=2, mem="1Gi"), gated(cpu=1, gpu=2), gated(cpu=1)
     (home / "config.yaml").write_text("stop_grace: 1\ncpus: 1\nmem: 500Mi\ngpus: 1\n")
-    service._read_config()
+    service._config.read()
     go_on(first)
     until(lambda: states(greedy) == ["running"], "what is too large to run alone")
     assert states(small) == ["pending"]

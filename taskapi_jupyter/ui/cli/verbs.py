@@ -21,7 +21,7 @@ from taskapi_jupyter.deploy.prepare import requirement_warnings
 from taskapi_jupyter.deploy.values import NotLiteral, literal, plain
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
 from taskapi_jupyter.display.screen import Screen
-from taskapi_jupyter.service import service
+from taskapi_jupyter.service.home import default_home
 from taskapi_jupyter.ui import doctor
 
 from .output import Answer, show, show_json, tell
@@ -158,7 +158,7 @@ def version(options: Namespace) -> None:
 
 def examine(options: Namespace) -> int:
     """Say what is wrong with the home of this machine's jobs; return 1 where anything is."""
-    home = service.home()
+    home = default_home()
     found, wrong = doctor.facts(home), doctor.problems(home)
     lines = [f"{what}: {value}" for what, value in found.items()] + (wrong or ["nothing is wrong"])
     show(options, lambda: ({**found, "problems": wrong}, lambda colour: "\n".join(map(clean, lines))))

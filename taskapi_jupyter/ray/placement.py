@@ -1,0 +1,136 @@
+"""A Ray cluster as the place where jobs run: what it may be asked for, and what is known of it while it is away."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from taskapi_jupyter.core import files, nesting
+from taskapi_jupyter.core.contract import DeployRequest, JobStatus
+from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
+from taskapi_jupyter.cortex.form import project_of
+from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.service import engine_settings
+from taskapi_jupyter.service.limits import ThisMachine
+from taskapi_jupyter.service.records import rfc3339, status_of
+from taskapi_jupyter.service.store.connection import Row
+from taskapi_jupyter.service.store.store import Store
+
+from .engine import NOTE, UNREACHABLE
+from .job import ENDED, submission_id
+from .rest import RayCluster, Refused
+
+AT_MOST = 10.0  # seconds that one round of cleaning up may take
+
+
+class OnRay(ThisMachine):
+    """A Ray cluster, for the service of one environment; ``settings`` are those of its engine, with our headers."""
+
+    stop_margin = 20.0
+
+    def __init__(self, environment: str, settings: Mapping[str, Any], home: Path, store: Store) -> None:
+        super().__init__(home, store)
+        self._environment, self._settings = environment, settings
+        self._cluster = RayCluster(settings)
+        self._off_list: set[str] = set()  # deleted jobs that the cluster's list is known not to have
+
+    def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> api_spec.APISpec:
+        """Check a request; the task runs with the variables of a node, not with this machine's."""
+        path = os.environ.get("PATH", os.defpath)
+        request = msgspec.structs.replace(request, environ={"PATH": path})
+        built = api_spec.build(request, files=project_of(request), pickle=pickle, looks_up=False)
+        built.launch["env"].pop("PATH", None)
+        return built
+
+    def check_fits(self, built: api_spec.APISpec) -> list[str]:
+        """Nothing is refused: a cluster may grow, and until then a job waits."""
+        return []
+
+    def visible(self, api: str, version: Row, given: str | None) -> str | None:
+        """Return None: Ray chooses the GPUs of a job."""
+        return None
+
+    def check_reachable(self) -> None:
+        """Have the supervisor use our headers, as the cluster accepts them.
+
+        Raises :class:`Unreachable` where the cluster does not answer, :class:`Unavailable` where it refuses them.
+        """
+        try:
+            self._cluster.session()
+        except Refused as error:
+            raise Unavailable(f"the Ray cluster at {self._cluster.address} refuses: {error.text[:200]}") from None
+        try:
+            with files.locked_folder(self._home):
+                there = engine_settings.read(self._home)
+                if there.get("address") != self._cluster.address:
+                    raise Unavailable(
+                        f"environment {self._environment} is at {there.get('address')} by now, not at "
+                        f"{self._cluster.address}: connect to it again"
+                    )
+                if there["headers"] != self._settings["headers"]:
+                    engine_settings.write(self._home, {**there, "headers": self._settings["headers"]})
+        except OSError as error:
+            raise Unavailable(f"can't write to {self._home}: {error.strerror}") from None
+
+    def renew(self) -> None:
+        """Where the cluster is unreachable for the supervisor, try it with our headers; may take some seconds."""
+        with suppress(TaskAPIError):
+            if self._away() and engine_settings.read(self._home)["headers"] != self._settings["headers"]:
+                self.check_reachable()
+
+    def statuses(self, rows: Sequence[Row]) -> list[JobStatus]:
+        """Return jobs as readers see them, as last seen while the cluster is unreachable."""
+        found = [status_of(row, self._jobs) for row in rows]
+        away = self._away() if any(status.code in IN_PROGRESS for status in found) else None
+        for status in found:
+            if status.code not in IN_PROGRESS:
+                continue
+            if away is not None:
+                status.stale = rfc3339(int(away["since"]))
+                status.reason = f"as last seen: {away['why']}"
+            elif status.code is JobCode.RUNNING:
+                with suppress(OSError):
+                    status.reason = files.read(self._jobs / status.job_id / NOTE, 500).decode("utf-8", "replace")
+        return found
+
+    def _away(self) -> dict[str, Any] | None:
+        """Return since when and why the supervisor can't reach the cluster; None where it can."""
+        try:
+            found = nesting.loads(files.read(os.path.join(self._home, UNREACHABLE), 4096))
+            return {"since": int(found["since"]), "why": str(found["why"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def deleted(self, job_id: str | None = None) -> None:
+        """Delete a job, or all that were deleted here, in the cluster's list, which grows with each job.
+
+        Those that have not ended there stay until the next time.
+        """
+        with suppress(TaskAPIError, Refused):
+            if self._away() is not None:
+                return
+            if job_id is not None:
+                self._cluster.delete(submission_id(job_id, self._settings))
+                self._off_list.add(job_id)
+                return
+            deleted, until = set(self._store.forgotten()), time.monotonic() + AT_MOST
+            self._off_list &= deleted
+            deleted -= self._off_list
+            listed = self._cluster.jobs() if deleted else {}
+            for one in deleted:
+                name = submission_id(one, self._settings)
+                if name in listed:
+                    if listed[name].get("status") not in ENDED or time.monotonic() > until:
+                        continue
+                    try:
+                        self._cluster.delete(name)
+                    except Refused:
+                        continue
+                self._off_list.add(one)

@@ -1,0 +1,157 @@
+"""What there is for jobs on this machine, what an API may ask of it, and what a pending job waits for."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from taskapi_jupyter.core import host, room
+from taskapi_jupyter.core.contract import DeployRequest, JobStatus
+from taskapi_jupyter.core.errors import BadRequest, size
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.runner import capacity, gpus
+
+from .records import status_of
+from .store import readable
+from .store.connection import Row
+from .store.store import IN_LINE, Store
+
+_BEGINS = 1_000_000  # microseconds within which a job that was started has a log, as a rule
+
+
+class ThisMachine:
+    """Where jobs run: this machine. What a service asks the place of its jobs; a cluster's has the same methods."""
+
+    stop_margin = 5.0  # seconds that a stop may take beyond the grace period
+
+    def __init__(self, home: Path, store: Store) -> None:
+        self._home, self._jobs, self._store = str(home), home / "jobs", store
+
+    def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> api_spec.APISpec:
+        """Check a deploy request and return the version that it makes; ``environ`` names variables to take along."""
+        return api_spec.build(request, environ=environ, pickle=pickle)
+
+    def check_fits(self, built: api_spec.APISpec) -> list[str]:
+        """Raise where a job could never start here; return what is to be said of it beside that."""
+        has, limits, told = capacity.here(), self._store.settings(), list[str]()
+        count = limits.get("gpus")
+        if built.gpu and count is None:
+            there = gpus.learn(self._home)
+            if there.devices is None:
+                told = [
+                    f"which GPUs this machine has is not known ({there.why}): jobs wait until it is, or until "
+                    "config.yaml says how many (`gpus: N`)"
+                ]
+            else:
+                count = gpus.count(there.devices)
+        for what, asked, there_is in (
+            ("cores", built.cpu / 1000, (limits.get("cpus") or has.cores) / 1000),
+            ("of memory", built.mem or 0, limits.get("mem") or has.memory),
+            ("GPUs", built.gpu, math.inf if count is None else count),
+        ):
+            if asked > there_is:
+                a, b = (size(int(n)) if what == "of memory" else f"{n:.10g}" for n in (asked, there_is))
+                raise BadRequest(
+                    f"{built.name} asks for {a} {what}, and this machine has {b} for jobs: it could never start"
+                )
+        return told
+
+    def visible(self, api: str, version: Row, given: str | None) -> str | None:
+        """Return the list of GPUs from which a job may have some; raise where it could never have enough."""
+        if not version["gpu"]:
+            return None
+        given = os.environ.get(gpus.VARIABLE) if given is None else given
+        names = gpus.most(given)
+        if given is not None and names is not None:
+            limit, there = self._store.settings().get("gpus"), gpus.known(self._home).devices
+            choices = gpus.visible(given, there, limit)
+            names = names if choices is None else len(choices)
+            if version["gpu"] > names:
+                raise BadRequest(
+                    f"{api} asks for {version['gpu']} GPUs, and {gpus.VARIABLE}={given[:200]!r} of who submits names "
+                    f"{names} that may be used: it could never start"
+                )
+        return given
+
+    def check_reachable(self) -> None:
+        """Raise where a job that is submitted now could not be started."""
+
+    def statuses(self, rows: Sequence[Row]) -> list[JobStatus]:
+        """Return jobs as readers see them, each that is pending with what it waits for as its reason."""
+        self._tell_what_they_wait_for(rows)
+        return [status_of(row, self._jobs) for row in rows]
+
+    def deleted(self, job_id: str | None = None) -> None:
+        """A job was deleted, or several: nothing of them is left elsewhere."""
+
+    def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
+        """Give each pending job what it waits for as its reason, by as many queries as one job takes."""
+        rows = [row for row in rows if not readable.fault(row)]
+        pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
+        obstacle = room.obstacle(self._home) or room.obstacle(self._jobs)
+        for row in rows:
+            late = row["status"] == JobCode.RUNNING.value and host.now_us() - row["started"] > _BEGINS
+            if late and not os.path.lexists(self._jobs / row["id"] / "log"):
+                log = f"{Path(self._home) / 'supervisor.log'} says what for"
+                row["reason"] = f"waits to begin: {obstacle.strerror if obstacle else log}"
+        if not pending:
+            return
+        has = capacity.here()
+        there = {"cpus": has.cores, "mem": has.memory, "gpus": None}
+        limits = {**there, **{key: value for key, value in self._store.settings().items() if value is not None}}
+        held, known = self._store.held(), gpus.known(self._home)
+        places = {seq: index for index, seq in enumerate(self._store.line(max(row["seq"] for row in pending)), 1)}
+        for row in pending:
+            wanted = waits_for_gpus(row, limits.get("gpus"), known, held) if row["gpu"] else None
+            row["reason"] = waits_for(row, places.get(row["seq"]), held, limits, wanted)
+            if obstacle is not None:
+                row["reason"] = ", ".join(filter(None, (f"waits for its disk: {obstacle.strerror}", row["reason"])))
+
+
+def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:
+    """Return what a pending job waits for that asks for GPUs, None where they are free; ``limit`` is config.yaml's."""
+    asked = f"{row['gpu']} GPU{'' if row['gpu'] == 1 else 's'}"
+    choices = gpus.visible(row["visible"], known.devices, limit)
+    if choices is None:
+        return f"{asked}: which there are is not known ({known.why or 'not those of its list'})"
+    of = "that there are" if row["visible"] is None else f"of {gpus.VARIABLE}={row['visible'][:100]!r}"
+    if gpus.pick(choices, (), row["gpu"]) is None:
+        return f"{asked} of the {len(choices)} {of}"
+    numbers = gpus.numbers(held["gpus"])
+    count = len(choices) if limit is None else min(len(choices), limit)
+    if gpus.pick(choices, numbers, row["gpu"]) is None or (limit is not None and len(numbers) + row["gpu"] > limit):
+        return f"{row['gpu']} of {count} GPUs" if row["visible"] is None else f"{asked} of the {count} {of}"
+    return None
+
+
+def waits_for(row: Row, place: int | None, held: Row, limits: Row, wanted: str | None = None) -> str | None:
+    """Return what a pending job waits for, None where it is about to start.
+
+    ``place`` is its place in line, from 1 on, None where that is not known; ``held`` is what running jobs hold of the
+    ``limits``; ``wanted`` is what it waits for of GPUs.
+    """
+    has = {"cpu": limits.get("cpus"), "mem": limits["mem"]}
+    short = [
+        words.format(asked=row[key] / unit, has=has[key] / unit)
+        for key, unit, words in (
+            ("cpu", 1000, "{asked:.10g} of {has:.10g} cores"),
+            ("mem", 1 << 30, "{asked:.3g} of {has:.3g} GiB of memory"),
+        )
+        if row[key] and held[key] + row[key] > has[key]
+    ]
+    if not held["jobs"]:  # what asks for more than there is runs alone
+        short = []
+    if wanted is not None:
+        short.append(wanted)
+    if place == 1 and not short:
+        return None
+    where = f"{_ordinal(place)} in line" if place else f"behind the first {IN_LINE:,} in line"
+    return f"waits for {' and '.join(short)}, {where}" if short else where
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 // 10 != 1 else "th"
+    return f"{number}{ending}"
