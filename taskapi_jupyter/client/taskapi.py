@@ -525,15 +525,16 @@ class TaskAPI(ABC):
 
     def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
         """Deploy a file, a specification or a callable; raise where one of them can't be."""
-        from taskapi_jupyter.deploy.prepare import add_warnings, prepare
+        from taskapi_jupyter.deploy.advice import add_warnings
+        from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 
         too_old = self.lacks("main") if callable(target) else None
         results = []
-        for request in prepare(target, name=name, main=not too_old, **options):
+        for request in prepare(target, DeployOptions(name=name, main=not too_old, **options)):
             try:
                 answer = self.deploy_request(request)
             except TooLarge as error:
-                from taskapi_jupyter.deploy.variables import too_large
+                from taskapi_jupyter.deploy.pickle_size import too_large
 
                 raise TooLarge(too_large(error.message, target)) from None
             add_warnings(answer, target, request, provider=self._provider(), environ=options.get("environ"))

@@ -163,7 +163,7 @@ class DeployRequest(Body, kw_only=True):
     and ``environ`` the interpreter, the folder and the variables of the kernel that deploys. ``notebook`` is the path
     of the notebook or file that deploys; ``sys_path`` is the kernel's ``sys.path``, with one empty text for its
     interpreter's standard library and one for its packages. With ``main``, ``pickle`` also brings what the callable's
-    task is to find in ``__main__`` (``deployment.notebook``).
+    task is to find in ``__main__`` (``deploy.pickling``).
     """
 
     spec: dict[str, Any]

@@ -33,7 +33,7 @@ from taskapi_jupyter.core.contract import (
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, JobNotFound, NotKept, TaskAPIError
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 from taskapi_jupyter.deploy import advice
-from taskapi_jupyter.deploy.prepare import add_warnings, prepare
+from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.display.screen import rewritten
 
@@ -113,10 +113,10 @@ class CortexClient(Client):
     def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
         """Deploy a file with its project, a specification or a cell, as the cluster's version takes it."""
         results = []
-        for request in prepare(target, name=name, **options):
+        for request in prepare(target, DeployOptions(name=name, **options)):
             is_file = isinstance(target, str | Path)
             answer = self._deploy(request, Path(request.cwd or ".") if is_file else None)
-            add_warnings(answer, target, request, provider=self.provider, environ=options.get("environ"))
+            advice.add_warnings(answer, target, request, provider=self.provider, environ=options.get("environ"))
             results += answer
         for result in results:
             if result.error:

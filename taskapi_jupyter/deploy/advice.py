@@ -12,11 +12,14 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Literal
 
 from taskapi_jupyter.core.contract import DeployRequest, DeployResult
-from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.core.errors import BadRequest, printable
 
 from .api_spec import variables
-from .reading import IPYTHON, Uses, free_names, main_blocks, parse
+from .callables import cell_name, functions_of
+from .prepare import Source
+from .source_analysis import IPYTHON, Uses, free_names, main_blocks, parse
 
+_MOST = 20  # warnings about the text of one API
 _LINES, _NAMES = 5, 10  # shown in one warning
 
 _ASKS = ("input", "builtins.input", "getpass.getpass", "getpass.unix_getpass")
@@ -51,6 +54,34 @@ class Text:
         return f"{self.where}, line{'s' if numbers[1:] else ''} {', '.join(map(str, numbers[:_LINES]))}{more}"
 
 
+def add_warnings(
+    results: list[DeployResult],
+    target: Any,
+    request: DeployRequest,
+    *,
+    provider: str = "local",
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Add to the answer to a request what is to be warned of in the text that it deploys.
+
+    ``target`` is what :func:`prepare` was given; ``provider`` that of the environment; ``environ`` has the variables of
+    whoever deploys, this process's by default.
+    """
+    here = os.environ if environ is None else environ
+    absent = absent_variables(request, here, provider)
+    warnings = [one for text in _texts(target, request) for one in text_warnings(text, absent, provider)]
+    add(results, warnings[:_MOST])
+
+
+def _texts(target: Any, request: DeployRequest) -> list[Text]:
+    """Return the texts that a request deploys; a command has none."""
+    if isinstance(target, Source):
+        return [Text(target.text, f"cell {request.spec.get('name')}", "cell")]
+    if request.source is not None:
+        return [Text(request.source, printable(request.spec["definition"]["path"][-60:]), "file")]
+    return function_texts(target) if callable(target) else []
+
+
 def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
     """Add warnings to the answer to one request, in both of its forms; none twice."""
     for result in [one for one in results if not one.error][:1]:
@@ -62,8 +93,6 @@ def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
 
 def function_texts(target: Callable[..., Any]) -> list[Text]:
     """Return the source of a function or class, and of the notebook's functions that it uses, where Python has it."""
-    from .notebook import cell_name, functions_of
-
     texts = []
     for function in functions_of(target):
         try:

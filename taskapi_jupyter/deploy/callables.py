@@ -1,18 +1,21 @@
-"""Callables of a notebook: checked by their signature, pickled by cloudpickle."""
+"""Callables of a notebook: their signatures checked, the functions and modules that they are made of."""
 
 from __future__ import annotations
 
+import dis
+import functools
 import inspect
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from taskapi_jupyter.core.errors import BadRequest
 
 from .api_spec import parameters, task_source
+
+MAX_READ = 100  # functions whose source is read for warnings
+CACHED = type(functools.lru_cache(maxsize=1)(len))  # what functools.cache makes of a function
 
 
 def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
@@ -67,49 +70,6 @@ def vars_of(target: type, method: str) -> Callable[..., Any] | None:
     return None
 
 
-def pickle(target: Any, importable_from: Iterable[str]) -> bytes:
-    """Pickle a callable alone, as servers of 0.1.0 take it."""
-    import cloudpickle
-
-    with _modules_by_value(target, importable_from):
-        data: bytes = cloudpickle.dumps(target)
-        return data
-
-
-def take_along(target: Any, importable_from: Iterable[str]) -> bytes:
-    """Pickle a callable with what its task finds in ``__main__``: the notebook's functions and classes, their source.
-
-    Its own module goes along by value where a job could not import it.
-    """
-    from .notebook import take
-
-    with _modules_by_value(target, importable_from):
-        return take(target)
-
-
-@contextmanager
-def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[None]:
-    """Pickle modules of a callable that a job can't import by value; raise :class:`BadRequest` where that fails."""
-    import cloudpickle
-
-    by_value = cloudpickle.list_registry_pickle_by_value()  # what the user registered stays registered
-    along = [one for one in modules(target) if one.__name__ not in by_value]
-    along = [one for one in along if not _importable(one, importable_from)]
-    try:
-        for module in along:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            yield
-        finally:
-            for module in along:
-                cloudpickle.unregister_pickle_by_value(module)
-    except Exception as error:  # whatever a __reduce__ or a __getstate__ raises
-        what = name(target) or type(target).__name__
-        raise BadRequest(
-            f"{what} can't be pickled, it or something that it uses: {type(error).__name__}: {error}"
-        ) from error
-
-
 def modules(target: Any) -> list[ModuleType]:
     """Return the modules that a callable is from: its own, its class's, those of what it wraps."""
     found: dict[str, ModuleType] = {}
@@ -124,14 +84,48 @@ def modules(target: Any) -> list[ModuleType]:
     return list(found.values())
 
 
-def _importable(module: ModuleType, folders: Iterable[str]) -> bool:
-    file = getattr(module, "__file__", None)
-    if module.__name__ == "__main__" or file is None:
-        return True  # __main__ goes by value anyway; what has no file is built in
-    root = os.path.dirname(os.path.realpath(file))
-    for _ in range(module.__name__.count(".") + (os.path.basename(file).startswith("__init__."))):
-        root = os.path.dirname(root)
-    return root in {os.path.realpath(folder) for folder in folders}
+def functions_of(target: Any) -> list[FunctionType]:
+    """Return the functions that a callable is made of: its own, those of its class, those of the notebook they use."""
+    waiting, found, seen = [target, type(target)], [], set()  # type: list[Any], list[FunctionType], set[int]
+    modules = ("__main__", getattr(target, "__module__", None))
+    while waiting and len(found) < MAX_READ:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, staticmethod | classmethod | MethodType):
+            waiting.append(one.__func__)
+        elif isinstance(one, property):
+            waiting.append(one.fget)
+        elif isinstance(one, functools.partial):
+            waiting.append(one.func)
+        elif isinstance(one, type) and one.__module__ in modules:
+            waiting += [*vars(one).values(), *one.__bases__]
+        elif isinstance(one, FunctionType | CACHED) and one.__module__ in modules:
+            waiting.append(vars(one).get("__wrapped__"))
+            if isinstance(one, FunctionType):
+                found.append(one)
+                names = one.__globals__
+                waiting += [names[name] for name in globals_of(one.__code__) if name in names]
+    return found
+
+
+def globals_of(code: CodeType) -> Iterator[str]:
+    """Yield the global names that code loads, and the code within it."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield str(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from globals_of(constant)
+
+
+def cell_name(file: str) -> str | None:
+    """Return what IPython calls the cell of a code's file name, such as ``Cell In[7]``; None where it is no cell's."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    named = shell.compile.format_code_name(file) if shell is not None else None
+    return " ".join(named) if named else None
 
 
 def _signature(target: Callable[..., Any], what: str) -> tuple[list[inspect.Parameter], bool]:

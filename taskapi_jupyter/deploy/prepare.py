@@ -1,4 +1,4 @@
-"""What the deploying side does: make requests of files, specifications, cells and callables."""
+"""Deploy requests, made of files, specifications, cells and callables."""
 
 from __future__ import annotations
 
@@ -12,28 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter.core.contract import KIND, DeployRequest, DeployResult
-from taskapi_jupyter.core.errors import BadRequest, printable
+from taskapi_jupyter.core.contract import KIND, DeployRequest
+from taskapi_jupyter.core.errors import BadRequest
 
-from . import advice, api_spec, callables, reading, requirements
+from . import api_spec, callables
 from .api_spec import task_source
 from .api_spec.sections import plain, wrong
-from .search import search_path
+from .sys_path import kernel_sys_path
 
-__all__ = [
-    "Source",
-    "add_warnings",
-    "free_names",
-    "kernel_environ",
-    "prepare",
-    "requirement_warnings",
-    "unmet_requirements",
-]
-
-MAX_WARNINGS = 20  # about the text of one API
-
-unmet_requirements = requirements.unmet
-requirement_warnings = requirements.warnings
+_OVERRIDES = ("name", "config", "cpu", "mem", "gpu", "timeout", "run_timeout", "env", "function")
 
 
 @dataclass(frozen=True)
@@ -43,134 +30,133 @@ class Source:
     text: str
 
 
-def prepare(
-    target: Any,
-    *,
-    name: str | None = None,
-    config: Mapping[str, Any] | None = None,
-    cpu: str | float | None = None,
-    mem: str | int | None = None,
-    gpu: int | None = None,
-    timeout: int | None = None,
-    run_timeout: int | None = None,
-    env: Mapping[str, Any] | None = None,
-    function: str | None = None,
-    python: str | None = None,
-    cwd: str | os.PathLike[str] | None = None,
-    environ: Mapping[str, str] | None = None,
-    environ_extra: Iterable[str] = (),
-    notebook: str | None = None,
-    main: bool = True,
-) -> list[DeployRequest]:
-    """Return the requests, one an API, that deploy a target.
+@dataclass(frozen=True)
+class DeployOptions:
+    """What is said beside the target of a deploy; None stands for the default.
 
-    ``target`` is the path of a configuration file (or a folder with a ``cortex.yaml``, or a Python file), a
-    specification or a list of them as in such a file, a class like ``Task``, a function of ``config`` or of parameters
-    that the config fills by their names, or a :class:`Source`. The options override what a single API says: ``cpu`` in
-    CPUs or as ``200m``, ``mem`` in bytes or as ``1Gi``; ``timeout`` and ``run_timeout`` are the most seconds that a job
-    may take, from its submission and from its start; ``config`` and ``env`` are merged into its own; ``function``
-    chooses from a Python file or a cell. ``python``, ``cwd`` and ``environ`` are those of this process by default; a
-    file's folder is its ``cwd``; ``environ_extra`` names variables to take along beyond the documented list.
-    ``notebook`` is the path of the notebook that deploys; a file deploys by its own. Without ``main`` a callable is
-    pickled alone, as 0.1.0 takes it. Raises :class:`BadRequest`.
+    ``name``, ``config``, ``cpu``, ``mem``, ``gpu``, ``timeout``, ``run_timeout``, ``env`` and ``function`` override
+    what a single API says.
+
+    Parameters
+    ----------
+    name
+        The API's name: a letter, then letters, digits, ``-`` and ``_``, at most 63 in all. Default: that of the
+        callable or of the Python file; a cell needs one.
+    config
+        Defaults of every job's configuration, merged into the API's own.
+    cpu
+        CPUs that a job asks for, as a number or with a unit (``0.5``, ``"200m"``).
+    mem
+        Memory that a job asks for, in bytes or with a unit (``"512Mi"``, ``"4Gi"``).
+    gpu
+        GPUs that a job asks for.
+    timeout, run_timeout
+        The most seconds that a job may take from its submission and from its start, 1 to 1000000000.
+    env
+        Environment variables of the task, merged into the API's own.
+    function
+        The function or class that is the task, of a Python file or a cell.
+    python
+        The interpreter of the task. Default: this process's.
+    cwd
+        The folder that the task runs in. Default: this process's, of a file its own folder.
+    environ
+        The variables to choose those of the task from. Default: this process's.
+    environ_extra
+        Names or patterns (``MY_*``) of variables to take along beyond the documented list.
+    notebook
+        The path of the notebook that deploys. A file deploys by its own path.
+    main
+        Whether a callable takes along the notebook's functions and classes; servers of 0.1.0 take it alone.
     """
-    folder = os.path.abspath(os.path.expanduser(cwd or os.getcwd()))
-    pickled: bytes | None = None
-    is_file = isinstance(target, str | os.PathLike)
-    if isinstance(target, str | os.PathLike):
-        notebook = os.path.abspath(os.path.join(folder, os.path.expanduser(target)))
-        apis, folder = _read_file(notebook, name)
-    elif isinstance(target, Source):
-        if name is None:
-            raise BadRequest("a cell needs a name to be deployed under")
-        apis = [_api(name, path=_cell_path(api_spec.check_name(name), folder))]
-    elif isinstance(target, Mapping | list | tuple):
-        apis = api_spec.parse(_named(target, name))
-    elif callable(target):
-        taken = callables.check(target)
-        name = api_spec.check_name(name or callables.name(target))
-        apis = [_api(name, python_version="{}.{}".format(*sys.version_info))]
-        if taken is not None:
-            apis[0]["definition"]["parameters"] = taken
-        importable = _importable_from(folder)
-        pickled = callables.take_along(target, importable) if main else callables.pickle(target, importable)
-    else:
-        raise wrong("what is deployed", "a file, a specification, a class Task or a function of config", target)
 
-    options = {
-        "name": name,
-        "config": config,
-        "cpu": cpu,
-        "mem": mem,
-        "gpu": gpu,
-        "timeout": timeout,
-        "run_timeout": run_timeout,
-        "env": env,
-        "function": function,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
-    if given and len(apis) > 1:
-        raise BadRequest(f"{', '.join(given)} can be given for one API, and the configuration has {len(apis)}")
-    variables = kernel_environ(environ, environ_extra)
+    name: str | None = None
+    config: Mapping[str, Any] | None = None
+    cpu: str | float | None = None
+    mem: str | int | None = None
+    gpu: int | None = None
+    timeout: int | None = None
+    run_timeout: int | None = None
+    env: Mapping[str, Any] | None = None
+    function: str | None = None
+    python: str | None = None
+    cwd: str | os.PathLike[str] | None = None
+    environ: Mapping[str, str] | None = None
+    environ_extra: Iterable[str] = ()
+    notebook: str | None = None
+    main: bool = True
+
+
+@dataclass
+class _Found:
+    """The APIs of a target, with what their tasks need."""
+
+    apis: list[dict[str, Any]]
+    folder: str
+    notebook: str | None = None
+    pickle: bytes | None = None
+    sys_path: list[str] | None = None
+
+
+def prepare(target: Any, options: DeployOptions = DeployOptions()) -> list[DeployRequest]:
+    """Return the requests, one for each API, that deploy a target.
+
+    ``target`` is the path of a configuration file, of a folder with a ``cortex.yaml`` or of a Python file; a
+    specification, or a list of them, as such a file has it; a class like ``Task``; a function of ``config``, or of
+    parameters that the config fills by name; or a :class:`Source`. Raises :class:`BadRequest`.
+    """
+    found = _find(target, options)
+    given = {key: value for key in _OVERRIDES if (value := getattr(options, key)) is not None}
+    if given and len(found.apis) > 1:
+        raise BadRequest(f"{', '.join(given)} can be given for one API, and the configuration has {len(found.apis)}")
+    environ = os.environ if options.environ is None else options.environ
+    variables = api_spec.allowed_environ(environ, options.environ_extra)
     requests = []
-    for api in apis:
+    for api in found.apis:
         changed = _override(api, given)
-        if python is not None:
+        if options.python is not None:
             changed.pop("python", None)
-        text = target.text if isinstance(target, Source) else _task_text(changed, folder)
         requests.append(
             DeployRequest(
                 spec=changed,
-                source=text,
-                pickle=pickled,
-                python=os.fspath(python) if python is not None else sys.executable,
-                cwd=folder,
+                source=target.text if isinstance(target, Source) else _task_text(changed, found.folder),
+                pickle=found.pickle,
+                python=os.fspath(options.python or sys.executable),
+                cwd=found.folder,
                 environ=variables,
-                notebook=notebook,
-                sys_path=None if is_file else search_path(folder),
-                main=main and pickled is not None,
+                notebook=found.notebook,
+                sys_path=found.sys_path,
+                main=options.main and found.pickle is not None,
             )
         )
     return requests
 
 
-def kernel_environ(environ: Mapping[str, str] | None = None, extra: Iterable[str] = ()) -> dict[str, str]:
-    """Return the part of an environment (default: this process's) that a task gets: ``variables.PASSED``."""
-    return api_spec.allowed_environ(os.environ if environ is None else environ, extra)
-
-
-def free_names(text: str) -> list[str]:
-    """Return the names that a source uses and neither defines nor imports, in order of their first use."""
-    tree = reading.parse(text)
-    return [] if tree is None else list(reading.free_names(tree))
-
-
-def add_warnings(
-    results: list[DeployResult],
-    target: Any,
-    request: DeployRequest,
-    *,
-    provider: str = "local",
-    environ: Mapping[str, str] | None = None,
-) -> None:
-    """Add to the answer to a request what is to be warned of in the text that it deploys.
-
-    ``target`` is what :func:`prepare` was given; ``provider`` that of the environment; ``environ`` has the variables of
-    whoever deploys, this process's by default.
-    """
-    here = os.environ if environ is None else environ
-    absent = advice.absent_variables(request, here, provider)
-    warnings = [one for text in _texts(target, request) for one in advice.text_warnings(text, absent, provider)]
-    advice.add(results, warnings[:MAX_WARNINGS])
-
-
-def _texts(target: Any, request: DeployRequest) -> list[advice.Text]:
-    """Return the texts that a request deploys; a command has none."""
+def _find(target: Any, options: DeployOptions) -> _Found:
+    folder, name = os.path.abspath(os.path.expanduser(options.cwd or os.getcwd())), options.name
+    if isinstance(target, str | os.PathLike):
+        path = os.path.abspath(os.path.join(folder, os.path.expanduser(target)))
+        return _Found(*_read_file(path, name), path)
+    found = _Found([], folder, options.notebook, sys_path=kernel_sys_path(folder))
     if isinstance(target, Source):
-        return [advice.Text(target.text, f"cell {request.spec.get('name')}", "cell")]
-    if request.source is not None:
-        return [advice.Text(request.source, printable(request.spec["definition"]["path"][-60:]), "file")]
-    return advice.function_texts(target) if callable(target) else []
+        if name is None:
+            raise BadRequest("a cell needs a name to be deployed under")
+        found.apis = [_api(name, path=_cell_path(api_spec.check_name(name), folder))]
+    elif isinstance(target, Mapping | list | tuple):
+        named = {"name": name, **target} if name is not None and isinstance(target, Mapping) else target
+        found.apis = api_spec.parse(named)
+    elif callable(target):
+        from . import pickling
+
+        taken = callables.check(target)
+        definition = {"python_version": "{}.{}".format(*sys.version_info)}
+        described = definition if taken is None else {**definition, "parameters": taken}
+        found.apis = [_api(api_spec.check_name(name or callables.name(target)), **described)]
+        pickle = pickling.pickle_with_notebook if options.main else pickling.pickle_alone
+        found.pickle = pickle(target, _importable_from(folder))
+    else:
+        raise wrong("what is deployed", "a file, a specification, a class Task or a function of config", target)
+    return found
 
 
 def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str]:
@@ -190,10 +176,6 @@ def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str
 
 def _api(name: str, **definition: Any) -> dict[str, Any]:
     return {"name": name, "kind": KIND, "definition": definition}
-
-
-def _named(target: Any, name: str | None) -> Any:
-    return {"name": name, **target} if name is not None and isinstance(target, Mapping) else target
 
 
 def _cell_path(name: str, folder: str) -> str:
@@ -256,4 +238,4 @@ def _importable_from(folder: str) -> list[str]:
     """Return the folders that a task imports from as well: its own, the kernel's, those of installed packages."""
     installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
     python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return [folder, *installed, *python_path, *filter(None, search_path(folder))]
+    return [folder, *installed, *python_path, *filter(None, kernel_sys_path(folder))]

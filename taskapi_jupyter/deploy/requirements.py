@@ -32,7 +32,7 @@ print(json.dumps([found, {
 _MAX_FILES = 20
 
 
-def unmet(folder: str | Path, python: str | None = None) -> list[str]:
+def unmet_requirements(folder: str | Path, python: str | None = None) -> list[str]:
     """Return the requirements that ``python`` (default: ours) does not meet, each with what is there instead.
 
     Lines that only pip can judge (addresses, local projects, options) are passed over, as is an absent file.
@@ -93,7 +93,7 @@ def _look(python: str) -> tuple[dict[str, str], dict[str, str]]:
     return {canonicalize_name(name): version for name, version in found.items()}, environment
 
 
-def warnings(folder: str | Path) -> list[str]:
+def requirement_warnings(folder: str | Path) -> list[str]:
     """Return what a person who deploys a folder is told of its ``requirements.txt``: a sentence, or nothing."""
-    missing = unmet(Path(folder).absolute(), sys.executable)
+    missing = unmet_requirements(Path(folder).absolute(), sys.executable)
     return [f"requirements.txt is not met by {sys.executable}: {', '.join(missing)}"] if missing else []

@@ -10,7 +10,8 @@ from msgspec import structs
 from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
 from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, printable
 from taskapi_jupyter.deploy import api_spec
-from taskapi_jupyter.deploy.prepare import add_warnings, prepare
+from taskapi_jupyter.deploy.advice import add_warnings
+from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 from taskapi_jupyter.service.service import Service
 
 from .base import BodyHandler, guarded
@@ -190,7 +191,7 @@ def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path) -> list[
 def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployResult]:
     """Deploy one API as its configuration has it."""
     results = []
-    for request in prepare(api, cwd=cwd):
+    for request in prepare(api, DeployOptions(cwd=cwd)):
         answer = service.deploy_request(request)
         add_warnings(answer, api, request, provider=service.provider, environ={})
         results += answer

@@ -23,7 +23,7 @@ from support.servers import LiveServer
 from support.shells import Ran
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.contract import UNSET, DeployResult
-from taskapi_jupyter.deploy import advice, reading
+from taskapi_jupyter.deploy import advice, source_analysis
 from taskapi_jupyter.deploy.advice import Text, text_warnings
 from taskapi_jupyter.deploy.prepare import Source
 from taskapi_jupyter.environments import connect
@@ -224,7 +224,7 @@ def test_no_text_of_this_project_is_warned_of_without_reason() -> None:
         if not {"task_path", "path"} & set(path.parts):
             text = path.read_text("utf-8")
             assert text_warnings(Text(text, path.name, "file")) == [], path
-            assert reading.free_names(ast.parse(text)) == {}
+            assert source_analysis.free_names(ast.parse(text)) == {}
 
 
 # Each way to deploy

@@ -30,7 +30,7 @@ from taskapi_jupyter.core.errors import (
     TaskAPIError,
     TooLarge,
 )
-from taskapi_jupyter.deploy.values import MAX_DEPTH
+from taskapi_jupyter.core.nesting import MAX_DEPTH
 
 ABSENT = "7fffffffffffffff"
 

@@ -16,7 +16,7 @@ import yaml
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
 from taskapi_jupyter.cortex import form
-from taskapi_jupyter.deploy.prepare import Source, prepare
+from taskapi_jupyter.deploy.prepare import DeployOptions, Source, prepare
 
 CELL = """
 from taskapi_jupyter.job import progress
@@ -29,7 +29,7 @@ class Task:
 
 
 def cell(text: str = CELL, folder: Path = Path(), **options: object) -> DeployRequest:
-    return prepare(Source(text), name="hello", cwd=folder, **options)[0]  # type: ignore[arg-type]
+    return prepare(Source(text), DeployOptions(name="hello", cwd=folder, **options))[0]  # type: ignore[arg-type]
 
 
 def config_of(parts: dict[str, bytes]) -> dict[str, object]:

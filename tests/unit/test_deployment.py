@@ -19,8 +19,10 @@ import pytest
 
 from taskapi_jupyter.core.contract import DeployRequest, decode, encode
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.deploy.api_spec import APISpec, build
-from taskapi_jupyter.deploy.prepare import Source, free_names, kernel_environ, prepare, unmet_requirements
+from taskapi_jupyter.deploy.api_spec import APISpec, allowed_environ, build
+from taskapi_jupyter.deploy.prepare import DeployOptions, Source, prepare
+from taskapi_jupyter.deploy.requirements import unmet_requirements
+from taskapi_jupyter.deploy.source_analysis import free_names, parse
 from taskapi_jupyter.runner import launch
 
 TASK = "class Task:\n    def __call__(self, config):\n        return config\n"
@@ -44,7 +46,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def one(target: Any, **options: Any) -> DeployRequest:
-    (request,) = prepare(target, **options)
+    (request,) = prepare(target, DeployOptions(**options))
     return request
 
 
@@ -55,7 +57,7 @@ def refusal(target: Any, **options: Any) -> str:
 
 
 def all_built(target: Any, **options: Any) -> list[APISpec]:
-    return [build(request) for request in prepare(target, **options)]
+    return [build(request) for request in prepare(target, DeployOptions(**options))]
 
 
 def run(built: APISpec, config: dict[str, Any], home: Path) -> subprocess.CompletedProcess[str]:
@@ -90,9 +92,9 @@ def test_a_configuration_file(project: Path) -> None:
     assert (first.spec["name"], first.cwd, first.python) == ("one", str(project), sys.executable)
     assert first.source == TASK
     assert (second.source, second.pickle) == (None, None)
-    assert first.environ == kernel_environ()
+    assert first.environ == allowed_environ(os.environ)
     assert [request.spec for request in prepare(str(project))] == [first.spec, second.spec]
-    assert prepare("cortex.yaml", cwd=project)[0] == first
+    assert prepare("cortex.yaml", DeployOptions(cwd=project))[0] == first
     for request in (first, second):
         assert decode(encode(request), DeployRequest) == request
         build(request)
@@ -133,7 +135,7 @@ def test_specifications(project: Path) -> None:
     assert (built.name, built.cpu, built.mem, built.timeout) == ("b", 500, 1 << 30, 9)
     assert built.config == {"x": {"y": 1, "z": 2}}
     assert built.spec["definition"]["env"] == {"A": "1", "B": "2"}
-    assert [r.spec["name"] for r in prepare([api, {**api, "name": "c"}], cwd=project)] == ["a", "c"]
+    assert [r.spec["name"] for r in prepare([api, {**api, "name": "c"}], DeployOptions(cwd=project))] == ["a", "c"]
     assert one({"definition": {"path": "task.py"}}, name="n", cwd=project).spec["name"] == "n"
 
 
@@ -314,8 +316,8 @@ def test_a_callable_that_can_not_be_pickled() -> None:
 def test_the_environment_of_the_kernel(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     monkeypatch.setenv("MY_SETTING", "1")
     monkeypatch.setenv("JPY_SESSION_NAME", "n.ipynb")
-    assert "MY_SETTING" not in kernel_environ()
-    assert kernel_environ({"MY_SETTING": "1", "HOME": "/h"}, ["MY_*"]) == {"MY_SETTING": "1", "HOME": "/h"}
+    assert "MY_SETTING" not in allowed_environ(os.environ)
+    assert allowed_environ({"MY_SETTING": "1", "HOME": "/h"}, ["MY_*"]) == {"MY_SETTING": "1", "HOME": "/h"}
     request = one(project / "task.py", environ_extra=["MY_SETTING"])
     assert request.environ is not None
     assert request.environ["MY_SETTING"] == "1"
@@ -326,8 +328,8 @@ def test_the_environment_of_the_kernel(monkeypatch: pytest.MonkeyPatch, project:
 def test_names_that_only_ipython_has() -> None:
     code = (
         "import builtins; builtins.display = builtins.get_ipython = print\n"
-        "from taskapi_jupyter.deploy.prepare import free_names\n"
-        "print(free_names('def train(config):\\n    display(get_ipython())\\n    print(1)'))"
+        "from taskapi_jupyter.deploy.source_analysis import free_names, parse\n"
+        "print([*free_names(parse('def train(config):\\n    display(get_ipython())\\n    print(1)'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "['display', 'get_ipython']\n"
@@ -349,8 +351,8 @@ def test_free_names() -> None:
                 pass
             return [pi * y for y in frame], os.sep, helper(1), df, __name__, display(frame)
         """
-    assert free_names(dedent(text)) == ["offset", "df", "display"]
-    assert free_names("def broken(") == []
+    assert [*free_names(parse(dedent(text)))] == ["offset", "df", "display"]
+    assert parse("def broken(") is None
 
 
 def test_unmet_requirements(project: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 
-from taskapi_jupyter.deploy.variables import largest, too_large
+from taskapi_jupyter.deploy.pickle_size import largest, too_large
 
 MIB = 1 << 20
 NAMES = {"table": numpy.zeros(5 * MIB // 8), "weights": b"w" * (2 * MIB), "few": [1, 2], "numpy": numpy}

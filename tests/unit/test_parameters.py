@@ -17,7 +17,7 @@ from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy import api_spec, callables
 from taskapi_jupyter.deploy.api_spec import parameters, task_source
-from taskapi_jupyter.deploy.prepare import Source, prepare
+from taskapi_jupyter.deploy.prepare import DeployOptions, Source, prepare
 from taskapi_jupyter.service.service import Service
 
 DOC = {"lr": "Step size of the optimiser; cut once it is reached.", "epochs": "How often.", "rest": "All else: layers."}
@@ -155,7 +155,7 @@ TAKEN = [
 
 
 def built(target: Any, **options: Any) -> api_spec.APISpec:
-    (request,) = prepare(target, name="train", **options)
+    (request,) = prepare(target, DeployOptions(name="train", **options))
     return api_spec.build(request)
 
 

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from taskapi_jupyter.core.contract import MAX_BODY
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
-from taskapi_jupyter.deploy.values import MAX_DEPTH, NotLiteral, literal, plain, plain_config
+from taskapi_jupyter.core.nesting import MAX_DEPTH
+from taskapi_jupyter.deploy.literals import NotLiteral, literal
+from taskapi_jupyter.deploy.values import plain, plain_config
 
 
 class Colour(str, Enum):

@@ -17,8 +17,9 @@ from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
 from taskapi_jupyter.core.contract import JobResponse, JobStatus, LogChunk
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.deploy.prepare import requirement_warnings
-from taskapi_jupyter.deploy.values import NotLiteral, literal, plain
+from taskapi_jupyter.deploy.literals import NotLiteral, literal
+from taskapi_jupyter.deploy.requirements import requirement_warnings
+from taskapi_jupyter.deploy.values import plain
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
 from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.service.home import default_home

@@ -13,7 +13,8 @@ from unicodedata import normalize
 from taskapi_jupyter.client.job_lookup import Unclear, shorten
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
-from taskapi_jupyter.deploy.values import NotLiteral, literal, literal_end, plain
+from taskapi_jupyter.deploy.literals import NotLiteral, literal, literal_end
+from taskapi_jupyter.deploy.values import plain
 
 from .verbs import ALIASES, VERBS, Option, Verb
 

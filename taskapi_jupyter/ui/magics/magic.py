@@ -31,7 +31,8 @@ from taskapi_jupyter.core.errors import (
     Unreachable,
 )
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
-from taskapi_jupyter.deploy.prepare import Source, requirement_warnings
+from taskapi_jupyter.deploy.prepare import Source
+from taskapi_jupyter.deploy.requirements import requirement_warnings
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.facts import parameters
 from taskapi_jupyter.display.text import in_short

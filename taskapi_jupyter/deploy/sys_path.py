@@ -1,4 +1,4 @@
-"""Where the kernel imports from, for a task to import from the same folders in the same order."""
+"""The kernel's ``sys.path``, so that a task imports from the same folders in the same order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskapi_jupyter.core.errors import BadRequest
 from .api_spec import interpreter
 
 
-def search_path(folder: str) -> list[str]:
+def kernel_sys_path(folder: str) -> list[str]:
     """Return ``sys.path`` as absolute folders that exist, the current one as ``folder``.
 
     One empty text stands for the interpreter's standard library and one for its packages, which another interpreter

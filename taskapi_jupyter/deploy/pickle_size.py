@@ -1,4 +1,4 @@
-"""Which variables make a function large that is to be deployed."""
+"""Which variables make a pickled function large."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import cloudpickle
 from taskapi_jupyter.core.errors import size
 
 from . import callables
-from .notebook import globals_of
+from .callables import CACHED, globals_of
 
 SHOWN = 3  # variables that a refusal names
 _WORTH = 1 << 20  # bytes, from which on one is named beside a larger one
-_CACHED = type(functools.lru_cache(maxsize=1)(len))
-_WRAPPERS: tuple[Any, ...] = (functools.partial, types.MethodType, staticmethod, classmethod, property, _CACHED)
+_WRAPPERS: tuple[Any, ...] = (functools.partial, types.MethodType, staticmethod, classmethod, property, CACHED)
 _AT_MOST = 1000  # functions, classes and objects that are looked into
 
 

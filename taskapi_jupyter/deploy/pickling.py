@@ -1,25 +1,76 @@
-"""What a function takes along of its notebook: what it refers to, and what a pickle may name, with their source."""
+"""Callables pickled by cloudpickle, with the functions and classes of the notebook that their tasks need."""
 
 from __future__ import annotations
 
 import functools
 import io
 import linecache
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from types import CodeType, FunctionType, MethodType
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
 
+from taskapi_jupyter.core.errors import BadRequest
+
+from . import callables
+from .callables import CACHED, cell_name
+
 MAX_UNASKED = 1 << 20  # bytes of a function or class that the task does not refer to, with what that refers to itself
-MAX_READ = 100  # functions whose source is read for warnings
 MAX_NAMES = 1000  # functions and classes of that kind that are looked at
-_CACHED = type(functools.lru_cache(maxsize=1)(lambda: None))
 
 
-def take(target: Any) -> bytes:
+def pickle_alone(target: Any, importable_from: Iterable[str]) -> bytes:
+    """Pickle a callable alone, as servers of 0.1.0 take it."""
+    with _modules_by_value(target, importable_from):
+        data: bytes = cloudpickle.dumps(target)
+        return data
+
+
+def pickle_with_notebook(target: Any, importable_from: Iterable[str]) -> bytes:
+    """Pickle a callable with what its task finds in ``__main__``: the notebook's functions and classes, their source.
+
+    Its own module goes along by value where a job could not import it.
+    """
+    with _modules_by_value(target, importable_from):
+        return _take(target)
+
+
+@contextmanager
+def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[None]:
+    """Pickle modules of a callable that a job can't import by value; raise :class:`BadRequest` where that fails."""
+    by_value = cloudpickle.list_registry_pickle_by_value()  # what the user registered stays registered
+    along = [one for one in callables.modules(target) if one.__name__ not in by_value]
+    along = [one for one in along if not _importable(one, importable_from)]
+    try:
+        for module in along:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in along:
+                cloudpickle.unregister_pickle_by_value(module)
+    except Exception as error:  # whatever a __reduce__ or a __getstate__ raises
+        what = callables.name(target) or type(target).__name__
+        raise BadRequest(
+            f"{what} can't be pickled, it or something that it uses: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _importable(module: ModuleType, folders: Iterable[str]) -> bool:
+    file = getattr(module, "__file__", None)
+    if module.__name__ == "__main__" or file is None:
+        return True  # __main__ goes by value anyway; what has no file is built in
+    root = os.path.dirname(os.path.realpath(file))
+    for _ in range(module.__name__.count(".") + (os.path.basename(file).startswith("__init__."))):
+        root = os.path.dirname(root)
+    return root in {os.path.realpath(folder) for folder in folders}
+
+
+def _take(target: Any) -> bytes:
     """Pickle ``(callable, {name: function or class}, {cell: text})``; raises whatever pickling raises.
 
     Functions and classes that it does not refer to go along too where they are small: a pickle that the task loads may
@@ -62,12 +113,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             make, arguments = self.dispatch_table[CodeType](obj)
             name = cell_name(obj.co_filename) or obj.co_filename
             return make, tuple(name if one in ("<dynamic-code>", obj.co_filename) else one for one in arguments)
-        if isinstance(obj, _CACHED):
+        if isinstance(obj, CACHED):
             self._note(obj)
             if obj.__module__ == "__main__" or not _by_name(obj):
                 limits = obj.cache_parameters()
                 arguments = (obj.__wrapped__, limits["maxsize"], limits["typed"], functools._CacheInfo)
-                return _CACHED, arguments, {**vars(obj)}
+                return CACHED, arguments, {**vars(obj)}
         elif isinstance(obj, type | FunctionType):
             self._note(obj)
         return super().reducer_override(obj)
@@ -110,7 +161,7 @@ class _Bounded:
 def _is_of(main: dict[str, Any], name: str, one: Any) -> bool:
     """Whether this is a function or class that the notebook defines under its own name."""
     return (
-        isinstance(one, type | FunctionType | _CACHED)
+        isinstance(one, type | FunctionType | CACHED)
         and getattr(one, "__module__", None) == "__main__"
         and main.get(name) is one
         and getattr(one, "__qualname__", None) == name
@@ -120,49 +171,3 @@ def _is_of(main: dict[str, Any], name: str, one: Any) -> bool:
 def _by_name(one: Any) -> bool:
     """Whether a task can find this by its module and name."""
     return getattr(sys.modules.get(str(one.__module__)), one.__name__, None) is one
-
-
-def cell_name(file: str) -> str | None:
-    """Return what IPython calls the cell of a code's file name, such as ``Cell In[7]``; None where it is no cell's."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    named = shell.compile.format_code_name(file) if shell is not None else None
-    return " ".join(named) if named else None
-
-
-def functions_of(target: Any) -> list[FunctionType]:
-    """Return the functions that a callable is made of: its own, those of its class, those of the notebook they use."""
-    waiting, found, seen = [target, type(target)], [], set()  # type: list[Any], list[FunctionType], set[int]
-    modules = ("__main__", getattr(target, "__module__", None))
-    while waiting and len(found) < MAX_READ:
-        one = waiting.pop(0)
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, staticmethod | classmethod | MethodType):
-            waiting.append(one.__func__)
-        elif isinstance(one, property):
-            waiting.append(one.fget)
-        elif isinstance(one, functools.partial):
-            waiting.append(one.func)
-        elif isinstance(one, type) and one.__module__ in modules:
-            waiting += [*vars(one).values(), *one.__bases__]
-        elif isinstance(one, FunctionType | _CACHED) and one.__module__ in modules:
-            waiting.append(vars(one).get("__wrapped__"))
-            if isinstance(one, FunctionType):
-                found.append(one)
-                names = one.__globals__
-                waiting += [names[name] for name in globals_of(one.__code__) if name in names]
-    return found
-
-
-def globals_of(code: CodeType) -> Iterator[str]:
-    """Yield the global names that code loads, and the code within it."""
-    import dis
-
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield str(step.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from globals_of(constant)
