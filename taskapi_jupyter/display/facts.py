@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.core.states import IN_PROGRESS, TERMINAL, JobCode
 
-from .formats import clean, duration, moment, number, short_json, utc_now
+from .formats import clean, duration, moment, number, utc_now
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
-    from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus, Progress
-
+    from taskapi_jupyter.core.contract import DeployResult, JobStatus, Progress
 
 #: States that a job reaches by running.
 STARTED = {
@@ -134,26 +133,6 @@ def updated(api: API) -> datetime | None:
         return None
 
 
-def api_facts(api: API) -> list[tuple[str, str]]:
-    """Return what there is to say about an API, beside its name and its jobs."""
-    spec: Mapping[str, Any] = api.spec or {}
-    definition, compute = spec.get("definition"), spec.get("compute")
-    definition = definition if isinstance(definition, Mapping) else {}
-    compute = compute if isinstance(compute, Mapping) else {}
-    limits = [f"{key} {value}" for key, value in compute.items() if value]
-    seconds = {key: spec.get(key) for key in ("timeout", "run_timeout")}
-    return [
-        ("error", clean(spec.get("error") or "", 400)),
-        ("endpoint", clean(api.endpoint or "")),
-        ("task", clean(definition.get("path") or "", 200)),
-        ("parameters", "" if (there := parameters(api)) is None else ", ".join(map(parameter_words, there)) or "none"),
-        ("config", short_json(definition.get("config"), 400)),
-        ("compute", clean(", ".join(limits), 200)),
-        *((key.replace("_", " "), duration(n) if isinstance(n, int | float) else "") for key, n in seconds.items()),
-        ("version", clean(api.api_id)),
-    ]
-
-
 def parameters(api: API) -> list[Mapping[str, Any]] | None:
     """Return the parameters that an API's task has, None where it takes ``config`` or does not say."""
     definition = (api.spec or {}).get("definition")
@@ -179,25 +158,6 @@ def starting_config(api: API) -> dict[str, Any]:
     config = definition.get("config") if isinstance(definition, Mapping) else None
     defaults = {one["name"]: one["default"] for one in parameters(api) or () if "default" in one}
     return {**defaults, **(config if isinstance(config, Mapping) else {})}
-
-
-def cluster(environment: Environment) -> tuple[str, str]:
-    """Return a cluster's version and endpoint; nothing for this machine."""
-    return environment.version or "", environment.operator_endpoint or environment.address or ""
-
-
-def job_facts(record: JobStatus, endpoint: str | None) -> list[tuple[str, str]]:
-    """Return what there is to say about a job in words; times are put in by each view."""
-    return [
-        ("config", short_json(record.config, 400)),
-        ("timeout", duration(record.timeout)),
-        ("run timeout", duration(record.run_timeout or None)),
-        ("reason", clean(record.reason or "", 400)),
-        ("as seen until", clean(record.stale or "", 40)),
-        ("exit code", str(record.exit_code) if record.exit_code else ""),
-        ("notebook", clean(record.notebook or "", 200)),
-        ("endpoint", clean(endpoint or "", 300)),
-    ]
 
 
 def result_lines(result: DeployResult) -> tuple[str, list[str]]:

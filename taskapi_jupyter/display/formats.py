@@ -157,13 +157,13 @@ def table(
     *,
     whole: Container[str] = (),
     least: int = 1,
-    paint: Callable[[int, str, str], str] = lambda row, head, cell: cell,
+    paint: Callable[[int, int, str], str] = lambda row, column, cell: cell,
 ) -> str:
     """Align rows under their heads, without columns that nobody filled.
 
     Where that is wider than ``width``, the widest columns are cut; then the last ones are left out, and the first
     ``least`` cut further. Columns with a head in ``whole`` stay as they are. ``paint`` is handed the number of a row,
-    a head and the cell as it is printed, and may put in what takes no columns.
+    that of a column and the cell as it is printed, and may put in what takes no columns.
     """
     width = terminal_width() if width is None else width
     kept = [i for i, head in enumerate(heads) if any(row[i] for row in rows)] or list(range(len(heads)))
@@ -179,7 +179,7 @@ def table(
             break
     lines = ["  ".join(_pad(heads[i], room) for i, room in widths.items())]
     for n, row in enumerate(rows):
-        lines.append("  ".join(paint(n, heads[i], _pad(row[i], room)) for i, room in widths.items()))
+        lines.append("  ".join(paint(n, i, _pad(row[i], room)) for i, room in widths.items()))
     return "\n".join(line.rstrip() for line in lines)
 
 

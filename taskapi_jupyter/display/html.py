@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 
-from .facts import (
-    api_facts,
-    busy,
-    cluster,
-    created,
-    fraction,
-    group_words,
-    job_facts,
-    latest_job,
-    note,
-    result_lines,
-    spans_of,
-    times,
-    took,
-    updated,
-)
-from .formats import clean, duration, local, short_json, utc, utc_now
+from .facts import fraction, group_words, note, result_lines, spans_of
+from .formats import clean, local, utc, utc_now
 from .style import COLOURS, GREEN, GREY, HOLLOW, RED, STYLE
+from .views import Cell, Fact, Table, api_card, apis_table, environments_table, job_card, jobs_table
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
@@ -38,7 +25,7 @@ MAX_GOING = 8  # jobs of a group that have a line of their own
 
 def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
     """Return a table of jobs."""
-    return _page(_jobs_table(list(jobs), more))
+    return _page(_table_html(jobs_table(jobs, more)))
 
 
 def job_html(record: JobStatus, endpoint: str | None = None, last_seen: datetime | None = None) -> str:
@@ -55,28 +42,26 @@ def job_facts_html(
     last_seen: datetime | None = None,
 ) -> str:
     """Return what there is to say about a job, a line each."""
-    facts = [(head, _time(time, now)) for head, time in times(record)]
-    facts.append(("took", escape(duration(took(record, now)))))
-    facts += [(head, _fact(head, text)) for head, text in job_facts(record, endpoint)]
-    facts += [("as last seen", _time(last_seen, now))] if last_seen else []
-    return _facts_html([(head, text) for head, text in facts if head not in leave_out])
+    known = job_card(record, endpoint, last_seen, now)
+    # The headline has the first two.
+    return _card_html([(head, cell) for head, cell in known[2:] if head not in leave_out])
 
 
 def api_html(api: API) -> str:
     """Return one API with its recent jobs."""
     head = f'<div class="ta-head"><b>{escape(clean(api.name))}</b><span class="ta-dim">task API</span></div>'
-    facts = [(name, _fact(name, text)) for name, text in api_facts(api)]
-    return _page(head, _facts_html(facts), _jobs_table(list(api.task_job_statuses), api_column=False))
+    jobs = jobs_table(api.task_job_statuses)
+    return _page(head, _card_html(api_card(api)), _table_html(jobs, leave_out=("API",)))
 
 
 def apis_html(apis: Iterable[API]) -> str:
     """Return a table of APIs."""
-    return _page(_apis_table(list(apis)))
+    return _page(_table_html(apis_table(apis)))
 
 
 def overview_html(apis: Iterable[API], jobs: Iterable[JobStatus], more: bool = False) -> str:
     """Return an environment at a glance: its APIs, then its newest jobs."""
-    return _page(_apis_table(list(apis)), _jobs_table(list(jobs), more))
+    return _page(_table_html(apis_table(apis)), _table_html(jobs_table(jobs, more)))
 
 
 def deploy_html(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -> str:
@@ -96,13 +81,11 @@ def deploy_html(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -
 
 def environments_html(environments: Iterable[Environment], default: str, facts: Mapping[str, str] | None = None) -> str:
     """Return a table of environments, and lines of facts below it."""
-    rows = []
-    for env in environments:
-        mark = '<span class="ta-dim">default</span>' if env.name == default else ""
-        name, *texts = (escape(clean(text, 120)) for text in (env.name, env.provider, *cluster(env)))
-        rows.append((name, mark, *texts))
-    heads = ("Environment", "", "Provider", "Version", "Endpoint")
-    listed = _table(heads, rows) if rows else _dim("No environments.")
+    there = list(environments)
+    shown = environments_table(there)
+    marks = [Cell("default" if one.name == default else "", "dim") for one in there]
+    rows = [(name, mark, *rest) for (name, *rest), mark in zip(shown.rows, marks, strict=True)]
+    listed = _table_html(replace(shown, heads=(shown.heads[0], "", *shown.heads[1:]), rows=rows))
     return _page(listed, *(_dim(f"{clean(what)}: {clean(value, 500)}") for what, value in (facts or {}).items()))
 
 
@@ -125,9 +108,8 @@ def group_html(records: Sequence[JobStatus], now: datetime | None = None) -> str
     return _page(head, *lines)
 
 
-def status_html(record: JobStatus) -> str:
+def status_html(code: JobCode) -> str:
     """Return a status as a coloured dot and a word."""
-    code = record.code
     full = "" if code in HOLLOW else ' class="ta-full"'
     dot = f'<i{full} style="color:{COLOURS.get(code, GREY)}"></i>'
     return f'<span class="ta-s">{dot}{escape(code.label)}</span>'
@@ -140,7 +122,7 @@ def _page(*parts: str) -> str:
 def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
     """Return status, name and id of a job, its bar while it runs, and how far it is."""
     done = fraction(record.progress or None)
-    words = [status_html(record), f"<b>{escape(clean(record.api_name, 80))}</b>", job_id_html(record.job_id)]
+    words = [status_html(record.code), f"<b>{escape(clean(record.api_name, 80))}</b>", job_id_html(record.job_id)]
     if record.code in IN_PROGRESS and (spans or done is not None):
         value = "" if done is None else f' value="{done:.4f}"'
         words.append(f'<progress max="1"{value} aria-label="job {escape(clean(record.job_id))}"></progress>')
@@ -154,81 +136,53 @@ def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
     return f'<div class="ta-head">{"".join(words)}</div>'
 
 
-def _jobs_table(jobs: Sequence[JobStatus], more: bool = False, api_column: bool = True) -> str:
-    if not jobs:
-        return _dim("No jobs yet.")
-    now, rows = utc_now(), []
-    for job in jobs[:MAX_ROWS]:
-        when = created(job)
-        row = [
-            job_id_html(job.job_id),
-            _cell(job.api_name),
-            status_html(job),
-            _time(when, now) if when else "",
-            escape(duration(took(job, now))),
-            _cell(note(job, 300)),
-            _cell(short_json(job.config, 300), code=True),
-        ]
-        rows.append(row if api_column else [row[0], *row[2:]])
-    heads = ["Job", "API", "Status", "Submitted", "Took", "Note", "Config"]
-    if not api_column:
-        heads.remove("API")
-    shown = _table(heads, rows, numbers=("Took",))
-    left = len(jobs) - MAX_ROWS
-    if left > 0 or more:
-        shown += _dim(f"and {left} more" if left > 0 else "There are older ones.")
-    return shown
+def _table_html(shown: Table, leave_out: Container[str] = ()) -> str:
+    """Return a table without columns that nobody filled."""
+    if not shown.rows:
+        return _dim(f"{shown.empty[0].upper()}{shown.empty[1:]}.")
+    kept = [
+        column
+        for column, head in enumerate(shown.heads)
+        if head not in leave_out and any(row[column].text for row in shown.rows)
+    ]
+    classes = [' class="ta-n"' if shown.rows[0][column].kind == "number" else "" for column in kept]
+    columns = list(zip(kept, classes, strict=True))
+    head = "".join(f"<th{c}>{shown.heads[column]}</th>" for column, c in columns)
+    rows = ["".join(f"<td{c}>{_cell(row[column])}</td>" for column, c in columns) for row in shown.rows[:MAX_ROWS]]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    left = len(shown.rows) - MAX_ROWS
+    more = f"and {left} more" if left > 0 else f"{shown.more[0].upper()}{shown.more[1:]}." if shown.more else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{_dim(more) if more else ''}"
 
 
-def _apis_table(apis: Sequence[API]) -> str:
-    if not apis:
-        return _dim("No task APIs are deployed yet.")
-    rows = []
-    for api in apis:
-        latest, when = latest_job(api), updated(api)
-        rows.append(
-            (
-                f"<b>{_cell(api.name)}</b>",
-                escape(busy(api)),
-                f"{status_html(latest)} {job_id_html(latest.job_id)}" if latest else "",
-                _time(when) if when else "",
-                _cell(api.endpoint or "", code=True),
-            )
-        )
-    return _table(("API", "In progress", "Latest job", "Deployed", "Endpoint"), rows)
+def _cell(cell: Cell) -> str:
+    """Return a cell of a table; the browser cuts what is long, and shows all of it when pointed at."""
+    text, safe = cell.text, escape(cell.text)
+    if not text:
+        return ""
+    if cell.code is not None:
+        job_id = text.removeprefix(cell.code.label).strip()
+        return status_html(cell.code) + (f" {job_id_html(job_id)}" if job_id else "")
+    if cell.time is not None:
+        return _time(cell.time)
+    if cell.kind == "id":
+        return job_id_html(text)
+    if cell.kind in ("plain", "number", "dim"):
+        return f'<span class="ta-dim">{safe}</span>' if cell.kind == "dim" else safe
+    tag = "code" if cell.kind == "code" else "span"
+    title = f' title="{safe}"' if len(text) > 24 else ""
+    cut = f'<{tag} class="ta-c" dir="auto"{title}>{safe}</{tag}>'
+    return f"<b>{cut}</b>" if cell.kind == "name" else cut
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> str:
-    """Return a table of cells that are HTML already; columns that nobody filled are left out."""
-    kept = [i for i, head in enumerate(heads) if any(row[i] for row in rows)]
-    classes = [' class="ta-n"' if heads[i] in numbers else "" for i in kept]
-    head = "".join(f"<th{c}>{heads[i]}</th>" for i, c in zip(kept, classes, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{c}>{row[i]}</td>" for i, c in zip(kept, classes, strict=True)) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _facts_html(facts: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(f"<tr><th>{head}</th><td>{text}</td></tr>" for head, text in facts if text)
+def _card_html(facts: Iterable[Fact]) -> str:
+    rows = "".join(f"<tr><th>{head}</th><td>{_fact(cell)}</td></tr>" for head, cell in facts if cell.text)
     return f'<table class="ta-kv"><tbody>{rows}</tbody></table>' if rows else ""
 
 
-def _fact(head: str, text: str) -> str:
-    if not text:
-        return ""
-    tag = "code" if head in {"config", "version", "endpoint", "task", "parameters"} else "span"
-    return f'<{tag} dir="auto">{escape(text)}</{tag}>'
-
-
-def _cell(text: str, code: bool = False) -> str:
-    """Return a cell that is cut by the browser and shows all of it when pointed at."""
-    text = clean(text, 300)
-    if not text:
-        return ""
-    tag, safe = "code" if code else "span", escape(text)
-    title = f' title="{safe}"' if len(text) > 24 else ""
-    return f'<{tag} class="ta-c" dir="auto"{title}>{safe}</{tag}>'
+def _fact(cell: Cell) -> str:
+    tag = "code" if cell.kind == "code" else "span"
+    return _time(cell.time) if cell.time else f'<{tag} dir="auto">{escape(cell.text)}</{tag}>'
 
 
 def job_id_html(job_id: str) -> str:

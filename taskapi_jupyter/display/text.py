@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 
-from .facts import (
-    api_facts,
-    busy,
-    cluster,
-    created,
-    fraction,
-    group_words,
-    job_facts,
-    latest_job,
-    note,
-    progress_words,
-    result_lines,
-    spans_of,
-    times,
-    took,
-    updated,
-)
-from .formats import age, clean, cut, duration, local, short_json, table, terminal_width, utc_now
+from .facts import fraction, group_words, progress_words, result_lines, spans_of
+from .formats import clean, cut, table, terminal_width, utc_now
+from .views import Cell, Fact, Table, api_card, apis_table, environments_table, job_card, jobs_table
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
@@ -42,82 +28,29 @@ _COLOURS = {
     JobCode.STOPPED: _DIM,
     JobCode.UNKNOWN: _DIM,
 }  # what is missing here went wrong
-_ID = 40  # columns; longer than any id
 
 
 def jobs_text(jobs: Iterable[JobStatus], more: bool = False, *, colour: bool = False) -> str:
     """Return a table of jobs as wide as the terminal."""
-    now, rows, jobs = utc_now(), [], list(jobs)
-    for job in jobs:
-        when = created(job)
-        rows.append(
-            (
-                clean(job.job_id, _ID),
-                clean(job.api_name, 40),
-                job.code.label,
-                local(when, now) if when else "",
-                duration(took(job, now)),
-                note(job, 60),
-                short_json(job.config, 60),
-            )
-        )
-    if not rows:
-        return "no jobs"
-    text = table(
-        ("job", "api", "status", "submitted", "took", "note", "config"),
-        rows,
-        whole=("job",),
-        least=2,
-        paint=lambda n, head, cell: _status(jobs[n].code, cell, colour and head == "status"),
-    )
-    return text + "\n(there are older ones)" if more else text
+    return _table_text(jobs_table(jobs, more), colour)
 
 
 def job_text(
     record: JobStatus, endpoint: str | None = None, *, colour: bool = False, last_seen: datetime | None = None
 ) -> str:
-    """Return one job, a line for each thing that is known, and when that was seen where it can't be asked for now."""
-    now = utc_now()
-    facts = [
-        ("status", _status(record.code, record.code.label, colour)),
-        ("progress", progress_words(record.progress or None, 80)),
-        *((head, local(time, now)) for head, time in times(record)),
-        ("took", duration(took(record, now))),
-        *job_facts(record, endpoint),
-        ("as last seen", local(last_seen, now) if last_seen else ""),
-    ]
-    return _facts_text(f"job {clean(record.job_id)} of {clean(record.api_name)}", facts)
+    """Return one job, a line for each thing that is known; ``last_seen`` says when, where it can't be asked for now."""
+    title = f"job {clean(record.job_id)} of {clean(record.api_name)}"
+    return _card_text(title, job_card(record, endpoint, last_seen, utc_now()), colour)
 
 
 def api_text(api: API, *, colour: bool = False) -> str:
     """Return one API with its recent jobs."""
-    text = _facts_text(clean(api.name), api_facts(api))
-    return f"{text}\n\n{jobs_text(api.task_job_statuses, colour=colour)}"
+    return f"{_card_text(clean(api.name), api_card(api))}\n\n{jobs_text(api.task_job_statuses, colour=colour)}"
 
 
 def apis_text(apis: Iterable[API], *, colour: bool = False) -> str:
     """Return a table of APIs."""
-    rows, codes = [], []
-    for api in apis:
-        latest = latest_job(api)
-        codes.append(latest.code if latest else JobCode.UNKNOWN)
-        rows.append(
-            (
-                clean(api.name, 63),
-                busy(api),
-                f"{latest.code.label} {clean(latest.job_id, _ID)}" if latest else "",
-                age(updated(api)),
-                clean(api.endpoint or ""),
-            )
-        )
-    if not rows:
-        return "no task APIs are deployed"
-    return table(
-        ("api", "in progress", "latest job", "deployed", "endpoint"),
-        rows,
-        whole=("latest job",),
-        paint=lambda n, head, cell: _status(codes[n], cell, colour and head == "latest job"),
-    )
+    return _table_text(apis_table(apis), colour)
 
 
 def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = (), *, colour: bool = False) -> str:
@@ -132,11 +65,10 @@ def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = (), *
 
 def environments_text(environments: Iterable[Environment], default: str, facts: Mapping[str, str] | None = None) -> str:
     """Return a table of environments, in which ``*`` marks the default one, and lines of facts below it."""
-    rows = [
-        ("*" if e.name == default else "", clean(e.name), clean(e.provider), *(clean(part) for part in cluster(e)))
-        for e in environments
-    ]
-    listed = table(("", "environment", "provider", "version", "endpoint"), rows) if rows else "no environments"
+    there = list(environments)
+    shown = environments_table(there)
+    rows = [(Cell("*" if one.name == default else ""), *row) for one, row in zip(there, shown.rows, strict=True)]
+    listed = _table_text(replace(shown, heads=("", *shown.heads), rows=rows))
     return "\n".join([listed, *(f"{clean(what)}: {clean(value, 500)}" for what, value in (facts or {}).items())])
 
 
@@ -175,15 +107,32 @@ def in_short(error: E) -> E:
     return error
 
 
-def _facts_text(title: str, facts: Sequence[tuple[str, str]]) -> str:
-    width = max((len(head) for head, text in facts if text), default=0) + 1
-    return "\n".join([title, *(f"  {head + ':':<{width}} {text}" for head, text in facts if text)])
+def _table_text(shown: Table, colour: bool = False) -> str:
+    if not shown.rows:
+        return shown.empty
+    text = table(
+        [head.lower() for head in shown.heads],
+        [[cut(cell.text, cell.width) for cell in row] for row in shown.rows],
+        whole=(shown.whole.lower(),),
+        least=shown.least,
+        paint=lambda row, column, printed: _status(shown.rows[row][column], printed, colour),
+    )
+    return f"{text}\n({shown.more})" if shown.more else text
 
 
-def _status(code: JobCode, text: str, colour: bool) -> str:
-    """Colour the status that a text begins with."""
-    end = len(code.label) if text.startswith(code.label) else len(text.rstrip())
-    return _painted(text[:end], _COLOURS.get(code, _RED), colour) + text[end:]
+def _card_text(title: str, facts: Sequence[Fact], colour: bool = False) -> str:
+    facts = [(f"{head}:", cell) for head, cell in facts if cell.text]
+    width = max((len(head) for head, _ in facts), default=0)
+    return "\n".join([title, *(f"  {head:<{width}} {_status(cell, cell.text, colour)}" for head, cell in facts)])
+
+
+def _status(cell: Cell, printed: str, colour: bool) -> str:
+    """Colour the status that a cell begins with."""
+    if cell.code is None:
+        return printed
+    label = cell.code.label
+    end = len(label) if printed.startswith(label) else len(printed.rstrip())
+    return _painted(printed[:end], _COLOURS.get(cell.code, _RED), colour) + printed[end:]
 
 
 def _painted(text: str, code: str, colour: bool) -> str:

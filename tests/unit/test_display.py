@@ -160,8 +160,8 @@ def test_a_jobs_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPa
 def test_empty_states() -> None:
     assert display.jobs_text([]) == "no jobs"
     assert display.apis_text([]) == "no task APIs are deployed"
-    assert Elements(display.jobs_html([])).words == ["No jobs yet."]
-    assert Elements(display.apis_html([])).words == ["No task APIs are deployed yet."]
+    assert Elements(display.jobs_html([])).words == ["No jobs."]
+    assert Elements(display.apis_html([])).words == ["No task APIs are deployed."]
     assert display.deploy_text([]) == ""
 
 

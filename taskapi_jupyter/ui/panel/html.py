@@ -72,7 +72,7 @@ def row(job: JobStatus, now: datetime) -> str:
     notebook = clean(job.notebook or "", 300)
     return (
         '<div class="taskapi"><div class="ta-row">'
-        f"{status_html(job)}"
+        f"{status_html(job.code)}"
         f'<span class="ta-who"><b>{escape(clean(job.api_name, 80))}</b>{job_id_html(job.job_id)}</span>'
         f'<span class="ta-say">{bar}<span dir="auto">{escape(words)}</span></span>'
         f'<span class="ta-nb ta-dim" dir="auto">{escape(notebook.rpartition("/")[2])}</span>'
