@@ -79,7 +79,7 @@ class Client(TaskAPI):
 
     @property
     def base_url(self) -> str:
-        """Return the URL of the environment that this client speaks to."""
+        """The URL of the environment that this client speaks to."""
         return self._http.base_url
 
     def __repr__(self) -> str:

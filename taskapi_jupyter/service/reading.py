@@ -46,6 +46,7 @@ _LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
 class Reading(TaskAPI):
     """The part of :class:`Service` that changes nothing."""
 
+    home: Path
     provider = "local"
     poll_ceiling = 0.05  # a look costs 50 µs here
 

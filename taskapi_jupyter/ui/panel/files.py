@@ -34,14 +34,14 @@ def _route(api: TaskAPI) -> str | None:
 
     A browser has a session there: the link needs no token, and holds none.
     """
-    url, server = getattr(api, "base_url", None), environments.own_server()
+    url, server = api.base_url, environments.own_server()
     return urlsplit(url).path if url and server and url.startswith(server) else None
 
 
 def _held(api: TaskAPI, job: Job, entries: Sequence[FileEntry]) -> list[tuple[FileEntry, str, str]]:
     """Put small files into their links; say of others where they are."""
     room, found = EMBEDDED, []
-    folder = getattr(api, "output_dir", None)
+    folder = api.output_dir(job) if entries else None
     for entry in entries:
         link = ""
         if entry.size <= room:
@@ -50,6 +50,6 @@ def _held(api: TaskAPI, job: Job, entries: Sequence[FileEntry]) -> list[tuple[Fi
                 kind = mimetypes.guess_type(entry.path)[0] or "application/octet-stream"
                 link = f"data:{kind};base64,{base64.b64encode(data).decode()}"
                 room -= len(data)
-        where = f"in {folder(job)}" if folder else "job.read_file(path) returns it"
+        where = f"in {folder}" if folder else "job.read_file(path) returns it"
         found.append((entry, link, "" if link else where))
     return found
