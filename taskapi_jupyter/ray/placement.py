@@ -15,8 +15,8 @@ from taskapi_jupyter.core import files, nesting
 from taskapi_jupyter.core.contract import DeployRequest, JobStatus
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
-from taskapi_jupyter.cortex.form import project_of
 from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.project import project_of
 from taskapi_jupyter.service import engine_settings
 from taskapi_jupyter.service.limits import ThisMachine
 from taskapi_jupyter.service.records import rfc3339, status_of

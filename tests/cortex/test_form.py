@@ -17,6 +17,7 @@ from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
 from taskapi_jupyter.cortex import form
 from taskapi_jupyter.deploy.prepare import DeployOptions, Source, prepare
+from taskapi_jupyter.deploy.project import MAX_PROJECT
 
 CELL = """
 from taskapi_jupyter.job import progress
@@ -49,7 +50,7 @@ def test_a_cell_runs_in_a_container(tmp_path: Path) -> None:
     assert list(parts) == ["config"]
     (container,) = config_of(parts)["pod"]["containers"]  # type: ignore[index]
     assert container["image"] == "python:{}.{}-slim".format(*sys.version_info)
-    assert "names no image" in warnings[0]
+    assert "definition.image is missing" in warnings[0]
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"job_id": "1", "config": {"a": {"y": 2}, "b": "job's"}}))
     ended = subprocess.run(
@@ -97,11 +98,8 @@ def test_compute_env_image_and_what_is_ours(tmp_path: Path) -> None:
     assert (container["image"], container["env"]) == ("me/mine:1", {"A": "1"})
     assert container["compute"] == {"cpu": "500m", "mem": "1Gi"}
     assert set(api) == {"name", "kind", "pod"}
-    assert [text for text in warnings if text.startswith("timeout is no setting")]
-    assert (
-        "run_timeout is no setting of a Cortex API: give the job a timeout, which counts its wait in line, too"
-        in warnings
-    )
+    assert [text for text in warnings if text.startswith("Cortex APIs have no timeout")]
+    assert "Cortex APIs have no run_timeout: give the job a timeout, which includes its time in the queue" in warnings
 
 
 def test_a_pods_configuration_goes_as_it_is() -> None:
@@ -125,7 +123,7 @@ def test_refused_before_anything_is_sent(make: object) -> None:
 
 @pytest.mark.parametrize("make", [form.with_container, lambda request: form.with_project(request, None)])
 def test_what_a_cluster_can_not_call(make: object) -> None:
-    begin = "hello: a Cortex cluster calls a task with config alone, and awaits none; hello "
+    begin = "hello: a Cortex cluster calls a task with config alone and without await, but hello "
     for text, how in (
         ("def hello(lr=0.1): ...", "takes parameters of its own"),
         ("async def hello(config): ...", "is async"),
@@ -184,10 +182,10 @@ def test_a_files_project(tmp_path: Path) -> None:
 
 def test_a_project_that_is_too_large(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text("class Task:\n    def __call__(self, config): ...\n")
-    (tmp_path / "noise.bin").write_bytes(os.urandom(form.MAX_PROJECT + 1))
+    (tmp_path / "noise.bin").write_bytes(os.urandom(MAX_PROJECT + 1))
     (request,) = prepare(tmp_path / "task.py")
     with pytest.raises(TooLarge, match=r"\.cortexignore"):
         form.with_project(request, tmp_path)
-    os.truncate(tmp_path / "noise.bin", 9 * form.MAX_PROJECT)
+    os.truncate(tmp_path / "noise.bin", 9 * MAX_PROJECT)
     with pytest.raises(TooLarge, match="288 MiB"):  # said before it is all read
         form.with_project(request, tmp_path)
