@@ -961,9 +961,11 @@ def test_a_panel_lives_while_a_cell_blocks_the_kernel(kernel: Watched, name: str
 )
 def test_a_click_arrives_while_a_cell_awaits(kernel: Watched, name: str) -> None:
     kernel.follow(idle(kernel.send(f"%%taskapi deploy {name}\n" + ECHO)))
+    kernel.follow(idle(kernel.send(f"job = %taskapi submit {name}")))
     kernel.follow(idle(kernel.send(f"panel = %taskapi panel {name}\npanel")))
+    kernel.sees("succeeded")
     api = "import asyncio, taskapi_jupyter\napi = taskapi_jupyter.connect()\n"
-    awaiting = kernel.send(f"{api}while not api.jobs({name!r}): await asyncio.sleep(0.05)")
+    awaiting = kernel.send(f"{api}while len(api.jobs({name!r})) < 2: await asyncio.sleep(0.05)")
     kernel.click("Submit")
     kernel.follow(idle(awaiting))
     kernel.run("panel.close()")
