@@ -1,7 +1,7 @@
 /** `npm run bench`: what a million lines of a log cost, beside a tenth and a hundredth of them. */
 import { describe, expect, it, vi } from 'vitest';
 
-import { LogBuffer } from '../src/log/buffer';
+import { LogBuffer } from '../src/log/text/buffer';
 
 vi.setConfig({ testTimeout: 60_000 });
 

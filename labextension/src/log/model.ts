@@ -4,8 +4,8 @@ import { ISignal, Signal } from '@lumino/signaling';
 
 import type { IJobRef } from '../api/client';
 import type { TaskAPIModel } from '../model/model';
-import type { IMatch } from './search';
-import { LogSearch } from './search';
+import type { IMatch } from './text/search';
+import { LogSearch } from './text/search';
 import { LogSource } from './source';
 
 /** Milliseconds of a frame that a search may take. */

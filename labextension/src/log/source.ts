@@ -1,5 +1,3 @@
-import { URLExt } from '@jupyterlab/coreutils';
-import type { ServerConnection } from '@jupyterlab/services';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { IDisposable } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
@@ -11,7 +9,8 @@ import { hasEnded, LOCAL } from '../api/contract';
 import { size } from '../ui/format';
 import type { TaskAPIModel } from '../model/model';
 import { APIError } from '../api/request';
-import { LogBuffer } from './buffer';
+import { LogStream } from './stream';
+import { LogBuffer } from './text/buffer';
 
 /** Bytes that one request asks for. */
 const CHUNK = 2 << 20;
@@ -25,9 +24,6 @@ const LOOK_AT_MOST = 4_000;
 
 /** Milliseconds between two looks at a job that no event tells of. */
 const GLANCE = 2_000;
-
-/** Milliseconds after which an ended job's stream has no more to say. */
-const SILENCE = 5_000;
 
 /** How the reading of a log goes. */
 export type Phase =
@@ -144,7 +140,7 @@ export class LogSource implements IDisposable {
       this._poll.dispose();
       this._glances.dispose();
       this._abort.abort();
-      this._streaming?.close();
+      this._streaming?.dispose();
       this._watch?.dispose();
       this.buffer.clear();
       Signal.clearData(this);
@@ -296,53 +292,26 @@ export class LogSource implements IDisposable {
   }
 
   /** Take on what a websocket sends until it is closed; null where it was never open. */
-  private follow(route: string): Promise<CloseEvent | null> {
-    const socket = this.open(route);
+  private async follow(route: string): Promise<CloseEvent | null> {
     const { buffer } = this;
     const encoder = new TextEncoder();
-    let isOpen = false;
-    let heard = Date.now();
-    const silence = setInterval(() => {
-      if (this.ended && Date.now() - heard > SILENCE) {
-        socket.close(1000); // some clusters never do
-      }
-    }, 1_000);
-    this._streaming = socket;
-    return new Promise(resolve => {
-      socket.onopen = () => {
-        isOpen = true;
+    this._streaming = new LogStream(this.ref, route, this._client.settings, {
+      opened: () => {
         if (buffer.rows) {
           buffer.clear(); // it begins at the beginning
         }
         this.say('following', '');
-      };
-      socket.onmessage = ({ data }: MessageEvent<unknown>) => {
-        heard = Date.now();
-        if (typeof data === 'string') {
-          buffer.append(encoder.encode(data));
-          buffer.trim(SHOWN);
-          this.emit();
-        }
-      };
-      socket.onclose = event => {
-        clearInterval(silence);
-        this._streaming = null;
-        resolve(isOpen ? event : null);
-      };
+      },
+      received: text => {
+        buffer.append(encoder.encode(text));
+        buffer.trim(SHOWN);
+        this.emit();
+      },
+      ended: () => this.ended
     });
-  }
-
-  private open(route: string): WebSocket {
-    const { api, environment, id } = this.ref;
-    const settings: ServerConnection.ISettings = this._client.settings;
-    const path = ['taskapi', environment, route, api].map(encodeURIComponent);
-    const query = new URLSearchParams({ jobID: id });
-    if (settings.appendToken && settings.token) {
-      query.set('token', settings.token);
-    }
-    return new settings.WebSocket(
-      `${URLExt.join(settings.wsUrl, ...path)}?${query.toString()}`
-    );
+    const closed = await this._streaming.closed;
+    this._streaming = null;
+    return closed;
   }
 
   /** Look at the job, where no event tells of it. */
@@ -395,7 +364,7 @@ export class LogSource implements IDisposable {
   private _skipped = false;
   private _streams = false;
   private _sentence = '';
-  private _streaming: WebSocket | null = null;
+  private _streaming: LogStream | null = null;
   private _abort = new AbortController();
   private _watch: IDisposable | null = null;
   private _poll: Poll;

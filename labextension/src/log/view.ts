@@ -18,7 +18,7 @@ import { clean, shortId, size } from '../ui/format';
 import type { TaskAPIModel } from '../model/model';
 import { CommandIDs } from '../tokens';
 import { download } from '../ui/components';
-import { LogLines } from './lines';
+import { LogLines } from './lines/lines';
 import { LogModel } from './model';
 import { Blank, buttonOf, Foot, Head, widgetOf } from './parts';
 import type { IToolbarButton } from './parts';

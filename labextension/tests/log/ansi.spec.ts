@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 
-import { look, parse, plain, PLAIN, plainLines, sgr } from '../../src/log/ansi';
+import {
+  look,
+  parse,
+  plain,
+  PLAIN,
+  plainLines,
+  sgr
+} from '../../src/log/text/ansi';
 
 const ESC = '\x1b';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 
-import { FOLD, LogBuffer } from '../../src/log/buffer';
+import { FOLD, LogBuffer } from '../../src/log/text/buffer';
 
 vi.setConfig({ testTimeout: 30_000 }); // on a busy machine
 

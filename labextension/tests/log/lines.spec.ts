@@ -1,10 +1,11 @@
 import { Widget } from '@lumino/widgets';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { parse } from '../../src/log/ansi';
-import { LogBuffer } from '../../src/log/buffer';
-import { LogLines, spansOf } from '../../src/log/lines';
-import { LogSearch } from '../../src/log/search';
+import { parse } from '../../src/log/text/ansi';
+import { LogBuffer } from '../../src/log/text/buffer';
+import { LogLines } from '../../src/log/lines/lines';
+import { spansOf } from '../../src/log/lines/rows';
+import { LogSearch } from '../../src/log/text/search';
 
 vi.setConfig({ testTimeout: 30_000 }); // on a busy machine
 

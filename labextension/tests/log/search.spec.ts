@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 
-import { FOLD, LogBuffer } from '../../src/log/buffer';
-import { LogSearch, lower } from '../../src/log/search';
+import { FOLD, LogBuffer } from '../../src/log/text/buffer';
+import { LogSearch, lower } from '../../src/log/text/search';
 
 vi.setConfig({ testTimeout: 30_000 }); // on a busy machine
 

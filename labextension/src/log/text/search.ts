@@ -1,6 +1,6 @@
 import { plain, plainLines } from './ansi';
 import type { LogBuffer } from './buffer';
-import { upperBound } from './buffer';
+import { grown, upperBound } from './numbers';
 
 /** Bytes that are searched before somebody looks at the clock. */
 const PIECE = 1 << 17;
@@ -203,10 +203,4 @@ export function lower(text: string): string {
 function endOfLine(text: string, from: number): number {
   const end = text.indexOf('\n', from);
   return end < 0 ? text.length : end;
-}
-
-function grown(list: Uint32Array): Uint32Array {
-  const longer = new Uint32Array(2 * list.length);
-  longer.set(list);
-  return longer;
 }
