@@ -61,7 +61,7 @@ class Guard:
     def __init__(self, folder: str, given: Mapping[str, Any], control: int) -> None:
         self.control = control
         self.given = given
-        self.word = given["word"]
+        self.marker = given["word"]
         self.job: dict[str, Any] = given["job"]
         self.limits = given["limits"]
         self.home = os.path.join(folder, "home")
@@ -176,13 +176,13 @@ class Guard:
 
     def say(self, value: dict[str, Any], tries: int = 1) -> None:
         """Put a frame into the stream; where this node's disk is full, so many times, once a second."""
-        data = frame(self.word, value)
+        data = frame(self.marker, value)
         for attempt in range(tries):
             left = self._write(data)
             if not left:
                 return
             if len(left) < len(data):
-                data = b"\n" + frame(self.word, value)  # the torn one ends here
+                data = b"\n" + frame(self.marker, value)  # the torn one ends here
             if attempt + 1 < tries:
                 time.sleep(1)
 
@@ -219,7 +219,7 @@ class Guard:
             whole = len(data) - (0 if last else _begun_character(data))
             if not whole:
                 return some
-            self._write(output(self.word, data[:whole]))
+            self._write(output(self.marker, data[:whole]))
             self.at = offset + whole
             some = True
 
@@ -249,7 +249,7 @@ def main() -> None:
     path = os.path.join(os.getcwd(), "job.json")
     with open(path, encoding="utf-8") as file:
         given = json.load(file)
-    os.unlink(path)  # its word, its variables and its config are nobody else's
+    os.unlink(path)  # its marker, its variables and its config are nobody else's
     control, stop = os.pipe()
     ended, end = os.pipe()
     child = os.fork()

@@ -1,10 +1,10 @@
-"""What a job aboard a cluster's node says of itself, in the midst of its output. Standard library only.
+"""Frames: what a job on a cluster's node reports of itself in the midst of its output. Standard library only.
 
-The cluster carries one stream of text for a job, its log. A frame in it is a control character and a word that only
-this job and its engine know, then a JSON object, and ends with its line; all else is the task's output, byte by byte.
-A task that prints what looks like a frame does not know the word.
+The cluster carries one stream of text for a job, its log. A frame in it is a control character and a marker that only
+this job and its engine know, then a JSON object, up to the end of the line; all else is the task's output, byte by
+byte. A task that prints what looks like a frame does not know the marker.
 
-Some ways of the cluster's carry text alone and change the ends of lines: what they would not keep goes as frames, too.
+Some of the cluster's APIs carry text only and change line ends: output that they would change goes in frames, too.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ _FEW = 20  # bytes of other output, to each of those that need frames, for these
 _ODD = re.compile("([\r\udc80-\udcff]+)")
 
 
-def frame(word: str, value: dict[str, Any]) -> bytes:
+def frame(marker: str, value: dict[str, Any]) -> bytes:
     """Return a frame; ``value`` has one key: begin, output, skip, progress, alive, storing, outcome or end."""
-    return _BEGIN + word.encode() + json.dumps(value).encode() + b"\n"
+    return _BEGIN + marker.encode() + json.dumps(value).encode() + b"\n"
 
 
-def output(word: str, data: bytes) -> bytes:
+def output(marker: str, data: bytes) -> bytes:
     """Return output as it goes into the stream: UTF-8 without carriage returns as it is, all else in frames."""
     text = data.decode("utf-8", "surrogateescape")
     odd = _ODD.findall(text)
     if sum(map(len, odd)) * _FEW > len(data):
-        return b"".join(_framed(word, data[at : at + _PIECE]) for at in range(0, len(data), _PIECE))
+        return b"".join(_framed(marker, data[at : at + _PIECE]) for at in range(0, len(data), _PIECE))
     if not odd:
         return data
     return b"".join(
-        _framed(word, piece) if _ODD.match(part) else piece
+        _framed(marker, piece) if _ODD.match(part) else piece
         for part in _ODD.split(text)
         if (piece := part.encode("utf-8", "surrogateescape"))
     )
 
 
-def _framed(word: str, data: bytes) -> bytes:
-    return frame(word, {"output": base64.b64encode(data).decode()})
+def _framed(marker: str, data: bytes) -> bytes:
+    return frame(marker, {"output": base64.b64encode(data).decode()})
 
 
 class Reader:
     """Takes a stream apart. What comes before the frame ``begin`` is the cluster's own and is left out."""
 
-    def __init__(self, word: str) -> None:
-        self._mark = _BEGIN + word.encode()
+    def __init__(self, marker: str) -> None:
+        self._mark = _BEGIN + marker.encode()
         self._held = b""
         self._begun = False
         self._skipping = False  # to the end of a frame that is too long to be one

@@ -19,7 +19,7 @@ from taskapi_jupyter.node.frames import Reader
 from taskapi_jupyter.runner.log_file import LogWriter
 from taskapi_jupyter.runner.outcome import write_atomically
 
-from .job import ENDED, Flight, valid
+from .job import Phase, RayJob, valid
 from .rest import RayCluster, Refused
 
 _FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
@@ -49,42 +49,42 @@ class Logs:
         self._wholes = threading.Semaphore(_WHOLES)
         self._last_wholes = threading.Semaphore(_WHOLES)
 
-    def follow(self, flight: Flight) -> None:
+    def follow(self, job: RayJob) -> None:
         """Have a thread read a job's log, until it has ended or is none of ours any more."""
-        flight.log = threading.Thread(target=self._read, args=(flight,), daemon=True)
-        flight.log.start()
+        job.log.thread = threading.Thread(target=self._read, args=(job,), daemon=True)
+        job.log.thread.start()
 
-    def _read(self, flight: Flight) -> None:
+    def _read(self, job: RayJob) -> None:
         """Write a job's output into its log here, as it comes; see what it says of itself.
 
         When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
         """
         failed, pause = 0, _BEGUN
-        while not flight.over and flight.outcome is None:
-            at_end = flight.status in ENDED
+        while not job.log.over and job.log.outcome is None:
+            at_end = job.phase is Phase.ENDED
             slots = self._last_reads if at_end else self._followers
             if not slots.acquire(timeout=_BEGUN):
                 continue  # it may have ended meanwhile
             done = False
             began = time.monotonic()
             try:
-                if flight.node is None and (at_end or pause < _LISTED):
-                    flight.node = self._cluster().node(flight.submission_id)
-                if flight.node is not None:
-                    flight.outcome = self._listen(flight, flight.node, at_end)
+                if job.node is None and (at_end or pause < _LISTED):
+                    job.node = self._cluster().node(job.submission_id)
+                if job.node is not None:
+                    job.log.outcome = self._listen(job, job.node, at_end)
                     took = time.monotonic() - began
-                    pause = min(max(min(pause * 1.5, _WHOLE), _SHARE * took), _LONGEST) if flight.whole else _BEGUN
+                    pause = min(max(min(pause * 1.5, _WHOLE), _SHARE * took), _LONGEST) if job.log.whole else _BEGUN
                 else:
                     pause = min(pause * 1.15, _LISTED)
                 done = at_end
             except (Unreachable, OSError, http.client.HTTPException):  # away: again
                 if at_end:  # its node may have gone in a way that keeps everybody waiting who asks for its log
-                    flight.cut += 1
-                    flight.waited += time.monotonic() - began
-                    done = flight.cut >= _CUT or flight.waited > self.last_read
+                    job.log.failed += 1
+                    job.log.waited += time.monotonic() - began
+                    done = job.log.failed >= _CUT or job.log.waited > self.last_read
                 pause = min(pause * 1.5, _BACK_OFF)
             except Exception as error:  # not begun yet, or its node is gone; or an answer that is none
-                flight.problem = str(error)[:500]
+                job.problem = str(error)[:500]
                 failed += at_end
                 done = failed >= _TRIES
                 pause = min(pause * 1.5, _BACK_OFF)
@@ -92,50 +92,50 @@ class Logs:
                 slots.release()
             if done:
                 break
-            if flight.outcome is None:
-                (time.sleep if at_end else flight.hurry.wait)(pause)
-        flight.log_done = True
+            if job.log.outcome is None:
+                (time.sleep if at_end else job.log.wake_event.wait)(pause)
+        job.log.done = True
         self._wake()
 
-    def _listen(self, flight: Flight, node: str, at_end: bool) -> dict[str, Any] | None:
+    def _listen(self, job: RayJob, node: str, at_end: bool) -> dict[str, Any] | None:
         """Follow a log, or read one to its end; return the outcome where the job said it.
 
         Ray sends logs byte by byte to so many at a time only, and forgets that one has gone where nothing more comes.
         Its other way, to all, is a text as a whole, in which it has changed the ends of lines and broken characters.
         """
         try:
-            stream, sock = self._cluster().log(flight.submission_id, node, follow=not at_end)
+            stream, sock = self._cluster().log(job.submission_id, node, follow=not at_end)
         except Refused:
-            flight.whole = True
+            job.log.whole = True
             with self._last_wholes if at_end else self._wholes:
                 began = time.monotonic()
-                text = self._cluster().text(flight.submission_id)
-                told = self._take(flight, io.BytesIO(text.encode("utf-8", "surrogateescape")))
-                flight.read_at = began
+                text = self._cluster().text(job.submission_id)
+                told = self._take(job, io.BytesIO(text.encode("utf-8", "surrogateescape")))
+                job.log.read_at = began
                 return told
-        flight.stream, flight.whole = None if at_end else sock, False
-        flight.followed_at = None if at_end else time.monotonic()
+        job.log.stream, job.log.whole = None if at_end else sock, False
+        job.log.followed_at = None if at_end else time.monotonic()
         try:
-            return self._take(flight, stream)
+            return self._take(job, stream)
         finally:
-            flight.stream = flight.followed_at = None
+            job.log.stream = job.log.followed_at = None
             stream.close()
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
             sock.close()
 
-    def _take(self, flight: Flight, stream: http.client.HTTPResponse | io.BytesIO) -> dict[str, Any] | None:
+    def _take(self, job: RayJob, stream: http.client.HTTPResponse | io.BytesIO) -> dict[str, Any] | None:
         """Write what comes until there is no more; return the outcome where the job said it."""
-        with _Held(flight.folder):
-            writer = LogWriter(flight.folder, self._bound(), go_on=True)
+        with _Held(job.folder):
+            writer = LogWriter(job.folder, self._bound(), go_on=True)
             known = writer.offset  # of the output, what stands here already
-            reader = Reader(flight.word)
+            reader = Reader(job.marker)
             try:
-                while not flight.over:
+                while not job.log.over:
                     data = stream.read1(1 << 16)
                     if not data:
                         return None
-                    flight.heard_at = time.monotonic()
+                    job.log.heard_at = time.monotonic()
                     for value in reader.feed(data):
                         size = len(value) if isinstance(value, bytes) else int(value.get("skip", 0))
                         if known >= size:
@@ -146,7 +146,7 @@ class Logs:
                         else:
                             writer.skip(size - known)
                             known = 0
-                        if isinstance(value, dict) and (told := self._heard(flight, value)):
+                        if isinstance(value, dict) and (told := self._heard(job, value)):
                             return told
                 return None
             finally:
@@ -154,12 +154,12 @@ class Logs:
                     writer.close()
 
     @staticmethod
-    def _heard(flight: Flight, value: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _heard(job: RayJob, value: Mapping[str, Any]) -> dict[str, Any] | None:
         """Take note of what a job says; return its outcome, which is the last."""
         if isinstance(value.get("progress"), str):
             with suppress(OSError):
-                write_atomically(os.path.join(flight.folder, "progress.json"), value["progress"].encode())
-        flight.storing = flight.storing or "storing" in value
+                write_atomically(os.path.join(job.folder, "progress.json"), value["progress"].encode())
+        job.log.storing = job.log.storing or "storing" in value
         return valid(value.get("outcome"))
 
 

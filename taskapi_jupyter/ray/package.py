@@ -36,16 +36,16 @@ def pack(
     job: Mapping[str, Any],
     limits: Mapping[str, Any],
     *,
-    word: str,
+    marker: str,
     storage: str | None,
 ) -> bytes:
     """Return a zip of all that a job takes along; its config and its variables are in there, and in no command line.
 
-    ``word`` is what its frames begin with.
+    ``marker`` is what its frames begin with.
     """
     start = nesting.loads(job["launch"])
     given = {
-        "word": word,
+        "word": marker,  # by the name that older engines and entry points know
         "job": {**{key: job.get(key) for key in _CARRIED}, "gpus": None},  # Ray says which
         "limits": {"stop_grace": limits["stop_grace"], "log_max_bytes": limits["log_max_bytes"], "gpus": 0},
         "storage": f"{storage.rstrip('/')}/{job['id']}" if storage else None,

@@ -101,7 +101,7 @@ def aboard(home: Path, tmp_path: Path) -> Iterator[Callable[..., Aboard]]:
             "config": json.dumps(config),
         }
         limits = {"stop_grace": 1, "log_max_bytes": 1 << 20}
-        packed = package.pack(str(home), job, limits, word=WORD, storage=str(tmp_path / "left"))
+        packed = package.pack(str(home), job, limits, marker=WORD, storage=str(tmp_path / "left"))
         folder = tmp_path / f"node-{job_id}"
         zipfile.ZipFile(io.BytesIO(packed)).extractall(folder)
         said = json.loads((folder / "job.json").read_text())
@@ -146,7 +146,7 @@ def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
     left = tmp_path / "left" / job.id
     assert json.loads((left / "result.json").read_text()) == {"loss": 0.5}
     assert (left / "files" / "model").read_bytes() == b"x"
-    assert not (job.folder / "job.json").exists(), "its config and its word stay on the node"
+    assert not (job.folder / "job.json").exists(), "its config and its marker stay on the node"
     assert not (job.folder / "home").exists()
 
 

@@ -258,12 +258,12 @@ def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
         job.update(timeout=1, boot=host.boot_id(), deadline=host.boottime() - 10)
         job["deadline"] += 11
         engine.start(job)
-        word = engine.flights[job["id"]].word
-        odd.other = (200, frame(word, {"begin": job["id"]}) + frame(word, {"storing": True}))
+        marker = engine.jobs[job["id"]].marker
+        odd.other = (200, frame(marker, {"begin": job["id"]}) + frame(marker, {"storing": True}))
         odd.answers["GET /api/jobs/"] = listed(job, service, status="RUNNING", driver_node_id="n")
-        until(lambda: engine.ended() or engine.flights[job["id"]].storing, "it to be heard")
+        until(lambda: engine.ended() or engine.jobs[job["id"]].log.storing, "it to be heard")
         job["deadline"] -= 100
-        engine.next_look = 0.0
+        engine.next_poll = 0.0
         assert engine.ended() == []
         # Nor by the next supervisor, who has not read that yet.
         following = RayEngine(str(home), engine.limits, lambda: None)
@@ -271,9 +271,9 @@ def test_time_to_store_what_was_left(odd: Odd, home: Path) -> None:
         there, odd.answers["GET /api/jobs/"] = odd.answers["GET /api/jobs/"], (503, b"")
         assert following.ended() == []
         odd.answers["GET /api/jobs/"] = there
-        following.next_look = 0.0
+        following.next_poll = 0.0
         assert following.ended() == []
-        assert following.flights[job["id"]].status == "RUNNING"
+        assert following.jobs[job["id"]].status == "RUNNING"
         assert f"POST /api/jobs/{name}/stop" not in odd.asked
 
 
@@ -306,7 +306,7 @@ def test_past_its_deadline(odd: Odd, home: Path) -> None:
         odd.other = (500, b"too many")
         odd.answers["PUT"] = (200, b"{}")
         engine.start(job)
-        begun = frame(engine.flights[job["id"]].word, {"begin": job["id"]}).decode()
+        begun = frame(engine.jobs[job["id"]].marker, {"begin": job["id"]}).decode()
         odd.answers[f"/api/jobs/{name}/logs"] = (200, json.dumps({"logs": begun}).encode())
         odd.answers["GET /api/jobs/"] = listed(job, service, status="RUNNING", driver_node_id="n")
         until(lambda: engine.ended() or f"POST /api/jobs/{name}/stop" in odd.asked, "it to be stopped")
@@ -318,15 +318,15 @@ def test_one_job_that_does_not_get_through(odd: Odd, home: Path) -> None:
         accept(odd, job, service)
         odd.answers["PUT"] = (504, b"")
         engine.start(job)
-        assert not engine.flights[job["id"]].arrived
-        engine.flights[job["id"]].try_at += 100
+        assert not engine.jobs[job["id"]].arrived
+        engine.jobs[job["id"]].try_at += 100
         assert engine.ended() == []
         assert not (home / "unreachable").exists()
         other = {**job, "id": "fedcba9876543210"}
         accept(odd, other, service)
         odd.answers["PUT"] = (200, b"{}")
         engine.start(other)
-        assert engine.flights[other["id"]].arrived
+        assert engine.jobs[other["id"]].arrived
 
 
 def test_a_large_package_keeps_nobody_waiting(odd: Odd, home: Path) -> None:
@@ -338,12 +338,12 @@ def test_a_large_package_keeps_nobody_waiting(odd: Odd, home: Path) -> None:
         engine.start(job)
         until(lambda: any(one.startswith(gate) for one in odd.asked), "it to be sent")
         for _ in range(2):
-            engine.next_look = 0.0
+            engine.next_poll = 0.0
             assert engine.ended() == []
         assert "POST /api/jobs/" not in odd.asked
         odd.keeps_waiting = None
         odd.ending.set()  # which cuts it off
-        until(lambda: engine.ended() or engine.flights[job["id"]].arrived, "it to get there")
+        until(lambda: engine.ended() or engine.jobs[job["id"]].arrived, "it to get there")
         assert len([one for one in odd.asked if one.startswith(gate)]) == 2
 
 
@@ -355,12 +355,12 @@ def test_a_package_is_sent_once(odd: Odd, home: Path) -> None:
         odd.answers["POST /api/jobs/"] = (500, b"No available agent to submit job, please try again later.")
         engine.start(job)
         for _ in range(3):
-            engine.next_look = 0.0
+            engine.next_poll = 0.0
             assert engine.ended() == []
         odd.answers["POST /api/jobs/"] = taken
-        engine.next_look = 0.0
+        engine.next_poll = 0.0
         engine.ended()
-        assert engine.flights[job["id"]].arrived
+        assert engine.jobs[job["id"]].arrived
         assert len([one for one in odd.asked if one.startswith("PUT ")]) == 1
         assert odd.asked.count("POST /api/jobs/") == 5
 
@@ -372,10 +372,10 @@ def test_stopped_while_its_package_is_sent(odd: Odd, home: Path) -> None:
         (folder / "large.bin").write_bytes(os.urandom(2 << 20))
         odd.takes = 1.0
         engine.start(job)
-        flight = engine.flights[job["id"]]
-        assert flight.uploading
+        sent = engine.jobs[job["id"]]
+        assert sent.package.uploading
         engine.stop(job["id"])
-        until(lambda: not flight.uploading, "it to get there")
+        until(lambda: not sent.package.uploading, "it to get there")
         ((job_id, outcome),) = engine.ended()
         assert (job_id, outcome["status"]) == (job["id"], "stopped")
         assert "POST /api/jobs/" not in odd.asked
@@ -407,12 +407,12 @@ def test_stopped_while_it_may_be_on_its_way(odd: Odd, home: Path) -> None:
         engine.start(job)
         engine.stop(job["id"])
         for _ in range(3):
-            engine.next_look = 0.0
+            engine.next_poll = 0.0
             assert engine.ended() == []
         odd.answers["GET /api/jobs/"] = listed(job, service, status="STOPPED", driver_node_id=None, message="stopped")
         odd.answers[f"/api/jobs/{name}"] = (404, b"")
         over: list[Any] = []
-        engine.next_look = 0.0
+        engine.next_poll = 0.0
         until(lambda: over.extend(engine.ended()) or over, "its end")
         assert over[0][1]["status"] == "stopped"
 
@@ -520,11 +520,11 @@ def test_what_there_is(odd: Odd, home: Path) -> None:
         odd.answers["/api/cluster_status"] = answer
         with RayServiceOf(odd, home) as (_, engine, _):
             assert engine.capacity()["cpus"] == capacity
-            assert engine.ready() == ready
+            assert engine.accepts_jobs() == ready
     assert engine.capacity() == {"cpus": 16000, "mem": 10**9, "gpus": 2}
 
 
-def test_no_word_without_a_claim(odd: Odd, home: Path) -> None:
+def test_no_marker_without_a_claim(odd: Odd, home: Path) -> None:
     """What was not written down was not sent: a head that does not say who it is gets nothing."""
     odd.answers["/api/version"] = (500, b"")
     odd.answers["/api/jobs/"] = (200, b"[]")
