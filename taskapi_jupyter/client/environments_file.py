@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -277,13 +276,7 @@ class EnvironmentFile:
             yield
 
     def _write(self, text: str) -> None:
-        temporary = self.path.with_name(f".environments.{os.getpid()}.tmp")
         try:
-            with open(files.create(temporary, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self.path)
+            files.write_atomic(self.path, text.encode(), sync=True)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise Unavailable(f"{self.path} can't be written: {error.strerror}") from None

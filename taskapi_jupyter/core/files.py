@@ -11,8 +11,9 @@ import fcntl
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 #: Errors that pass when somebody frees room, quota, descriptors, processes or memory, or makes a disk writable.
 PASSING = frozenset(
@@ -156,15 +157,42 @@ def create_folder(path: str | os.PathLike[str]) -> None:
             os.chmod(one, 0o700)
 
 
-def write_synced(path: str, data: bytes) -> None:
-    """Write a file whole or not at all, so that it stands after a power failure; one writer at a time."""
-    temporary = f"{path}.tmp"
-    with open(create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    sync_folder(os.path.dirname(path))
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes, *, sync: bool, before_rename: Callable[[], None] | None = None
+) -> None:
+    """Write a file whole or not at all: under a temporary name beside it, which then becomes its name.
+
+    With ``sync`` it is there after a power failure, too.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    try:
+        write(temporary, data, sync=sync)
+        if before_rename is not None:
+            before_rename()
+        os.rename(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if sync:
+        sync_folder(folder)
+
+
+def write(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> None:
+    """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
+    fd = create(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if sync:
+            os.fsync(fd)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
 
 
 def link_synced(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -194,7 +222,7 @@ def locked_folder(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Have the names in a folder on disk."""
+    """Fsync a folder, so that the names in it are on disk."""
     fd = os.open(path, _FOLDER)
     try:
         os.fsync(fd)

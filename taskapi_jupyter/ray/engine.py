@@ -21,7 +21,7 @@ from taskapi_jupyter.core import files, host
 from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.runner.outcome import too_late, vanished, write_atomically
+from taskapi_jupyter.runner.outcome import too_late, vanished
 from taskapi_jupyter.service import engine_settings
 
 from . import package
@@ -359,7 +359,7 @@ class RayEngine:
             self.away = True
             since = {"since": host.now_us(), "why": str(error)}
             with suppress(OSError):
-                write_atomically(os.path.join(self.home, UNREACHABLE), json.dumps(since).encode())
+                files.write_atomic(os.path.join(self.home, UNREACHABLE), json.dumps(since).encode(), sync=False)
 
     def _is_back(self) -> None:
         self.suspect = False
@@ -376,6 +376,6 @@ class RayEngine:
         with suppress(OSError):
             if job.status == "PENDING":
                 if not os.path.exists(path):
-                    write_atomically(path, b"waiting for the Ray cluster to have room for it")
+                    files.write_atomic(path, b"waiting for the Ray cluster to have room for it", sync=False)
             elif os.path.exists(path):
                 os.unlink(path)

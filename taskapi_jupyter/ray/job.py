@@ -164,7 +164,7 @@ class RayJob:
         """Write down, so that it stands after a power failure too, where it goes, and whether it arrived."""
         where = {"address": self.address, "session": self.session, "word": self.marker}
         claim = json.dumps({**where, "arrived": self.arrived})
-        files.write_synced(os.path.join(self.folder, "claim"), claim.encode())
+        files.write_atomic(os.path.join(self.folder, "claim"), claim.encode(), sync=True)
 
     def has_arrived(self) -> None:
         """Note that the cluster has it."""

@@ -17,7 +17,6 @@ from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.node.frames import Reader
 from taskapi_jupyter.runner.log_file import LogWriter
-from taskapi_jupyter.runner.outcome import write_atomically
 
 from .job import Phase, RayJob, valid
 from .rest import RayCluster, Refused
@@ -158,7 +157,7 @@ class Logs:
         """Take note of what a job says; return its outcome, which is the last."""
         if isinstance(value.get("progress"), str):
             with suppress(OSError):
-                write_atomically(os.path.join(job.folder, "progress.json"), value["progress"].encode())
+                files.write_atomic(os.path.join(job.folder, "progress.json"), value["progress"].encode(), sync=False)
         job.log.storing = job.log.storing or "storing" in value
         return valid(value.get("outcome"))
 

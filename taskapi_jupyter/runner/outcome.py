@@ -10,7 +10,6 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, room
 from taskapi_jupyter.core.errors import size
-from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode, may_move
 
 from .log_file import read as read_log
@@ -70,39 +69,6 @@ def vanished(reason: str) -> dict[str, Any]:
 def too_late(job: Mapping[str, Any]) -> str:
     """Return why a job is timed out whose ``timeout`` is over."""
     return f"not done {job['timeout']} s after its submission"
-
-
-def write_atomically(path: str, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Not synced: within a boot that changes nothing, and after a restart a job that the store has as running, and whose
-    outcome was lost with the power, ends ``unexpected_error``, as any that ran then.
-    """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        write_whole(temporary, data)
-        fault_point("watcher.outcome_temporary")
-        os.rename(temporary, path)
-    except OSError:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
-        raise
-
-
-def write_whole(path: str, data: bytes) -> None:
-    """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
-    fd = files.create(path, os.O_WRONLY | os.O_TRUNC)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    except OSError:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
 
 
 def judge(folder: str, code: int, *, command: bool, oom: bool) -> tuple[JobCode, str]:

@@ -33,8 +33,6 @@ from .outcome import (
     text_of,
     too_late,
     vanished,
-    write_atomically,
-    write_whole,
 )
 from .process_tree import bind_to_parent, collect_orphans
 
@@ -84,9 +82,9 @@ class Watcher:
         """Run the task to its end and return the outcome."""
         files.create_folder(os.path.join(self.folder, "files"))
         fault_point("watcher.folder_made")
-        write_whole(os.path.join(self.folder, "job.json"), job_file(self.job))
+        files.write(os.path.join(self.folder, "job.json"), job_file(self.job))
         # Room for what the task's process has to say of its end: a disk that is full then takes no new file.
-        write_whole(os.path.join(self.folder, "report"), b"\n" * _REPORT)
+        files.write(os.path.join(self.folder, "report"), b"\n" * _REPORT)
         fault_point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
         fault_point("watcher.log_made")
@@ -384,7 +382,14 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     data = json.dumps(how).encode()
     while True:
         try:
-            write_atomically(os.path.join(folder, "outcome.json"), data)
+            files.write_atomic(
+                # Not synced: within a boot that changes nothing. A job that ran when the power failed ends
+                # `unexpected_error`, whether or not its outcome was on disk.
+                os.path.join(folder, "outcome.json"),
+                data,
+                sync=False,
+                before_rename=lambda: fault_point("watcher.outcome_temporary"),
+            )
             break
         except OSError:  # a full disk: how it ended is not thrown away, it waits for room
             if not os.path.isdir(folder):  # the home was removed

@@ -27,4 +27,4 @@ def read(home: str) -> dict[str, Any]:
 
 def write(home: str, settings: dict[str, Any]) -> None:
     """Write that down: the ids that jobs have elsewhere are made from it, so it must not be lost with the power."""
-    files.write_synced(os.path.join(home, NAME), json.dumps(settings).encode())
+    files.write_atomic(os.path.join(home, NAME), json.dumps(settings).encode(), sync=True)

@@ -23,7 +23,7 @@ MAX_BYTES = 4096
 MAX_URL = 2000  # characters
 HOLDS = 0.2  # seconds that a list of jobs asks only once
 
-_NAME = re.compile(r"([1-9][0-9]{0,9})\.json(\.tmp)?")
+_NAME = re.compile(r"\.?([1-9][0-9]{0,9})\.json((\.[0-9]+-[0-9]+)?\.tmp)?")
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,10 +43,7 @@ def write(home: str | os.PathLike[str], url: str) -> None:
     if _read(path) == record:
         return
     files.create_folder(folder)
-    temporary = f"{path}.tmp"
-    with open(files.create(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        file.write(json.dumps(record).encode())
-    os.rename(temporary, path)
+    files.write_atomic(path, json.dumps(record).encode(), sync=False)
 
 
 def remove(home: str | os.PathLike[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -25,11 +24,8 @@ def write(apis: Path, built: APISpec) -> None:
         for name, content in built.files.items():
             if isinstance(content, Path):
                 files.link_synced(content, temporary / name)
-                continue
-            with open(files.create(temporary / name, os.O_WRONLY | os.O_EXCL), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            else:
+                files.write(temporary / name, content, sync=True)
         fault_point("deploy.temporary")
         temporary.rename(folder)
     except OSError as error:

@@ -26,17 +26,9 @@ _MOST = 1 << 16  # bytes of either
 
 def propose(home: str, holder: Mapping[str, Any], command: Sequence[str]) -> None:
     """Write down what the supervisor that holds the lock is to become; where that can't be, it leaves as it would."""
-    import tempfile
-
     said = {"replaces": _who(holder), "version": __version__, "command": list(command)}
     with suppress(OSError):
-        fd, path = tempfile.mkstemp(dir=home, prefix=f".{_NAME}-")  # with mode 0600
-        try:
-            with open(fd, "w") as file:
-                json.dump(said, file)
-            os.rename(path, os.path.join(home, _NAME))
-        except OSError:
-            os.unlink(path)
+        files.write_atomic(os.path.join(home, _NAME), json.dumps(said).encode(), sync=False)
 
 
 def _who(record: Mapping[str, Any]) -> dict[str, Any]:
