@@ -42,13 +42,13 @@ lab: $(VENV)/.demo
 	@$(RUN) scripts/demo.py --lab
 
 test: $(VENV)/.dev
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-python: VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(if $(LOWEST),-lowest)
 test-python:
 	@[ -n "$(PYTHON)" ] || { echo "name the interpreter: make test-python PYTHON=python3.13" >&2; exit 1; }
 	@PYTHON="$(PYTHON)" LOWEST="$(LOWEST)" scripts/setup.sh $(VENV)-python$(VERSION) notebook,dev
-	@$(VENV)-python$(VERSION)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	@$(VENV)-python$(VERSION)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  --ignore-glob='tests/browser/test_browser_*' $(PYTEST_ARGS)
 
 # Ray has an environment of its own: what speaks to it does so over HTTP.

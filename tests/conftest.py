@@ -39,10 +39,25 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get
 like_a_terminal()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is of another engine; set the files that drive a browser apart.
+#: The files that take longest, which begin: what a worker does last should be short.
+LONGEST = [
+    "cli",
+    "openapi",
+    "raycluster",
+    "in_the_way",
+    "as_in_the_notebook",
+    "interrupts",
+    "ways",
+    "cortex_client",
+    "panel",
+]
+LONGEST += ["labextension", "activity", "reaping", "supervisor", "disk", "kernels", "notebooks", "serverfile", "faults"]
 
-    Files are handed out in order, and two browsers at once are slow.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is of another engine; begin with the longest files, and set those that drive a browser apart.
+
+    Workers take files in this order, and two browsers at once are slow.
     """
     for item in items:
         if item.get_closest_marker("local") and ENGINE != "local":
@@ -50,9 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
+    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     browsers = [path for path in files if path.name.startswith("test_browser_")]
-    others = [path for path in files if path not in browsers]
-    apart = len(others) // len(browsers) if browsers else 0
+    others = sorted((path for path in files if path not in browsers), key=lambda path: ranks.get(path.name, len(ranks)))
+    apart = max(1, len(others) * 2 // 3 // max(1, len(browsers)))  # the last third has none
     for number, path in enumerate(browsers):
         others.insert(number * (apart + 1), path)
     items[:] = [item for path in others for item in files[path]]

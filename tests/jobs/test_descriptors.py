@@ -80,7 +80,7 @@ for few in range(3, 17):
     found = []
     try:
         engine.start(job)
-        until(lambda: found.extend(engine.ended()) or found or engine.waiting, "it to be settled", 5)
+        until(lambda: found.extend(engine.ended()) or found or engine.waiting, "it to be settled", 2)
     except AssertionError:
         pass
     resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -198,7 +198,7 @@ assert "Read-only file system" in second.refresh().reason, second.reason
 service.stop(third)
 (folder / "go").touch()
 until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
-assert states(running, second, third) == ["running", "pending", "stopped"]
+assert [job.refresh().status for job in (running, second, third)] == ["running", "pending", "stopped"]
 subprocess.run(["umount", jobs], check=True)
 assert running.wait(PATIENCE).status == "succeeded", running.reason
 assert "could not be stored" in running.reason and "Read-only" in running.reason, running.reason
@@ -207,10 +207,6 @@ assert "Traceback" not in (home / "supervisor.log").read_text()
 service.close()
 clean(home)
 """
-
-
-def states(*jobs: Job) -> list[str]:
-    return [job.refresh().status for job in jobs]
 
 
 def test_a_disk_that_becomes_read_only_while_jobs_run(tmp_path: Path) -> None:
@@ -336,7 +332,9 @@ MOUNTS = """\
 25 22 0:42 / {spaced} rw,relatime - nfs4 server:/jobs rw
 """
 
-NETWORK = """
+NETWORK = (
+    f"MOUNTS = {MOUNTS!r}\n"
+    + """
 import signal, threading, warnings
 from taskapi_jupyter.service.supervisor import supervisor
 from taskapi_jupyter.core.host import network_filesystem
@@ -364,6 +362,7 @@ for _ in range(2):
 assert (home / "supervisor.log").read_text().count("nfs4") == 1
 assert (home / "taskapi.db").read_bytes()[18:20] == b"\\1\\1"
 """
+)
 
 
 def test_a_network_file_system(tmp_path: Path) -> None:

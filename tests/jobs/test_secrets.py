@@ -29,8 +29,7 @@ from taskapi_jupyter.core.errors import BadRequest
 WRITES = f"""
 import os, sys
 os.umask(int(sys.argv[2], 8))
-sys.path += {IMPORTS!r}
-from io import BytesIO
+{IMPORTS}from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 from support import request_for

@@ -109,7 +109,7 @@ def schemathesis(server: LiveServer, document: dict[str, Any], folder: Path, *bu
     command = [program, "--config-file", "schemathesis.toml", "run", "openapi.json", "--checks", "all"]
     command += ["--exclude-checks", "missing_required_header"]  # insists on 401; Jupyter's answer is 403
     command += ["--url", server.url.rstrip("/"), "--header", f"Authorization: token {server.token}"]
-    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(10 * TIMES)]
+    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(5 * TIMES)]
     command += [argument for one in but for argument in ("--exclude-operation-id", one)]
     command += ["--generation-database", "none", "--warnings", "off", "--no-color"]
     command += ["--seed", "1"] if TIMES == 1 else []

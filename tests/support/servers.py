@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -115,9 +116,6 @@ class Answer:
         return json.loads(self.body)
 
 
-RESERVED: list[socket.socket] = []
-
-
 def reserved_port() -> int:
     """Return a port of the loopback interface that is nobody else's until this process ends.
 
@@ -128,5 +126,5 @@ def reserved_port() -> int:
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind(("127.0.0.1", 0))
     port = int(one.getsockname()[1])
-    RESERVED.append(one) if host.LINUX else one.close()  # BSD's allow that to nobody
+    atexit.register(one.close) if host.LINUX else one.close()  # BSD's allow that to nobody
     return port

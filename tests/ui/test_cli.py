@@ -22,12 +22,12 @@ import pytest
 
 from support import PATIENCE, request_for, until
 from support.cortex_double import Operator
+from support.program import PROGRAM, answer, run, run_apart
 from support.servers import LiveServer, reserved_port
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.display.formats import columns
 from taskapi_jupyter.service.service import Service
 
-PROGRAM = [sys.executable, "-m", "taskapi_jupyter.ui.cli"]
 YAML = """
 - name: adder
   kind: TaskAPI
@@ -38,23 +38,6 @@ YAML = """
   definition:
     path: waits.py
 """
-
-
-def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def answer(*arguments: str, **environ: str) -> Any:
-    done = run(*arguments, "-o", "json", **environ)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -72,7 +55,7 @@ def project(tmp_path: Path) -> Path:
 def test_a_job_from_end_to_end(home: Path, project: Path) -> None:
     deployed = answer("deploy", str(project / "cortex.yaml"), "-y")
     assert [one["api"]["spec"]["name"] for one in deployed] == ["adder", "waits"]
-    done = run("submit", "adder", "a=40", "--wait")
+    done = run_apart("submit", "adder", "a=40", "--wait")
     assert done.returncode == 0, done.stderr
     assert "succeeded" in done.stdout
     jobs = answer("get", "--limit", "5")
@@ -80,11 +63,11 @@ def test_a_job_from_end_to_end(home: Path, project: Path) -> None:
     job = jobs[0]["job_id"]
     assert answer("get", "adder", job)["job_status"]["status"] == "succeeded"
     assert answer("get", "adder", job[-6:])["job_status"]["job_id"] == job
-    assert run("logs", "adder", job).stdout == "adding\n"
+    assert run_apart("logs", "adder", job).stdout == "adding\n"
     assert run("logs", job[-6:], "-n", "1", "--no-follow").stdout == "adding\n"
     assert {one["metadata"]["name"] for one in answer("get")} == {"adder", "waits"}
     assert [one["spec"]["name"] for one in answer("get", "adder")] == ["adder"]
-    table = run("get").stdout
+    table = run_apart("get").stdout
     assert "adder" in table
     assert job in table
     assert answer("delete", "adder", "--force")["message"] == "deleted adder"
@@ -193,8 +176,8 @@ def test_a_pipe_gets_bars_as_lines_and_raw_bytes(
         assert answer("logs", job, *options)["log"].rstrip("\n") == f"start\n{last}\n\ufffd\nend"
         raw = subprocess.run([*PROGRAM, "logs", job, "--raw", *options], capture_output=True, timeout=60)
         assert (raw.returncode, raw.stdout, raw.stderr) == (0, written, b"")
-        raw = subprocess.run([*PROGRAM, "logs", job, "--raw", "-n", "2", *options], capture_output=True, timeout=60)
-        assert raw.stdout == b"\xff\r\nend"
+    raw = subprocess.run([*PROGRAM, "logs", job, "--raw", "-n", "2"], capture_output=True, timeout=60)
+    assert raw.stdout == b"\xff\r\nend"
     refused = run("logs", job, "--raw", "-o", "json")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
@@ -353,8 +336,8 @@ def test_a_reader_that_leaves_ends_it_quietly(home: Path) -> None:
 def test_an_output_that_knows_few_characters(home: Path, project: Path) -> None:
     assert run("deploy", str(project / "cortex.yaml")).returncode == 0
     for arguments in (["submit", "adder", "a=1", "b=2", "c=π", "--wait"], ["get"]):
-        assert run(*arguments, PYTHONIOENCODING="ascii").returncode == 0
-    done = run("get", "adder", "-o", "json", PYTHONIOENCODING="ascii")
+        assert run_apart(*arguments, PYTHONIOENCODING="ascii").returncode == 0
+    done = run_apart("get", "adder", "-o", "json", PYTHONIOENCODING="ascii")
     assert json.loads(done.stdout)[0]["task_job_statuses"][0]["config"]["c"] == "π"
 
 
