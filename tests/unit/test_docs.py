@@ -67,6 +67,12 @@ def test_each_path_that_a_contributor_is_sent_to_exists() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_that_a_page_links_to_exist(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8"))
+    assert not [one for one in links if not (page.parent / one).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_tests_that_a_page_names_exist(page: Path) -> None:
     there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     named = set(re.findall(r"\btest_\w+\.py\b", page.read_text("utf-8")))
