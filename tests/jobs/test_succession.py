@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,130 @@ def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, na
         assert job.wait(PATIENCE).result() == n
     assert sorted(map(int, begun.read_text().split())) == list(range(40))
     until(lambda: not processes(home), "it to leave")
+
+
+# A supervisor of 0.3.0 that is alive while its package is upgraded in place: what it starts, it starts as it did.
+
+OLD_COMMAND = "import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.{} import main; main(sys.argv[2])"
+
+#: Where 0.3.0 had what a supervisor starts, in the files of today.
+MOVED = {
+    "_version.py": [(None, '__version__ = "0.3.0"\n')],
+    "core/paths.py": [('os.path.join(PACKAGE, "worker")', "PACKAGE"), ('WORKER, "path"', 'PACKAGE, "task_path"')],
+    "service/supervisor/admission.py": [('"runner.gpus"', '"gpus"')],
+    "service/supervisor/wake.py": [('"service.supervisor.supervisor"', '"supervisor"')],
+    "service/supervisor/supervisor.py": [
+        ('"service.supervisor.supervisor"', '"supervisor"'),
+        ('"service.retention"', '"retention"'),
+    ],
+}
+
+WAITS = """
+import json, os, pathlib, time
+from cortex_internal.lib.log import logger
+from taskapi_jupyter.job import progress
+
+def task(config):
+    logger.info("begun")
+    progress(1, 2)
+    while not pathlib.Path(config["go"]).exists():
+        time.sleep(0.01)
+    return config["n"]
+"""
+COMMAND = WAITS + "\ntask(json.loads(pathlib.Path(os.environ['TASKAPI_JOB_SPEC']).read_text())['config'])\n"
+
+#: Deploys a file, a command and a callable with the interpreter given, which has no package of ours, and submits each
+#: thrice: the first ones run at once, the others wait.
+SUBMITS = """
+import json, pathlib, sys
+package, home, python, command, go = sys.argv[1:]
+sys.path.insert(0, package)
+from taskapi_jupyter.service.service import Service
+from upgrade_helper import request
+service = Service(home)
+service.deploy_request(request("file", python, source=pathlib.Path(command).with_name("waits.py").read_text()))
+service.deploy_request(request("command", python, command=[python, command]))
+
+def callable_(config):
+    import pathlib, time
+    print("begun", flush=True)
+    while not pathlib.Path(config["go"]).exists():
+        time.sleep(0.01)
+    return config["n"]
+
+service.deploy(callable_, name="callable", python=python, cpu="100m")
+jobs = [service.submit(name, {"go": f"{go}{n}", "n": n}).id for n in range(3) for name in ("file", "command", "callable")]
+print(json.dumps(jobs))
+"""
+UPGRADE_HELPER = """
+from taskapi_jupyter.core.contract import DeployRequest
+
+def request(name, python, source=None, command=None):
+    compute = {"cpu": "100m"}
+    what = {"definition": {"path": "task.py"}, "compute": compute} if source else {
+        "pod": {"containers": [{"command": command, "compute": compute}]}}
+    return DeployRequest(spec={"name": name, "kind": "TaskAPI", **what}, source=source, python=python)
+"""
+
+
+def begun(home: Path, ids: list[str]) -> bool:
+    """Whether the tasks of these jobs have imported what they need."""
+    logs = [home / "jobs" / one / "log" for one in ids]
+    return all(log.exists() and "begun" in log.read_text() for log in logs)
+
+
+def test_an_upgrade_in_place_under_running_and_pending_jobs(home: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    package, ignored = site / "taskapi_jupyter", shutil.ignore_patterns("labextension", "__pycache__")
+    shutil.copytree(PACKAGE, package, ignore=ignored)
+    for name, changes in MOVED.items():
+        text = (package / name).read_text()
+        for before, after in changes:
+            assert before is None or before in text
+            text = after if before is None else text.replace(before, after)
+        (package / name).write_text(text)
+    python = tmp_path / "bare" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parent.parent], check=True)
+    for name, text in (("waits.py", WAITS), ("command.py", COMMAND), ("upgrade_helper.py", UPGRADE_HELPER)):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "submits.py").write_text(SUBMITS)
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "config.yaml").write_text("cpus: 0.3\nstop_grace: 1\n")
+    go = tmp_path / "go"
+    told = subprocess.run(
+        [sys.executable, tmp_path / "submits.py", site, home, python, tmp_path / "command.py", go],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE,
+        env={**os.environ, "TASKAPI_HOME": str(home)},
+    )
+    ids = json.loads(told.stdout)
+    before = until(lambda: fifo.poke(str(home)) and record(home), "the old supervisor")
+    assert before["version"] == "0.3.0"
+    until(lambda: begun(home, ids[:3]), "the first ones to begin")
+    shutil.rmtree(package)
+    shutil.copytree(PACKAGE, package, ignore=ignored)
+    Path(f"{go}0").touch()  # the second ones are started by the old supervisor, from the new files
+    until(lambda: begun(home, ids[3:6]), "the second ones to begin")
+    assert record(home) == before
+    with closing(Service(home)) as service:
+        after = until(lambda: (found := record(home)).get("version") != "0.3.0" and found, "the newer supervisor")
+        assert after["pid"] == before["pid"]
+        for n in "12":
+            Path(f"{go}{n}").touch()
+        names = ("file", "command", "callable")
+        ended = [service.get(names[at % 3], one).wait(PATIENCE) for at, one in enumerate(ids)]
+        assert [(job.status, job.reason) for job in ended] == [("succeeded", None)] * 9
+        assert [job.result() for job in ended if job.api_name != "command"] == [0, 0, 1, 1, 2, 2]
+        assert [job.progress.done for job in ended if job.api_name == "file" and job.progress] == [1, 1, 1]
+        assert all('"message": "begun"' in job.logs() for job in ended if job.api_name == "command")
+
+
+@pytest.mark.parametrize("module", ["supervisor", "retention", "gpus"])
+def test_what_an_old_supervisor_and_old_clients_start(service: Service, home: Path, module: str) -> None:
+    command = [sys.executable, "-I", "-S", "-c", OLD_COMMAND.format(module), str(Path(PACKAGE).parent), str(home)]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # What is left where a supervisor is killed, as docs/reliability.md has it.
