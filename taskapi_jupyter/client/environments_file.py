@@ -13,11 +13,12 @@ import yaml
 from msgspec import UNSET, Meta
 
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.core import decoding, files, guard, storage
+from taskapi_jupyter.core import decoding, files, guard
 from taskapi_jupyter.core.contract import FEATURES, Environment, EnvironmentsResponse
 from taskapi_jupyter.core.errors import BadRequest, NotFound, Unavailable
 from taskapi_jupyter.deploy.api_spec import load
 from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML
+from taskapi_jupyter.runner import storage
 
 from . import http
 from .headers import Value

@@ -31,9 +31,9 @@ from taskapi_jupyter.core.contract import (
     encode,
 )
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
-from taskapi_jupyter.core.storage import RESULTS
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
+from taskapi_jupyter.runner.storage import RESULTS
 
 from . import results
 from .fallback import GONE, Home, changes, reads

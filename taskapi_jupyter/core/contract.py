@@ -71,13 +71,6 @@ class Progress(Body):
     message: str | None = None
 
 
-class WorkerCounts(Body):
-    """Cortex counts workers by state; here there is one."""
-
-    pending: int | UnsetType = UNSET
-    ready: int | UnsetType = UNSET
-
-
 class JobSpec(Body, kw_only=True):
     """The answer to a submission."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,6 +22,14 @@ _MOST_CPUS = 8192  # that Linux can have
 def boottime() -> float:
     """Return the seconds since this boot, suspended ones included."""
     return time.clock_gettime(_CLOCK)
+
+
+def backoff(first: float, longest: float, factor: float = 1.5) -> Iterator[float]:
+    """Yield pauses in seconds without end: ``first``, each next one ``factor`` times as long, at most ``longest``."""
+    pause = first
+    while True:
+        yield pause
+        pause = min(pause * factor, longest)
 
 
 @lru_cache(maxsize=1)

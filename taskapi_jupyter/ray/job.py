@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting
-from taskapi_jupyter.core.backoff import backoff
+from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.core.states import JobCode, may_move
 from taskapi_jupyter.runner.outcome import outcome
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import files, host, nesting, process
-from taskapi_jupyter.core.backoff import backoff
 from taskapi_jupyter.core.errors import Unavailable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.host import backoff
 
 from .fifo import poke
 

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from . import folders
-from .errors import BadRequest, TaskAPIError, Unavailable
+from taskapi_jupyter.core import folders
+from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, Unavailable
 
 VIEW = "result.view.json"  # what JSON has of a result that is pickled
 RESULTS = ("result.json", "result.pkl")
