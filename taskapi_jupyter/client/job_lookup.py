@@ -1,4 +1,4 @@
-"""Which jobs people mean: a variable, ``last``, an id, its last digits, or ``API JOB`` as Cortex has it."""
+"""Which job a word means: a variable, ``last``, an id, its last digits, or ``API JOB`` in Cortex's order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SEARCHED = 5000  # jobs, from the newest on, among which the last digits of an i
 
 
 class Unclear(ValueError):
-    """Words that can't be understood; ``str()`` is the sentence for who wrote them."""
+    """Words that can't be understood; ``str()`` is the sentence for the user."""
 
 
 class Unknown(Unclear):
-    """A word that is no job."""
+    """A word that means no job."""
 
 
 class Resolver:
@@ -33,17 +33,17 @@ class Resolver:
         self.variables = variables
         self.notebook = notebook
 
-    def one(self, words: Sequence[Any]) -> Job:
-        """Return the one job that the words mean."""
-        jobs = self.many(words)
+    def one(self, words: Sequence[Any], api: str | None = None) -> Job:
+        """Return the one job that the words mean, of one API where that is said."""
+        jobs = self.many(words, api)
         if len(jobs) != 1:
-            raise Unclear(f"one job is asked for, not {len(jobs)}")
+            raise Unclear(f"give one job, not {len(jobs)}")
         return jobs[0]
 
     def many(self, words: Sequence[Any], api: str | None = None) -> list[Job]:
-        """Return the jobs that words mean, each once; without ``api`` the first may be the API's name."""
+        """Return the jobs that the words mean, each once; without ``api`` the first word may be an API's name."""
         if not words:
-            raise Unclear("which job? A variable, last, an id, or its last digits")
+            raise Unclear("which job? Give an id, its last four digits, `last`, or a variable that holds a job")
         first, *rest = words
         try:
             jobs = [job for word in words for job in self._of(word, api)]
@@ -54,10 +54,10 @@ class Resolver:
         return list(dict.fromkeys(jobs))
 
     def last(self, api: str | None = None) -> Job:
-        """Return the newest job that no other notebook submitted; the newest of all if there is none."""
+        """Return the newest job that no other notebook submitted; the newest of all where there is none."""
         jobs = self.api.jobs(api, limit=100)
         if not jobs:
-            raise Unclear("there is no job yet" + (f" of {api}" if api else ""))
+            raise Unclear("no job has been submitted yet" + (f" to {api}" if api else ""))
         return next((job for job in jobs if job.notebook in (None, self.notebook)), jobs[0])
 
     def _means_job(self, word: str) -> bool:
@@ -67,7 +67,7 @@ class Resolver:
             return False
 
     def _of(self, word: Any, api: str | None = None) -> list[Job]:
-        """Return the jobs that one word means, of one API if that is said."""
+        """Return the jobs that one word means, of one API if it is given."""
         held = self.variables.get(word) if isinstance(word, str) else word
         jobs = [held] if isinstance(held, Job) else held if isinstance(held, list | tuple) else []
         if isinstance(held, JobList) or (jobs and all(isinstance(job, Job) for job in jobs)):
@@ -76,14 +76,14 @@ class Resolver:
                     raise JobNotFound(job.id, api)
             return list(jobs)
         if not isinstance(word, str):
-            raise Unclear(f"a {type(word).__name__} is no job")
+            raise Unclear(f"a value of type {type(word).__name__} is not a job")
         if word == "last":
             return [self.last(api)]
         if _ID.match(word):
             return [self._by_id(word, api)]
         if _SUFFIX.match(word):
             return [self._by_suffix(word, api)]
-        raise Unknown(f"{shorten(word)} is no job: neither a variable that holds one, nor last, nor an id")
+        raise Unknown(f"no job {shorten(word)}: give an id, its last four digits, or `last`")
 
     def _by_id(self, job_id: str, api: str | None) -> Job:
         response = self.api.job_response(job_id, api)
@@ -94,9 +94,9 @@ class Resolver:
     def _by_suffix(self, suffix: str, api: str | None) -> Job:
         found = [job for job in self._newest(api) if job.id.endswith(suffix)]
         if len(found) > 1:
-            raise Unclear(f"{suffix} may be any of {', '.join(job.id for job in found[:8])}; write more of it")
+            raise Unclear(f"{suffix} may be any of {', '.join(job.id for job in found[:8])}; give more digits")
         if not found:
-            raise Unknown(f"no job's id ends in {suffix}" + (f" among those of {api}" if api else ""))
+            raise Unknown(f"no job's id ends in {suffix}" + (f" among the jobs of {api}" if api else ""))
         return found[0]
 
     def _newest(self, api: str | None) -> Iterator[Job]:

@@ -217,7 +217,7 @@ def test_raw_says_what_was_dropped(home: Path, tmp_path: Path, monkeypatch: pyte
     [
         (["get", "nosuch"], 1, "nosuch is not deployed"),
         (["submit", "nosuch"], 1, "nosuch is not deployed"),
-        (["logs", "nosuch"], 2, "is no job"),
+        (["logs", "nosuch"], 2, "no job 'nosuch'"),
         (["wait", "0123456789abcdef"], 1, "unable to find"),
         (["deploy", "nosuch.yaml"], 2, "there is no file"),
         (["submit", "x", "lr"], 2, "key=value"),

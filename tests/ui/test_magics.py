@@ -37,7 +37,7 @@ from taskapi_jupyter.core.errors import (
 )
 from taskapi_jupyter.display.screen import rewritten
 from taskapi_jupyter.service.service import Service
-from taskapi_jupyter.ui.magics.verbs import ALIASES, VERBS
+from taskapi_jupyter.ui.verbs import ALIASES, VERBS
 
 ECHO = """%%taskapi deploy echo
 def task(config):
@@ -344,16 +344,16 @@ def test_ways_to_name_a_job(run: Run, shell: InteractiveShell) -> None:
     run("both = %taskapi wait first last")
     assert run("both").value() == [first, second]
     assert run("%taskapi wait both first").value() == [first, second]
-    usage_error(run("%taskapi wait nothing"), "'nothing' is no job")
+    usage_error(run("%taskapi wait nothing"), "no job 'nothing'")
     usage_error(run("%taskapi wait"), "which job?")
-    usage_error(run("%taskapi logs first second"), "one job is asked for, not 2")
+    usage_error(run("%taskapi logs first second"), "give one job, not 2")
     usage_error(run("%taskapi wait ffff"), "no job's id ends in ffff")
     usage_error(run("%taskapi wait $shown"), "no variable shown")
     shell.user_ns["number"] = 3
-    usage_error(run("%taskapi wait $number"), "a int is no job")
+    usage_error(run("%taskapi wait $number"), "a value of type int is not a job")
     short_error(run("%taskapi wait 0000000000000000"), JobNotFound)
     short_error(run("%taskapi wait other first"), JobNotFound)
-    usage_error(run("%taskapi wait other last"), "there is no job yet of other")
+    usage_error(run("%taskapi wait other last"), "no job has been submitted yet to other")
 
 
 def test_an_ambiguous_suffix_is_not_guessed(run: Run, home: Path) -> None:
@@ -525,8 +525,8 @@ def test_a_list_of_jobs_is_taken_as_jobs(run: Run, shell: InteractiveShell) -> N
     shell.user_ns |= {"several": jobs, "few": tuple(jobs[:2]), "none": [], "mixed": [jobs[0], 1]}
     assert run("%taskapi wait several").value() == jobs
     assert run("%taskapi wait few").value() == jobs[:2]
-    usage_error(run("%taskapi wait none"), "'none' is no job")
-    usage_error(run("%taskapi wait $mixed"), "a list is no job")
+    usage_error(run("%taskapi wait none"), "no job 'none'")
+    usage_error(run("%taskapi wait $mixed"), "a value of type list is not a job")
 
 
 # The rest

@@ -25,7 +25,7 @@ from taskapi_jupyter.deploy import api_spec
 from taskapi_jupyter.deploy.api_spec.variables import COUNTS
 from taskapi_jupyter.ui.magics.complete import Completer
 from taskapi_jupyter.ui.magics.line import Line, LineError, parse
-from taskapi_jupyter.ui.magics.verbs import ALIASES, VERBS
+from taskapi_jupyter.ui.verbs import ALIASES, VERBS
 
 TIMES = int(os.environ.get("TASKAPI_FUZZ", "1"))
 

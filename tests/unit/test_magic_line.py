@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapi_jupyter.ui.magics.line import Line, LineError, parse, split
-from taskapi_jupyter.ui.magics.verbs import VERBS
+from taskapi_jupyter.ui.verbs import VERBS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

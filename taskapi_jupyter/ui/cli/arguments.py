@@ -10,6 +10,7 @@ from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
+from taskapi_jupyter.ui.verbs import CONFIG, LIMIT, PATIENCE, RUN_TIMEOUT, TIMEOUT, WAIT, Option
 
 from . import completion, envs, verbs
 from .output import FORMS
@@ -26,93 +27,63 @@ class _FormOrEndpoint(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole line; ``run`` of what it returns is the verb's function."""
-    parser = argparse.ArgumentParser("jupyter taskapi", description="Deploy task APIs, submit jobs, look after them.")
+    parser = argparse.ArgumentParser("jupyter taskapi", description="Deploy task APIs; submit, watch and stop jobs.")
     parser.add_argument("--version", action="version", version=__version__)
-    verbs_ = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    def verb(name: str, run: _Run, text: str, *, env: bool = True) -> argparse.ArgumentParser:
-        sub = verbs_.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(run=run)
-        if env:
-            _add(
-                sub, "-e", "--env", completer=completion.environments, help="the environment (default: the default one)"
-            )
-        sub.add_argument("-o", "--output", choices=FORMS, default="table", metavar="FORM", help="table or json")
-        return sub
-
-    sub = verb("deploy", verbs.deploy, "deploy the APIs of a configuration file")
+    sub = _command(commands, "deploy", verbs.deploy, "deploy the APIs of a configuration file")
     _add(sub, "file", nargs="?", default="cortex.yaml", completer=completion.yaml_files)
-    sub.add_argument("-y", "--yes", action="store_true", help="taken, as Cortex's; nothing is asked")
-    sub.add_argument("-f", "--force", action="store_true", help="taken, as Cortex's; a deploy never waits")
+    _ignored(sub, "-y", "--yes")
+    _ignored(sub, "-f", "--force")
 
-    sub = verb("submit", verbs.submit, "start a job")
+    sub = _command(commands, "submit", verbs.submit, "start a job")
     _add(sub, "api", completer=completion.apis)
-    sub.add_argument(
-        "pairs",
-        nargs="*",
-        metavar="key=value",
-        help="configuration; a Python literal or JSON where it parses, else text",
-    )
-    sub.add_argument("--config", metavar="JSON")
-    sub.add_argument(
-        "--run-timeout", type=_time, metavar="TIME", help="of running, counted from its start: 90, 90s, 15m or 1h30m"
-    )
-    sub.add_argument("--timeout", type=_time, metavar="TIME", help="counted from now, the wait in line included")
-    sub.add_argument("--wait", action="store_true", help="wait for its end; exit 1 unless it succeeded")
+    pairs = "configuration: each value a Python literal or JSON if it is one, else text"
+    sub.add_argument("pairs", nargs="*", metavar="key=value", help=pairs)
+    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT)
 
-    sub = verb("get", verbs.get, "show all APIs and jobs, one API with its jobs, or one job")
+    sub = _command(commands, "get", verbs.get, "show all APIs and jobs, one API with its jobs, or one job")
     _add(sub, "api", nargs="?", completer=completion.apis)
     _add(sub, "job", nargs="?", completer=completion.jobs, help="an id, or its last four or more digits")
-    sub.add_argument("-w", "--watch", action="store_true", help="again every two seconds")
-    sub.add_argument("--status", choices=[code.value for code in JobCode])
-    sub.add_argument("--limit", type=_positive)
+    sub.add_argument("-w", "--watch", action="store_true", help="refresh every two seconds")
+    sub.add_argument("--status", choices=[code.value for code in JobCode], help="only jobs in this state")
+    _shared(sub, LIMIT)
 
-    sub = verb("delete", verbs.delete, "delete an API and stop its jobs, or stop one job")
+    sub = _command(commands, "delete", verbs.delete, "delete an API and stop its jobs, or stop one job")
     _add(sub, "api", completer=completion.apis)
     _add(sub, "job", nargs="?", completer=completion.jobs)
-    sub.add_argument("-f", "--force", action="store_true", help="taken, as Cortex's; nothing is asked")
-    sub.add_argument("-c", "--keep-cache", action="store_true", help="taken, as Cortex's; ended jobs are kept")
+    _ignored(sub, "-f", "--force")
+    _ignored(sub, "-c", "--keep-cache")
 
-    sub = verb("logs", verbs.logs, "print a job's log, and what comes until it ends")
+    sub = _command(commands, "logs", verbs.logs, "print a job's log, and new lines until the job ends")
     _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.apis_and_jobs)
-    sub.add_argument("-n", "--lines", type=_positive, help="the last ones only")
-    sub.add_argument("--no-follow", action="store_true", help="print what there is")
-    sub.add_argument(
-        "--raw", action="store_true", help="the bytes as the task wrote them; else a pipe gets bars as lines"
-    )
-    sub.add_argument("-y", "--yes", action="store_true", help="taken, as Cortex's; nothing is asked")
+    sub.add_argument("-n", "--lines", type=_positive, help="begin with the last LINES lines")
+    sub.add_argument("--no-follow", action="store_true", help="print what there is and exit")
+    raw = "print the bytes exactly as the task wrote them, progress bars included"
+    sub.add_argument("--raw", action="store_true", help=raw)
+    _ignored(sub, "-y", "--yes")
 
-    sub = verb("wait", verbs.wait, "wait for jobs to end; exit 1 unless all succeeded")
+    sub = _command(commands, "wait", verbs.wait, "wait for jobs to end; exit 1 unless all succeeded")
     _add(sub, "jobs", nargs="+", metavar="JOB", completer=completion.jobs)
-    sub.add_argument("--timeout", type=_time, metavar="TIME", help="of waiting, such as 15m; the jobs run on")
+    _shared(sub, PATIENCE)
 
-    _add_jobs(verb("jobs", verbs.jobs, "list jobs, or purge those that have ended"))
+    _add_jobs(_command(commands, "jobs", verbs.jobs, "list jobs, or delete those that have ended"))
+    _add_env(_command(commands, "env", envs.listed, "list the environments, or change them", env=False))
 
-    _add_env(verb("env", envs.listed, "list the environments, or change them", env=False))
+    examine = "check this machine's home (settings, disk, database, supervisor); exit 1 if something is wrong"
+    _command(commands, "doctor", verbs.examine, examine, env=False)
 
-    verb(
-        "doctor",
-        verbs.examine,
-        "say what is wrong with the home of this machine's jobs; exit 1 if anything is",
-        env=False,
-    )
+    sub = _command(commands, "serve", verbs.serve, "run a Jupyter server with this extension alone")
+    sub.add_argument("--port", type=_positive)
+    sub.add_argument("--ip", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    sub.add_argument("more", nargs="*", help="more arguments for the server, after --")
 
-    _add_server(verb("serve", verbs.serve, "run a Jupyter server with this extension alone"))
+    _command(commands, "version", verbs.version, "print this program's version, and with --env that of a cluster")
 
-    verb("version", verbs.version, "print this program's version, and with --env that of a cluster")
-
-    sub = verb(
-        "completion", completion.script, "print what a shell's startup file evaluates to complete words", env=False
-    )
+    script = "print shell code that completes words with Tab, for a shell's startup file to evaluate"
+    sub = _command(commands, "completion", completion.script, script, env=False)
     sub.add_argument("shell", choices=completion.SHELLS)
     return parser
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    """Add what a server takes."""
-    parser.add_argument("--port", type=_positive)
-    parser.add_argument("--ip", default="127.0.0.1")
-    parser.add_argument("more", nargs="*", help="more arguments for the server, behind --")
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -121,48 +92,41 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
 
     def action(name: str, run: _Run, text: str, states: Iterable[JobCode]) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(run=run)
+        sub = _command(actions, name, run, text, default=argparse.SUPPRESS)
         _add(sub, "api", nargs="?", completer=completion.apis, help="only jobs of this API")
         sub.add_argument("--status", choices=values(states), help="only jobs in this state")
-        # Without defaults, which would take the place of what stands before the action.
-        _add(sub, "-e", "--env", default=argparse.SUPPRESS, completer=completion.environments, help="the environment")
-        sub.add_argument(
-            *("-o", "--output"), choices=FORMS, default=argparse.SUPPRESS, metavar="FORM", help="table or json"
-        )
         return sub
 
-    sub = action("list", verbs.jobs, "list jobs, newest first", JobCode)
-    sub.add_argument("--limit", type=_positive)
+    _shared(action("list", verbs.jobs, "list jobs, newest first", JobCode), LIMIT)
 
     sub = action("purge", verbs.purge, "delete ended jobs, with their logs, results and files", TERMINAL)
-    sub.add_argument("--older-than", type=_days, metavar="DAYS", help="only those that ended so many days ago")
+    sub.add_argument("--older-than", type=_days, metavar="DAYS", help="only jobs that ended more than DAYS days ago")
 
 
 def _add_env(parser: argparse.ArgumentParser) -> None:
     """Add the actions on environments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
 
-    def action(name: str, run: _Run, text: str, *short: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(run=run)
-        # Without a default, which would take the place of what stands before the action.
-        sub.add_argument(
-            *short, "--output", choices=FORMS, default=argparse.SUPPRESS, metavar="FORM", help="table or json"
-        )
-        return sub
+    def action(name: str, run: _Run, text: str, short: str = "-o") -> argparse.ArgumentParser:
+        return _command(actions, name, run, text, short, env=False, default=argparse.SUPPRESS)
 
-    action("list", envs.listed, "list the environments", "-o")
+    action("list", envs.listed, "list the environments")
 
-    sub = action("configure", envs.configure, "add an environment, or change of one what is given; '' takes away")
+    text = "add an environment, or change the settings given; an empty value ('') removes a setting"
+    sub = action("configure", envs.configure, text, "")
     _add(sub, "name", completer=completion.environments)
-    sub.add_argument("--operator-endpoint", metavar="URL", help="of the cluster's operator")
-    sub.add_argument("-o", action=_FormOrEndpoint, metavar="URL", help="the same, as Cortex's; or table or json")
+    sub.add_argument("--operator-endpoint", metavar="URL", help="URL of a Cortex cluster's operator")
+    sub.add_argument(
+        "-o",
+        action=_FormOrEndpoint,
+        metavar="URL",
+        help="--operator-endpoint, as in Cortex; or table or json",
+    )
     sub.add_argument("--provider", choices=("cortex", "ray"))
-    sub.add_argument("--address", metavar="URL", help="of a Ray cluster's dashboard")
+    sub.add_argument("--address", metavar="URL", help="URL of a Ray cluster's dashboard")
     sub.add_argument("--storage", metavar="URL", help="where jobs of a Ray cluster leave results and files")
-    sub.add_argument("--api-endpoint", metavar="URL", help="of the cluster's load balancer")
-    sub.add_argument("--version", help="of the cluster, exactly; it is asked where this is not given")
+    sub.add_argument("--api-endpoint", metavar="URL", help="URL of the cluster's load balancer")
+    sub.add_argument("--version", help="the cluster's exact version; by default the cluster is asked")
     sub.add_argument(
         "--header",
         action="append",
@@ -170,20 +134,46 @@ def _add_env(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="'Name=env:VARIABLE', 'Name=file:PATH', or text with ${VARIABLE} in it; may be given again",
     )
-    _add(
-        sub,
-        "--verify",
-        metavar="true|false|FILE",
-        completer=completion.files,
-        help="of certificates; FILE: authorities",
-    )
-    sub.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for an answer to be complete (30)")
+    verify = "whether to verify certificates; FILE: with these certificate authorities"
+    _add(sub, "--verify", metavar="true|false|FILE", completer=completion.files, help=verify)
+    timeout = "seconds within which an answer must be complete (default: 30)"
+    sub.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=timeout)
 
-    sub = action("delete", envs.delete, "take an environment away", "-o")
-    _add(sub, "name", completer=completion.environments)
+    _add(action("delete", envs.delete, "remove an environment"), "name", completer=completion.environments)
 
-    sub = action("default", envs.default, "print the default environment, or choose it", "-o")
+    sub = action("default", envs.default, "print the default environment, or choose it")
     _add(sub, "name", nargs="?", completer=completion.environments)
+
+
+def _command(
+    commands: Any, name: str, run: _Run, text: str, short: str = "-o", *, env: bool = True, default: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a verb, or an action of one, with the options that all have.
+
+    An action has ``argparse.SUPPRESS`` as its ``default``: another one would replace what stands before the action.
+    """
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    sub.set_defaults(run=run)
+    if env:
+        which = "the environment (default: the default one)"
+        _add(sub, "-e", "--env", default=default, completer=completion.environments, help=which)
+    names = [short, "--output"] if short else ["--output"]
+    sub.add_argument(*names, choices=FORMS, default=default or "table", metavar="FORM", help="table or json")
+    return sub
+
+
+def _shared(parser: argparse.ArgumentParser, *options: Option) -> None:
+    """Add options that the magics have, too."""
+    readers: dict[str, Any] = {"int": _positive, "time": _time}
+    for one in options:
+        if one.kind == "flag":
+            parser.add_argument(one.name, action="store_true", help=one.help)
+        else:
+            parser.add_argument(one.name, type=readers.get(one.kind, str), metavar=one.metavar, help=one.help)
+
+
+def _ignored(parser: argparse.ArgumentParser, *names: str) -> None:
+    parser.add_argument(*names, action="store_true", help="accepted for Cortex compatibility; no effect")
 
 
 def _add(parser: argparse.ArgumentParser, *names: str, completer: Any, **options: Any) -> None:
@@ -193,7 +183,7 @@ def _add(parser: argparse.ArgumentParser, *names: str, completer: Any, **options
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0")
     return int(text)
 
 
@@ -210,7 +200,7 @@ def _days(text: str) -> float:
     except ValueError:
         days = -1
     if not 0 <= days <= 36_525:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of days")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of days")
     return days
 
 
@@ -220,5 +210,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0
     if not 0 < seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of seconds up to a day")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0, up to a day")
     return seconds

@@ -183,10 +183,7 @@ def _connect(options: Namespace) -> TaskAPI:
 
 def _job(api: TaskAPI, words: list[str], of: str | None = None) -> Job:
     """Return the one job that words mean, of one API where that is said."""
-    jobs = Resolver(api, {}, None).many(words, of)
-    if len(jobs) > 1:
-        raise Unclear(f"one job is asked for, not {len(jobs)}")
-    return jobs[0]
+    return Resolver(api, {}, None).one(words, of)
 
 
 def _ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:

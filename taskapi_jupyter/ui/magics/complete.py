@@ -12,8 +12,7 @@ from typing import Any
 
 from taskapi_jupyter.client.taskapi import Job, JobList
 from taskapi_jupyter.core.states import JobCode
-
-from .verbs import ALIASES, VERBS, Verb
+from taskapi_jupyter.ui.verbs import ALIASES, VERBS, Verb
 
 #: A line up to what follows the magic; also ``job = %taskapi …`` and, with automagic, no percent sign.
 HOOK = r"\s*(?:[\w.,\[\]][\w.,\s\[\]]*=\s*)?%{0,2}taskapi\s"

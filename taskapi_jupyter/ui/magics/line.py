@@ -15,8 +15,7 @@ from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
 from taskapi_jupyter.deploy.literals import NotLiteral, literal, literal_end
 from taskapi_jupyter.deploy.values import plain
-
-from .verbs import ALIASES, VERBS, Option, Verb
+from taskapi_jupyter.ui.verbs import ALIASES, VERBS, Option, Verb
 
 _NAME = r"[^\W\d]\w*"
 _VARIABLE = re.compile(rf"\$({_NAME})|\$\{{({_NAME})\}}|\{{({_NAME})\}}")

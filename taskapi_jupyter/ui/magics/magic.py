@@ -37,12 +37,12 @@ from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.facts import parameters
 from taskapi_jupyter.display.text import in_short
 from taskapi_jupyter.ui import doctor
+from taskapi_jupyter.ui.verbs import ALIASES, VERBS, general_help, verb_help
 
 from .complete import HOOK, Completer, known_values
 from .hints import as_function, near_function
 from .line import Line, LineError, parse
 from .show import Deployed, EnvironmentList, follow_log, in_lines, is_dropped, print_log, say, watch
-from .verbs import ALIASES, VERBS, general_help, verb_help
 
 if TYPE_CHECKING:
     from taskapi_jupyter.ui.panel import Panel

@@ -1,4 +1,4 @@
-"""What ``%taskapi`` understands: its verbs with their options, and the help that is made of them."""
+"""The verbs of ``%taskapi`` with their options and help. The terminal's parser takes the options that it shares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Option:
-    """``kind`` says what follows: nothing, text, a variable, a number, a time, JSON, or KEY=VALUE (repeatable)."""
+    """``kind`` is what follows it: nothing, text, a variable, a number, a time, JSON, or KEY=VALUE (repeatable)."""
 
     name: str
     kind: Literal["flag", "text", "name", "int", "time", "json", "pair"]
@@ -18,19 +18,19 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Return the name without its dashes, as a Python name."""
+        """The name without its dashes, as a Python name."""
         return self.name.removeprefix("--").replace("-", "_")
 
     @property
     def shown(self) -> str:
-        """Return the option as help shows it."""
+        """The option as help shows it."""
         names = f"{self.short}, {self.name}" if self.short else self.name
         return f"{names} {self.metavar}".rstrip()
 
 
 @dataclass(frozen=True)
 class Verb:
-    """``pairs`` says whether KEY=VALUE is configuration; ``cell`` whether ``%%taskapi`` takes the verb."""
+    """With ``pairs``, KEY=VALUE is configuration; with ``cell``, ``%%taskapi`` takes the verb, too."""
 
     name: str
     usage: tuple[str, ...]
@@ -45,15 +45,17 @@ class Verb:
         return self.options + self.cell_options if cell else self.options
 
 
-CONFIG = Option("--config", "json", "configuration: a JSON object, or $name for a variable", "JSON")
-WAIT = Option("--wait", "flag", "wait for the end; an error unless the job succeeded")
-TIMEOUT = Option("--timeout", "time", "the same, counted from submission: the wait in line is part of it", "T")
-RUN_TIMEOUT = Option("--run-timeout", "time", "stops a job that has run so long: seconds, or 90s, 15m, 1h30m", "T")
+CONFIG = Option("--config", "json", "configuration: a JSON object or a dict of Python", "JSON")
+WAIT = Option("--wait", "flag", "waits for the end; fails unless the job succeeds")
+TIMEOUT = Option("--timeout", "time", "the same, counted from submission, the time in the queue included", "T")
+LIMIT = Option("--limit", "int", "how many jobs at most", "N")
+PATIENCE = Option("--timeout", "time", "gives up waiting after so long, such as 15m; the job goes on", "T")
+RUN_TIMEOUT = Option("--run-timeout", "time", "stops a job that has run this long: 90 (seconds), 15m or 1h30m", "T")
 NEEDS = (
-    Option("--cpu", "text", "cores that a job of it needs, such as 2 or 500m", "N"),
-    Option("--mem", "text", "memory that a job of it may use, such as 512Mi or 4Gi", "SIZE"),
-    Option("--gpu", "int", "GPUs that a job of it needs", "N"),
-    Option("--env-var", "pair", "an environment variable of its jobs", "K=V"),
+    Option("--cpu", "text", "cores that each job needs, such as 2 or 500m", "N"),
+    Option("--mem", "text", "memory that each job may use, such as 512Mi or 4Gi", "SIZE"),
+    Option("--gpu", "int", "GPUs that each job needs", "N"),
+    Option("--env-var", "pair", "an environment variable for its jobs", "K=V"),
 )
 
 _ALL = (
@@ -65,7 +67,7 @@ _ALL = (
             "%taskapi deploy FILE.yaml",
             "%taskapi deploy NAME --function FN",
         ),
-        "makes a task API of a cell, a configuration file, or a function or class of the notebook",
+        "makes a task API from a cell, a configuration file, or a function or class of the notebook",
         (*NEEDS, RUN_TIMEOUT, TIMEOUT, CONFIG, Option("--function", "name", "a callable of the notebook", "FN")),
         cell=True,
     ),
@@ -87,14 +89,14 @@ _ALL = (
         "shows APIs and jobs, one API with its jobs, or one job",
         (
             Option("--status", "text", "only jobs in this state, or in one of several: a,b", "S"),
-            Option("--limit", "int", "how many jobs at most", "N"),
+            LIMIT,
             Option("--watch", "flag", "keeps showing until nothing is in progress", short="-w"),
         ),
     ),
     Verb(
         "stop",
         ("%taskapi stop JOB...", "%taskapi stop [API] --all"),
-        "stops jobs; stopping one again ends the time that it has to clean up",
+        "stops jobs; stopping a job again kills it without waiting for its cleanup",
         (Option("--all", "flag", "every job in progress"),),
     ),
     Verb(
@@ -105,11 +107,14 @@ _ALL = (
     Verb(
         "logs",
         ("%taskapi logs JOB [-n LINES] [-f]",),
-        "prints what a job wrote, the newest MiB; a progress bar in its last state",
+        "prints what a job wrote, the newest MiB of it; a progress bar in its last state",
         (
             Option("--tail", "int", "only the last lines", "LINES", "-n"),
             Option(
-                "--follow", "flag", "goes on until the job has ended; a line says what it had to leave out", short="-f"
+                "--follow",
+                "flag",
+                "prints new lines until the job ends; a line says what was left out",
+                short="-f",
             ),
         ),
     ),
@@ -117,45 +122,45 @@ _ALL = (
         "wait",
         ("%taskapi wait JOB... [--timeout T]",),
         "waits for jobs to end; an error unless all succeeded",
-        (Option("--timeout", "time", "gives up waiting after so long, such as 15m; the job goes on", "T"),),
+        (PATIENCE,),
     ),
     Verb("result", ("%taskapi result JOB",), "waits, then returns what the task returned"),
     Verb(
         "rerun",
         ("%taskapi rerun JOB [--same] [--wait]",),
         "submits a job's configuration again, to the API as it is deployed now",
-        (Option("--same", "flag", "runs the version that the job ran, whatever is deployed now"), WAIT),
+        (Option("--same", "flag", "runs the version that the job ran, not the one that is deployed now"), WAIT),
     ),
-    Verb("panel", ("%taskapi panel [API]",), "shows jobs as they go, with a form to submit and buttons to stop"),
-    Verb("env", ("%taskapi env [NAME]",), "lists environments, or sets the one that this kernel uses"),
-    Verb("help", ("%taskapi help [VERB]",), "explains"),
+    Verb("panel", ("%taskapi panel [API]",), "shows jobs live, with a form to submit and buttons to stop"),
+    Verb("env", ("%taskapi env [NAME]",), "lists environments, or chooses the one that this kernel uses"),
+    Verb("help", ("%taskapi help [VERB]",), "explains a verb, or lists all"),
 )
 
 VERBS = {verb.name: verb for verb in _ALL}
 ALIASES = {"get": "status"}
 
 _JOB = """
-JOB is a variable that holds a job, `last` (the newest that no other notebook submitted), an id, or
-the last four or more digits of one. API JOB is taken too."""
+JOB is a variable that holds a job, `last` (the newest job that no other notebook submitted), an id, or
+the last four or more digits of an id. Cortex's order, API JOB, works too."""
 
 _TASK = """
-The task is the class Task, else the one function of config, else the function with the API's name, else
-the only one whose name doesn't begin with _. The config fills parameters of other names than config."""
+The task is the class Task; else the one function with a parameter config; else the function with the API's
+name; else the only function whose name doesn't begin with _. Other parameters are filled from the config."""
 
 _VALUES = """
-A value is what Python's literals mean (0.1, 1_000, True, None, [1, 'a'], {'a': 1}; a tuple is a list),
-JSON (true, null) too, and text where it is neither. Quoted text is text, as in Python: '5', 'two words',
-r'\\d+'. A list, a dict or a quotation within quotes is what it is without them: '[1, 2]' is a list and
-'"5"' the text 5, as in a shell. NaN and infinities are refused: JSON has none.
-$name, ${name} or {name} is the value of a variable, with its type; in lists and dicts, too: [$a, {b}].
-Inside a word they become text: out-{i}.csv, run-$i. Quoted text is taken as it is, but f'run {i}' has them
-replaced. Expressions are not evaluated: a.b or d[k] goes into a variable first. A $ or { that no name
-follows is itself; so is \\$name, \\{name}, $$name, {{name}}.
+A value is a Python literal (0.1, 1_000, True, None, [1, 'a'], {'a': 1}; a tuple becomes a list) or JSON
+(true, null); anything else is text. Quoted text is text, as in Python: '5', 'two words', r'\\d+'. Around a
+list, a dict or quoted text, quotes are dropped as in a shell: '[1, 2]' is a list and '"5"' the text 5.
+NaN and infinities are refused, because JSON has none.
+$name, ${name} and {name} are the value of a variable, with its type; in lists and dicts, too: [$a, {b}].
+Inside a word they become text: out-{i}.csv, run-$i. In quoted text they stay as they are, except in
+f'run {i}'. Expressions are not evaluated: assign a.b or d[k] to a variable first. A $ or { without a name
+after it is itself; so are \\$name, \\{name}, $$name and {{name}}.
 A word that begins with # begins a comment."""
 
 
 def verb_help(verb: Verb) -> str:
-    """Return what there is to know about a verb."""
+    """Return the help of one verb: usage, options, and how jobs and values are written."""
     options = list(dict.fromkeys(verb.options + verb.cell_options))
     width = max((len(option.shown) for option in options), default=0)
     lines = [*verb.usage, "", f"{verb.help[0].upper()}{verb.help[1:]}."]
@@ -172,7 +177,7 @@ def verb_help(verb: Verb) -> str:
 
 
 def general_help() -> str:
-    """Return all verbs, a line each, under how they are written."""
+    """Return the usage and a line of help for each verb."""
     lines = []
     for verb in VERBS.values():
         lines += [*verb.usage, f"    {verb.help}"]
