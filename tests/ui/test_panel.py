@@ -144,7 +144,7 @@ def test_a_job_is_submitted_watched_and_read(api: TaskAPI, shown: Any, name: str
     assert 'value="0.2500"' in panel.jobs.rows[0].text.value
 
     panel.details.tabs.selected_index = 2
-    shows(panel, "The result comes when the job has ended.")
+    shows(panel, "The result is available when the job has ended.")
     go.touch()
     shows(panel, "succeeded")
     shows(panel, '"note": "<script>alert(1)</script>"')
@@ -169,7 +169,7 @@ def test_a_failure_says_why_in_list_and_log(api: TaskAPI, shown: Any, name: str)
     assert "ValueError: <b>no</b> data" in rows(panel)[0]
     assert "color:var(--jp-error-color1" in panel.jobs.rows[0].text.value
     panel.details.tabs.selected_index = 2
-    shows(panel, "It did not succeed, so there is no result.")
+    shows(panel, "The job did not succeed, so there is no result.")
 
 
 def test_a_config_is_checked_as_it_is_typed(service: Service, shown: Any, echo: Any) -> None:
@@ -321,13 +321,13 @@ def test_a_job_that_is_gone_or_over_is_a_sentence(service: Service, shown: Any, 
     choose(panel, job)
     panel.details.stop.disabled = False  # as a frontend that has not heard yet
     panel.details.stop.click()
-    shows(panel, "It can't be stopped: it has ended already.")
+    shows(panel, "The job has already ended.")
     service.forget(job)
     panel.details.delete.click()
     panel.details.yes.click()
-    shows(panel, f"Job {job.id} of {job.api_name} is gone: it was deleted.")
+    shows(panel, f"Job {job.id} of {job.api_name} no longer exists: it was deleted.")
     choose(panel, other)
-    assert "is gone" not in words(panel)
+    assert "no longer exists" not in words(panel)
 
 
 class Slow(Service):
@@ -356,7 +356,7 @@ def test_a_stop_that_takes_long_holds_up_nothing(home: Path, shown: Any, name: s
     service.let.set()
     until(lambda: job.refresh().status == "stopped", "the job to be stopped")
     panel.close()
-    assert panel._pulse.rests
+    assert panel._poller.idle
     service.close()
 
 
@@ -391,7 +391,7 @@ def test_jobs_are_filtered_searched_sorted_and_turned_over(service: Service, sho
     panel.jobs.status.value = "failed"
     lists([jobs[-1]], "the failed one")
     panel.jobs.status.value = "running"
-    shows(panel, "No job fits this filter.")
+    shows(panel, "No job matches this filter.")
     panel.jobs.status.value = "any"
     panel.jobs.search.value = "ÜBERLAUF fails"
     lists([jobs[-1]], "the one with the words")
@@ -497,7 +497,7 @@ def task(config):
     shows(panel, "number 0")
     panel.details.log.follow.value = False
     (tmp_path / "go0").touch()
-    shows(panel, "Follow is off: 9 B more came.")
+    shows(panel, "Follow is off: 9 B more since then.")
     assert "number 1" not in words(panel)
     panel.details.log.follow.value = True
     shows(panel, "number 1")
@@ -637,7 +637,7 @@ def test_several_panels_share_a_kernel_and_leave_nothing(service: Service, echo:
     assert len(threads()) == 3
     panels[1].close()
     panels[0].details.tabs.selected_index = 1
-    shows(panels[0], "It was submitted without a config of its own.")
+    shows(panels[0], "Submitted without a config.")
     assert len(threads()) == 2
     for panel in panels:
         panel.close()

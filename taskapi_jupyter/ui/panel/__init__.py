@@ -1,4 +1,4 @@
-"""``taskapi_jupyter.Panel``: an environment's jobs in a notebook's output, of ipywidgets alone. A view, no logic."""
+"""``taskapi_jupyter.Panel``: an environment's jobs below a cell, made of ipywidgets. A view, no logic."""
 
 from __future__ import annotations
 
@@ -22,29 +22,40 @@ from .audience import Audience
 from .details import Details
 from .form import Form
 from .html import said, style_sheet
-from .job_query import Listing, Page
+from .job_query import JobQuery, Page
 from .jobs import JobsView
-from .poller import Attention, Pulse
+from .poller import Attention, Poller
 
-QUICK = 1.0  # seconds between two looks while something shown is in progress
-SLOW = 5.0  # seconds between two looks while nothing is: a job may have been submitted elsewhere
-SHARE = 4  # a look may take one of so many parts of the time: of a slow server less is asked
-AWAY = 10.0  # seconds between two tries at most to reach a server that is away
-ALONE = 5.0  # seconds between two questions whether a page has come back
+QUICK = 1.0  # seconds between two polls while a job that is shown is in progress
+SLOW = 5.0  # seconds between two polls while none is: a job may have been submitted elsewhere
+SHARE = 4  # polling takes at most one in so many parts of the time: a slow server is asked less often
+AWAY = 10.0  # seconds between two attempts at most to reach a server that is unreachable
+ALONE = 5.0  # seconds between two checks whether a page has connected again
 
 
 class Panel(VBox):  # type: ignore[misc]
-    """Submit, watch, read and stop the jobs of an environment, in a notebook.
+    """A widget to submit, watch, read and stop the jobs of an environment, in a notebook.
 
-    ``api`` is a TaskAPI to show; without one that of ``environment`` (default: this kernel's), with a chooser for the
-    others. ``name`` is the API that is chosen at first.
+    While it is displayed, a thread reads the jobs: every second while one on view is in progress, else every five
+    seconds, and after each cell. It stops when the last view of the panel is closed, if the frontend reports that
+    (after a reload of the page it may not), and pauses while no page has the notebook open, if a server reports that.
+    While a cell blocks the kernel, the panel is still updated, but clicks have to wait.
 
-    One thread keeps a panel up to date while it is displayed: a look a second while a job on view is in progress, else
-    one in five seconds, which finds what was submitted elsewhere, and one after each cell. It rests when the last view
-    of it is gone, as far as the frontend tells (after the page was reloaded, one that was cleared may go on looking),
-    and while no page has the notebook open, as far as a Jupyter server tells. Where nothing changes it sends nothing.
-    :meth:`close` ends it at once. What takes long (stop, submit, result) is asked for in a thread that ends with its
-    answer. While a cell blocks the kernel the panel goes on showing, but clicks have to wait.
+    Parameters
+    ----------
+    api
+        The TaskAPI to show, as :func:`taskapi_jupyter.connect` returns it. None (default): that of ``environment``,
+        with a menu to choose another one.
+    name
+        The API whose jobs are shown first, and that the form submits to; None (default): all APIs.
+    environment
+        The name of the environment to show first; None (default): the default one. Ignored where ``api`` is given.
+
+    Examples
+    --------
+    >>> panel = taskapi_jupyter.Panel(name="train")
+    >>> panel
+    >>> panel.close()  # ends its thread and removes its widgets
     """
 
     def __init__(self, api: TaskAPI | None = None, name: str | None = None, *, environment: str | None = None) -> None:
@@ -55,9 +66,9 @@ class Panel(VBox):  # type: ignore[misc]
         self._listed = float("-inf")  # when they were read
         self._stale = True  # environments may have changed, too
         self._failures = 0
-        self._setting, self._looking = False, threading.Lock()
-        self._listing = Listing(name)
-        self._pulse = Pulse(self._look)
+        self._setting, self._polling = False, threading.Lock()
+        self._query = JobQuery(name)
+        self._poller = Poller(self._poll)
         self._attention = Attention(self._heard)
         self._audience = Audience()
         self._build()
@@ -80,8 +91,8 @@ class Panel(VBox):  # type: ignore[misc]
             chooser.add_class("ta-field").add_class("ta-choice")
         self.choosers = HBox([self.environment, self.api]).add_class("ta-fields")
         self.form = Form(self._submit)
-        self.jobs = JobsView(self._listing, self._chosen, self._pulse.do)
-        self.details = Details(self._pulse, self._choose)
+        self.jobs = JobsView(self._query, self._chosen, self._poller.do)
+        self.details = Details(self._poller, self._choose)
         self._set(self.environment, [self._wanted] if self._wanted else [], self._wanted)
         self._show_apis()
         self.environment.observe(lambda change: self._environment_chosen(change["new"]), "value")
@@ -100,20 +111,20 @@ class Panel(VBox):  # type: ignore[misc]
     def _seen(self, views: int | None) -> None:
         if views:
             self._begin()
-            self._pulse.do(lambda: None)  # a page that came back sees at once how things are
+            self._poller.do(lambda: None)  # so that a page which came back is up to date at once
         else:
-            self._pulse.stop()
+            self._poller.stop()
 
     def _begin(self) -> None:
         if not self._closed:
-            self._pulse.start()
+            self._poller.start()
 
     def close(self) -> None:
-        """End the panel: its thread, its connection, its widgets here and in the browser."""
+        """End the panel: its thread, its connection, its widgets in the kernel and in the browser."""
         if getattr(self, "_closed", True):
             return
         self._closed = True
-        self._pulse.stop(wait=True)
+        self._poller.stop(wait=True)
         self._audience.close()
         if self._shell is not None:
             with suppress(ValueError):
@@ -125,16 +136,16 @@ class Panel(VBox):  # type: ignore[misc]
         super().close()
 
     def _disconnect(self) -> None:
-        """Let the connection go; what is still under way keeps it."""
+        """Close the connection, unless a thread still uses it."""
         api, self._taskapi = self._taskapi, None
-        if api is not None and self._given is None and self._pulse.rests:
+        if api is not None and self._given is None and self._poller.idle:
             api.close()
 
-    # Looking, in the panel's thread
+    # Polling, in the panel's thread
 
-    def _look(self) -> float:
-        """Read and draw; return after how many seconds to do so again."""
-        with self._looking:
+    def _poll(self) -> float:
+        """Read and draw; return the seconds until the next poll."""
+        with self._polling:
             began = time.monotonic()
             if self._audience.gone():
                 return ALONE
@@ -143,7 +154,7 @@ class Panel(VBox):  # type: ignore[misc]
                 moving = self._read(api)
             except TaskAPIError as error:
                 return self._away(str(error))
-            except Exception as error:  # of a thread: it must go on, and nobody else could tell
+            except Exception as error:  # the thread must go on, and nobody else could report it
                 return self._away(f"The panel failed: {type(error).__name__}: {error}")
             self._failures = 0
             self.banner.value = ""
@@ -159,10 +170,10 @@ class Panel(VBox):  # type: ignore[misc]
         return self._taskapi
 
     def _read(self, api: TaskAPI) -> bool:
-        """Read what is on view and draw it; return whether it may change by itself."""
+        """Read what is on view and draw it; return whether a job of it is in progress."""
         if self._stale or time.monotonic() - self._listed >= SLOW:
             self._read_choices(api)
-        page = self._listing.read(api)
+        page = self._query.read(api)
         self.details.read(api, page)
         if self._closed:
             return False
@@ -171,7 +182,7 @@ class Panel(VBox):  # type: ignore[misc]
         blocked = moving and self._attention.busy()
         if blocked:
             self.note.value = said(
-                "A cell is running. Until it ends or awaits, this panel shows what happens, but buttons have to wait; "
+                "A cell is running. This panel is still updated, but its buttons wait until the cell ends or awaits; "
                 "the TaskAPI sidebar can stop jobs meanwhile.",
                 "ta-note",
             )
@@ -187,7 +198,7 @@ class Panel(VBox):  # type: ignore[misc]
         self.details.show(now)
 
     def _read_choices(self, api: TaskAPI) -> None:
-        """Read which APIs there are, and once which environments."""
+        """Read the list of APIs and, if it may be outdated, that of environments."""
         if self._stale and self._given is None:
             names = [one.name for one in environments.environments().environments]
             self._set(self.environment, names, api.environment)
@@ -200,12 +211,12 @@ class Panel(VBox):  # type: ignore[misc]
 
     def _target(self) -> str | None:
         """Return the API that the form submits to: the chosen one, or the only one."""
-        if self._listing.api is None and self._apis and len(self._apis) == 1:
+        if self._query.api is None and self._apis and len(self._apis) == 1:
             return next(iter(self._apis))
-        return self._listing.api
+        return self._query.api
 
     def _show_apis(self) -> None:
-        chosen = self._listing.api
+        chosen = self._query.api
         apis = self._apis or {}
         options = [("All APIs", ""), *((clean(name, 80), name) for name in sorted(apis))]
         if chosen is not None and chosen not in apis:
@@ -216,52 +227,52 @@ class Panel(VBox):  # type: ignore[misc]
         if target in apis:
             hint = ""
         elif self._apis is None:
-            hint = "Asking for the APIs."
+            hint = "Loading the APIs."
         elif target is not None:
             hint = f"{clean(target, 80)} is not deployed."
         elif apis:
             hint = "Choose an API above to submit a job."
         else:
-            hint = "No task API is deployed yet: %%taskapi deploy NAME, above a cell, makes one."
+            hint = "No task API is deployed yet: %%taskapi deploy NAME, at the top of a cell, makes one of the cell."
         self.form.show(target, apis.get(target) if target else None, hint)
 
     def _away(self, why: str) -> float:
         self._failures += 1
         if not self._closed:
-            again = "It is tried again until it works; what is shown is as last seen."
+            again = "Retrying; the panel shows the last known state."
             self.banner.value = said(f"{clean(why, 400)}. {again}", "ta-banner")
         return min(2.0 ** (self._failures - 1), AWAY)
 
-    # What people do, in the kernel's main thread
+    # What the user does, in the kernel's main thread
 
     def _environment_chosen(self, name: str) -> None:
         def switch() -> None:
             self._disconnect()
             self._wanted, self._apis, self._failures = name, None, 0
-            self._listing.api = None
-            self._listing.first()
+            self._query.api = None
+            self._query.first()
             self.details.clear()
             self.jobs.clear()
             self._show_apis()
 
         if not self._setting:
-            self._pulse.do(switch)
+            self._poller.do(switch)
 
     def _api_chosen(self, name: str) -> None:
         def choose() -> None:
-            self._listing.api = name or None
-            self._listing.first()
+            self._query.api = name or None
+            self._query.first()
             self._listed = float("-inf")
 
         if not self._setting:
-            self._pulse.do(choose)
+            self._poller.do(choose)
 
     def _chosen(self, job: JobStatus) -> None:
         def choose() -> None:
             if self._taskapi is not None:
                 self._choose(Job(self._taskapi, job))
 
-        self._pulse.do(choose)
+        self._poller.do(choose)
 
     def _choose(self, job: Job | None) -> None:
         if job is None:
@@ -273,7 +284,7 @@ class Panel(VBox):  # type: ignore[misc]
     def _submit(self, name: str, config: dict[str, Any], timeout: int | None) -> None:
         api = self._taskapi
         if api is None:
-            self.form.say("There is no connection yet.", "ta-error")
+            self.form.say("Not connected yet.", "ta-error")
             return
 
         def then(answer: Job | TaskAPIError) -> None:
@@ -287,22 +298,22 @@ class Panel(VBox):  # type: ignore[misc]
         self.form.busy(True)
         self.form.say("Submitting …")
         notebook = notebook_of(self._shell.user_ns if self._shell is not None else {})
-        self._pulse.aside(lambda: api.submit(name, config, timeout, notebook=notebook), then)
+        self._poller.aside(lambda: api.submit(name, config, timeout, notebook=notebook), then)
 
     def _cell_ran(self, result: object) -> None:
-        """Look after each cell: it may have submitted or deployed something."""
+        """Poll after each cell, which may have submitted or deployed something."""
 
-        def look() -> None:
+        def poll() -> None:
             self._stale = True
 
-        if self._pulse.runs:
-            self._pulse.do(look)
+        if self._poller.running:
+            self._poller.do(poll)
 
     def _heard(self) -> None:
         self.note.value = ""
 
     def _set(self, chooser: Dropdown, options: list[Any], value: str | None) -> None:
-        """Set what can be chosen and what is, which nobody then takes for a choice."""
+        """Set the options and the value of a menu, without that being taken for the user's choice."""
         with self._quietly(), chooser.hold_sync():
             if tuple(options) != tuple(chooser.options):
                 chooser.options = options
@@ -320,7 +331,7 @@ class Panel(VBox):  # type: ignore[misc]
 
 
 def _all_of(widget: Widget) -> Iterator[Widget]:
-    """Yield a widget and all that belong to it, layouts and styles too."""
+    """Yield a widget and all that belong to it, layouts and styles included."""
     yield widget
     for value in list(widget.trait_values().values()):
         for one in value if isinstance(value, tuple | list) else (value,):

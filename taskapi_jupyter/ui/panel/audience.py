@@ -12,21 +12,21 @@ from taskapi_jupyter.client.http import Transport
 from taskapi_jupyter.core.errors import TaskAPIError
 
 PATIENCE = 5.0  # seconds
-AGAIN = 60.0  # seconds until a server that does not tell is asked again: where it has a password alone, it never does
+AGAIN = 60.0  # seconds until a server that refused is asked again: one with only a password always refuses
 
 
 class Audience:
-    """Asks the server that started the kernel how many pages are connected to it, which is no activity of anybody."""
+    """Asks the server that started the kernel how many pages are connected to it; that does not count as activity."""
 
     def __init__(self) -> None:
         self._server: Transport | None = None
-        self._asks = float("-inf")  # when it may be asked
+        self._asks = float("-inf")  # when the server may be asked
         self._path = f"api/kernels/{kernel_id()}"
         if (own := environments.own_server_and_token(os.environ)) and kernel_id():
             self._server = Transport(*own, timeout=PATIENCE)
 
     def gone(self) -> bool:
-        """Return True if the server knows the kernel and no page is connected to it; False where that is not known."""
+        """Whether the server says that no page is connected to the kernel; False if it can't be asked."""
         if self._server is None or time.monotonic() < self._asks:
             return False
         try:

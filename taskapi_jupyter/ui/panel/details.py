@@ -1,4 +1,4 @@
-"""The chosen job: how it is, what it wrote and left, and what can be done with it."""
+"""The chosen job: its state, log, config, result and files, and buttons to stop, rerun and delete it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .files import files_html
 from .html import facts, headline, said, value
 from .job_query import Page
 from .log import LogView
-from .poller import Pulse
+from .poller import Poller
 
 LOG, CONFIG, RESULT, FILES = range(4)
 DELETE = "Delete the job, its log, result and files"
@@ -26,10 +26,10 @@ LIST_AGAIN = 5.0  # seconds until the files of a job in progress are listed agai
 
 
 class Details:
-    """Shows one job. ``choose`` is called with the job of a rerun, or with None for one that is gone."""
+    """Shows one job. ``choose`` is called with the new job of a rerun, or with None where the job was deleted."""
 
-    def __init__(self, pulse: Pulse, choose: Callable[[Job | None], None]) -> None:
-        self._pulse = pulse
+    def __init__(self, poller: Poller, choose: Callable[[Job | None], None]) -> None:
+        self._poller = poller
         self._choose = choose
         self.job: Job | None = None
         self._under_way: dict[str, str] = {}  # what is being done with jobs, by their ids
@@ -41,7 +41,7 @@ class Details:
     def _build(self) -> None:
         self.head, self.facts, self.answer = HTML(), HTML(), HTML().add_class("ta-said")
         self.stop = Button(description="Stop", icon="stop", tooltip="Stop the job and all its processes")
-        self.rerun = Button(description="Rerun", icon="repeat", tooltip="Submit the same config and timeout again")
+        self.rerun = Button(description="Rerun", icon="repeat", tooltip="Submit the same config and timeouts again")
         self.delete = Button(description="Delete", icon="trash", tooltip=DELETE)
         self.yes = Button(description="Yes", button_style="danger", tooltip="Delete the job for good")
         self.no = Button(description="No", tooltip="Keep the job")
@@ -52,14 +52,14 @@ class Details:
         self.no.on_click(lambda button: self._ask(False))
         self.yes.on_click(lambda button: self._do("Deleting", lambda api, job: api.forget(job)))
         buttons = [self.stop, self.rerun, self.delete, self.question, self.yes, self.no, self.answer]
-        self.log = LogView(self._pulse)
+        self.log = LogView(self._poller)
         self.texts = {tab: HTML(tabbable=True).add_class("ta-text") for tab in (CONFIG, RESULT)}
         self.files = HTML()
         self.notes = {tab: HTML().add_class("ta-said") for tab in (CONFIG, RESULT, FILES)}
         shown = {CONFIG: self.texts[CONFIG], RESULT: self.texts[RESULT], FILES: self.files}
         pages = [self.log.box, *(VBox([self.notes[tab], shown[tab]]).add_class("ta-part") for tab in shown)]
         self.tabs = Tab(pages, titles=("Log", "Config", "Result", "Files"), selected_index=LOG).add_class("ta-tabs")
-        self.tabs.observe(lambda change: self._pulse.do(lambda: None), "selected_index")
+        self.tabs.observe(lambda change: self._poller.do(lambda: None), "selected_index")
         parts = [self.head, HBox(buttons).add_class("ta-actions"), self.facts, self.tabs]
         self.body = VBox(parts).add_class("ta-part")
         self.hint = HTML().add_class("ta-said")
@@ -67,7 +67,7 @@ class Details:
 
     @property
     def moving(self) -> bool:
-        """Say whether there may be more to see of the job."""
+        """Whether a job is shown that has not ended."""
         return self.job is not None and not self.job.ended
 
     def clear(self, hint: str = "Choose a job to see its log, config, result and files.") -> None:
@@ -91,18 +91,18 @@ class Details:
         if job is not None:
             config = job.config
             self.texts[CONFIG].value = value(config) if config else ""
-            self.notes[CONFIG].value = "" if config else said("It was submitted without a config of its own.")
+            self.notes[CONFIG].value = "" if config else said("Submitted without a config.")
 
     # Reading
 
     def read(self, api: TaskAPI, page: Page) -> None:
-        """Read how the job is and what its open tab shows."""
+        """Read the state of the job and what its open tab shows."""
         job = self.job
         if job is None:
             return
         try:
             listed = next((one for one in page.jobs if one.job_id == job.id), None)
-            if listed is not None and not job.ended:  # what a stop has read since is newer
+            if listed is not None and not job.ended:  # what a stop has just read is newer
                 job.record = listed
             elif not job.ended:
                 job.refresh()
@@ -123,13 +123,13 @@ class Details:
         if self._result_asked:
             return
         if not job.ended:
-            self.notes[RESULT].value = said("The result comes when the job has ended.")
+            self.notes[RESULT].value = said("The result is available when the job has ended.")
             return
         self._result_asked = True
         if job.record.code is not JobCode.SUCCEEDED:
-            self.notes[RESULT].value = said("It did not succeed, so there is no result.")
+            self.notes[RESULT].value = said("The job did not succeed, so there is no result.")
             return
-        self.notes[RESULT].value = said("Asking for the result.")
+        self.notes[RESULT].value = said("Loading the result.")
         self._ask_for(RESULT, job, lambda: value(api.result(job)), self.texts[RESULT], "The task returned nothing.")
 
     def _read_files(self, api: TaskAPI, job: Job) -> None:
@@ -137,11 +137,11 @@ class Details:
         if now - self._files_asked < LIST_AGAIN:
             return
         self._files_asked = float("inf") if job.ended else now
-        nothing = "It left no files." if job.ended else "It has left no files yet."
+        nothing = "No files." if job.ended else "No files yet."
         self._ask_for(FILES, job, lambda: files_html(api, job), self.files, nothing)
 
     def _ask_for(self, tab: int, job: Job, ask: Callable[[], str], place: HTML, nothing: str) -> None:
-        """Ask for what a tab shows, aside."""
+        """Ask for what a tab shows, in another thread."""
 
         def then(answer: str | TaskAPIError) -> None:
             if self.job is not job:
@@ -157,7 +157,7 @@ class Details:
             else:
                 place.value, self.notes[tab].value = answer, "" if answer else said(nothing)
 
-        self._pulse.aside(ask, then)
+        self._poller.aside(ask, then)
 
     # Showing
 
@@ -193,7 +193,7 @@ class Details:
         self._show_buttons()
 
     def _do(self, what: str, do: Callable[[TaskAPI, Job], str | Job]) -> None:
-        """Do something with the job, aside, and say what came of it."""
+        """Do something with the job in another thread, and show the outcome."""
         job = self.job
         if job is None or job.id in self._under_way:
             return
@@ -220,14 +220,14 @@ class Details:
                 self.answer.value = ""
             self._show_buttons()
 
-        self._pulse.aside(lambda: do(job.api, job), then)
+        self._poller.aside(lambda: do(job.api, job), then)
 
     def _complain(self, error: TaskAPIError) -> None:
         if isinstance(error, JobNotInProgress):
-            self.answer.value = said("It can't be stopped: it has ended already.", "ta-error")
+            self.answer.value = said("The job has already ended.", "ta-error")
         else:
             self.answer.value = said(clean(error, 400), "ta-dim" if isinstance(error, NotKept) else "ta-error")
 
     def _gone(self, job: Job) -> None:
         self._choose(None)
-        self.hint.value = said(f"Job {job.id} of {clean(job.api_name, 80)} is gone: it was deleted.")
+        self.hint.value = said(f"Job {job.id} of {clean(job.api_name, 80)} no longer exists: it was deleted.")

@@ -1,4 +1,4 @@
-"""Where what a job left can be had: a route of the server that the page is from, a link that holds the file, a path."""
+"""Links to a job's files: a route of the page's own server, or a link that holds the file; else its path as text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from taskapi_jupyter.core.contract import FileEntry
 
 from .html import files
 
-EMBEDDED = 1 << 20  # bytes that links may hold, all of a job's together
+EMBEDDED = 1 << 20  # bytes that the links of a job may hold together
 LISTED = 100  # files
 
 
 def files_html(api: TaskAPI, job: Job) -> str:
-    """List a job's files, each with a link or with where it is."""
+    """List a job's files, each with a link or with the place where it is."""
     entries = api.files(job)
     listed = entries[:LISTED]
     route = _route(api)
@@ -30,7 +30,7 @@ def files_html(api: TaskAPI, job: Job) -> str:
 
 
 def _route(api: TaskAPI) -> str | None:
-    """Return the path of an environment on the server whose pages show this kernel; None for one of another.
+    """Return the path of an environment on the server whose pages show this kernel; None where another one has it.
 
     A browser has a session there: the link needs no token, and holds none.
     """
@@ -39,7 +39,7 @@ def _route(api: TaskAPI) -> str | None:
 
 
 def _held(api: TaskAPI, job: Job, entries: Sequence[FileEntry]) -> list[tuple[FileEntry, str, str]]:
-    """Put small files into their links; say of others where they are."""
+    """Put small files into their links; name the place of the others."""
     room, found = EMBEDDED, []
     folder = api.output_dir(job) if entries else None
     for entry in entries:

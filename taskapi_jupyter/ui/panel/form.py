@@ -22,7 +22,7 @@ Submit = Callable[[str, dict[str, Any], int | None], None]
 
 
 class Form:
-    """Submits what is typed to the API that is :meth:`shown <show>`; ``submit`` does it."""
+    """Calls ``submit`` with what is typed, for the API that is :meth:`shown <show>`."""
 
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
@@ -30,14 +30,14 @@ class Form:
         self._filled = ""
         self._busy = False
         self._hint = ""
-        self._checking = threading.Lock()  # who types is heard in the kernel's thread, what is shown in the panel's
+        self._checking = threading.Lock()  # typing is handled in the kernel's thread, show() is called in the panel's
         self.title = HTML()
         self.config = Textarea(
             description="Config (JSON)", rows=4, tooltip="The job's configuration: a JSON object", value="{}"
         ).add_class("ta-field")
         self.config.add_class("ta-config")
         self.timeout = Text(
-            description="Timeout (seconds)", tooltip="Seconds after its submission at which the job is stopped"
+            description="Timeout (seconds)", tooltip="Seconds from submission until the job is stopped"
         ).add_class("ta-field")
         self.button = Button(description="Submit", button_style="primary", tooltip="Start a job with this config")
         self.parameters = HTML()
@@ -51,7 +51,7 @@ class Form:
         self.button.on_click(lambda button: self._clicked())
 
     def show(self, name: str | None, api: API | None, hint: str) -> None:
-        """Show the form for an API, with its default config; a hint says why nothing can be submitted."""
+        """Show the form for an API, with its default config; ``hint`` says why nothing can be submitted."""
         default = prefill(api)
         if name != self._name or (default != self._filled and self.config.value == self._filled):
             self.config.value = self._filled = default
@@ -67,16 +67,16 @@ class Form:
         self._check()
 
     def say(self, text: str, look: str = "ta-dim") -> None:
-        """Say what came of a submission."""
+        """Show the outcome of a submission."""
         self.answer.value = said(text, look)
 
     def busy(self, busy: bool) -> None:
-        """Take no second click while a submission is under way."""
+        """Disable the button while a submission is under way."""
         self._busy = busy
         self._check()
 
     def _check(self) -> None:
-        """Say what is wrong with what is typed."""
+        """Show what is wrong with what is typed."""
         with self._checking:
             complaints = []
             for field, read in ((self.config, read_config), (self.timeout, read_timeout)):
@@ -95,12 +95,12 @@ class Form:
 
 
 def prefill(api: API | None) -> str:
-    """Return what an API's jobs are configured with unless told otherwise, as it is edited."""
+    """Return the default config of an API's jobs, as text to edit."""
     return json.dumps(starting_config(api) if api else {}, indent=2, ensure_ascii=False)
 
 
 def read_config(text: str) -> dict[str, Any]:
-    """Read a config; raise ValueError with a sentence that says where it is wrong."""
+    """Read a config; raise ValueError with a sentence that says what is wrong, and where."""
     try:
         nesting.check(text, nesting.MAX_DEPTH + 1)
         value = json.loads(text or "{}", parse_constant=_refuse)
@@ -115,7 +115,7 @@ def read_config(text: str) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"The config holds {constant}, which JSON has no form for.")
+    raise ValueError(f"The config holds {constant}, which JSON can't represent.")
 
 
 def read_timeout(text: str) -> int | None:

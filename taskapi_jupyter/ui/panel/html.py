@@ -35,18 +35,18 @@ def style_sheet() -> str:
 
 
 def said(text: str, look: str = "ta-dim") -> str:
-    """Return a sentence, or nothing for none; screen readers read it out."""
+    """Return a sentence that screen readers announce; nothing for an empty one."""
     return f'<div class="taskapi"><div class="{look}" role="status">{escape(text)}</div></div>' if text else ""
 
 
 def title(text: str, name: str = "") -> str:
-    """Return the title of a part, which may end with a name."""
+    """Return the title of a part, with an optional name at its end."""
     named = f" <b>{escape(clean(name, 80))}</b>" if name else ""
     return f'<div class="taskapi ta-title" role="heading" aria-level="4">{escape(text)}{named}</div>'
 
 
 def parameter_table(api: API) -> str:
-    """Return what an API's task may be configured with, a line a parameter; nothing where it does not say."""
+    """Return the parameters of an API's task, one a line; nothing where they are unknown."""
     rows = "".join(
         f'<tr><th scope="row"><code>{escape(parameter_words(one))}</code></th>'
         f'<td><span class="ta-dim" dir="auto">{escape(_parameter_note(one))}</span></td></tr>'
@@ -83,7 +83,7 @@ def row(job: JobStatus, now: datetime) -> str:
 
 
 def pointed_at(job: JobStatus) -> str:
-    """Return what a row says when it is pointed at."""
+    """Return the tooltip of a row."""
     when, notebook = created(job), clean(job.notebook or "", 200)
     lines = [f"{clean(job.api_name, 80)} {clean(job.job_id, 40)}: {job.code.label}", note(job, 200)]
     lines += [f"submitted {utc(when)}" if when else "", f"from {notebook}" if notebook else ""]
@@ -91,17 +91,17 @@ def pointed_at(job: JobStatus) -> str:
 
 
 def empty(text: str) -> str:
-    """Return what stands where there is nothing."""
+    """Return a text in the place of an empty list."""
     return f'<div class="taskapi"><div class="ta-empty ta-dim">{escape(text)}</div></div>'
 
 
 def headline(job: JobStatus, now: datetime) -> str:
-    """Return the chosen job on a line."""
+    """Return the chosen job's headline."""
     return f'<div class="taskapi">{headline_html(job, now, spans=True)}</div>'
 
 
 def facts(job: JobStatus, now: datetime, endpoint: str | None) -> str:
-    """Return what there is to say about the chosen job."""
+    """Return the chosen job's facts."""
     known = {"config", "took"} | ({"reason"} if len(job.reason or "") <= 80 else set())  # the headline has these
     return f'<div class="taskapi">{job_facts_html(job, now, endpoint, leave_out=known)}</div>'
 
@@ -121,14 +121,14 @@ def value(anything: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text as it is, up to a bound."""
+    """Return text as it is, at most ``MAX_SHOWN`` characters of it."""
     if len(text) > MAX_SHOWN:
         text = f"{text[:MAX_SHOWN]}\n… ({len(text) - MAX_SHOWN:,} more characters)"
     return f"<pre>{ansi_html(text)}</pre>"
 
 
 def files(entries: Iterable[tuple[FileEntry, str, str]], more: int = 0, truncated: str | None = None) -> str:
-    """Return files with their sizes: each with a link, or with words that say where it is; and where they were cut."""
+    """Return files with their sizes, each with a link or its place; then how many more there are."""
     cells = []
     for entry, link, words in entries:
         name = clean(entry.path, 300)

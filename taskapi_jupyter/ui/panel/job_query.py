@@ -1,4 +1,4 @@
-"""Which jobs a panel shows: those of a page, filtered, searched and sorted."""
+"""Which jobs a panel shows: a page of them, filtered, searched and sorted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskapi_jupyter.core.states import IN_PROGRESS, TERMINAL, JobCode
 from taskapi_jupyter.display.facts import took
 
 PAGE = 10  # jobs
-SCANNED = 500  # of the newest jobs, among which is searched and sorted
+SCANNED = 500  # jobs, the newest, that are searched and sorted
 
 _OWN = [
     JobCode.PENDING,
@@ -27,14 +27,14 @@ _OWN = [
 ]
 _FAILED = TERMINAL - {JobCode.SUCCEEDED, JobCode.STOPPED}
 
-#: What can be chosen, and the states that it stands for.
+#: The choices of the status menu, and the states that each stands for.
 STATUSES: dict[str, list[str] | None] = {
     "any": None,
     "in progress": sorted(code.value for code in IN_PROGRESS),
     "failed": sorted(code.value for code in _FAILED),
     **{code.label: [code.value] for code in _OWN},
 }
-#: What can be chosen, and what the jobs are then sorted by; None is the order in which they come.
+#: The choices of the sort menu, and the key of each; None: as the server lists them.
 ORDERS: dict[str, Callable[[JobStatus], Any] | None] = {
     "newest first": None,
     "oldest first": lambda job: _descending(job.job_id),
@@ -46,7 +46,7 @@ ORDERS: dict[str, Callable[[JobStatus], Any] | None] = {
 
 @dataclass
 class Page:
-    """What is on view."""
+    """The jobs on view."""
 
     jobs: list[JobStatus] = field(default_factory=list)
     number: int = 0
@@ -54,8 +54,8 @@ class Page:
     note: str = ""
 
 
-class Listing:
-    """A filter with its place among the pages; pages come from the server by its cursor, as they are turned."""
+class JobQuery:
+    """A filter, and the page that is on view. Pages are read by the server's cursor, as the user turns them."""
 
     def __init__(self, api: str | None = None) -> None:
         self.api = api
@@ -73,11 +73,11 @@ class Listing:
 
     @property
     def filtered(self) -> bool:
-        """Say whether there may be jobs that state or words hide."""
+        """Whether the status or the search may hide jobs."""
         return self.status != "any" or bool(self.text.strip())
 
     def read(self, api: TaskAPI) -> Page:
-        """Ask for the jobs of the page; of one that is empty by now, for those before it."""
+        """Read the jobs of the page; where it has become empty, those of the page before it."""
         while True:
             page = self._scanned(api) if self.text.strip() or ORDERS[self.order] else self._plain(api)
             if page.jobs or self.number == 0:
@@ -102,7 +102,7 @@ class Listing:
 
 
 def fits(job: JobStatus, text: str) -> bool:
-    """Say whether every word of a text stands somewhere in a job."""
+    """Whether every word of a text occurs somewhere in a job."""
     words = text.casefold().split()
     if not words:
         return True
@@ -115,7 +115,7 @@ def fits(job: JobStatus, text: str) -> bool:
 
 
 def _descending(job_id: str) -> int:
-    """Return what sorts ids from the oldest on: they descend with the time."""
+    """Return a key that sorts ids from the oldest on: newer ids are smaller."""
     try:
         return -int(job_id, 16)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The list of jobs: a filter, a page of rows that stay, and what turns the pages."""
+"""The list of jobs: a filter, the rows of a page, and buttons to turn the pages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taskapi_jupyter.core.contract import JobStatus
 from taskapi_jupyter.display.formats import clean, utc_now
 
 from .html import HEADS, empty, pointed_at, row, said, title
-from .job_query import ORDERS, PAGE, STATUSES, Listing, Page
+from .job_query import ORDERS, PAGE, STATUSES, JobQuery, Page
 
 
 class _Row:
-    """A job on a line; the button over it chooses it."""
+    """A job on a line, under a button that chooses it."""
 
     def __init__(self, chosen: Callable[[], None]) -> None:
         self.text = HTML()
@@ -37,20 +37,20 @@ class _Row:
 
 
 class JobsView:
-    """Shows the jobs of a :class:`Listing`; ``choose`` is called with one, ``do`` with what changes the listing."""
+    """Shows the jobs of a :class:`JobQuery`; calls ``choose`` with one, and ``do`` with what changes the query."""
 
     def __init__(
-        self, listing: Listing, choose: Callable[[JobStatus], None], do: Callable[[Callable[[], None]], None]
+        self, query: JobQuery, choose: Callable[[JobStatus], None], do: Callable[[Callable[[], None]], None]
     ) -> None:
-        self._listing = listing
+        self._query = query
         self._choose = choose
         self._do = do
-        self.status = Dropdown(options=list(STATUSES), description="Status", tooltip="Show jobs in this state only")
-        self.order = Dropdown(options=list(ORDERS), description="Sort", tooltip="What the jobs are sorted by")
+        self.status = Dropdown(options=list(STATUSES), description="Status", tooltip="Show only jobs in this state")
+        self.order = Dropdown(options=list(ORDERS), description="Sort", tooltip="How the jobs are sorted")
         self.search = Text(
             description="Search",
             placeholder="name, id, config, notebook, message",
-            tooltip="Show jobs only that have all these words in them",
+            tooltip="Show only jobs that contain all these words",
         )
         for field, name in ((self.status, "status"), (self.order, "order"), (self.search, "text")):
             field.add_class("ta-field").add_class("ta-search" if field is self.search else "ta-choice")
@@ -59,8 +59,8 @@ class JobsView:
         self.rows = [_Row(partial(self._clicked, number)) for number in range(PAGE)]
         self.nothing = HTML().add_class("ta-said")
         self.where = HTML()
-        self.back = Button(description="Previous", icon="angle-left", tooltip="Newer jobs, or those before")
-        self.on = Button(description="Next", icon="angle-right", tooltip="Older jobs, or those after")
+        self.back = Button(description="Previous", icon="angle-left", tooltip="The page before")
+        self.on = Button(description="Next", icon="angle-right", tooltip="The page after")
         self.back.on_click(lambda button: self._turn(-1))
         self.on.on_click(lambda button: self._turn(1))
         self.pages = HBox([self.where, self.back, self.on]).add_class("ta-pages")
@@ -69,7 +69,7 @@ class JobsView:
         self.box = VBox([HTML(title("Jobs")), fields, rows, self.pages]).add_class("ta-part")
 
     def clear(self) -> None:
-        """Show nothing, as long as it is not known what there is."""
+        """Show nothing, until the jobs are known."""
         self.show(Page(), None, utc_now())
         self.nothing.value = ""
 
@@ -78,8 +78,8 @@ class JobsView:
         jobs = page.jobs
         for number, one in enumerate(self.rows):
             one.show(jobs[number] if number < len(jobs) else None, chosen, now)
-        filtered = self._listing.filtered
-        self.nothing.value = "" if jobs else empty("No job fits this filter." if filtered else "No jobs yet.")
+        filtered = self._query.filtered
+        self.nothing.value = "" if jobs else empty("No job matches this filter." if filtered else "No jobs yet.")
         self.heads.layout.display = None if jobs else "none"
         first = page.number * PAGE + 1
         words = f"{first} to {first + len(jobs) - 1}" if jobs else ""
@@ -91,13 +91,13 @@ class JobsView:
 
     def _filter(self, name: str, change: dict[str, str]) -> None:
         def apply() -> None:
-            setattr(self._listing, name, change["new"])
-            self._listing.first()
+            setattr(self._query, name, change["new"])
+            self._query.first()
 
         self._do(apply)
 
     def _turn(self, pages: int) -> None:
-        self._do(lambda: self._listing.turn(pages))
+        self._do(lambda: self._query.turn(pages))
 
     def _clicked(self, number: int) -> None:
         job = self.rows[number].job

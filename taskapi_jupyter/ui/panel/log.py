@@ -15,28 +15,26 @@ from taskapi_jupyter.core.errors import NotKept, TaskAPIError, size
 from taskapi_jupyter.display.screen import Screen
 
 from .html import log, said
-from .poller import Pulse
+from .poller import Poller
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.log_reader import Fetch
 
 KEPT = 64 << 10  # characters
 LINES = 500
-ASK_AGAIN = 10.0  # seconds until a log that can't be read in parts is asked for as a whole again
+ASK_AGAIN = 10.0  # seconds until a log that can't be read in parts is read as a whole again
 
 
 class LogView:
-    """Shows the newest lines of one job's log; without Follow they stand still."""
+    """Shows the newest lines of one job's log; without Follow the text stays as it is."""
 
-    def __init__(self, pulse: Pulse) -> None:
-        self._pulse = pulse
-        self.follow = Checkbox(
-            True, description="Follow", indent=False, tooltip="Show new lines as they come; else the text stands still"
-        )
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self.follow = Checkbox(True, description="Follow", indent=False, tooltip="Show new lines as they are written")
         self.note = HTML()
         self.text = HTML(tabbable=True, tooltip="The job's log").add_class("ta-text").add_class("ta-log")
         self.box = VBox([HBox([self.follow, self.note]).add_class("ta-bar"), self.text]).add_class("ta-part")
-        self.follow.observe(lambda change: pulse.do(self.show), "value")
+        self.follow.observe(lambda change: poller.do(self.show), "value")
         self.clear()
 
     def clear(self) -> None:
@@ -50,12 +48,12 @@ class LogView:
         self.text.value = self.note.value = ""
 
     def read(self, api: TaskAPI, job: Job) -> None:
-        """Read what came since; the newest part alone where that is much."""
+        """Read what was written since; only the newest part where that is much."""
         if self._job is None:
             self._job = job
         if self.complete:
             return
-        over = job.ended  # known before the log is read: what is read then is all
+        over = job.ended  # known before the log is read, so that what is read then is complete
         try:
             data = self._written(partial(api.log_chunk, job))
         except NotKept:
@@ -65,7 +63,7 @@ class LogView:
         self.complete = over and self._next >= self._size
 
     def _written(self, fetch: Fetch) -> bytes:
-        """Return what was written since the last look, or the newest part where that is much."""
+        """Return what was written since the last poll, or the newest part where that is much."""
         if self._begun:
             chunk = fetch(self._next)
             if chunk.size - self._next <= SHOWN:
@@ -81,7 +79,7 @@ class LogView:
         self._cut = self._screen.trim(LINES + 1, KEPT) or self._cut
 
     def _read_whole(self, api: TaskAPI, job: Job) -> None:
-        """Ask for all of it, aside, as clusters have it."""
+        """Read all of it in another thread, for clusters, which have no parts of logs."""
         if self._asking or time.monotonic() - self._asked < ASK_AGAIN:
             return
         self._asking, over = True, job.ended
@@ -97,7 +95,7 @@ class LogView:
                 self._take(answer)
             self.show()
 
-        self._pulse.aside(lambda: api.logs(job, LINES), then)
+        self._poller.aside(lambda: api.logs(job, LINES), then)
 
     def show(self) -> None:
         """Draw it."""
@@ -108,10 +106,10 @@ class LogView:
             self._draw()
         since = self._size - self._shown_size
         if not self._size:
-            nothing = "It wrote nothing." if self._job.ended else "Nothing has been written yet."
-            self.note.value = said(self._refusal or ("Asking for the log." if self._asking else nothing))
+            nothing = "The job wrote nothing." if self._job.ended else "Nothing has been written yet."
+            self.note.value = said(self._refusal or ("Loading the log." if self._asking else nothing))
         elif not following and since:
-            self.note.value = said(f"Follow is off: {size(since)} more came.")
+            self.note.value = said(f"Follow is off: {size(since)} more since then.")
         else:
             self.note.value = said(self._extent)
 

@@ -1,4 +1,4 @@
-"""The one thread of a panel: it does what people asked for, looks, waits, and looks again."""
+"""The one thread of a panel: it carries out what the user asked for, polls, waits, and polls again."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import TypeVar
 
 from taskapi_jupyter.core.errors import TaskAPIError
 
-PATIENCE = 2.0  # seconds that an end is waited for; a query under way then ends by itself
-GAP = 0.25  # seconds between two looks at least, however fast somebody types
+PATIENCE = 2.0  # seconds to wait for a thread to end; a query under way then ends by itself
+GAP = 0.25  # seconds between two polls at least, however fast the user types
 BLOCKED = 1.5  # seconds without an answer after which a kernel counts as busy
 
 T = TypeVar("T")
 
 
-class Pulse:
-    """Calls ``look`` in a thread of its own, and again after as many seconds as it returns.
+class Poller:
+    """Calls ``poll`` in a thread of its own, and again after as many seconds as it returns.
 
-    What is handed to :meth:`do` is done in that thread first: so all that a panel knows is touched by it alone.
+    The thread calls what :meth:`do` is given first, so that it alone touches the state of a panel.
     """
 
-    def __init__(self, look: Callable[[], float]) -> None:
-        self._look = look
+    def __init__(self, poll: Callable[[], float]) -> None:
+        self._poll = poll
         self._wanted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._over: threading.Event | None = None  # set, it ends the thread that runs
         self._threads: list[threading.Thread] = []
 
     @property
-    def runs(self) -> bool:
-        """Say whether the thread is there."""
+    def running(self) -> bool:
+        """Whether the thread runs."""
         return self._over is not None
 
     @property
-    def rests(self) -> bool:
-        """Say whether no other thread is left, none that :meth:`aside` started either."""
+    def idle(self) -> bool:
+        """Whether no other thread is left, of those that :meth:`aside` started neither."""
         return not any(one.is_alive() and one is not threading.current_thread() for one in self._threads)
 
     def start(self) -> None:
@@ -49,7 +49,7 @@ class Pulse:
                 self._thread("taskapi-panel", lambda: self._run(over))
 
     def stop(self, *, wait: bool = False) -> None:
-        """End the thread; with ``wait``, return when nothing is left of it or a query holds it up."""
+        """End the thread; with ``wait``, return when it has ended, or after ``PATIENCE``."""
         with self._lock:
             over, self._over = self._over, None
         if over is not None:
@@ -66,11 +66,11 @@ class Pulse:
             self._threads = [thread, *(one for one in self._threads if one.is_alive())]
 
     def do(self, what: Callable[[], None]) -> None:
-        """Have something done in the thread, and a look after it."""
+        """Have the thread call something, and then poll."""
         self._wanted.put(what)
 
     def aside(self, ask: Callable[[], T], then: Callable[[T | TaskAPIError], None]) -> None:
-        """Ask for what may take long without holding up the looks; ``then`` is done as by :meth:`do`."""
+        """Call ``ask``, which may take long, in another thread; then have this one call ``then`` with its answer."""
 
         def run() -> None:
             answer: T | TaskAPIError
@@ -78,7 +78,7 @@ class Pulse:
                 answer = ask()
             except TaskAPIError as error:
                 answer = error
-            except Exception as error:  # of a thread; a view says what it was
+            except Exception as error:  # a view shows it: nobody else could handle it
                 answer = TaskAPIError(f"{type(error).__name__}: {error}")
             self.do(lambda: then(answer))
 
@@ -87,11 +87,11 @@ class Pulse:
     def _run(self, over: threading.Event) -> None:
         while not over.is_set():
             began = time.monotonic()
-            pause = self._look()
+            pause = self._poll()
             self._wait(max(began + pause - time.monotonic(), GAP), over)
 
     def _wait(self, seconds: float, over: threading.Event) -> None:
-        """Wait for the time to pass or for something to do, and do all there is to do."""
+        """Wait until the time has passed or there is something to do, and do all of it."""
         now = time.monotonic()
         earliest, latest = now + GAP, now + seconds
         until = latest
@@ -101,14 +101,14 @@ class Pulse:
             except queue.Empty:
                 return
             if over.is_set():
-                self._wanted.put(what)  # for who comes after
+                self._wanted.put(what)  # for the thread that comes after
                 return
             what()
             until = min(until, earliest)
 
 
 class Attention:
-    """Whether the kernel's main thread listens: a cell that blocks it holds up every click."""
+    """Whether the kernel's main thread answers: while a cell blocks it, no click is handled."""
 
     def __init__(self, heard: Callable[[], None]) -> None:
         self._heard = heard
@@ -119,7 +119,7 @@ class Attention:
             self._loop = None  # no kernel
 
     def busy(self) -> bool:
-        """Say whether a question has been without an answer for long; ask one where none is open."""
+        """Whether the main thread has left a question unanswered for long; ask one if none is open."""
         if self._loop is None:
             return False
         if self._asked is not None:
