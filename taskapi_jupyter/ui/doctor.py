@@ -1,6 +1,6 @@
-"""What is wrong with a home, in sentences: ``jupyter taskapi doctor``. It reads, and changes nothing.
+"""``jupyter taskapi doctor``: what is wrong with a home, in sentences. It changes nothing.
 
-Only files of servers that have ended are removed, as by whoever reads them.
+Except that files which servers left behind are removed, as by everything that reads them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from taskapi_jupyter.service.home import default_home
 from taskapi_jupyter.service.store import database, readable
 from taskapi_jupyter.service.supervisor import conditions, lock
 
-_NAMED = 20  # rows that can't be read that are named
+_NAMED = 20  # unreadable rows that are named one by one
 
 Check = Callable[[Path], Iterable[str]]
 
 
 def facts(home: Path) -> dict[str, str]:
-    """Return what a report begins with: which home, and which versions answer for it."""
+    """Return the head of a report: which home, and the versions of what serves it."""
     has = capacity.here()
     return {
         "home": str(home),
@@ -41,7 +41,7 @@ def facts(home: Path) -> dict[str, str]:
 
 
 def answering() -> dict[str, str]:
-    """Return which home, server and versions answer the magics of this kernel."""
+    """Return the home, the server and the versions that the magics of this kernel use."""
     home, handed = default_home(), os.environ.get("TASKAPI_SERVER")
     server = environments.server_of(os.environ)
     if server is not None:
@@ -50,9 +50,9 @@ def answering() -> dict[str, str]:
         if about is None or not about.home or about.home != host.folder_id(home):
             return {"home": "that of the server", "server": told, "this kernel": f"taskapi_jupyter {__version__}"}
     elif own := environments.own_server() or handed:
-        told = f"none: {own} does not let this kernel in{', and has handed it its home' if handed else ''}"
+        told = f"none: {own} refuses this kernel{', which uses its home directly' if handed else ''}"
     else:
-        told = "none, this machine answers"
+        told = "none; this kernel uses the home directly"
     return {
         "home": str(home),
         "server": told,
@@ -62,10 +62,10 @@ def answering() -> dict[str, str]:
 
 
 def _server(home: Path) -> str:
-    """Return the newest server that uses a home, and its version where it lets us in."""
+    """Return the newest server that uses a home, and its version if it tells."""
     running = servers.running(home)
     if not running:
-        return "none runs"
+        return "none running"
     known = environments.server_of_process(running[0].pid)
     about = environments.about(*known) if known else None
     return f"{running[0].url} (taskapi_jupyter {about.version})" if about else running[0].url
@@ -73,17 +73,17 @@ def _server(home: Path) -> str:
 
 def _version_of_supervisor(home: Path) -> str:
     record = _supervisor_record(home)
-    return f"taskapi_jupyter {record.get('version')} (process {record['pid']})" if record else "none runs"
+    return f"taskapi_jupyter {record.get('version')} (process {record['pid']})" if record else "none running"
 
 
 def _supervisor_record(home: Path) -> dict[str, Any]:
-    """Return what the living supervisor of a home wrote down, {} where none lives or it is another user's."""
+    """Return the record of a home's living supervisor; {} where there is none, or it is another user's."""
     record = lock.holder(home)
     return record if process.is_there(record) else {}
 
 
 def problems(home: Path) -> list[str]:
-    """Return what is wrong with a home, a sentence each; a check that fails is a problem, too."""
+    """Return what is wrong with a home, one sentence each; a check that fails is a problem, too."""
     found: list[str] = []
     for check in CHECKS:
         try:
@@ -104,7 +104,7 @@ def _environments(home: Path) -> list[str]:
 
 
 def _supervisor(home: Path) -> list[str]:
-    """Compare the living supervisor with this process: jobs have what their supervisor has."""
+    """Compare the limits of the living supervisor with this process's: jobs inherit the supervisor's."""
     record = _supervisor_record(home)
     if not host.LINUX or not record:
         return []
@@ -112,24 +112,24 @@ def _supervisor(home: Path) -> list[str]:
         found = list(conditions.worse(record["pid"]))
     except (OSError, ValueError):  # it has left, or is another user's
         return []
-    why = f"the supervisor (process {record['pid']}) has no more from what started it"
-    return [f"jobs have {one}: {why}; it leaves 3 s after the last job, and the next submission starts another"
+    why = f"inherited from the supervisor (process {record['pid']})"
+    return [f"jobs have {one}: {why}; it exits 3 s after the last job, and the next submission starts a new one"
             for one in found]  # fmt: skip
 
 
 def _unremoved(home: Path) -> list[str]:
-    """Return what of deleted jobs and versions could not be removed when that was last tried, and is there still."""
+    """Return folders of deleted jobs and versions that could not be removed and still exist."""
     return [
         f"{path} can't be removed: {why}; remove it by hand"
         for one in _homes(home)
         for value in _read(one, "SELECT value FROM settings WHERE name = 'unremoved'")
         for path, why in _mapping(value["value"]).items()
-        if "…" in path or os.path.lexists(path)  # else it was removed since
+        if "…" in path or os.path.lexists(path)  # else it has been removed since
     ]
 
 
 def _rows(home: Path) -> Iterator[str]:
-    """Name the rows that can't be read; of many, the first."""
+    """Name the rows that can't be read, at most ``_NAMED`` of them."""
     named = 0
     for one in _homes(home):
         for what, sql, fault in (
@@ -160,7 +160,7 @@ def _homes(home: Path) -> list[Path]:
 
 
 def _read(home: Path, sql: str) -> Iterator[dict[str, Any]]:
-    """Read from the database as it is; raise :class:`Unavailable` where that can't be."""
+    """Read from the database without changing it; raise :class:`Unavailable` where that fails."""
     path = home / "taskapi.db"
     if database.look(str(path)) is None:
         return
@@ -176,12 +176,12 @@ def _read(home: Path, sql: str) -> Iterator[dict[str, Any]]:
 
 
 def _gpus(home: Path) -> list[str]:
-    """Say why nvidia-smi's last answer was of no use, where an API has wanted a GPU."""
+    """Return why nvidia-smi's last answer can't be used, if an API has asked for a GPU."""
     there = gpus.known(str(home)) if (home / gpus.FILE).exists() else None
     if there is None or not there.why:
         return []
-    known = "" if there.devices is None else ", what it said before that holds"
-    return [f"which GPUs there are is not known: {there.why}{known}; `gpus: N` in config.yaml says how many"]
+    known = "" if there.devices is None else "; its previous answer is used"
+    return [f"the number of GPUs is unknown: {there.why}{known}; set it with `gpus: N` in config.yaml"]
 
 
 def _room(home: Path) -> list[str]:

@@ -167,7 +167,7 @@ def test_a_terminal_shows_the_endpoint_of_a_running_server(tmp_path: Path) -> No
 
     facts = json.loads(terminal(server.home, "doctor", "-o", "json", JUPYTER_RUNTIME_DIR=str(tmp_path / "runtime")))
     assert facts["server"] == f"{server.url} (taskapi_jupyter {__version__})"
-    assert facts["supervisor"].startswith((f"taskapi_jupyter {__version__} (process ", "none runs"))
+    assert facts["supervisor"].startswith((f"taskapi_jupyter {__version__} (process ", "none running"))
     assert json.loads(terminal(server.home, "doctor", "-o", "json"))["server"] == server.url  # its token is not known
 
     path.unlink()  # it comes back

@@ -139,7 +139,7 @@ def test_browser_and_kernel_see_one_truth(start: Start, tmp_path: Path, way: str
     told = kernel.run("%taskapi env")
     assert f"home: {server.home.parent / 'elsewhere' if another_home else server.home}\n" in told
     server_said = f"server: {server.url} (taskapi_jupyter {__version__})\n"
-    not_let_in = f"server: none: {server.url} does not let this kernel in, and has handed it its home\n"
+    not_let_in = f"server: none: {server.url} refuses this kernel, which uses its home directly\n"
     assert (not_let_in if kind == "Service" else server_said) in told
     assert (server.home / "taskapi.db").exists() != another_home
 

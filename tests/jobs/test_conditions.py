@@ -123,7 +123,7 @@ def test_what_can_not_be_undone_is_told(service: Service, home: Path, name: str)
     assert found["limits"]["NOFILE"] == (512, 512)
     assert found["limits"]["AS"] == (8000000 << 10, 8000000 << 10)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    why = f"the supervisor (process {holder(home)}) has no more from what started it; it leaves 3 s after the last job"
+    why = f"inherited from the supervisor (process {holder(home)}); it exits 3 s after the last job"
     assert f"jobs have at most 512 open files, not {hard} (ulimit -n): {why}" in "\n".join(told)
     assert "jobs have at most 7.6 GiB of address space, not any size (ulimit -v)" in "\n".join(told)
     assert "jobs have nice 5, not 0" in "\n".join(told)

@@ -301,7 +301,7 @@ def test_a_job_waits_until_it_is_known_which_there_are(
     given(cpu_only)  # passes those that wait
     assert listed.refresh().status == "pending"
     assert (listed.reason or "").startswith("waits for 1 GPU: which there are is not known (nvidia-smi ")
-    assert [one for one in doctor.problems(home) if "which GPUs there are is not known: nvidia-smi " in one]
+    assert [one for one in doctor.problems(home) if "the number of GPUs is unknown: nvidia-smi " in one]
     smi(lists())
     (home / gpus.FILE).unlink()  # else it is asked again after half a minute
     assert given(listed) == B

@@ -462,7 +462,7 @@ def test_doctor_says_what_is_wrong_with_a_home(home: Path) -> None:
     done = run("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"home: {home}\nversion: ")
-    assert done.stdout.endswith("\nnothing is wrong\n")
+    assert done.stdout.endswith("\nno problems found\n")
     home.mkdir(exist_ok=True)
     (home / "config.yaml").write_text("cpus: many\n")
     done = run("doctor")

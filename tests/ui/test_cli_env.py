@@ -76,10 +76,10 @@ def test_an_environment_from_begin_to_end(home: Path, said: Said) -> None:
     assert head.split() == ["environment", "provider", "endpoint"]
     assert (local.split(), prod.split()) == (["*", "local", "local"], ["prod", "cortex", "https://operator.example"])
     assert said("env", "default") == "local\n"
-    assert said("env", "default", "prod") == "prod is the default environment now\n"
+    assert said("env", "default", "prod") == "the default environment is now prod\n"
     assert said("env", "default") == "prod\n"
     assert said("env", "list").splitlines()[2].startswith("*  prod")
-    assert said("env", "delete", "prod") == "deleted environment prod; local is the default one now\n"
+    assert said("env", "delete", "prod") == "deleted environment prod; the default environment is now local\n"
     assert said("env", "default") == "local\n"
 
 
@@ -95,7 +95,9 @@ def test_as_json(home: Path, answer: Callable[..., Any]) -> None:
         {"name": "local", "provider": "local", "operator_endpoint": ""},
         {"name": "prod", "provider": "cortex", "operator_endpoint": "https://operator.example"},
     ]
-    assert answer("env", "delete", "prod") == {"message": "deleted environment prod; local is the default one now"}
+    assert answer("env", "delete", "prod") == {
+        "message": "deleted environment prod; the default environment is now local"
+    }
 
 
 def test_only_what_is_given_changes(home: Path, tmp_path: Path, said: Said) -> None:
@@ -139,7 +141,7 @@ def test_paths_hold_in_other_folders(home: Path, tmp_path: Path, said: Said, mon
 def test_no_value_of_a_header_is_shown(home: Path, run: Run, said: Said) -> None:
     done = run(*PROD, "--header", "X-Key=hunter2", "--header", "X-Other=env:OTHER")
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
-    assert "header X-Key in the clear" in done.stderr
+    assert "header X-Key in plain text" in done.stderr
     assert "X-Key=env:VARIABLE" in done.stderr
     assert "X-Key=file:PATH" in done.stderr
     shown = done.stdout + done.stderr
@@ -159,8 +161,8 @@ def test_no_value_of_a_header_is_shown(home: Path, run: Run, said: Said) -> None
         (["configure", "pr od", "--operator-endpoint", "x"], 1, "its name must be"),
         (["configure", "environments", "--operator-endpoint", "x"], 1, "its name must be"),
         (["configure", "local", "--operator-endpoint", "x"], 2, "is this machine"),
-        (["configure", "prod", "--operator-endpoint", "x", "--timeout", "0"], 2, "'0' is no number of seconds"),
-        (["configure", "prod", "--operator-endpoint", "x", "--timeout", "nan"], 2, "'nan' is no number of seconds"),
+        (["configure", "prod", "--operator-endpoint", "x", "--timeout", "0"], 2, "'0' is not a number of seconds"),
+        (["configure", "prod", "--operator-endpoint", "x", "--timeout", "nan"], 2, "'nan' is not a number of seconds"),
         (["configure", "prod", "--operator-endpoint", "x", "--version", "new"], 1, "must be one of Cortex's"),
         (["configure", "prod", "--operator-endpoint", "x", "--verify", "/no/ca.pem"], 1, "there is no file"),
         (["configure", "prod", "--operator-endpoint", "x", "--provider", "slurm"], 2, "invalid choice: 'slurm'"),

@@ -155,8 +155,8 @@ def test_a_callable_of_the_notebook(run: Run) -> None:
     run("%taskapi deploy classy --function Task").value()
     assert run("%taskapi submit scaled x=2 --wait").value().result() == 6
     assert run("%taskapi submit classy --wait").value().result() == "class"
-    usage_error(run("%taskapi deploy x --function factor"), "'factor' is no function or class")
-    usage_error(run("%taskapi deploy x --function nothing"), "'nothing' is no function or class")
+    usage_error(run("%taskapi deploy x --function factor"), "'factor' is not a function or class")
+    usage_error(run("%taskapi deploy x --function nothing"), "'nothing' is not a function or class")
 
 
 def test_deploys_that_fail(run: Run) -> None:
@@ -194,8 +194,8 @@ def test_values_of_variables(run: Run) -> None:
     assert job.config == {"a": [1, None], "b": {"c": "x"}, "lr": 0.25, "other": "echo", "text": "$lr"}
     assert (job.record.timeout, job.record.run_timeout) == (9, 5400)
     usage_error(run("%taskapi submit echo lr=$missing"), "there is no variable missing")
-    usage_error(run("%taskapi submit echo --config $lr"), "--config is a dict or a JSON object, not 0.25")
-    usage_error(run("%taskapi submit echo --config {bad"), "--config is a dict or a JSON object, not '{bad'")
+    usage_error(run("%taskapi submit echo --config $lr"), "--config must be a JSON object or a dict, not 0.25")
+    usage_error(run("%taskapi submit echo --config {bad"), "--config must be a JSON object or a dict, not '{bad'")
     run("import datetime, math, pathlib; nan = math.nan; keys = {1: 2}")
     run("now, data = datetime.datetime(2024, 5, 6, 7, 8), pathlib.Path('/data')")
     job = run("%taskapi submit echo when=$now where=[$data] file={data}/x.csv").value()
@@ -318,7 +318,7 @@ def test_status_shows_what_is_asked_for(run: Run) -> None:
     assert run(f"%taskapi get echo {overview[1].id}").value() == overview[1]
     short_error(run(f"%taskapi get failing {overview[1].id}"), JobNotFound, overview[1].id)
     usage_error(run("%taskapi status nothing"), "'nothing' is neither a deployed API nor a job")
-    usage_error(run("%taskapi status --status broken"), "'broken' is none of pending, running")
+    usage_error(run("%taskapi status --status broken"), "'broken' is not one of pending, running")
 
 
 def test_watching_ends_with_the_jobs(run: Run, go_on: Path) -> None:
@@ -460,9 +460,9 @@ def test_stopping(run: Run, go_on: Path) -> None:
     out = run("%taskapi stop --all").out
     assert sorted(out.splitlines()) == sorted(f"stopped job {job.id}" for job in jobs[2:])
     assert {job.refresh().status for job in jobs} == {"stopped"}
-    assert run("%taskapi stop waiting --all").out == "nothing is in progress\n"
+    assert run("%taskapi stop waiting --all").out == "no jobs are in progress\n"
     usage_error(run("%taskapi stop"), "which job?")
-    usage_error(run("%taskapi stop a b --all"), "--all takes an API at most")
+    usage_error(run("%taskapi stop a b --all"), "--all takes at most one API")
 
 
 def test_stopping_several_says_what_failed_at_the_end(run: Run, go_on: Path) -> None:
@@ -538,12 +538,12 @@ def test_environments(run: Run) -> None:
     assert "local" in there._repr_html_()
     assert there.facts == {
         "home": os.environ["TASKAPI_HOME"],
-        "server": "none, this machine answers",
-        "supervisor": "none runs",
+        "server": "none; this kernel uses the home directly",
+        "supervisor": "none running",
         "this kernel": f"taskapi_jupyter {__version__}",
     }
-    assert "supervisor: none runs" in repr(there)
-    assert "supervisor: none runs" in there._repr_html_()
+    assert "supervisor: none running" in repr(there)
+    assert "supervisor: none running" in there._repr_html_()
     assert run("%taskapi env local").error is None
     usage_error(run("%taskapi env prod"), "there is no environment 'prod'")
     run(ECHO).value()

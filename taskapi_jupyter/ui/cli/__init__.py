@@ -21,15 +21,15 @@ BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; return 0 for success, 1 for failure, 2 for a line that can't be understood."""
+    """Run the program; return 0 for success, 1 for failure, 2 for arguments that can't be understood."""
     if "_ARGCOMPLETE" in os.environ:
         from . import completion
 
         completion.complete(parser())
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # they are for programmers
+        warnings.simplefilter("ignore")  # they are meant for developers
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # it may be anything that was put in its place
+        with suppress(AttributeError):  # something else may have been put in its place
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parser().parse_args(arguments)
     try:
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except Unclear as error:
         return _complain(str(error), USAGE)
-    except NotKept as note:  # not had in this environment, which is no failure
+    except NotKept as note:  # this environment does not keep it, which is not a failure
         if options.output == "json":
             show_json(None)
         return _complain(str(note), 0)
     except (TaskAPIError, TimeoutError) as error:
         return _complain(str(error), 1)
-    except BrokenPipeError:  # `… | head` ends it quietly
+    except BrokenPipeError:  # as of `… | head`: ends quietly
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(str(told), 1)
     except KeyboardInterrupt:
-        return _complain("interrupted; jobs run on", INTERRUPTED)
+        return _complain("interrupted; jobs go on", INTERRUPTED)
 
 
 def _complain(message: str, code: int) -> int:

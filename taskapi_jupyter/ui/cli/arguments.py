@@ -1,4 +1,4 @@
-"""The program's arguments: ours, and those that Cortex's own program and the clients that drive it have."""
+"""The program's arguments: ours, and those of Cortex's program, so that Cortex's Python clients can drive this one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Run = Callable[[argparse.Namespace], int | None]
 
 
 class _FormOrEndpoint(argparse.Action):
-    """``-o`` of ``env configure``: the operator's endpoint, as Cortex has it, or how to answer."""
+    """``-o`` of ``env configure``: the operator's endpoint, as in Cortex, or the form of the output."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         setattr(namespace, "output" if values in FORMS else "operator_endpoint", values)
@@ -177,7 +177,7 @@ def _ignored(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def _add(parser: argparse.ArgumentParser, *names: str, completer: Any, **options: Any) -> None:
-    """Add an argument with what completes it."""
+    """Add an argument with its completer."""
     vars(parser.add_argument(*names, **options))["completer"] = completer
 
 

@@ -1,4 +1,4 @@
-"""What Tab offers in a shell, by argcomplete. Never raises, prints or takes long: what is slow is left out."""
+"""Completion in a shell, with argcomplete. It never raises, prints or takes long: slow answers are left out."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from taskapi_jupyter import environments as environments_
 from .output import show
 
 SHELLS = ("bash", "zsh", "fish")
-PATIENCE = 1.5  # seconds for all that one Tab asks for
+PATIENCE = 1.5  # seconds for all queries of one Tab
 _PROGRAM = "jupyter-taskapi"
 
 
 def script(options: Namespace) -> None:
-    """Print the code that has a shell ask this program, for ``jupyter taskapi``, too."""
+    """Print the code that makes a shell ask this program for words, after ``jupyter taskapi``, too."""
     from argcomplete.shell_integration import shellcode
 
-    # The program answers for both, not jupyter: that starts whatever subcommand stands on the line.
+    # This program answers for jupyter as well, which would start the subcommand on the line.
     code = shellcode(["jupyter", _PROGRAM], shell=options.shell, argcomplete_script=_PROGRAM)
     show(options, lambda: ({"shell": options.shell, "script": code}, lambda colour: code.rstrip("\n")))
 
 
 def complete(parser: ArgumentParser) -> None:
-    """Answer a shell as argcomplete has it, and leave."""
+    """Answer a shell by argcomplete's protocol, and exit."""
     import argcomplete
     from argcomplete.completers import SuppressCompleter
 
@@ -43,13 +43,13 @@ def complete(parser: ArgumentParser) -> None:
             parser = jupyter_parser()
         elif words[1] == "taskapi":
             os.environ["_ARGCOMPLETE"] = "2"
-        else:  # of another subcommand nothing is known but that it may take files
+        else:  # another subcommand, which may take files
             parser = ArgumentParser("jupyter")
             vars(parser.add_argument("words", nargs="*"))["completer"] = files
     argcomplete.autocomplete(parser, always_complete_options=False, default_completer=SuppressCompleter())
 
 
-# What argcomplete calls for an argument
+# Completers, which argcomplete calls
 
 
 def environments(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
@@ -63,7 +63,7 @@ def apis(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
 
 
 def jobs(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
-    """Return the newest jobs, of one API where it is said: their last digits and their ids."""
+    """Return the newest jobs, of one API where it is given: their last digits and their ids."""
 
     def ask() -> Iterable[str]:
         of = getattr(parsed_args, "api", None)
@@ -74,7 +74,7 @@ def jobs(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
 
 
 def apis_and_jobs(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
-    """Return both."""
+    """Return APIs and jobs."""
     return [*apis(prefix, parsed_args), *jobs(prefix, parsed_args)]
 
 
@@ -84,7 +84,7 @@ def files(prefix: str, **_: object) -> list[str]:
 
 
 def yaml_files(prefix: str, **_: object) -> list[str]:
-    """Return what can be deployed."""
+    """Return files that can be deployed."""
     return _files(prefix, ("yaml", "yml"))
 
 
@@ -99,13 +99,13 @@ def _connect(parsed_args: Namespace) -> Any:
 
 
 def _asked(ask: Callable[[], Iterable[str]]) -> list[str]:
-    """Return words, none where they can't be had soon."""
+    """Return the words that ``ask`` returns, none if it fails or takes long."""
     words: list[str] = []
 
     def run() -> None:
         try:
             words.extend(ask())
-        except Exception:  # whatever it is: there is nobody to tell
+        except Exception:  # there is no place to report it
             pass
 
     asking = threading.Thread(target=run, daemon=True)

@@ -1,4 +1,4 @@
-"""``env``: the environments there are, and the file of this machine's home that names them."""
+"""``env``: list the environments, and edit the file in this machine's home that defines them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
 def listed(options: Namespace) -> None:
-    """Show the environments; the form that 0.28's client reads is told apart by a variable alone."""
+    """Show the environments; the client of Cortex 0.28 reads another form, and sets a variable to ask for it."""
     there = environments.environments()
     value: Any = {"default_environment": there.default_environment, "environments": there.environments}  # as Cortex's
     if os.environ.get("TASKAPI_CORTEX_CLI", "").startswith("0.28"):
@@ -38,9 +38,9 @@ def listed(options: Namespace) -> None:
 
 
 def configure(options: Namespace) -> None:
-    """Add an environment, or change of one what is given; what is given empty is taken away."""
+    """Add an environment, or change the settings given; an empty value removes a setting."""
     if options.name == LOCAL:
-        raise Unclear(f"{LOCAL!r} is this machine, and needs no configuring: give the cluster another name")
+        raise Unclear(f"{LOCAL!r} is this machine and can't be configured: give the cluster another name")
     file = _file()
     known = file.read().entries.get(options.name)
     values: dict[str, Any] = msgspec.to_builtins(known) if known else {"name": options.name, "provider": "cortex"}
@@ -83,14 +83,14 @@ def configure(options: Namespace) -> None:
     show(options, lambda: ({"message": message}, lambda colour: message))
     for name in clear:
         tell(
-            f"warning: {file.path} now holds the value of header {name} in the clear; "
-            f"'{name}=env:VARIABLE' and '{name}=file:PATH' keep it out"
+            f"warning: {file.path} now holds the value of header {name} in plain text; "
+            f"'{name}=env:VARIABLE' and '{name}=file:PATH' keep it out of the file"
         )
 
 
 def delete(options: Namespace) -> None:
-    """Take an environment away."""
-    from taskapi_jupyter.ray.service import forget_headers  # what it brings is not for every command
+    """Remove an environment."""
+    from taskapi_jupyter.ray.service import forget_headers  # its imports take time that other commands need not spend
 
     file = _file()
     default = file.read().default
@@ -98,7 +98,7 @@ def delete(options: Namespace) -> None:
     forget_headers(file.path.parent, options.name)
     message = f"deleted environment {options.name}"
     if default == options.name:
-        message += f"; {file.read().default} is the default one now"
+        message += f"; the default environment is now {file.read().default}"
     show(options, lambda: ({"message": message}, lambda colour: message))
 
 
@@ -110,12 +110,12 @@ def default(options: Namespace) -> None:
     else:
         name = options.name
         _file().set_default(name)
-        message = f"{name} is the default environment now"
+        message = f"the default environment is now {name}"
     show(options, lambda: ({"default_environment": name}, lambda colour: message))
 
 
 def _file() -> EnvironmentFile:
-    """Return the file to change, where it is the one that counts."""
+    """Return the file to change; raise :class:`Conflict` where a server's file applies instead."""
     if os.environ.get("TASKAPI_URL"):
         raise Conflict(
             "TASKAPI_URL is set, so the environments are those of that server: change them on its machine, or unset it"
@@ -134,16 +134,16 @@ def _verify(text: str) -> bool | str:
 
 
 def _path(text: str) -> str:
-    """Return a path that means the same to a server, which runs in another folder."""
+    """Return a path that a server, which runs in another folder, understands in the same way."""
     return text if text.startswith("~") else str(Path(text).absolute())
 
 
 def _set_header(headers: dict[str, Value], text: str) -> str | None:
-    """Take ``Name=value`` into headers; return the name where its value is to be read in the file."""
+    """Put ``Name=value`` into headers; return the name if the file will hold its value in plain text."""
     name, equals, value = text.partition("=")
     name = name.strip()
     if not name or not equals:
-        # Not what was written: it may be a secret without its name.
+        # Without the text itself: it may be a secret whose name was forgotten.
         raise Unclear("--header is written 'Name=value', 'Name=env:VARIABLE' or 'Name=file:PATH'")
     for other in [other for other in headers if other.lower() == name.lower()]:
         del headers[other]
@@ -152,11 +152,11 @@ def _set_header(headers: dict[str, Value], text: str) -> str | None:
         return None
     if kind == "env":
         if not _VARIABLE.fullmatch(rest):
-            raise Unclear(f"--header {name}: what follows env: is no name of an environment variable")
+            raise Unclear(f"--header {name}: env: must be followed by the name of an environment variable")
         headers[name] = {"env": rest}
     elif kind == "file":
         if not rest:
-            raise Unclear(f"--header {name}: file: is followed by a path")
+            raise Unclear(f"--header {name}: file: must be followed by a path")
         headers[name] = {"file": _path(rest)}
     else:
         headers[name] = value

@@ -1,4 +1,4 @@
-"""How the program answers: one JSON document, or text that may be coloured; notes and complaints on standard error."""
+"""The program's output: one JSON document, or text, coloured on a terminal; notes and errors on standard error."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import msgspec
 
 from taskapi_jupyter.display import clean
 
-Answer = tuple[Any, Callable[[bool], str]]  # what `-o json` prints, and what people read, coloured or not
+Answer = tuple[Any, Callable[[bool], str]]  # what `-o json` prints, and what makes the text, coloured or not
 
 #: ``pretty`` and ``mixed`` are Cortex's: text, and (0.28) text with JSON between two marks.
 FORMS = ("table", "json", "pretty", "mixed")
 _MARK = "~~cortex~~"
-_WATCH = 2.0  # seconds between two looks, as Cortex's
+_WATCH = 2.0  # seconds between two refreshes, as in Cortex
 
 
-def show(options: argparse.Namespace, look: Callable[[], Answer]) -> None:
-    """Print an answer; with ``--watch`` again and again, until interrupted."""
+def show(options: argparse.Namespace, read: Callable[[], Answer]) -> None:
+    """Print an answer; with ``--watch``, read and print it again until interrupted."""
     watched = getattr(options, "watch", False)
     while True:
-        value, text = look()
+        value, text = read()
         if options.output == "json":
             show_json(value)
         else:
@@ -48,12 +48,12 @@ def show_json(value: Any) -> None:
 
 
 def tell(message: str) -> None:
-    """Say something on standard error, on one line."""
+    """Print a message on standard error, on one line."""
     print("jupyter taskapi: " + " ".join(clean(line) for line in message.splitlines()), file=sys.stderr)
 
 
 def coloured(stream: TextIO) -> bool:
-    """Say whether a stream is a terminal whose user has nothing against colours (no-color.org)."""
+    """Whether a stream is a terminal whose user has not turned colours off (no-color.org)."""
     return _obeys(stream) and not os.environ.get("NO_COLOR")
 
 
@@ -62,7 +62,7 @@ def _obeys(stream: TextIO) -> bool:
 
 
 def _with_json(words: str, value: Any) -> str:
-    """Return text with JSON behind it, as 0.28's client finds it: to it a line that begins with ``~`` is a mark."""
+    """Return text with JSON after it, as the client of Cortex 0.28 expects it, to which ``~`` begins a mark."""
     lines = [f" {line}" if line.startswith("~") else line for line in words.splitlines()]
     encoded = base64.b64encode(msgspec.json.encode(value)).decode()
     return "\n".join([*lines, f"{_MARK}{encoded}{_MARK}"])

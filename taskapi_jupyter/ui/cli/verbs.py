@@ -1,4 +1,4 @@
-"""What each verb does, but for those about environments."""
+"""The functions of the verbs; those on environments are in :mod:`.envs`."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def deploy(options: Namespace) -> int:
 
 
 def submit(options: Namespace) -> int:
-    """Start a job, and wait for it where that is asked for."""
+    """Start a job, and wait for it with ``--wait``."""
     config = _object(options.config) if options.config is not None else {}
     for pair in options.pairs:
         key, equals, text = pair.partition("=")
         if not key or not equals:
-            raise Unclear(f"configuration is written key=value, not {pair!r}")
+            raise Unclear(f"write configuration as key=value, not {pair!r}")
         config[key] = _value(text, key)
     job = _connect(options).submit(options.api, config or None, options.timeout, run_timeout=options.run_timeout)
     if options.wait:
         return _ended(options, [job], None)
-    # From what was answered: a cluster may not know it yet, and a failure here would hide that it runs.
+    # From the answer to the submission: a cluster may not know the job yet, and an error would hide that it runs.
     show(options, lambda: _response_answer(JobResponse(job.record, job.endpoint)))
     return 0
 
@@ -58,10 +58,10 @@ def submit(options: Namespace) -> int:
 def get(options: Namespace) -> None:
     """Show all APIs and jobs, one API, or one job."""
     api = _connect(options)
-    show(options, lambda: _look(api, options))
+    show(options, lambda: _read(api, options))
 
 
-def _look(api: TaskAPI, options: Namespace) -> Answer:
+def _read(api: TaskAPI, options: Namespace) -> Answer:
     if options.job is not None:
         return _job_answer(_job(api, [options.job], options.api))
     if options.status is not None or options.limit is not None:
@@ -110,7 +110,7 @@ def logs(options: Namespace) -> None:
     """Print a job's log, and what comes until it ends."""
     as_json = options.output == "json"
     if options.raw and as_json:
-        raise Unclear("--raw prints bytes, which are no JSON: leave one of --raw and -o json out")
+        raise Unclear("--raw prints bytes and can't be combined with -o json")
     api = _connect(options)
     job = _job(api, options.jobs)
     if options.raw:
@@ -133,7 +133,7 @@ def logs(options: Namespace) -> None:
 
 
 def _raw(chunks: Iterable[LogChunk]) -> None:
-    """Write a log's bytes as the task wrote them; say on standard error what is not kept of it."""
+    """Write a log's bytes as the task wrote them; report on standard error what was dropped."""
     at: int | None = None
     for chunk in chunks:
         if at is not None and chunk.offset > at:
@@ -158,22 +158,22 @@ def version(options: Namespace) -> None:
 
 
 def examine(options: Namespace) -> int:
-    """Say what is wrong with the home of this machine's jobs; return 1 where anything is."""
+    """Print what is wrong with this machine's home; return 1 if something is."""
     home = default_home()
     found, wrong = doctor.facts(home), doctor.problems(home)
-    lines = [f"{what}: {value}" for what, value in found.items()] + (wrong or ["nothing is wrong"])
+    lines = [f"{what}: {value}" for what, value in found.items()] + (wrong or ["no problems found"])
     show(options, lambda: ({**found, "problems": wrong}, lambda colour: "\n".join(map(clean, lines))))
     return 1 if wrong else 0
 
 
 def serve(options: Namespace) -> int:
-    """Become a plain Jupyter server with this extension alone."""
+    """Replace this process by a plain Jupyter server with this extension alone."""
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--ServerApp.ip={options.ip}"]
     command.append("--ServerApp.jpserver_extensions=taskapi_jupyter=True")
     if options.port is not None:
         command.append(f"--ServerApp.port={options.port}")
     sys.stdout.flush()
-    # Without this, the extensions that are enabled in this installation come along.
+    # Without this, the server loads the other extensions that are enabled in this installation.
     os.execve(command[0], command + options.more, {**os.environ, "JUPYTER_NO_CONFIG": "1"})  # noqa: S606
 
 
@@ -187,7 +187,7 @@ def _job(api: TaskAPI, words: list[str], of: str | None = None) -> Job:
 
 
 def _ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:
-    """Wait for jobs, show them, and say by the exit code whether all succeeded."""
+    """Wait for jobs and show them; return 0 if all succeeded, else 1."""
     waiting.wait(jobs, timeout)
     show(options, lambda: _job_answer(jobs[0]) if len(jobs) == 1 else _jobs_answer(jobs))
     return 0 if all(job.record.code is JobCode.SUCCEEDED for job in jobs) else 1
@@ -223,5 +223,5 @@ def _value(text: str, where: str) -> Any:
 def _object(text: str) -> dict[str, Any]:
     value = _value(text, "--config")
     if not isinstance(value, dict):
-        raise Unclear(f"--config is a dict or a JSON object, not {text[:60]!r}")
+        raise Unclear(f"--config must be a JSON object or a dict, not {text[:60]!r}")
     return value

@@ -1,4 +1,4 @@
-"""What Tab offers after ``%taskapi``. Never raises and never takes long: what is slow is left out."""
+"""Completion after ``%taskapi``. It never raises and never takes long: slow answers are left out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from taskapi_jupyter.client.taskapi import Job, JobList
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.ui.verbs import ALIASES, VERBS, Verb
 
-#: A line up to what follows the magic; also ``job = %taskapi …`` and, with automagic, no percent sign.
+#: A line up to the magic and a space; also ``job = %taskapi …`` and, with automagic, without a percent sign.
 HOOK = r"\s*(?:[\w.,\[\]][\w.,\s\[\]]*=\s*)?%{0,2}taskapi\s"
 _BEGIN = re.compile(HOOK)
-PATIENCE = 0.7  # seconds for all that has to be asked for
-_FRESH = 2.0  # seconds for which an answer is good
+PATIENCE = 0.7  # seconds for all queries of one Tab
+_FRESH = 2.0  # seconds for which an answer is reused
 _TAKES_JOB = {"status", "stop", "delete", "logs", "wait", "result", "rerun"}
 _TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
@@ -27,7 +27,7 @@ Ask = Callable[[str], Iterable[str]]
 
 
 class Completer:
-    """Completes lines; ``ask`` looks names up, in a thread and at most every two seconds."""
+    """Completes lines. It calls ``ask`` for names, in a thread and at most every two seconds."""
 
     def __init__(self, ask: Ask, variables: Mapping[str, Any]) -> None:
         self._ask = ask
@@ -44,7 +44,7 @@ class Completer:
             return []
 
     def complete(self, text: str) -> list[str]:
-        """Return all words that may stand where the text ends."""
+        """Return the words that may come next."""
         begin = _BEGIN.match(text)
         if begin is None:
             return []
@@ -72,7 +72,7 @@ class Completer:
         return self._words(verb, len([word for word in before[1:] if not word.startswith("-")]))
 
     def _values(self, verb: Verb, option: str, joined: bool) -> list[str] | None:
-        """Return what may follow an option; None where none is waiting for its value."""
+        """Return what may follow an option; None where no option is waiting for its value."""
         if not joined and not option.startswith("-"):
             return None
         if option == "--status":
@@ -115,19 +115,19 @@ class Completer:
         return sorted(n for n in names if wanted(self._variables[n]))
 
     def _fetch(self, what: str) -> list[str]:
-        """Ask for words, aside; return the last answer where a new one takes too long."""
+        """Ask for words in a thread; return the previous answer where a new one takes too long."""
         at, words = self._known.get(what, (float("-inf"), []))
         if time.monotonic() - at < _FRESH:
             return words
         asking = threading.Thread(target=self._refresh, args=(what,), daemon=True)
         asking.start()
-        asking.join(PATIENCE / 2)  # two of them at most are asked for in one go
+        asking.join(PATIENCE / 2)  # one Tab makes two queries at most
         return self._known.get(what, (0.0, words))[1]
 
     def _refresh(self, what: str) -> None:
         try:
             words = list(self._ask(what))
-        except Exception:  # of a thread; nobody could handle it
+        except Exception:  # nobody could handle it
             words = []
         self._known[what] = (time.monotonic(), words)
 
@@ -148,6 +148,6 @@ def known_values(parameter: Mapping[str, Any]) -> list[str]:
 
 
 def _is_text(value: object) -> bool:
-    """Return whether a value is text that needs no quotes to be read as text."""
+    """Whether a value is text that needs no quotes."""
     words = {"none", "true", "false", "null", "nan", "infinity"}
     return isinstance(value, str) and value.isidentifier() and value.lower() not in words

@@ -1,4 +1,4 @@
-"""What to write instead, where a line names a function of the notebook that isn't deployed."""
+"""Hints for a line that names a function of the notebook which isn't deployed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def as_function(word: str, variables: Mapping[str, Any]) -> str:
-    """Return what deploys a function or class of the notebook; nothing where the word names none."""
+    """Return a hint how to deploy the function or class that a word names; nothing where it names none."""
     held = variables.get(word)
     if not callable(held):
         return ""
@@ -18,7 +18,7 @@ def as_function(word: str, variables: Mapping[str, Any]) -> str:
 
 
 def near_function(name: str, told: str, variables: Mapping[str, Any]) -> str:
-    """Return the same for the function whose name is nearest, unless the environment told of an API that is near."""
+    """Return that hint for the function with the closest name, unless the error already suggests an API."""
     functions = [] if "did you mean" in told else [one for one, held in variables.items() if isfunction(held)]
     near = get_close_matches(name, functions, 1)
     if not near:

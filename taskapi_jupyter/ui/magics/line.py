@@ -1,4 +1,4 @@
-"""Read a line of ``%taskapi``: words, options, KEY=VALUE, the notebook's variables. No shell, no evaluation."""
+"""Parse a line of ``%taskapi``: words, options, KEY=VALUE and variables of the notebook. Nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PREFIXES = "rRuUbBfF"
 
 
 class LineError(Unclear):
-    """A line that can't be understood, with the verb (where it got that far) whose usage helps."""
+    """A line that can't be understood, with the verb, if that much is clear, whose usage helps."""
 
     def __init__(self, message: str, verb: Verb | None = None) -> None:
         super().__init__(message)
@@ -50,31 +50,31 @@ class Token:
 
     @property
     def is_option(self) -> bool:
-        """Return whether it begins with a dash that was not quoted."""
+        """Whether it begins with a dash that was not quoted."""
         return len(self.text) > 1 and self.text[0] == "-" and self.marks[0] == "p"
 
     @property
     def variable(self) -> str | None:
-        """Return the name where all of it is ``$name``, ``${name}`` or ``{name}``."""
+        """The name, if the whole word is ``$name``, ``${name}`` or ``{name}``."""
         found = _VARIABLE.fullmatch(self.text) if self.marks and set(self.marks) == {"p"} else None
         return _name(found) if found else None
 
     def pair(self) -> tuple[str, Token] | None:
-        """Part it at the first ``=`` that was not quoted."""
+        """Split it at the first ``=`` that was not quoted."""
         if self.equals < 0:
             return None
         at = self.equals + 1
         return self.text[: self.equals], Token(self.text[at:], self.marks[at:], self.behind)
 
     def parts(self) -> Iterator[tuple[str, str]]:
-        """Yield its longest parts that are marked alike, each with its mark."""
+        """Yield its longest parts of one mark, each with that mark."""
         for mark, characters in groupby(zip(self.marks, self.text, strict=True), key=lambda one: one[0]):
             yield mark, "".join(character for _, character in characters)
 
 
 @dataclass
 class Line:
-    """A line that was understood. ``words`` are text, or what a variable holds; ``notes`` are for who wrote it."""
+    """A parsed line. ``words`` are text, or the values of variables; ``notes`` are hints for the user."""
 
     verb: Verb
     words: list[Any] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Line:
 
 
 def split(text: str) -> list[Token]:
-    """Split as a shell does at spaces and quotes, but not in literals; a word that begins with # begins a comment."""
+    """Split as a shell does, but not within literals; a word that begins with # begins a comment."""
     tokens: list[Token] = []
     at, end = 0, len(text)
     while True:
@@ -128,12 +128,12 @@ def _token(text: str, at: int) -> tuple[Token, int]:
             marks.append("q" if quote else "p")
         at += 1
     if quote:
-        raise LineError(f"the quotation {quote} is not closed")
+        raise LineError(f"the quote {quote} is not closed")
     return Token("".join(characters), "".join(marks), text[begin:at], equals, text[behind:at]), at
 
 
 def _escapes(character: str, quote: str) -> bool:
-    """Return whether a backslash before this is no text; others stay (paths, patterns)."""
+    """Whether a backslash escapes this character; elsewhere it is text (paths, patterns)."""
     return quote != "'" and (character in '"\\$' or (not quote and (character in "'{" or character.isspace())))
 
 
@@ -155,12 +155,12 @@ def _literal_end(text: str, at: int, in_pair: bool) -> int | None:
     except NotLiteral:
         return None
     except BadRequest:
-        pass  # said when the value is read
+        pass  # raised again when the value is read
     return stop
 
 
 def _content(raw: str) -> str:
-    """Return what stands in a quotation; a list or dict is itself."""
+    """Return quoted text without its quotes, and a list or dict as it is."""
     text = raw.lstrip(_PREFIXES)
     if text[0] not in "\"'":
         return raw
@@ -168,7 +168,7 @@ def _content(raw: str) -> str:
 
 
 def parse(text: str, variables: Mapping[str, Any], *, cell: bool = False) -> Line:
-    """Understand a line; ``variables`` are those of the notebook, ``cell`` says that a cell follows."""
+    """Parse a line; ``variables`` are those of the notebook, ``cell`` says that a cell follows."""
     tokens = split(text)
     line = Line(_verb(tokens.pop(0) if tokens else None, cell))
     try:
@@ -242,7 +242,7 @@ class _Filler:
         elif option.kind == "pair":
             pair = value.pair()
             if pair is None or not pair[0]:
-                raise LineError(f"{option.name} is written {option.name} {option.metavar}, not {shorten(value.text)}")
+                raise LineError(f"write {option.name} {option.metavar}, not {shorten(value.text)}")
             options.setdefault(option.key, {})[pair[0]] = _written(self.quoted(pair[1]))
         elif option.kind == "name":
             options[option.key] = value.variable or value.text
@@ -259,7 +259,7 @@ class _Filler:
         value = self.value(token, option.name)
         if isinstance(value, dict):
             return value
-        raise LineError(f"{option.name} is a dict or a JSON object, not {shorten(value)}")
+        raise LineError(f"{option.name} must be a JSON object or a dict, not {shorten(value)}")
 
     def value(self, token: Token, where: str) -> Any:
         """Return a value: a variable's, that of a literal of Python or of JSON, else text."""
@@ -304,7 +304,7 @@ class _Filler:
         return str(match[1] or match[2])
 
     def note(self, token: Token) -> None:
-        """Note what looks like a variable of the notebook and stays as it is written."""
+        """Add a note where something looks like a variable of the notebook but is left as it is."""
         quoted = [match for mark, part in token.parts() if mark == "q" for match in _VARIABLE.finditer(part)]
         others = [] if token.raw[:1] in ("'", '"') else _EXPRESSION.finditer(token.raw)
         for why, matches in (
@@ -331,7 +331,7 @@ def _name(match: re.Match[str]) -> str:
 def _written(word: Any) -> str:
     try:
         return str(word)
-    except Exception:  # of a variable, whose class is somebody else's
+    except Exception:  # raised by the class of a variable's value
         raise LineError(f"{shorten(word)} can't be written as text") from None
 
 
@@ -339,7 +339,7 @@ def _whole(option: Option, word: Any) -> int:
     try:
         number = int(_written(word))
     except ValueError:
-        raise LineError(f"{option.name} is a whole number, not {shorten(word)}") from None
+        raise LineError(f"{option.name} must be a whole number, not {shorten(word)}") from None
     if number < 0:
         raise LineError(f"{option.name} can't be negative")
     return number

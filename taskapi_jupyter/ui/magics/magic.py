@@ -63,7 +63,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
     @needs_local_scope  # type: ignore
     @line_cell_magic  # type: ignore
     def taskapi(self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
-        """Deploy cells as task APIs, submit jobs, look after them: %taskapi help."""
+        """Deploy cells as task APIs; submit, watch and stop jobs: %taskapi help."""
         variables = ChainMap(local_ns or {}, self.shell.user_ns)
         try:
             read = parse(line, variables, cell=cell is not None)
@@ -78,10 +78,10 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             usage = f"\nusage: {verb.usage[0]}" if verb else ""
             raise UsageError(clean(error, 400) + usage) from None
         except NotKept as note:
-            return say([clean(str(note))])  # not had here, which is no failure
+            return say([clean(str(note))])  # this environment does not keep it, which is not a failure
         except (TaskAPIError, TimeoutError, KeyboardInterrupt) as error:
             if isinstance(error, Unreachable | Forbidden):
-                self.close()  # the server may come back elsewhere
+                self.close()  # the server may come back at another address
             raise in_short(error) from None
         except OSError as error:
             told = room.as_told(error)
@@ -94,7 +94,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return environments.CONNECTIONS.get(self._environment)
 
     def close(self) -> None:
-        """Let all connections go."""
+        """Close all connections."""
         environments.CONNECTIONS.close()
 
     def known(self, what: str) -> list[str]:
@@ -124,7 +124,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         word = _single(read, "FILE.yaml, or NAME with --function")
         if function is not None:
             if not callable(variables.get(function)):
-                raise LineError(f"{shorten(function)} is no function or class of this notebook", read.verb)
+                raise LineError(f"{shorten(function)} is not a function or class of this notebook", read.verb)
             results = self.api().deploy(variables[function], name=str(word), notebook=self._notebook(), **options)
             return Deployed(results, requirement_warnings(Path()))
         path = Path(word).expanduser() if isinstance(word, str) else None
@@ -135,13 +135,13 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return Deployed(results, requirement_warnings(folder.parent if folder.is_file() else folder))
 
     def _deploy_cell(self, name: str, cell: str, options: dict[str, Any]) -> Deployed:
-        # Its lines count as the notebook shows them: the magic's own is the first.
+        # Line numbers are those that the notebook shows: the first line is the magic's own.
         source = Source("\n" + cell)
         results = self.api().deploy(source, name=name, notebook=self._notebook(), **options)
         return Deployed(results, requirement_warnings(Path()))
 
     def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
-        name = str(_single(read, "API", "; configuration is written key=value, without spaces"))
+        name = str(_single(read, "API", "; write configuration as key=value, without spaces"))
         api_id = None
         if cell is not None:
             deployed = self._deploy_cell(name, cell, _prepare_options(read.options))
@@ -161,7 +161,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return job.wait().check() if read.options.get("wait") else job
 
     def _version_of(self, deployed: Deployed) -> str | None:
-        """Return the version that a submission of this cell means; None where it can't be named, which is said."""
+        """Return the version that this cell was deployed as; None, with a warning, where the server can't submit it."""
         if too_old := self.api().lacks("api_id"):
             for result in deployed:
                 result.warnings = [text for text in result.warnings or () if text != too_old]
@@ -171,12 +171,12 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         return str(shown.spec["id"]) if shown and shown.spec.get("id") else None
 
     def _status(self, read: Line, variables: Variables, cell: str | None) -> Any:
-        def look() -> API | Job | JobList:
-            return self._look(read, variables)
+        def show() -> API | Job | JobList:
+            return self._shown(read, variables)
 
-        return watch(look) if read.options.get("watch") else look()
+        return watch(show) if read.options.get("watch") else show()
 
-    def _look(self, read: Line, variables: Variables) -> API | Job | JobList:
+    def _shown(self, read: Line, variables: Variables) -> API | Job | JobList:
         """Return what ``status`` shows: a table, an API or a job."""
         api, words, options = self.api(), read.words, read.options
         if not words and "status" not in options:
@@ -204,9 +204,9 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             say(_each(self.api().stop, self._resolver(variables).many(read.words)))
             return
         if len(read.words) > 1:
-            raise LineError("--all takes an API at most", read.verb)
+            raise LineError("--all takes at most one API", read.verb)
         jobs = self._all_in_progress(str(read.words[0]) if read.words else None)
-        say(_each(self.api().stop, jobs, forgive=(JobNotInProgress, JobNotFound)) or ["nothing is in progress"])
+        say(_each(self.api().stop, jobs, forgive=(JobNotInProgress, JobNotFound)) or ["no jobs are in progress"])
 
     def _all_in_progress(self, api: str | None) -> list[Job]:
         jobs: list[Job] = []
@@ -287,7 +287,7 @@ def load(ipython: Any) -> None:
 
 
 def unload(ipython: Any) -> None:
-    """Take both back."""
+    """Remove both."""
     magics = ipython.magics_manager.registry.pop("TaskAPIMagics", None)
     if magics is not None:
         magics.close()
@@ -306,26 +306,26 @@ def _single(read: Line, what: str, hint: str = "") -> Any:
 
 
 def _prepare_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a line says a job needs, as ``deployment.prepare`` takes it."""
+    """Return the options of a line that say what a job needs, as ``deploy()`` takes them."""
     names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env"}
     return {names[key]: value for key, value in options.items() if key in names}
 
 
 def _codes(text: str) -> list[str]:
-    """Read ``--status``: codes or what is shown for them, separated by commas."""
+    """Read ``--status``: codes, or the words shown for them, separated by commas."""
     spelt = {spelling: code.value for code in JobCode for spelling in (code.value, code.label)}
     codes = []
     for word in text.split(","):
         plain = word.strip().lower().replace("-", "_").removeprefix("status_")
         code = spelt.get(plain) or spelt.get(plain.replace("_", " "))
         if code is None:
-            raise LineError(f"{shorten(word)} is none of {', '.join(JobCode)}", VERBS["status"])
+            raise LineError(f"{shorten(word)} is not one of {', '.join(JobCode)}", VERBS["status"])
         codes.append(code)
     return codes
 
 
 def _each(do: Callable[[Job], str], jobs: list[Job], forgive: tuple[type[Exception], ...] = ()) -> list[str]:
-    """Do something to jobs side by side; return what is said, or raise the first error at the end."""
+    """Do something with jobs in parallel; return the messages, or raise the first error when all are done."""
 
     def one(job: Job) -> str | TaskAPIError:
         try:

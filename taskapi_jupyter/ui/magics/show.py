@@ -24,11 +24,11 @@ from taskapi_jupyter.display import clean, deploy_html, deploy_text, environment
 from taskapi_jupyter.display.screen import rewritten
 
 PIECE = 1 << 16  # characters that are printed at once
-WATCH_PAUSE = 1.0  # seconds between two pictures of --watch
+WATCH_PAUSE = 1.0  # seconds between two refreshes of --watch
 
 
 class Deployed(list[DeployResult]):
-    """What a deploy did, with warnings of the notebook's own."""
+    """The results of a deploy, with warnings on the notebook."""
 
     def __init__(self, results: Iterable[DeployResult], warnings: Iterable[str] = ()) -> None:
         super().__init__(results)
@@ -36,7 +36,7 @@ class Deployed(list[DeployResult]):
 
     @property
     def has_warnings(self) -> bool:
-        """Say whether there is anything to warn of."""
+        """Whether there is a warning."""
         return bool(self.warnings) or any(result.warnings for result in self)
 
     def __repr__(self) -> str:
@@ -50,7 +50,7 @@ class Deployed(list[DeployResult]):
 
 
 class EnvironmentList(EnvironmentsResponse):
-    """The environments, as a table, and below it what answers here."""
+    """The environments as a table, and below it what this kernel uses."""
 
     facts: dict[str, str] = {}
 
@@ -67,7 +67,7 @@ def say(lines: Iterable[str]) -> None:
 
 
 def in_lines(value: Deployed | Job) -> list[str]:
-    """Return what is said of a deploy or of a submission that nobody displays."""
+    """Return what is printed of a deploy or a submission whose value is not displayed."""
     if isinstance(value, Deployed):
         return repr(value).splitlines()
     job = f"job {clean(value.id)} of {clean(value.api_name)}"
@@ -75,33 +75,33 @@ def in_lines(value: Deployed | Job) -> list[str]:
 
 
 def is_dropped(user_ns: Mapping[str, Any]) -> bool:
-    """Whether a statement of the notebook called this magic and drops its value: nobody displays or keeps it.
+    """Whether the statement of the notebook that called this magic drops its value: it is neither displayed nor kept.
 
-    So it is of a statement that is not a cell's last, and of any in a script that IPython runs. Whether it is, is read
-    from the statement's code: no part of IPython says which statements it displays.
+    That is so for a statement that is not the last of its cell, and for all in a script that IPython runs. It is read
+    from the statement's bytecode, as IPython has no way to ask which statements it displays.
     """
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_name not in ("run_line_magic", "run_cell_magic"):
         frame = frame.f_back  # type: ignore[assignment]
     caller = frame.f_back if frame is not None else None
     if caller is None or caller.f_globals is not user_ns:
-        return False  # a program asked, and gets the value
+        return False  # called by other code, which gets the value
     after = (one.opname for one in dis.get_instructions(caller.f_code) if one.offset > caller.f_lasti)
     return next(after, "") == "POP_TOP"
 
 
 class Printer:
-    """Prints so that a Jupyter server passes it on: it drops what a kernel prints by more than 1 MB/s over 3 s."""
+    """Prints slowly enough for a Jupyter server, which drops output of more than 1 MB/s over 3 s."""
 
-    rate = 400_000  # bytes a second that are printed for long
-    burst = 1_200_000  # bytes that are printed at once after a rest
+    rate = 400_000  # bytes a second that are printed over a long time
+    burst = 1_200_000  # bytes that are printed at once after a pause
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._room, self._at = float(self.burst), time.monotonic()
 
     def write(self, text: str) -> None:
-        """Print text, as slowly as it takes."""
+        """Print text, with pauses where needed."""
         for begin in range(0, len(text), PIECE):
             piece = text[begin : begin + PIECE]
             time.sleep(self._turn(len(json.dumps(piece, ensure_ascii=False).encode("utf-8", "replace"))))
@@ -121,32 +121,32 @@ printer = Printer()  # of this kernel
 
 
 def follow_log(api: TaskAPI, job: Job, tail: int | None) -> None:
-    """Print a log as it grows, the newest part of what is there first; go on with the newest where it grows faster."""
+    """Print a log as it grows, from the newest part on; skip to the newest part where it grows faster than that."""
     for piece in live(api.stream(job, tail, SHOWN, skip=True)):
         printer.write(piece)
 
 
 def print_log(api: TaskAPI, job: Job, tail: int | None = None) -> None:
-    """Print a log or its last lines, of a long one the newest part; bars in their last state."""
+    """Print a log or its last lines; the newest part of a long one, and progress bars in their last state."""
     fetch = partial(api.log_chunk, job)
     try:
         data, missing, end = newest(fetch, SHOWN) if tail is None else last(fetch, tail, SHOWN)
-    except NotKept:  # a cluster has no parts of logs, but what its job logged
+    except NotKept:  # a cluster has no parts of logs
         printer.write(rewritten(newest_text(api.logs(job, tail))))
         return
     if missing:
         say([f"(the last {size(SHOWN)} of {size(end)}; job.logs() returns all)"])
     elif not end and tail is None:
-        say([f"({job.id} has written nothing)"])
+        say([f"(job {job.id} has written nothing)"])
     printer.write(text(data))
 
 
-def watch(look: Callable[[], Any]) -> None:
-    """Show something anew each second until nothing in it is in progress, or until interrupted."""
+def watch(show: Callable[[], Any]) -> None:
+    """Refresh something each second until nothing in it is in progress, or until interrupted."""
     handle, drawn = None, ""
     with suppress(KeyboardInterrupt):
         while True:
-            view = look()
+            view = show()
             if handle is None:
                 handle = display(view, display_id=True)
             elif repr(view) != drawn:
