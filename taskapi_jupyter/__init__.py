@@ -1,4 +1,7 @@
-"""Cortex's TaskAPI for Jupyter. What Jupyter and IPython look for is here; nothing heavy is imported for it."""
+"""Cortex's TaskAPI for Jupyter. Here are ``connect``, ``Panel`` and the hooks of Jupyter and IPython.
+
+Importing this imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the panel, and ipywidgets with it, for who asks for it."""
+    """Import ``Panel``, and ipywidgets with it, when it is first used."""
     if name == "Panel":
         from .ui.panel import Panel
 
@@ -21,7 +24,43 @@ def __getattr__(name: str) -> Any:
 
 
 def connect(env: str | None = None) -> TaskAPI:
-    """Return the :class:`~taskapi_jupyter.core.contract.TaskAPI` of an environment (default: ``local``)."""
+    """Return the TaskAPI of an environment, to deploy APIs, submit jobs and read them.
+
+    It goes through the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``), else through JupyterHub's
+    single-user server or the server that started this kernel; where there is none, as in a terminal, this process uses
+    the home on this machine itself.
+
+    Parameters
+    ----------
+    env
+        The name of the environment, as ``%taskapi env`` lists it; None (default): the default one, which is ``local``
+        unless another was chosen.
+
+    Returns
+    -------
+    taskapi_jupyter.client.taskapi.TaskAPI
+        Safe to use from several threads. ``close()`` closes its connections.
+
+    Raises
+    ------
+    NotFound
+        There is no such environment; the message names those there are.
+    BadRequest
+        ``TASKAPI_URL`` or ``environments.yaml`` is invalid.
+    Unreachable
+        The server that ``TASKAPI_URL`` names does not answer. Others are passed over.
+    Forbidden
+        That server refuses the token.
+    Unavailable
+        The home can't be used: no disk space, another user's folder, a newer version's database.
+
+    Examples
+    --------
+    >>> from taskapi_jupyter import connect
+    >>> api = connect()
+    >>> api.deploy(train, name="train")
+    >>> api.submit("train", {"lr": 0.1}).result()
+    """
     from .environments import connect as _connect
 
     return _connect(env)
@@ -35,7 +74,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """Take the magics back."""
+    """Remove the magics."""
     from .ui.magics import unload
 
     unload(ipython)

@@ -11,13 +11,37 @@ import threading
 import time
 from typing import Any
 
-_EVERY = 0.1  # seconds between two writes at least
+_EVERY = 0.1  # seconds between two writes, at least
 
 
 def progress(done: float, total: float | None = None, message: str | None = None) -> None:
-    """Say how far the task is: ``done`` of ``total``, and what it is at. Does nothing outside a job.
+    """Report how far the task is, for the progress bars of everyone who watches the job.
 
-    Cheap enough for an inner loop: it writes at most ten times a second, and the last value always.
+    Cheap enough for an inner loop: it writes at most ten times a second, and always the last value. Outside a job it
+    checks its arguments and does nothing else. A disk without room is no error.
+
+    Parameters
+    ----------
+    done
+        How much is done, in any unit: a finite number.
+    total
+        How much there is to do, in the same unit: a finite number. None (default): unknown; then there is no
+        percentage.
+    message
+        What the task is doing, shown beside the bar: its first 500 characters. None (default): nothing.
+
+    Raises
+    ------
+    TypeError
+        ``done`` or ``total`` is not a number, or ``message`` is not text.
+    ValueError
+        ``done`` or ``total`` is infinite or NaN.
+
+    Examples
+    --------
+    >>> from taskapi_jupyter.job import progress
+    >>> for epoch in range(50):
+    ...     progress(epoch, 50, f"epoch {epoch}")
     """
     if message is not None and not isinstance(message, str):
         raise TypeError(f"message must be text, not {type(message).__name__}")
@@ -31,11 +55,11 @@ def progress(done: float, total: float | None = None, message: str | None = None
 
 
 class _Writer:
-    """Writes values to a file, the last one for certain."""
+    """Writes values to a file, at most ten a second and always the last one."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # a signal handler may call progress() while it interrupts it
-        self.last = -math.inf  # when something was written
+        self.lock = threading.RLock()  # a signal handler that interrupts progress() may call it
+        self.last = -math.inf  # when it last wrote
         self.waiting: tuple[dict[str, Any], str] | None = None
         self.timer: threading.Timer | None = None
         self.registered = False
@@ -68,13 +92,13 @@ class _Writer:
         if not self.registered:
             self.registered = True
             atexit.register(self.flush)
-            if "multiprocessing.util" in sys.modules:  # its forked children leave without atexit's functions
+            if "multiprocessing.util" in sys.modules:  # its forked children exit without atexit's functions
                 sys.modules["multiprocessing.util"].Finalize(None, self.flush, exitpriority=0)
         self.timer = threading.Timer(seconds, self._tick)
         self.timer.daemon = True
         try:
             self.timer.start()
-        except RuntimeError:  # no more threads, or the interpreter is on its way out
+        except RuntimeError:  # no more threads, or the interpreter is exiting
             self.flush()
 
 
@@ -86,7 +110,7 @@ def _write(path: str, text: str) -> None:
             file.write(text)
         os.replace(temporary, path)
     except OSError:
-        pass  # a full disk must not end the task for the sake of a progress bar
+        pass  # a full disk must not end the task because of a progress bar
 
 
 def _number(name: str, value: Any) -> float:
@@ -99,5 +123,5 @@ def _number(name: str, value: Any) -> float:
 
 
 _writer = _Writer()
-# In a forked child the lock may be held, and the timer's thread is not there.
+# A forked child may inherit a locked lock, and has no thread of the timer.
 os.register_at_fork(after_in_child=_writer.__init__)  # type: ignore[misc]

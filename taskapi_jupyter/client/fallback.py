@@ -1,8 +1,8 @@
-"""What a client of a server does where the server is gone: it uses the server's home itself, on this machine.
+"""What a client does when its Jupyter server is gone: it uses the server's home on this machine directly.
 
-Gone is a server that can't be reached, or lets no more in who it let in before: another one may have its address. What
-reads goes on in any case. What changes something goes on only where the server surely received nothing of it, so that
-nothing is done twice.
+A server is gone when it can't be reached, or refuses a client that it accepted before: another server may have its
+address. Reads then always go on from the home. A change does so only if the server certainly did not receive it, so
+that nothing is done twice.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from taskapi_jupyter.core.errors import Forbidden, TaskAPIError, Unreachable
 if TYPE_CHECKING:
     from .taskapi import TaskAPI
 
-AGAIN = 5.0  # seconds until a server that was gone is asked again; more where that took long
-SHARE = 4  # asking takes one of so many parts of the time at most
+AGAIN = 5.0  # seconds until a server that was gone is asked again; more where asking took long
+SHARE = 4  # asking takes at most one in so many parts of the time
 GONE = (Unreachable, Forbidden)
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Home:
-    """The home of a server, with the id that the server gave; ``here`` returns what answers from it."""
+    """The home of a server, with the id that the server reported; ``here`` makes the TaskAPI that uses it."""
 
     def __init__(self, path: Path, folder_id: str, here: Callable[[], TaskAPI]) -> None:
         self._path, self._id, self._here = path, folder_id, here
@@ -43,31 +43,31 @@ class Home:
             self._instead.close()
 
     def now(self) -> TaskAPI | None:
-        """Return what answers now, None where the server is to be asked."""
+        """Return the TaskAPI to use now; None: ask the server."""
         return self._instead if time.monotonic() < self._again else None
 
     def turn(self, took: float) -> TaskAPI | None:
-        """Return what answers from now on, None where this is not the server's home or can't be used."""
+        """Use the home from now on, and return its TaskAPI; None where it is another one, or can't be used."""
         with self._lock:
             if self._instead is None and self._id == host.folder_id(self._path):
-                with suppress(TaskAPIError):  # then what is wrong with the server is said
+                with suppress(TaskAPIError):  # the error about the server is raised then
                     self._instead = self._here()
             self._again = time.monotonic() + max(AGAIN, SHARE * took)
             return self._instead
 
 
 def reads(method: Method) -> Method:
-    """Have a client's method answered by the server's home where the server is gone."""
+    """Make a client's method use the server's home where the server is gone."""
     return _either(method, lambda client, error: True)
 
 
 def changes(method: Method) -> Method:
-    """As :func:`reads`, but only where the server surely has not begun with it."""
+    """As :func:`reads`, but only where the server certainly has not begun with it."""
     return _either(method, _not_begun)
 
 
 def _not_begun(client: Any, error: TaskAPIError) -> bool:
-    """Whether a request was not sent, or refused by a server that lets us read nothing either."""
+    """Whether a request was not sent, or was refused by a server that refuses reads, too."""
     if isinstance(error, Unreachable):
         return not error.sent
     try:

@@ -1,8 +1,8 @@
-"""What an interrupt says of the jobs that are waited for: they go on.
+"""On an interrupt, print that the jobs which are waited for go on.
 
-A blocking wait gets a KeyboardInterrupt and says it itself. Coroutines get none: a kernel cancels the cell's task,
-which may wait for other tasks, and any code may cancel a task for other reasons. So SIGINT itself is listened to while
-something in the main thread's event loop waits; a CancelledError is never touched.
+A blocking wait gets a KeyboardInterrupt and prints it itself. Coroutines get none: a kernel cancels the cell's task,
+which may wait for other tasks, and any code may cancel a task for other reasons. So there is a handler for SIGINT while
+something waits in the main thread's event loop; a CancelledError is never caught.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from taskapi_jupyter.display.text import in_short
 if TYPE_CHECKING:
     from .taskapi import Job
 
-NAMED = 20  # jobs that a sentence names at most
+NAMED = 20  # jobs that the sentence names at most
 
-_waited_for: dict[object, Job] = {}  # by waits in the main thread's event loop
+_waited_for: dict[object, Job] = {}  # one for each wait in the main thread's event loop
 
 
 def say_what_goes_on(jobs: Iterable[Job]) -> None:
@@ -44,7 +44,7 @@ def say_what_goes_on(jobs: Iterable[Job]) -> None:
 
 @contextmanager
 def listening(job: Job) -> Iterator[Callable[[], None]]:
-    """Have an interrupt say that a job goes on; what is given is called now and then, as each cell has a handler."""
+    """Make an interrupt print that a job goes on. Call what this yields now and then: each cell sets a handler."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None  # an interrupt does not reach this event loop
         return
@@ -61,28 +61,28 @@ def listening(job: Job) -> Iterator[Callable[[], None]]:
 
 
 def _listen() -> None:
-    """Put a listener in front of the handler that there is, unless one is there, or interrupts are ignored."""
+    """Put our handler before the present one, unless it is there already or interrupts are ignored."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler) and not isinstance(handler, _Listener):
         signal.signal(signal.SIGINT, _Listener(handler, asyncio.get_running_loop()))
 
 
 class _Listener:
-    """A handler that says what goes on and hands the signal on."""
+    """A handler that prints which jobs go on, and passes the signal to the handler behind it."""
 
-    saying = False  # one interrupt may pass through several, where others keep handlers and put them back
+    saying = False  # one interrupt may pass through several of ours, where other code saves and restores handlers
 
     def __init__(self, behind: Callable[[int, Any], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.behind = behind
         self.loop = loop
 
     def __call__(self, number: int, frame: Any) -> None:
-        jobs = list(_waited_for.values())  # as the handler behind may cancel their waits at once
+        jobs = list(_waited_for.values())  # copied first: the handler behind may cancel their waits at once
         if self.behind is signal.default_int_handler:  # its KeyboardInterrupt ends the loop
             say_what_goes_on(jobs)
         elif jobs and not _Listener.saying and self.loop.is_running():
             _Listener.saying = True
-            # Before what the handler behind has the loop do. In no context: the output is the running cell's.
+            # Runs before what the handler behind schedules. In an empty context: the output is the running cell's.
             self.loop.call_soon_threadsafe(self._say, jobs, context=contextvars.Context())
         self.behind(number, frame)
 
@@ -93,10 +93,10 @@ class _Listener:
 
 
 def _shorten_cancellation() -> None:
-    """Have the running cell show the cancellation that is coming as what it is to its user: an interrupt, in short."""
+    """Make the running cell show the coming cancellation as one line, KeyboardInterrupt."""
     ipython = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython else None
-    if getattr(shell, "kernel", None) is None or shell.custom_exceptions:  # else the user shows some exceptions anew
+    if getattr(shell, "kernel", None) is None or shell.custom_exceptions:  # the user's own handlers of exceptions stay
         return
 
     def show(shell: Any, kind: Any, error: Any, traceback: Any, tb_offset: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""Read a log by offsets: all, its newest part, its last lines, or as it grows. Offsets are bytes as they were written.
+"""Read a log by offset: all, its newest part, its last lines, or as it grows. Offsets count bytes as written.
 
 A line ends at ``\\n``, ``\\r\\n`` or ``\\r``; what only a ``\\r`` ends are the states of one line that rewrites itself.
 """
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.005  # seconds
 INTERVAL = 0.1  # seconds between two states of a bar at least
 SHOWN = 1 << 20  # bytes of a log that are shown, the newest
-REACH = 1 << 13  # bytes that are read first when looking for the last lines
-MAX_REACH = 1 << 25  # and at most: what holds no line ends would have to be read whole
-_ENOUGH = 1 << 20  # bytes after which a part without a line's end is taken for one long line
+REACH = 1 << 13  # bytes that are read first to find the last lines
+MAX_REACH = 1 << 25  # bytes that are read at most for that: a log without line ends would be read whole
+_ENOUGH = 1 << 20  # bytes without a line end that count as one long line
 _END = re.compile(rb"\r*\n|\r+")
-_HALF = re.compile(rb"[\x80-\xbf]{0,3}")  # what is left of a character that was cut
+_HALF = re.compile(rb"[\x80-\xbf]{0,3}")  # the rest of a character that was cut
 _DROPPED = re.compile(rb"\[\.\.\. \d+ bytes of output were dropped here \.\.\.\]\n")
 
 
@@ -36,23 +36,23 @@ def pause(waited: float, ceiling: float) -> float:
 
 
 def check(count: int | None) -> None:
-    """Raise :class:`BadRequest` for what is no number of lines."""
+    """Raise :class:`BadRequest` for a negative number of lines."""
     if count is not None and count < 0:
-        raise BadRequest(f"tail is a number of lines, not {count}")
+        raise BadRequest(f"tail must be a number of lines, 0 or more, not {count}")
 
 
 def text(data: bytes) -> str:
-    """Return a part of a log as it is shown: each bar in its last state; what is no UTF-8 is replaced."""
+    """Return a part of a log as it is shown: progress bars in their last state, invalid UTF-8 replaced."""
     return rewritten(data.decode("utf-8", "replace"))
 
 
 def left_out(count: int) -> str:
-    """Return the line that stands for so many bytes."""
+    """Return the line that replaces so many bytes."""
     return f"[... {size(count)} of output are left out here; job.logs() returns all ...]\n"
 
 
 def read(fetch: Fetch, offset: int = 0) -> tuple[bytes, int, int]:
-    """Read from an offset to what is the end now; return it, where it begins and where to go on."""
+    """Read from an offset to the present end; return the bytes, their offset, and the offset to go on from."""
     chunk = fetch(offset)
     start, end, parts = chunk.offset, chunk.size, [chunk.data]
     while chunk.next < end:
@@ -64,7 +64,7 @@ def read(fetch: Fetch, offset: int = 0) -> tuple[bytes, int, int]:
 
 
 def newest(fetch: Fetch, most: int = SHOWN) -> tuple[bytes, int, int]:
-    """Read the newest bytes, from the first whole line on; return them, where they begin and where to go on."""
+    """Read the newest bytes, from a whole line on; return them, their offset, and the offset to go on from."""
     data, start, after = read(fetch, -most)
     if start > 0:
         whole = whole_lines(data)
@@ -73,11 +73,10 @@ def newest(fetch: Fetch, most: int = SHOWN) -> tuple[bytes, int, int]:
 
 
 def tail(fetch: Fetch, count: int, most: int = MAX_REACH) -> tuple[bytes, int, int]:
-    """Read the last lines, backwards from the end; return them, how many bytes before them no line was found in, and
-    where to go on.
+    """Read the last lines; return them, how many bytes before them were not searched, and the offset to go on from.
 
-    A bar is one line, whatever its length. No more than ``most`` bytes are read at a time, and less where a MiB more
-    brought no line: then there are fewer lines, and the second number is not 0.
+    A progress bar is one line, whatever its length. At most ``most`` bytes are searched, and fewer if another MiB
+    contains no line end: then there are fewer lines, and the second number is not 0.
     """
     check(count)
     reach, before = REACH, -1
@@ -96,7 +95,7 @@ def tail(fetch: Fetch, count: int, most: int = MAX_REACH) -> tuple[bytes, int, i
 
 
 def newest_text(written: str, most: int = SHOWN) -> str:
-    """Return the end of a text, from a whole line on, with a line before it that says how much is left out."""
+    """Return the end of a text, from a whole line on, after a line that says how much was left out."""
     data = written.encode("utf-8", "replace")
     if len(data) <= most:
         return written
@@ -105,7 +104,7 @@ def newest_text(written: str, most: int = SHOWN) -> str:
 
 
 def last_lines(written: str, count: int) -> str:
-    """Return the last lines of a text, of which a bar is one."""
+    """Return the last lines of a text; a progress bar is one line."""
     found = _last(written.encode("utf-8", "replace"), count)
     return written if found is None else found.decode("utf-8")
 
@@ -113,9 +112,9 @@ def last_lines(written: str, count: int) -> str:
 def follow(
     fetch: Fetch, has_ended: Callable[[], bool], offset: int, ceiling: float, most: int | None = None
 ) -> Iterator[LogChunk | None]:
-    """Yield a log's parts as they are written, and None each time that nothing new was, until nothing can follow.
+    """Yield a log's parts as they are written, and None each time that nothing is new, until the log is complete.
 
-    Who is more than ``most`` bytes behind goes on with so many from the end: the next part's offset tells.
+    A reader that is more than ``most`` bytes behind skips to the last ``most``: the next part's offset shows that.
     """
     ended, heard = False, time.monotonic()
     while True:
@@ -126,7 +125,7 @@ def follow(
             offset, heard = chunk.next, time.monotonic()
             yield chunk
             continue
-        if ended:  # it had ended before the log was found to be read to its end
+        if ended:  # the job had ended before the log was read to its end
             return
         ended = has_ended()
         yield None
@@ -143,12 +142,12 @@ def stream(
     most: int | None = None,
     skip: bool = False,
 ) -> Iterator[str]:
-    """Yield the log, or what follows its ``last`` lines, as it is written, until nothing can follow.
+    """Yield the log, or its ``last`` lines and what follows, as it is written, until it is complete.
 
-    It begins ``most`` bytes from the end at most; with ``skip``, who falls behind by more goes on there, too. A line
-    says how much was left out, but where ``last`` lines are asked for.
+    It begins at most ``most`` bytes from the end; with ``skip``, a reader that falls behind by more skips, too. A line
+    says how much was left out, except before the ``last`` lines.
 
-    A piece never ends within a character, and is empty where nothing new was written; what is no UTF-8 is replaced.
+    A piece never ends within a character, and is empty where nothing is new; invalid UTF-8 is replaced.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     data, offset = b"", 0
@@ -166,7 +165,7 @@ def stream(
             yield ""
             continue
         data = chunk.data
-        if chunk.offset > offset:  # what was dropped, or skipped, begins a line
+        if chunk.offset > offset:  # after dropped or skipped output, a new line begins
             piece = decoder.decode(b"", final=True) + ("" if ended else "\n")
             decoder.reset()
             if not _DROPPED.match(data):
@@ -183,10 +182,10 @@ def stream(
 
 
 def lines(pieces: Iterable[str], *, states: bool = True) -> Iterator[str]:
-    """Put pieces together to lines, without their ends; the last one may have had none.
+    """Yield the lines of a text that comes in pieces, without their ends.
 
-    With ``states`` those of a bar come as they are written, ten a second at most, the last one always; without, that
-    one alone. A line of more than a MiB is broken.
+    With ``states``, the states of a progress bar are lines, at most ten a second and always the last one; without, only
+    the last one is. A line of more than 1 MiB is broken.
     """
     screen, heard, due = Screen(), time.monotonic(), 0.0
     for piece in pieces:
@@ -201,7 +200,7 @@ def lines(pieces: Iterable[str], *, states: bool = True) -> Iterator[str]:
 
 
 def live(pieces: Iterable[str]) -> Iterator[str]:
-    """Yield text for a screen that obeys returns, ten times a second, without states that nobody would have seen."""
+    """Yield text for a terminal ten times a second, without states of lines that nobody could have seen."""
     screen, due, waiting, length = Thinned(), 0.0, [], 0
     for piece in pieces:
         waiting.append(piece)
@@ -213,7 +212,7 @@ def live(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def whole_lines(data: bytes) -> bytes:
-    """Return a part of a log without the line that it begins within, unless nothing else is in it."""
+    """Return a part of a log without the incomplete line that it begins with, unless there is no other."""
     if _DROPPED.match(data):
         return data
     end = _END.search(data)
@@ -222,7 +221,7 @@ def whole_lines(data: bytes) -> bytes:
 
 
 def _last(data: bytes, count: int) -> bytes | None:
-    """Return the last lines; None where it has no more than so many, of which the first may be half a line."""
+    """Return the last lines; None where there are no more than ``count``, of which the first may be incomplete."""
     if b"\x1b[" in data and MOVES_UP.search(written := data.decode("utf-8", "replace")):
         return _last_rows(written, count)
     unfinished = seen(data.rpartition(b"\n")[2].decode("utf-8", "replace"))
@@ -232,7 +231,7 @@ def _last(data: bytes, count: int) -> bytes | None:
 
 
 def _last_rows(written: str, count: int) -> bytes | None:
-    """Do so where the cursor moves up: return the last rows, and put the cursor where it was."""
+    """Do so where the cursor moves up: return the last rows, then move the cursor where it was."""
     screen = Screen(whole=True)
     screen.feed(written)
     rows = count if seen(screen.rows[-1]) else count + 1

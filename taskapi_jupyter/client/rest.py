@@ -1,4 +1,4 @@
-"""TaskAPI over HTTP: a Jupyter server's that has this extension, spoken to as a Cortex operator would be."""
+"""TaskAPI over HTTP: the client of a Jupyter server with this extension, by the protocol of a Cortex operator."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
     import requests
 
 PICKLE = "application/octet-stream"
-SERVER_KNOWN = 5.0  # seconds that what a server said of itself holds
-SMALL = 1 << 20  # bytes of a deploy that go as JSON
+SERVER_KNOWN = 5.0  # seconds for which a server's description of itself is reused
+SMALL = 1 << 20  # bytes of a deploy up to which it is sent as JSON
 
 
 class Client(TaskAPI):
-    """Implements ``contract.TaskAPI`` against ``base_url``, the URL of ``…/taskapi/{env}``.
+    """The TaskAPI at ``base_url``, which is the URL of ``…/taskapi/{env}``.
 
-    ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
-    sent once more when the connection broke. ``home`` is used where the server is gone: see :mod:`.outlived`.
+    ``timeout`` is how many seconds the server may be silent. A change is never sent twice; a read is sent once more if
+    the connection broke. ``home`` is used when the server is gone: see :mod:`.fallback`.
     """
 
     provider = "local"
@@ -73,7 +73,7 @@ class Client(TaskAPI):
     ) -> None:
         self._http = Transport(base_url, token, headers, verify=verify, timeout=timeout)
         self.environment = environment
-        self._server = server  # what it said of itself when it was asked last
+        self._server = server  # its last description of itself
         self._asked_at = time.monotonic()
         self.home_of_server = home
 
@@ -92,7 +92,7 @@ class Client(TaskAPI):
             self.home_of_server.close()
 
     def lacks(self, feature: str) -> str | None:
-        """Return the sentence to show where the server is too old for a feature; one that lacked it is asked again."""
+        """Return the sentence to show where the server is too old for a feature; it is asked each time."""
         if self._server is None or feature not in self._server.features:
             self._server = self.environments()
         if feature in self._server.features:
@@ -100,7 +100,7 @@ class Client(TaskAPI):
         return f"restart the Jupyter server: it runs taskapi_jupyter {self._server.version}"
 
     def _needs(self, feature: str, value: object) -> None:
-        """Raise :class:`Unavailable` where a value can't be sent to this server."""
+        """Raise :class:`Unavailable` where this server is too old for a value."""
         if value and (too_old := self.lacks(feature)):
             raise Unavailable(too_old)
 
@@ -116,14 +116,14 @@ class Client(TaskAPI):
         return next((one.provider for one in there if one.name == self.environment), self.provider)
 
     def _known_server(self) -> EnvironmentsResponse:
-        """Return what the server says of itself, read again where that was said some seconds ago."""
+        """Return the server's description of itself, at most ``SERVER_KNOWN`` old."""
         if self._server is None or time.monotonic() - self._asked_at > SERVER_KNOWN:
             self._server, self._asked_at = self.environments(), time.monotonic()
         return self._server
 
     @changes
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
-        """Deploy one prepared API; what an older server would drop is left out, with a warning."""
+        """Deploy one prepared API; what an older server would ignore is left out, with a warning."""
         self._needs("run_timeout", request.spec.get("run_timeout"))
         dropped = {
             feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
@@ -135,7 +135,7 @@ class Client(TaskAPI):
         return results
 
     def _without_parameters(self, request: DeployRequest) -> DeployRequest:
-        """Leave out what an older server refuses, which matters for a callable alone: of all else it is read again."""
+        """Leave out what an older server refuses. Only a callable needs it: for others the server reads it again."""
         definition = request.spec.get("definition")
         if not isinstance(definition, dict) or "parameters" not in definition or not self.lacks("parameters"):
             return request
@@ -144,7 +144,7 @@ class Client(TaskAPI):
         return structs.replace(request, spec={**request.spec, "definition": known})
 
     def _post_deploy(self, request: DeployRequest) -> requests.Response:
-        """Send a deploy: as JSON where it is small or the server takes nothing else, by multipart where it is large."""
+        """Send a deploy: as JSON if it is small or the server takes nothing else, as a multipart form if large."""
         pickle, source = request.pickle or b"", request.source or ""
         if len(pickle) + len(source) > SMALL:
             too_old = self.lacks("upload")
@@ -179,7 +179,7 @@ class Client(TaskAPI):
         api_id: str | None = None,
         run_timeout: int | None = None,
     ) -> Job:
-        """Start a job; it is on the server's disk when this returns."""
+        """Submit a job; it is on the server's disk when this returns."""
         self._needs("api_id", api_id)
         self._needs("run_timeout", run_timeout)
         given = {"config": None if config is None else plain_config(config), "timeout": timeout, "notebook": notebook}
@@ -191,7 +191,7 @@ class Client(TaskAPI):
         return self._submitted(self._http.read(answer, JobSpec))
 
     def _post_job(self, api: str, given: Mapping[str, Any]) -> requests.Response:
-        """Send a submission; what is None is left out."""
+        """Send a submission, without the values that are None."""
         try:
             body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -284,7 +284,7 @@ class Client(TaskAPI):
         return self._http.read(answer, Message).message
 
     def environments(self) -> EnvironmentsResponse:
-        """Return the environments of the server, this one among them; those it had when it was there, if it is gone."""
+        """Return the environments of the server; if it is gone, those that it last reported."""
         try:
             return self.ask_server()
         except GONE:
@@ -293,11 +293,11 @@ class Client(TaskAPI):
             return self._server
 
     def ask_server(self) -> EnvironmentsResponse:
-        """Return what the server says of itself."""
+        """Ask the server for its description of itself."""
         return self._http.read(self._http.send("GET", "../environments"), EnvironmentsResponse)
 
     def try_to_change(self) -> None:
-        """Raise where the server takes no changes from us; what is sent is no submission, and changes nothing."""
+        """Raise where the server accepts no changes from this client. What is sent is invalid, and changes nothing."""
         try:
             self._http.send("POST", "tasks/-", body=b"[]")
         except BadRequest:
@@ -344,7 +344,7 @@ class Client(TaskAPI):
     @reads
     def open_file(self, job: Job | str, path: str) -> IO[bytes]:
         """Return the content of one of those files, to be read."""
-        if {"", ".", ".."} & set(path.split("/")):  # HTTP clients resolve dots: another route would answer
+        if {"", ".", ".."} & set(path.split("/")):  # HTTP clients resolve dots, and would ask another route
             raise NotFound(f"the job has no file {path!r}")
         return BytesIO(self._http.send("GET", f"{self._path(job)}/files/{quote(path)}", accept="*/*").content)
 
@@ -356,13 +356,13 @@ class Client(TaskAPI):
 
 
 def _from_kernel() -> dict[str, str]:
-    """Return the header that names the kernel which submits: a server keeps it from being culled."""
+    """Return the header that names the submitting kernel, which the server then does not cull."""
     kernel = kernel_id()
     return {KERNEL_HEADER: kernel} if kernel else {}
 
 
 def api_segment(name: str) -> str:
-    """Return an API's name as a segment of a path; dots alone would lead to another path."""
+    """Return an API's name as a segment of a path; a name of dots would lead to another path."""
     if name in ("", ".", ".."):
         raise APINotDeployed(repr(name))
     return quote(name, safe="")

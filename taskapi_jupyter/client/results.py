@@ -1,8 +1,8 @@
-"""Loading what a task returned, where it was pickled: nothing of the cell is imported or run for it.
+"""Load a pickled result. Nothing of the cell is imported or run for it.
 
-Classes of a cell or a notebook come by value. Where this process has the same class, it is that which a result gets:
-cloudpickle knows those that it pickled before, a module's that is imported are found by their name, and those of this
-notebook by their name where their definition is the same.
+Classes of a cell or a notebook are pickled by value. Where this process has the same class, the result gets that one:
+cloudpickle recognizes classes that it pickled before, classes of imported modules are found by name, and classes of
+this notebook by name if their definition is the same.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import IO, Any
 
 from taskapi_jupyter.core.errors import ResultNotStored, TaskAPIError
 
-#: Behind the pickle's end, where no loader looks. What no loader is named in was written by an older package.
+#: After the pickle's end, which loaders ignore. Where it names no loader, an older version of this package wrote it.
 _WRITTEN = re.compile(rb"(?:#taskapi-loader=(\w+))?#taskapi-python=(\d+\.\d+)$")
-_TAIL = 80  # bytes that have it
+_TAIL = 80  # bytes at the end that contain it
 _CLOUDPICKLE = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast")
 _MAKERS = ("_make_skeleton_class", "_make_skeleton_enum")
-#: What differs between two classes that one definition made.
+#: Attributes that may differ between two classes of the same definition.
 _INCIDENTAL = {
     "__dict__",
     "__weakref__",
     "__dataclass_fields__",
     "__firstlineno__",
-    "__static_attributes__",  # which Python takes from a set, in any order
+    "__static_attributes__",  # in no fixed order
     "__annotate_func__",
     "__slotnames__",
     "_abc_impl",
@@ -49,7 +49,7 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     if written and written[2].decode() != here:
         raise ResultNotStored(
             f"the result of job {job_id} was pickled by Python {written[2].decode()}, and this is Python {here}, which "
-            "can't load it: have the task return JSON values, or write a file"
+            "can't load it: let the task return JSON values, or write a file"
         )
     path = [] if modules is None or written else [str(modules)]
     sys.path += path
@@ -69,7 +69,7 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
 
 
 def loader_in(data: bytes) -> tuple[str, str] | None:
-    """Return what loads a pickled result (pickle, cloudpickle) and which Python wrote it, from its last bytes."""
+    """Return the loader of a pickled result (pickle, cloudpickle) and the Python that wrote it, from its last bytes."""
     written = _WRITTEN.search(data[-_TAIL:])
     return None if written is None else ((written[1] or b"cloudpickle").decode(), written[2].decode())
 
@@ -86,9 +86,9 @@ def words(loader: str, python: str) -> str:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Keeps the classes that this process has. ``known`` has those to be used, by cloudpickle's number of a class.
+    """Uses the classes that this process has. ``known`` has those to use, by cloudpickle's number of a class.
 
-    Afterwards ``ours`` has, by that number, the classes that came by value and what this notebook has by their name.
+    Afterwards ``ours`` has, by that number, the classes that came by value and this notebook's of the same name.
     """
 
     def __init__(self, data: bytes, known: Mapping[str, type]) -> None:
@@ -119,7 +119,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _named(module: str | None, name: str) -> Any:
-    """Return what a module that is imported has under a name; None where there is nothing."""
+    """Return what an imported module has under a name; None where it has nothing."""
     found: Any = sys.modules.get(str(module))
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -127,7 +127,7 @@ def _named(module: str | None, name: str) -> Any:
 
 
 def _is_same(one: Any, other: Any, seen: set[int]) -> bool:
-    """Whether two classes, functions or values are of one definition."""
+    """Whether two classes, functions or values have the same definition."""
     if one is other or id(one) in seen:
         return True
     if type(one) is not type(other) and type(one).__qualname__ != type(other).__qualname__:

@@ -1,4 +1,4 @@
-"""Waiting for jobs: when they are looked at, one bar for all that are waited for at once, and how waiting ends."""
+"""Wait for jobs: when to poll them, one bar for all that are waited for at once, and how a wait ends."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from . import interrupts, log_reader
 if TYPE_CHECKING:
     from .taskapi import Job
 
-PATIENCE = 15.0  # seconds that a server may be away while a job is waited for
+PATIENCE = 15.0  # seconds for which a server may be unreachable while a job is waited for
 
 
 def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
-    """Wait until all jobs have ended, whatever the end; raise TimeoutError after ``timeout`` seconds.
+    """Wait until all jobs have ended, in whatever state; raise TimeoutError after ``timeout`` seconds.
 
-    Interrupting leaves the jobs running and says so.
+    An interrupt leaves the jobs running and prints that.
     """
     jobs = list(dict.fromkeys(jobs))
     clock = _Clock(timeout)
     try:
         with _shown(jobs) as bar:
-            while going := [job for job in jobs if not _look(job, clock)]:
+            while going := [job for job in jobs if not _poll(job, clock)]:
                 bar.show(*(job.seen for job in jobs))
                 time.sleep(clock.pause(going, jobs))
     except KeyboardInterrupt as error:
@@ -39,10 +39,10 @@ def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
 
 
 async def wait_aside(job: Job) -> None:
-    """Wait for a job without holding up the event loop; a cancellation ends it, as of any coroutine."""
+    """Wait for a job without blocking the event loop; it can be cancelled, as any coroutine."""
     clock = _Clock(None)
     with _shown([job]) as bar, interrupts.listening(job) as listen:
-        while not await asyncio.to_thread(_look, job, clock):
+        while not await asyncio.to_thread(_poll, job, clock):
             bar.show(job.seen)
             listen()
             await asyncio.sleep(clock.pause([job], [job]))
@@ -50,7 +50,7 @@ async def wait_aside(job: Job) -> None:
 
 @contextmanager
 def _shown(jobs: Sequence[Job]) -> Iterator[bars.Bar]:
-    """Show the jobs on the bar of all that is waited for now."""
+    """Show the jobs on the bar of all jobs that are waited for now."""
     bar = bars.join([job.seen for job in jobs])
     try:
         yield bar
@@ -58,8 +58,8 @@ def _shown(jobs: Sequence[Job]) -> Iterator[bars.Bar]:
         bars.leave(bar, [job.seen for job in jobs])
 
 
-def _look(job: Job, clock: _Clock) -> bool:
-    """Read the state unless it is final; a server that is away for a moment is forgiven."""
+def _poll(job: Job, clock: _Clock) -> bool:
+    """Read the state unless it is final, and return whether it is; a server may be unreachable for a while."""
     if not job.seen_ended:
         try:
             job.refresh()

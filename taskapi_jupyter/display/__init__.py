@@ -1,4 +1,4 @@
-"""Wire Structs as text and as HTML. Pure functions; nothing but the standard library is imported."""
+"""Jobs, APIs, deploys and environments as text and as HTML. Pure functions; only the standard library is imported."""
 
 from __future__ import annotations
 

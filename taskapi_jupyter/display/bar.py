@@ -1,7 +1,7 @@
-"""What waiting for jobs looks like: a bar in a notebook, a line in a terminal, else nothing.
+"""The progress bar of jobs that are waited for: a bar in a notebook, a line in a terminal, else nothing.
 
-All that is waited for at the same time in one place (below one cell, in one terminal) shares one bar, whichever threads
-and tasks wait.
+All jobs that are waited for at the same time in one place (below one cell, in one terminal) share one bar, whichever
+threads and tasks wait.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .text import group_text, progress_text
 if TYPE_CHECKING:
     from taskapi_jupyter.core.contract import JobStatus
 
-_Write = Callable[[str, str, bool], None]  # what is drawn, as HTML and as text, and whether that is the last picture
+_Write = Callable[[str, str, bool], None]  # takes HTML, text, and whether it is drawn for the last time
 
 _lock = threading.RLock()
-_alive: dict[object, Bar] = {}  # by the place that each is drawn in
+_alive: dict[object, Bar] = {}  # by place
 
 
 def join(records: Iterable[JobStatus]) -> Bar:
-    """Return the bar that is alive where this cell or terminal draws, or a new one, with these jobs on it, too."""
+    """Add jobs to the bar of this cell or terminal, a new one where there is none, and return it."""
     with _lock:
         place, writer = _place()
         bar = _alive.setdefault(place, Bar(place, writer))
@@ -38,7 +38,7 @@ def join(records: Iterable[JobStatus]) -> Bar:
 
 
 def leave(bar: Bar, records: Iterable[JobStatus]) -> None:
-    """Take the jobs as they are now; the last one to leave has the bar drawn for good."""
+    """Draw the jobs as they are now, for good when the last wait of the bar ends."""
     with _lock:
         bar.waits -= 1
         bar.show(*records, last=not bar.waits)
@@ -47,25 +47,25 @@ def leave(bar: Bar, records: Iterable[JobStatus]) -> None:
 
 
 class Bar:
-    """Shows the progress of jobs in one place; a change at most five times a second, the time each second."""
+    """Shows the progress of jobs in one place: changes at most five times a second, the time every second."""
 
     def __init__(self, place: object, writer: Callable[[], _Write] | None) -> None:
         self.place = place
         self.waits = 0
-        self.awaits_an_end = False  # nothing is shown for jobs that had ended before
+        self.awaits_an_end = False  # nothing is shown for jobs that had already ended
         self._write = writer() if writer else None
         self._records: dict[str, JobStatus] = {}
         self._changed = False
         self._at = float("-inf")
 
     def put(self, record: JobStatus) -> None:
-        """Keep how a job is, to be drawn later."""
+        """Keep the state of a job, to be drawn later."""
         old = self._records.get(record.job_id)
         self._changed |= old is None or (old.status, old.progress) != (record.status, record.progress)
         self._records[record.job_id] = record
 
     def show(self, *records: JobStatus, last: bool = False) -> None:
-        """Draw jobs as they are now; the ``last`` picture is always drawn."""
+        """Draw jobs as they are now, if it is time to; with ``last`` always."""
         with _lock:
             for record in records:
                 self.put(record)
@@ -84,7 +84,7 @@ def _pictures(records: Sequence[JobStatus]) -> tuple[str, str]:
 
 
 def _place() -> tuple[object, Callable[[], _Write] | None]:
-    """Return where to draw, and what makes a writer for it; None where nothing is drawn."""
+    """Return the place to draw in, and what makes a writer for it; None where nothing is drawn."""
     ipython = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython else None
     if getattr(shell, "kernel", None) is not None:
@@ -100,7 +100,7 @@ def _place() -> tuple[object, Callable[[], _Write] | None]:
 
 
 def _in_notebook() -> _Write:
-    """Return what draws below the running cell of a kernel."""
+    """Return a function that draws below the running cell of a kernel."""
     from IPython.display import DisplayHandle
 
     handle, begun = DisplayHandle(), False
@@ -108,14 +108,14 @@ def _in_notebook() -> _Write:
     def write(html: str, text: str, last: bool) -> None:
         nonlocal begun
         draw = handle.update if begun else handle.display
-        begun = True  # first: whoever interrupts it, when it was sent, is to see no second picture
+        begun = True  # set first: an interrupt just after the output was sent must not lead to a second bar
         draw({"text/html": html, "text/plain": text}, raw=True)
 
     return write
 
 
 def _in_terminal(stream: Any) -> _Write:
-    """Return what rewrites one line of a terminal."""
+    """Return a function that rewrites one line of a terminal."""
 
     def write(html: str, text: str, last: bool) -> None:
         stream.write("\r\x1b[K" + text + ("\n" if last else ""))

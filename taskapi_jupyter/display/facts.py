@@ -1,4 +1,4 @@
-"""What there is to say about a job, an API or a deploy, before it is put into text or HTML."""
+"""Facts about jobs, APIs and deploys, in words, for both text and HTML."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def created(record: JobStatus) -> datetime | None:
 
 
 def ended(record: JobStatus) -> bool:
-    """Say whether a job had ended; of one whose status is not known, its end says so."""
+    """Whether a job had ended; where its status is unknown, whether it has an end time."""
     return record.code in TERMINAL or (record.code is JobCode.UNKNOWN and bool(record.end_time))
 
 
 def took(record: JobStatus, now: datetime | None = None) -> float | None:
-    """Return the seconds that a job ran, so far or in all; None where it did not start.
+    """Return the seconds that a job has run, so far or in all; None where it did not start.
 
-    A cluster doesn't say when a job started: there it counts from its submission.
+    Counted from its submission on a Cortex cluster, which doesn't say when a job started.
     """
     start, end = moment(record.start_time), moment(record.end_time)
     if start is None and record.code in STARTED:
         start = created(record)
     if start is None or (end is None and record.code not in IN_PROGRESS):
         return None
-    seen = moment(record.stale or None)  # how long it runs by now, nobody knows
+    seen = moment(record.stale or None)  # how long it has run since then is unknown
     return max(((end or seen or now or utc_now()) - start).total_seconds(), 0.0)
 
 
 def fraction(progress: Progress | None) -> float | None:
-    """Return how much is done, from 0 to 1; None where the task did not say of how much."""
+    """Return how much is done, from 0 to 1; None where the task gave no total."""
     if not progress or not progress.total or progress.total <= 0:
         return None
     share = progress.done / progress.total
@@ -66,13 +66,13 @@ def seconds_left(record: JobStatus, now: datetime | None = None) -> float | None
 
 
 def left_words(record: JobStatus, now: datetime | None = None) -> str:
-    """Return that estimate in words; nothing where there is none."""
+    """Return that estimate in words; empty where there is none."""
     left = seconds_left(record, now)
     return f"about {duration(left)} left" if left else ""
 
 
 def note(record: JobStatus, limit: int | None = None) -> str:
-    """Return the one thing to know about a job beside its status: why it ended, what it waits for, or how far it is."""
+    """Return the most important fact beside the status: why a job ended, what it waits for, or its progress."""
     if record.code not in IN_PROGRESS:
         return why(record, limit)
     words = progress_words(record.progress or None, limit)
@@ -82,11 +82,11 @@ def note(record: JobStatus, limit: int | None = None) -> str:
 
 
 def why(record: JobStatus, limit: int | None = None) -> str:
-    """Return a job's reason, or its exit code where that is all there is to tell."""
+    """Return why a job ended: its reason, else its exit code."""
     if record.code in {JobCode.SUCCEEDED, JobCode.STOPPED}:
         return ""
     if record.reason:
-        return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status stands beside it
+        return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status is shown beside it
     code = record.exit_code or 0
     if code < 0:
         return f"signal {-code}"
@@ -100,7 +100,7 @@ def progress_words(progress: Progress | None, limit: int | None = None) -> str:
     done, parts = fraction(progress), []
     if done is not None:
         parts.append(f"{done:.0%}".replace("%", " %"))
-    if progress.total != 1:  # a share of one says no more than the percentage
+    if progress.total != 1:  # of a total of 1, the percentage says it all
         parts.append(number(progress.done) + (f"/{number(progress.total)}" if progress.total else ""))
     if progress.message:
         parts.append(clean(progress.message, limit))
@@ -134,7 +134,7 @@ def updated(api: API) -> datetime | None:
 
 
 def parameters(api: API) -> list[Mapping[str, Any]] | None:
-    """Return the parameters that an API's task has, None where it takes ``config`` or does not say."""
+    """Return the parameters of an API's task; None where it takes ``config``, or where they are unknown."""
     definition = (api.spec or {}).get("definition")
     found = definition.get("parameters") if isinstance(definition, Mapping) else None
     if not isinstance(found, list):
@@ -143,7 +143,7 @@ def parameters(api: API) -> list[Mapping[str, Any]] | None:
 
 
 def parameter_words(one: Mapping[str, Any]) -> str:
-    """Return a parameter as a signature shows it; ``…`` is a default that JSON has no form for."""
+    """Return a parameter as in a signature; ``…`` stands for a default that JSON can't represent."""
     kind = clean(one.get("type") or "", 60)
     words = clean(one["name"], 60) + (f": {kind}" if kind else "")
     if one.get("required") or one["name"].startswith("*"):
@@ -153,7 +153,7 @@ def parameter_words(one: Mapping[str, Any]) -> str:
 
 
 def starting_config(api: API) -> dict[str, Any]:
-    """Return what a form begins with: the defaults of the task's parameters, and over them the API's own config."""
+    """Return the config that a form begins with: the parameters' defaults, updated with the API's own config."""
     definition = (api.spec or {}).get("definition")
     config = definition.get("config") if isinstance(definition, Mapping) else None
     defaults = {one["name"]: one["default"] for one in parameters(api) or () if "default" in one}
@@ -161,7 +161,7 @@ def starting_config(api: API) -> dict[str, Any]:
 
 
 def result_lines(result: DeployResult) -> tuple[str, list[str]]:
-    """Part a deploy's message from its warnings, which stand in it too."""
+    """Separate the message of a deploy from its warnings, which it contains."""
     warnings = [clean(text) for text in result.warnings or ()]
     lines = [clean(line) for line in (result.error or result.message).splitlines()]
     kept = [line for line in lines if line and line.removeprefix("warning: ") not in warnings]
@@ -169,7 +169,7 @@ def result_lines(result: DeployResult) -> tuple[str, list[str]]:
 
 
 def spans_of(record: JobStatus, now: datetime | None) -> list[str]:
-    """Return how far a job is, how long it took and what is left of it."""
+    """Return a job's progress, how long it has taken, and an estimate of the time left."""
     ends = record.code not in IN_PROGRESS
     since = took(record, now)
     if since is None and not ends and (when := created(record)):
@@ -178,7 +178,7 @@ def spans_of(record: JobStatus, now: datetime | None) -> list[str]:
 
 
 def group_words(records: Sequence[JobStatus], now: datetime | None = None) -> tuple[str, float, list[str], str]:
-    """Return of several jobs how many have ended, how much is done, how many are in each state, and since when."""
+    """Return for several jobs: how many have ended, the share done, a count of each status, how long they take."""
     over = sum(map(ended, records))
     done = sum(1.0 if ended(record) else fraction(record.progress or None) or 0.0 for record in records)
     states = [record.code for record in records]
@@ -191,7 +191,7 @@ def group_words(records: Sequence[JobStatus], now: datetime | None = None) -> tu
 
 
 def times(record: JobStatus) -> list[tuple[str, datetime]]:
-    """Return the moments of a job, each with its name."""
+    """Return when a job was submitted, started and ended, as far as it has."""
     named = {
         "submitted": created(record),
         "started": moment(record.start_time),

@@ -1,4 +1,4 @@
-"""How times, sizes and foreign text are put into words."""
+"""Times, durations, numbers and untrusted text in words; tables as text."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 from taskapi_jupyter.core.errors import printable
 
-_NARROW = 12  # columns that a table leaves to each of its columns as long as others can be left out
+_NARROW = 12  # the width down to which a table's columns are cut, as long as others can be left out
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$")
 
 
 def clean(text: object, limit: int | None = None) -> str:
-    """Return text on one line, with what a terminal would obey (escapes, direction marks) spelt out.
+    """Return text on one line, with control characters (escapes, direction marks) spelt out.
 
     Any run of whitespace becomes one space. ``limit`` cuts, in columns, ending in ``…``.
     """
     words = str(text)
     if limit is not None:
-        words = words[: 4 * limit + 64]  # what is cut off anyway need not be looked at
+        words = words[: 4 * limit + 64]  # no need to process what is cut off anyway
     words = printable(" ".join(words.split()))
     return words if limit is None else cut(words, limit)
 
@@ -37,14 +37,14 @@ def columns(text: str) -> int:
 
 
 def _width(character: str) -> int:
-    # Vowels and finals of Hangul (U+1160 to U+11FF) are drawn into the syllable before them.
+    # Vowels and finals of Hangul (U+1160 to U+11FF) are drawn as part of the syllable before them.
     if unicodedata.category(character) in ("Mn", "Me") or "\u1160" <= character <= "\u11ff":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def cut(text: str, limit: int) -> str:
-    """Cut a text to a number of columns; what was cut ends in ``…``."""
+    """Cut text to a number of columns; if anything was cut, it ends in ``…``."""
     if columns(text) <= limit:
         return text
     room, kept = limit - 1, []
@@ -57,7 +57,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def moment(text: object) -> datetime | None:
-    """Read an RFC 3339 time; what is absent or can't be read is None. A time without a zone is UTC."""
+    """Parse an RFC 3339 time; None where it is absent or invalid. A time without a zone is UTC."""
     found = _TIME.match(text) if isinstance(text, str) else None
     if found is None:
         return None
@@ -71,14 +71,14 @@ def moment(text: object) -> datetime | None:
 
 
 def utc_now() -> datetime:
-    """Return the time, aware of its zone."""
+    """Return the current time in UTC."""
     return datetime.now(timezone.utc)
 
 
 def local(time: datetime, now: datetime | None = None) -> str:
-    """Return a time by this machine's clock: the time of today, a day with it otherwise.
+    """Return a time in this machine's time zone: of today only the time, else with the day.
 
-    One that the clock shows twice in a night, as it is put back, has its offset.
+    A time that occurs twice in one night, when clocks are set back, has its offset from UTC.
     """
     here, today = time.astimezone(), (now or utc_now()).astimezone()
     first, second = (here.replace(tzinfo=None, fold=fold).astimezone().utcoffset() for fold in (0, 1))
@@ -96,7 +96,7 @@ def utc(time: datetime) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Put a span of time into few words: ``0.42 s``, ``7.1 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """Return a duration in few words: ``0.42 s``, ``7.1 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds is None or not math.isfinite(seconds):
         return ""
     seconds = max(seconds, 0.0)
@@ -115,7 +115,7 @@ def duration(seconds: float | None) -> str:
 
 
 def age(time: datetime | None, now: datetime | None = None) -> str:
-    """Say how long ago something was, roughly: ``just now``, ``5 min ago``, ``3 d ago``."""
+    """Return roughly how long ago a time was: ``just now``, ``5 min ago``, ``3 d ago``."""
     if time is None:
         return ""
     span = (now or utc_now()) - time
@@ -135,7 +135,7 @@ def number(value: float) -> str:
 
 
 def short_json(value: Any, limit: int = 80) -> str:
-    """Return a JSON value on one line; nothing for an absent or empty one."""
+    """Return a JSON value on one line; empty for None and for an empty dict."""
     if value is None or value == {}:
         return ""
     try:
@@ -159,11 +159,11 @@ def table(
     least: int = 1,
     paint: Callable[[int, int, str], str] = lambda row, column, cell: cell,
 ) -> str:
-    """Align rows under their heads, without columns that nobody filled.
+    """Align rows under their heads, without empty columns.
 
     Where that is wider than ``width``, the widest columns are cut; then the last ones are left out, and the first
-    ``least`` cut further. Columns with a head in ``whole`` stay as they are. ``paint`` is handed the number of a row,
-    that of a column and the cell as it is printed, and may put in what takes no columns.
+    ``least`` cut further. Columns whose head is in ``whole`` are not cut. ``paint`` takes the number of a row, that of
+    a column and the padded cell, and may add escape sequences to it.
     """
     width = terminal_width() if width is None else width
     kept = [i for i, head in enumerate(heads) if any(row[i] for row in rows)] or list(range(len(heads)))

@@ -1,4 +1,4 @@
-"""Views for notebooks of either theme: no script, every value escaped, colour never alone."""
+"""HTML for notebooks, in light and dark themes: no script, every value escaped, no meaning by colour alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus
 
 MAX_ROWS = 200
-MAX_GOING = 8  # jobs of a group that have a line of their own
+MAX_GOING = 8  # running jobs of a group that get a line of their own
 
 
 def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
@@ -29,7 +29,7 @@ def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
 
 
 def job_html(record: JobStatus, endpoint: str | None = None, last_seen: datetime | None = None) -> str:
-    """Return one job as a small card, with when it was seen where it can't be asked for now."""
+    """Return one job as a card; ``last_seen`` is when it was last read, where it can't be read now."""
     now = utc_now()
     return _page(headline_html(record, now), job_facts_html(record, now, endpoint, last_seen=last_seen))
 
@@ -41,7 +41,7 @@ def job_facts_html(
     leave_out: Container[str] = (),
     last_seen: datetime | None = None,
 ) -> str:
-    """Return what there is to say about a job, a line each."""
+    """Return the facts of a job, one a line."""
     known = job_card(record, endpoint, last_seen, now)
     # The headline has the first two.
     return _card_html([(head, cell) for head, cell in known[2:] if head not in leave_out])
@@ -65,7 +65,7 @@ def overview_html(apis: Iterable[API], jobs: Iterable[JobStatus], more: bool = F
 
 
 def deploy_html(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -> str:
-    """Return what a deploy did, with warnings on lines of their own."""
+    """Return the results of a deploy, with warnings on lines of their own."""
     parts = []
     for result in results:
         message, its = result_lines(result)
@@ -95,7 +95,7 @@ def progress_html(record: JobStatus, now: datetime | None = None) -> str:
 
 
 def group_html(records: Sequence[JobStatus], now: datetime | None = None) -> str:
-    """Return jobs that are waited for together: how many have ended, and a line for each that runs."""
+    """Return jobs that are waited for together: how many have ended, and a line for each running one."""
     now = now or utc_now()
     ended, done, counts, since = group_words(records, now)
     bar = f'<progress max="1" value="{done:.4f}" aria-label="{escape(ended)}"></progress>'
@@ -120,7 +120,7 @@ def _page(*parts: str) -> str:
 
 
 def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
-    """Return status, name and id of a job, its bar while it runs, and how far it is."""
+    """Return a job's status, API and id, and its progress."""
     done = fraction(record.progress or None)
     words = [status_html(record.code), f"<b>{escape(clean(record.api_name, 80))}</b>", job_id_html(record.job_id)]
     if record.code in IN_PROGRESS and (spans or done is not None):
@@ -131,13 +131,13 @@ def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
     if rest:
         words.append(f'<span class="ta-dim" dir="auto">{escape(rest)}</span>')
     if record.code in IN_PROGRESS and not spans:
-        # The picture stays when the job moves on.
+        # The output stays as it is when the job goes on.
         words.append(f'<span class="ta-dim">as of {_time(now, now)}</span>')
     return f'<div class="ta-head">{"".join(words)}</div>'
 
 
 def _table_html(shown: Table, leave_out: Container[str] = ()) -> str:
-    """Return a table without columns that nobody filled."""
+    """Return a table, without empty columns."""
     if not shown.rows:
         return _dim(f"{shown.empty[0].upper()}{shown.empty[1:]}.")
     kept = [
@@ -156,7 +156,7 @@ def _table_html(shown: Table, leave_out: Container[str] = ()) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    """Return a cell of a table; the browser cuts what is long, and shows all of it when pointed at."""
+    """Return a cell of a table; the browser cuts long text, and shows all of it as a tooltip."""
     text, safe = cell.text, escape(cell.text)
     if not text:
         return ""
@@ -186,7 +186,7 @@ def _fact(cell: Cell) -> str:
 
 
 def job_id_html(job_id: str) -> str:
-    """Return an id whose last digits, which are all one needs to type, stand out."""
+    """Return an id with its last digits, which are enough to type, highlighted."""
     text = clean(job_id, 64)
     return f'<code><span class="ta-id">{escape(text[:-6])}</span>{escape(text[-6:])}</code>'
 

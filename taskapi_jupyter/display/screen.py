@@ -1,4 +1,4 @@
-"""What a terminal makes of text: lines that rewrite themselves, as progress bars do, and a cursor that moves up."""
+"""What a terminal shows of text: lines that rewrite themselves, as progress bars do, and a cursor that moves up."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SEQUENCE = re.compile(
     r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"
     r"|[ -/]*(?:[0-~]|$))"
 )
-LONG_LINE = 1 << 20  # characters; a longer line is broken where lines are given out one by one
-_LONGEST = 32  # characters of a sequence that is waited for
+LONG_LINE = 1 << 20  # characters; a longer line is broken where lines are returned one by one
+_LONGEST = 32  # characters of an unfinished sequence that is held back
 _DEEPEST = 100  # rows above the last that are kept for a cursor that moves up
 _UP = r"\x1b\[[0-9]{0,4}[AF]"
 _MOVE = re.compile(rf"(\r*\n|\r+|{_UP})")
@@ -21,7 +21,7 @@ _UNFINISHED = re.compile(r"\x1b(?:\[[0-9;:<=>?]*)?[ -/]*\Z")
 
 
 def rewritten(text: str) -> str:
-    """Return what a terminal would be left with, but that a bar which was wiped away stays in its last state."""
+    """Return what a terminal would show at the end; a progress bar that was erased stays in its last state."""
     if not _rewrites(text):
         return text
     screen = Screen(whole=True)
@@ -30,21 +30,21 @@ def rewritten(text: str) -> str:
 
 
 def seen(text: str) -> bool:
-    """Whether anything of a text can be seen."""
+    """Whether a text has a visible character."""
     bare = SEQUENCE.sub("", text) if "\x1b" in text else text
     return bool(bare) and not bare.isspace()
 
 
 class Screen:
-    """Takes text as it comes. A row holds its line's last state that can be seen.
+    """Takes text piece by piece. Each row holds the last visible state of its line.
 
-    :meth:`feed` gives out the rows that are finished, and keeps no more than a cursor that moves up may come back to;
-    with ``whole``, all rows stay.
+    :meth:`feed` returns the rows that are finished, and keeps only those that a cursor may move up to; with ``whole``
+    it keeps all rows.
     """
 
     def __init__(self, whole: bool = False) -> None:
         self.rows = [""]
-        self._told: list[str | None] = [None]  # what was given out as a state of each row
+        self._told: list[str | None] = [None]  # what was returned as a state of each row
         self._at = 0
         self._version = ""  # what was written to the row since the last return
         self._shows = False  # whether that is what the row holds
@@ -55,11 +55,11 @@ class Screen:
 
     @property
     def below(self) -> int:
-        """How many rows are below the cursor."""
+        """The number of rows below the cursor."""
         return len(self.rows) - 1 - self._at
 
     def feed(self, text: str) -> str:
-        """Take text; return the rows that are finished by it, each with a newline, but for what was told as a state."""
+        """Take text; return the rows that it finishes, each with a newline, except what was returned as a state."""
         text, self._held = _whole(self._held + text)
         if not self._above and not _rewrites(text):
             first, last = text.find("\n"), text.rfind("\n") + 1
@@ -81,7 +81,7 @@ class Screen:
         return "".join(parts)
 
     def states(self, *, idle: bool = False) -> list[str]:
-        """Return each bar's newest state that is whole and was not told; when ``idle``, also what is not whole."""
+        """Return each bar's newest complete state that was not returned yet; when ``idle``, incomplete ones, too."""
         found = sorted(self._states.items())
         if idle:
             found = [(at, row) for at, row in enumerate(self.rows) if at != self._at or self._returned]
@@ -92,7 +92,7 @@ class Screen:
         return [row for _, row in states]
 
     def close(self) -> str:
-        """Return the rows that were not told, the last one without a newline."""
+        """Return the rows that were not returned yet, the last one without a newline."""
         self._write(self._held)
         self._held = ""
         if self.rows[-1] in ("", self._told[-1]):
@@ -103,7 +103,7 @@ class Screen:
         return "\n".join(rows)
 
     def trim(self, rows: int, size: int) -> bool:
-        """Keep so many of the newest rows, and characters; return whether anything was dropped."""
+        """Keep at most ``rows`` of the newest rows and ``size`` characters; return whether anything was dropped."""
         keep, room = 0, size
         while keep < min(rows, len(self.rows)) and (room := room - len(self.rows[-1 - keep]) - 1) >= 0:
             keep += 1
@@ -117,7 +117,7 @@ class Screen:
         return cut or dropped > 0
 
     def _write(self, text: str) -> str:
-        """Write on; return the line where it got too long."""
+        """Write at the cursor; return the line where it becomes too long."""
         if not text:
             return ""
         self._version += text
@@ -126,11 +126,11 @@ class Screen:
         if self._above or len(self._version) <= LONG_LINE:
             return ""
         line, self._version = f"{self._version}\n", ""
-        self.rows[self._at] = self._told[self._at] = ""  # nothing of it is left to be told
+        self.rows[self._at] = self._told[self._at] = ""  # all of it is returned
         return line
 
     def _down(self) -> str:
-        """Go to the next row; return those that are finished."""
+        """Move to the next row; return those that are finished."""
         self._at += 1
         self._version, self._shows = "", False
         self._returned = False
@@ -153,7 +153,7 @@ class Screen:
 
 
 class Thinned:
-    """Leaves out of text the states that were overwritten before anybody saw them: a screen ends up the same."""
+    """Drops states of lines that were overwritten before anybody could see them; the screen ends up the same."""
 
     def __init__(self) -> None:
         self._width = 0  # of what stands in the line, in characters
@@ -161,7 +161,7 @@ class Thinned:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """Return what is to be written to the screen."""
+        """Return what to write to the screen."""
         text, rest = _whole(self._held + text)
         self._held = ""
         out = self._thinned(text)
@@ -186,7 +186,7 @@ class Thinned:
         return "\n"
 
     def _line(self, line: str, last: bool = False) -> str:
-        """Return the last state of a line, which takes the place of what stands there."""
+        """Return the last state of a line, with what replaces the one on the screen."""
         if MOVES_UP.search(line):
             begun = "\r" if self._returned else ""
             self._width, self._returned = 0, False
@@ -212,10 +212,10 @@ class Thinned:
 
 
 def _whole(text: str) -> tuple[str, str]:
-    """Return text with plain ends of lines, and the sequence at its end that is not whole."""
+    """Return text with plain line ends, and the unfinished sequence at its end."""
     cut = _UNFINISHED.search(text, max(len(text) - _LONGEST, 0))
     text, rest = (text[: cut.start()], cut[0]) if cut else (text, "")
-    return (text.replace("\r\n", "\n") if "\r" in text else text), rest  # to look for one character first is faster
+    return (text.replace("\r\n", "\n") if "\r" in text else text), rest  # checking for one character first is faster
 
 
 def _rewrites(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Views for terminals: aligned, cut to the terminal's width, nothing in them that a terminal obeys but our colours."""
+"""Text for terminals: aligned, cut to the terminal's width, with no control sequences but our colours."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLOURS = {
     JobCode.SUCCEEDED: _GREEN,
     JobCode.STOPPED: _DIM,
     JobCode.UNKNOWN: _DIM,
-}  # what is missing here went wrong
+}  # all others are failures: red
 
 
 def jobs_text(jobs: Iterable[JobStatus], more: bool = False, *, colour: bool = False) -> str:
@@ -38,7 +38,7 @@ def jobs_text(jobs: Iterable[JobStatus], more: bool = False, *, colour: bool = F
 def job_text(
     record: JobStatus, endpoint: str | None = None, *, colour: bool = False, last_seen: datetime | None = None
 ) -> str:
-    """Return one job, a line for each thing that is known; ``last_seen`` says when, where it can't be asked for now."""
+    """Return one job, one fact a line; ``last_seen`` is when it was last read, where it can't be read now."""
     title = f"job {clean(record.job_id)} of {clean(record.api_name)}"
     return _card_text(title, job_card(record, endpoint, last_seen, utc_now()), colour)
 
@@ -54,7 +54,7 @@ def apis_text(apis: Iterable[API], *, colour: bool = False) -> str:
 
 
 def deploy_text(results: Iterable[DeployResult], warnings: Iterable[str] = (), *, colour: bool = False) -> str:
-    """Return what a deploy did, with warnings on lines of their own."""
+    """Return the results of a deploy, with warnings on lines of their own."""
     error, warning = _painted("error:", _RED, colour), _painted("warning:", _YELLOW, colour)
     lines = []
     for result in results:
@@ -73,7 +73,7 @@ def environments_text(environments: Iterable[Environment], default: str, facts: 
 
 
 def progress_text(record: JobStatus, now: datetime | None = None, width: int | None = None) -> str:
-    """Return a waiting job on one line, with a bar where the task says how far it is."""
+    """Return a job that is waited for on one line, with a bar where the task reports its progress."""
     done = fraction(record.progress or None)
     bar = "" if done is None or record.code not in IN_PROGRESS else f"[{'#' * int(done * 20):<20}]"
     parts = [
@@ -87,7 +87,7 @@ def progress_text(record: JobStatus, now: datetime | None = None, width: int | N
 
 
 def group_text(records: Sequence[JobStatus], now: datetime | None = None, width: int | None = None) -> str:
-    """Return jobs that are waited for together on one line: how many have ended, and how far the others are."""
+    """Return jobs that are waited for together on one line: how many have ended, and the progress of the others."""
     ended, done, counts, since = group_words(records, now)
     going = [
         f"{clean(record.job_id)[-6:]} {words}"
@@ -100,7 +100,7 @@ def group_text(records: Sequence[JobStatus], now: datetime | None = None, width:
 
 
 def in_short(error: E) -> E:
-    """Have IPython show an error as one line, without the way it took through this package."""
+    """Make IPython show an error as one line, without a traceback through this package."""
     words = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
     line = f"{type(error).__name__}: " + "\n".join(clean(line) for line in words.splitlines())
     vars(error)["_render_traceback_"] = lambda: [line]
@@ -127,7 +127,7 @@ def _card_text(title: str, facts: Sequence[Fact], colour: bool = False) -> str:
 
 
 def _status(cell: Cell, printed: str, colour: bool) -> str:
-    """Colour the status that a cell begins with."""
+    """Colour the status at the beginning of a cell."""
     if cell.code is None:
         return printed
     label = cell.code.label
