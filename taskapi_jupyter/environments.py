@@ -23,7 +23,7 @@ from .cortex.operator import upstream_of
 from .service.home import default_home
 from .service.service import Service
 
-#: Variables that say where an environment is; a connection holds as long as they stay.
+#: Variables that say where an environment is; a connection is kept as long as they do not change.
 PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "TASKAPI_SERVER", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
 
 
@@ -48,12 +48,12 @@ def find(environments: EnvironmentsResponse, name: str | None) -> Environment:
 
 
 def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) -> TaskAPI:
-    """Return the TaskAPI of an environment.
+    """Return the TaskAPI of an environment: see :func:`taskapi_jupyter.connect`.
 
-    Looked for in this order: the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``; nothing else is
-    tried then), JupyterHub's single-user server, the server that started this kernel, and this machine itself, with
-    the home that the server handed over (``TASKAPI_HOME``). Of a server that is gone later on, that was not named by
-    ``TASKAPI_URL``, the home is used directly, if it is on this machine: see :mod:`.outlived`.
+    The first of these that accepts this process: the Jupyter server that ``TASKAPI_URL`` names (with ``TASKAPI_TOKEN``;
+    no other is tried then), JupyterHub's single-user server, the server that started this kernel, and this machine
+    itself, with the home in ``TASKAPI_HOME``. If a server that ``TASKAPI_URL`` did not name is gone later, its home is
+    used directly, if it is on this machine: see :mod:`.client.fallback`.
     """
     server = server_of(environ)
     if server is not None:
@@ -69,7 +69,7 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
 
 
 def _home_of(about: EnvironmentsResponse, env: str) -> Home | None:
-    """Return a server's home if this process has the same; None where it is another one, or not known."""
+    """Return a server's home if it is also this process's; None where it is another one, or unknown."""
     path = default_home()
     if not about.home or about.home != host.folder_id(path):
         return None
@@ -77,13 +77,13 @@ def _home_of(about: EnvironmentsResponse, env: str) -> Home | None:
 
 
 def _here(env: str | None, home: Path) -> TaskAPI:
-    """Return the TaskAPI of an environment that a home has, without a server."""
+    """Return the TaskAPI of an environment of a home, without a server."""
     there = file(home).read()
     entry = there.find(env)
     if entry.provider == "cortex":
         return CortexClient.direct(upstream_of(there, entry), entry.public())
     if entry.provider == "ray":
-        from .ray import service  # what it brings is not for every kernel
+        from .ray import service  # its imports take time that other kernels need not spend
 
         cluster = service.connect(home, entry)
         cluster.renew()
@@ -92,7 +92,7 @@ def _here(env: str | None, home: Path) -> TaskAPI:
 
 
 class Connections:
-    """TaskAPIs that are kept, as long as what says where they are stays as it is. Serves all threads of a process."""
+    """TaskAPIs that are reused as long as the variables and the file that locate them stay the same. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -109,25 +109,25 @@ class Connections:
             return self._kept[key]
 
     def close(self) -> None:
-        """Let all connections go."""
+        """Close all connections."""
         with self._lock:
             for api in self._kept.values():
                 api.close()
             self._kept.clear()
 
 
-#: Those of this process, which the magic and jobs that were unpickled share.
+#: The connections of this process, shared by the magic and by jobs that were unpickled.
 CONNECTIONS = Connections()
 
-#: Servers that were seen to take changes from who has no token.
+#: Servers that are known to accept changes without a token.
 _CHANGED: set[str] = set()
 
 
 def reconnect(env: str, home: str | None = None) -> TaskAPI:
-    """Return the TaskAPI of an environment for a job that was stored, and with it its home, where it was known.
+    """Return the TaskAPI of an environment for a job that was unpickled, with the home that its pickle names.
 
-    That home is used where it is there and another one than this process has; else the environment is looked for by its
-    name. Jobs of one process share their connections.
+    That home is used where it exists and is not this process's own; else the environment is found by its name. All
+    jobs of a process share their connections.
     """
     return CONNECTIONS.get(env, home)
 
@@ -144,7 +144,7 @@ def server_of(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
     """Return the base URL (with a slash at its end) and the token of the Jupyter server to go through, or None."""
     if environ.get("TASKAPI_URL"):
         return _base(environ["TASKAPI_URL"]), environ.get("TASKAPI_TOKEN")
-    return next((candidate for candidate in _candidates(environ) if _lets_in(*candidate)), None)
+    return next((candidate for candidate in _candidates(environ) if _accepts(*candidate)), None)
 
 
 def own_server(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -179,7 +179,7 @@ def _is_same(url: str, handed: str) -> bool:
 
 
 def _base(url: str) -> str:
-    """Return a server's base URL; one that names an environment's route is taken too."""
+    """Return a server's base URL; the URL of an environment's route is accepted, too."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -206,7 +206,7 @@ def _hub(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
     if not port:
         return None
     name = parts.hostname or "127.0.0.1"
-    if name in ("0.0.0.0", "::"):  # it listens everywhere: it is asked on this machine
+    if name in ("0.0.0.0", "::"):  # it listens on all addresses, this machine's own included
         name = "127.0.0.1"
     if ":" in name:
         name = f"[{name}]"
@@ -235,16 +235,16 @@ def server_of_process(pid: int) -> tuple[str, str | None] | None:
 
 
 def about(url: str, token: str | None) -> EnvironmentsResponse | None:
-    """Return what a server says of itself, None where it does not."""
+    """Return a server's description of itself; None where it gives none."""
     try:
-        with closing(Client(f"{url}taskapi/local", token, timeout=2)) as client:  # it may be stopped
+        with closing(Client(f"{url}taskapi/local", token, timeout=2)) as client:  # it may be suspended
             return client.environments()
     except TaskAPIError:
         return None
 
 
-def _lets_in(url: str, token: str | None) -> bool:
-    """Whether a server lets us read and, where only a try can tell, change something."""
+def _accepts(url: str, token: str | None) -> bool:
+    """Whether a server accepts reads from this process and, where only a try can tell, changes."""
     try:
         with closing(Client(f"{url}taskapi/local", token, timeout=5)) as client:
             client.environments()

@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class CortexClient(Client):
-    """Implements ``contract.TaskAPI`` for a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
+    """The TaskAPI of a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
 
     provider = "cortex"
     poll_ceiling = 2.0  # seconds; a cluster looks at its jobs once a minute
