@@ -30,20 +30,20 @@ import { APIError } from './api/request';
 import { taskAPIIcon } from './ui/icon';
 import { CommandIDs } from './tokens';
 
-/** What commands ask of the sidebar. */
+/** What commands need of the sidebar. */
 export interface ISidebar {
   /** Bring it to the front. */
   show(): void;
   /** Bring it to the front with a job's details. */
   showJob(ref: IJobRef): void;
-  /** Bring it to the front with the form to submit a job; without an API, one is to be chosen. */
+  /** Bring it to the front with the form to submit a job; without an API, the user chooses one. */
   openSubmit(environment: string, api?: string): void;
 }
 
 /** Milliseconds that a message stays on the screen; Lab keeps it in its list of notifications. */
 const STAYS = 8_000;
 
-/** The arguments of a menu's entry that is about the row that the menu was opened on. */
+/** An argument of context menu entries: the command is about the row that the menu was opened on. */
 const POINTED = 'pointed';
 
 const REF = {
@@ -56,7 +56,7 @@ const REF = {
   }
 };
 
-/** The row that the last context menu was opened on, as it was then: until one chooses, rows move. */
+/** The row that the last context menu was opened on, read at once: rows move while the menu is open. */
 let pointed: Partial<IJobRef> = {};
 
 /**
@@ -89,7 +89,7 @@ export function addCommands(
 ): void {
   const { commands } = app;
   const category = trans.__('Task API');
-  /** What an answer is awaited for: nothing is asked of a job twice. */
+  /** Requests that await an answer: none is sent twice for a job. */
   const busy = new Set<string>();
 
   document.addEventListener(
@@ -121,7 +121,7 @@ export function addCommands(
     }
   }
 
-  /** Add a command about one job; it is on offer where `when` holds. */
+  /** Add a command about one job; enabled where `when` holds. */
   function addJobCommand(
     id: string,
     label: string,
@@ -165,10 +165,10 @@ export function addCommands(
     sidebar.showJob(ref);
   }
 
-  /** Have the model look at what became of a job. */
-  async function look({ environment, id }: IJobRef): Promise<void> {
+  /** Have the model read a job again. */
+  async function reread({ environment, id }: IJobRef): Promise<void> {
     const jobs = model.jobs(environment);
-    await (environment === LOCAL ? jobs.touch(id) : jobs.refresh());
+    await (environment === LOCAL ? jobs.refreshJob(id) : jobs.refresh());
   }
 
   commands.addCommand(CommandIDs.show, {
@@ -180,7 +180,7 @@ export function addCommands(
 
   commands.addCommand(CommandIDs.refresh, {
     label: trans.__('Refresh Jobs'),
-    caption: trans.__('Read environments, APIs and jobs again'),
+    caption: trans.__('Reload environments, APIs and jobs'),
     describedBy: argsOf(),
     execute: () => model.refresh()
   });
@@ -204,7 +204,7 @@ export function addCommands(
     () => true,
     async ref => {
       if (!known(ref)) {
-        await look(ref);
+        await reread(ref);
       }
       reveal(ref);
     }
@@ -220,7 +220,7 @@ export function addCommands(
       try {
         await model.client.stop(ref);
       } finally {
-        await look(ref);
+        await reread(ref);
       }
     }
   );
@@ -228,13 +228,13 @@ export function addCommands(
   addJobCommand(
     CommandIDs.rerun,
     trans.__('Rerun Job'),
-    trans.__('Submit the same config once more'),
+    trans.__('Submit the same config again'),
     refreshIcon,
     () => true,
     async ref => {
       const { api_name: api, job_id: id } = await model.client.rerun(ref);
       const again = { environment: ref.environment, api, id };
-      await look(again);
+      await reread(again);
       reveal(again);
     }
   );
@@ -340,7 +340,7 @@ export function addCommands(
     return button.accept;
   }
 
-  // Toolbars and menus ask again whether a command is on offer.
+  // Toolbars and menus check again whether a command is enabled.
   let offered = '';
   model.changed.connect(() => {
     const { environment, selected } = model;

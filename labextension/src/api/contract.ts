@@ -21,13 +21,13 @@ export type {
 /** The environment of the machine that the Jupyter server runs on. */
 export const LOCAL = 'local';
 
-/** Where job changes are announced. */
+/** The schema of events about jobs. */
 export const JOB_EVENTS = 'https://events.jupyter.org/taskapi_jupyter/job/v1';
 
-/** Where it is announced that APIs were deployed or deleted. */
+/** The schema of events about deployed and deleted APIs. */
 export const API_EVENTS = 'https://events.jupyter.org/taskapi_jupyter/api/v1';
 
-/** The states of a job, in the order in which people care for them. */
+/** The states of a job, in the order in which they are listed. */
 export const STATUSES = [
   'running',
   'pending',
@@ -41,7 +41,7 @@ export const STATUSES = [
 
 export type Status = (typeof STATUSES)[number];
 
-/** The states that a job leaves again. */
+/** The states of a job that has not ended. */
 export const IN_PROGRESS: readonly string[] = ['pending', 'running'];
 
 /** A cluster's own words for these states. */
@@ -57,7 +57,7 @@ export function statusOf(job: Pick<Job, 'status'>): string {
   return OTHER_WORDS[word] ?? word;
 }
 
-/** Say whether a job has ended. */
+/** Whether a job has ended. */
 export function hasEnded(job: Pick<Job, 'status' | 'end_time'>): boolean {
   const status = statusOf(job);
   return (

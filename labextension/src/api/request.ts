@@ -1,7 +1,7 @@
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
-/** An answer that says what was wrong, in the server's own sentence. */
+/** An error answer, with the server's own sentence. */
 export class APIError extends Error {
   constructor(
     readonly status: number,
@@ -12,13 +12,13 @@ export class APIError extends Error {
     this.name = 'APIError';
   }
 
-  /** Whether the environment does not have such a thing to give, which is no failure. */
+  /** Whether the environment does not keep what was asked for, which is no failure. */
   get notKept(): boolean {
     return this.kind === 'environment.not_kept';
   }
 }
 
-/** The server does not know any more who asks. */
+/** The session has ended: the server no longer accepts its credentials. */
 export class SessionEnded extends APIError {
   constructor(status: number) {
     super(
@@ -38,14 +38,14 @@ export class Unreachable extends Error {
   }
 }
 
-/** What a URL has behind its `?`; what is undefined is left out. */
+/** A URL's query; undefined values are left out. */
 export type Query = { [name: string]: string | number | undefined };
 
 /** What is asked, beside the path. */
 export interface IRequest<T> {
   init?: RequestInit;
   query?: Query;
-  /** How the answer's body is read: as JSON, if nothing else is said. */
+  /** How the answer's body is read; default: as JSON. */
   read?: (response: Response) => Promise<T>;
 }
 
@@ -57,7 +57,7 @@ async function json<T>(response: Response): Promise<T> {
  * Ask one of the server's TaskAPI routes.
  *
  * @param path the segments below `taskapi/`, not yet encoded.
- * @throws {APIError} with the server's sentence, {SessionEnded} where it knows nobody any more;
+ * @throws {APIError} with the server's sentence, {SessionEnded} where the session has ended;
  *   {Unreachable} where there was no answer.
  */
 export async function requestAPI<T>(
@@ -90,7 +90,7 @@ export async function requestAPI<T>(
     if (init.signal?.aborted || error instanceof APIError) {
       throw error;
     }
-    throw new Unreachable(); // it went away in the middle of its answer
+    throw new Unreachable(); // the connection was lost in the middle of the answer
   }
 }
 
@@ -114,7 +114,7 @@ export function urlOf(
   return text ? `${url}?${text}` : url;
 }
 
-/** Return where a person signs in; the page that is shown now comes after it. */
+/** Return the URL of the login page, which leads back to the page that is shown now. */
 export function signInURL(settings: ServerConnection.ISettings): string {
   const hub = PageConfig.getOption('hubPrefix');
   const base = hub
@@ -124,7 +124,7 @@ export function signInURL(settings: ServerConnection.ISettings): string {
   return `${URLExt.join(base, 'login')}?next=${next}`;
 }
 
-/** Whether it is this session that is refused, not what it may do: Jupyter itself is asked. */
+/** Whether the session has ended, rather than this one request being forbidden: Jupyter itself is asked. */
 async function isSignedOut(
   settings: ServerConnection.ISettings
 ): Promise<boolean> {

@@ -29,16 +29,16 @@ export class LogModel implements IDisposable {
   readonly source: LogSource;
   readonly search: LogSearch;
 
-  /** Something around the lines is to be drawn again. */
+  /** What is shown around the lines changed. */
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
-  /** The user is at another match, or at none any more. */
+  /** The user went to another match; null for none. */
   readonly matchChanged: ISignal<this, IMatch | null> = new Signal<
     this,
     IMatch | null
   >(this);
 
-  /** Return the row from which on the first match is looked for. */
+  /** Return the row from which the search for the first match starts. */
   origin: () => number = () => 0;
 
   /** The number of the match that the user is at, from 0; null where there is none. */

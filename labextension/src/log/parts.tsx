@@ -73,7 +73,7 @@ export function buttonOf(model: LogModel, button: IToolbarButton): ReactWidget {
   return ReactWidget.create(<ToolbarButton />);
 }
 
-/** The job that the log is of, how it is, and the search. */
+/** The job, its status and progress, and the search. */
 export function Head({ model }: IPart): JSX.Element {
   useSignal(model.changed);
   const { ref, source, trans } = model;
@@ -176,7 +176,7 @@ function countOf({ search, match, trans }: LogModel): string {
     : trans.__('%1 of %2', (match + 1).toLocaleString(), count);
 }
 
-/** What there is to know about the log, why the job failed, and how much there is. */
+/** Why the job failed, what else to know about the log, and how long it is. */
 export function Foot({ model }: IPart): JSX.Element {
   useSignal(model.changed);
   const { job, buffer, phase, message, isNote, share } = model.source;
@@ -222,7 +222,7 @@ export function Foot({ model }: IPart): JSX.Element {
   );
 }
 
-/** What is said in place of a log. */
+/** What is shown while there is no output. */
 export function Blank({ model }: IPart): JSX.Element | null {
   useSignal(model.changed);
   const { source } = model;
@@ -240,17 +240,19 @@ export function Blank({ model }: IPart): JSX.Element | null {
 function sentence({ source, trans }: LogModel): string {
   const { job, message, phase } = source;
   if (message) {
-    return phase === 'away' ? trans.__('%1 Trying again…', message) : message;
+    return phase === 'unreachable'
+      ? trans.__('%1 Trying again…', message)
+      : message;
   }
   if (phase === 'reading') {
     return trans.__('Reading the log…');
   }
   if (job && hasEnded(job)) {
-    return trans.__('This job has written nothing.');
+    return trans.__('This job wrote no output.');
   }
   return job && statusOf(job) === 'pending'
-    ? trans.__('This job has not begun yet.')
-    : trans.__('This job has written nothing yet.');
+    ? trans.__('This job has not started yet.')
+    : trans.__('No output yet.');
 }
 
 /** Return a sentence with its web addresses as links. */

@@ -39,7 +39,7 @@ export const log: JupyterFrontEndPlugin<void> = {
 
     commands.addCommand(CommandIDs.openLog, {
       label: trans.__('Show Log'),
-      caption: trans.__('Show what a job writes, as it does'),
+      caption: trans.__('Show a job’s output as it is written'),
       icon: listIcon,
       describedBy: {
         args: {

@@ -18,25 +18,25 @@ const CHUNK = 2 << 20;
 /** Bytes of a log that are shown: of a longer one, the newest. */
 export const SHOWN = 256 << 20;
 
-/** Milliseconds between two looks at a log that grows, and at most while the server is away. */
-const LOOK = 500;
-const LOOK_AT_MOST = 4_000;
+/** Milliseconds between two polls of a log that grows, and at most while the server is unreachable. */
+const INTERVAL = 500;
+const LONGEST_INTERVAL = 4_000;
 
-/** Milliseconds between two looks at a job that no event tells of. */
-const GLANCE = 2_000;
+/** Milliseconds between two polls of a job without events, as of a cluster’s. */
+const JOB_INTERVAL = 2_000;
 
 /** How the reading of a log goes. */
 export type Phase =
   | 'reading' // what is there already
   | 'following'
-  | 'away' // nobody answers; it tries again
+  | 'unreachable' // the server does not answer; it tries again
   | 'complete'
   | 'failed';
 
 /**
  * The log of one job, as far as it was read, and the job itself.
  *
- * It is read in parts while somebody looks; where the server has no parts of it, as of a cluster's job, it is streamed.
+ * It is read in parts while it is on show; where the server has no parts, as of a cluster's job, it is streamed.
  */
 export class LogSource implements IDisposable {
   constructor(
@@ -47,28 +47,32 @@ export class LogSource implements IDisposable {
     this._client = model.client;
     this._poll = new Poll({
       auto: false,
-      factory: () => this.look(),
-      frequency: { interval: LOOK, backoff: true, max: LOOK_AT_MOST },
+      factory: () => this.poll(),
+      frequency: { interval: INTERVAL, backoff: true, max: LONGEST_INTERVAL },
       name: `taskapi-jupyter:log:${ref.id}`,
       standby: () =>
         this._streaming === null && (document.hidden || !this._active)
     });
-    this._glances = new Poll({
+    this._jobPoll = new Poll({
       auto: false,
-      factory: () => this.glance(),
-      frequency: { interval: GLANCE, backoff: true, max: LOOK_AT_MOST },
+      factory: () => this.pollJob(),
+      frequency: {
+        interval: JOB_INTERVAL,
+        backoff: true,
+        max: LONGEST_INTERVAL
+      },
       name: `taskapi-jupyter:log-job:${ref.id}`,
       standby: () => document.hidden || !this._active || this.ended
     });
     model.changed.connect(this.onModel, this);
   }
 
-  /** Text came, or something else that is shown changed. */
+  /** Text arrived, or something else that is shown changed. */
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
   readonly buffer = new LogBuffer();
 
-  /** The job as last seen; null where nobody has seen it yet. */
+  /** The job as last read; null before that. */
   get job(): Job | null {
     return this.model.jobs(this.ref.environment).get(this.ref.id) ?? this._job;
   }
@@ -83,22 +87,22 @@ export class LogSource implements IDisposable {
     return this._phase;
   }
 
-  /** What went wrong, or what there is to know about this log; in a sentence, or empty. */
+  /** What went wrong, or what else to know about this log: a sentence, or empty. */
   get message(): string {
     return this._message;
   }
 
-  /** Whether `message` is no failure. */
+  /** Whether `message` is information rather than a failure. */
   get isNote(): boolean {
     return this._isNote;
   }
 
-  /** How much was read of what there is, from 0 to 1. */
+  /** The share of the log that was read, from 0 to 1. */
   get share(): number {
     return this._size ? this._next / this._size : 1;
   }
 
-  /** Say whether somebody looks; the first look begins to read. */
+  /** Set whether the log is on show; reading begins when it first is. */
   set active(active: boolean) {
     this._active = active;
     this.watch();
@@ -106,14 +110,14 @@ export class LogSource implements IDisposable {
       if (!this._started) {
         this._started = true;
         void this._poll.start();
-        void this._glances.start();
+        void this._jobPoll.start();
       } else if (!this.isOver) {
         void this._poll.refresh();
       }
     }
   }
 
-  /** Return all of the log that there is. */
+  /** Return the whole log. */
   async whole(): Promise<Blob> {
     const type = 'text/plain;charset=utf-8';
     const { buffer } = this;
@@ -138,7 +142,7 @@ export class LogSource implements IDisposable {
   dispose(): void {
     if (!this.isDisposed) {
       this._poll.dispose();
-      this._glances.dispose();
+      this._jobPoll.dispose();
       this._abort.abort();
       this._streaming?.dispose();
       this._watch?.dispose();
@@ -152,7 +156,7 @@ export class LogSource implements IDisposable {
     this.emit();
   }
 
-  /** Have the model look at how far the job is, while it runs and somebody sees it. */
+  /** Have the model poll the job’s progress, while it runs and the log is on show. */
   private watch(): void {
     if (this._active && !this.isDisposed && !this.ended) {
       this._watch ??= this.model.watch();
@@ -166,8 +170,8 @@ export class LogSource implements IDisposable {
     return this._phase === 'complete' || this._phase === 'failed';
   }
 
-  /** Read on; rejects where it is worth to try again, later each time. */
-  private async look(): Promise<void> {
+  /** Read on; rejects where it should be tried again, after a growing pause. */
+  private async poll(): Promise<void> {
     try {
       if (!this._streams) {
         await this.read();
@@ -186,14 +190,14 @@ export class LogSource implements IDisposable {
         this.end('failed', error.message);
         return;
       }
-      this.say('away', error.message);
+      this.say('unreachable', error.message);
       throw error;
     }
   }
 
-  /** Read all that was written since the last look. */
+  /** Read all that was written since the last poll. */
   private async read(): Promise<void> {
-    // What has ended writes no more: one more look at its log, then, is the last.
+    // A job that has ended writes no more: this read of its log is the last.
     const { ended } = this;
     let from: number;
     let chunk: ILogChunk | null;
@@ -205,11 +209,14 @@ export class LogSource implements IDisposable {
       }
       if (chunk === null) {
         this._streams = true;
-        this._poll.frequency = { ...this._poll.frequency, interval: GLANCE };
+        this._poll.frequency = {
+          ...this._poll.frequency,
+          interval: JOB_INTERVAL
+        };
         return;
       }
       this.take(chunk, from);
-      if (this._phase === 'away' || this._phase === 'reading') {
+      if (this._phase === 'unreachable' || this._phase === 'reading') {
         this.say(chunk.next < chunk.size ? 'reading' : 'following', '');
       }
       this.emit();
@@ -249,7 +256,7 @@ export class LogSource implements IDisposable {
     const beyond = chunk.size - SHOWN - chunk.next;
     if (beyond > 0) {
       const note = trans.__(
-        '[... %1 are not shown here: download the log to have them ...]',
+        '[... %1 not shown: download the log to read all of it ...]',
         size(beyond)
       );
       buffer.appendNote(new TextEncoder().encode(`${note}\n`));
@@ -278,9 +285,9 @@ export class LogSource implements IDisposable {
         closed.reason || this.trans.__('The log’s connection was lost.')
       );
     }
-    await this.glance();
+    await this.pollJob();
     if (this.ended) {
-      await this.readChunk(0, 1); // its sentence is another one now
+      await this.readChunk(0, 1); // the server’s sentence is another one now
       this.end('complete', this._sentence, true);
     } else {
       this.say(
@@ -291,7 +298,7 @@ export class LogSource implements IDisposable {
     }
   }
 
-  /** Take on what a websocket sends until it is closed; null where it was never open. */
+  /** Append what a websocket sends until it is closed; null where it was never open. */
   private async follow(route: string): Promise<CloseEvent | null> {
     const { buffer } = this;
     const encoder = new TextEncoder();
@@ -314,14 +321,14 @@ export class LogSource implements IDisposable {
     return closed;
   }
 
-  /** Look at the job, where no event tells of it. */
-  private async glance(): Promise<void> {
+  /** Read the job, where no event would say that it changed. */
+  private async pollJob(): Promise<void> {
     const { environment, id } = this.ref;
     const { current, local } = this.model;
-    const isTold =
+    const hasEvents =
       (environment === LOCAL && local.get(id)) ||
       (environment === current.environment && current.get(id));
-    if (!isTold && !this.ended) {
+    if (!hasEvents && !this.ended) {
       const { job_status: job } = await this._client.job(this.ref);
       this._job = job;
       this.emit();
@@ -368,5 +375,5 @@ export class LogSource implements IDisposable {
   private _abort = new AbortController();
   private _watch: IDisposable | null = null;
   private _poll: Poll;
-  private _glances: Poll;
+  private _jobPoll: Poll;
 }

@@ -4,7 +4,7 @@ import type { IDisposable } from '@lumino/disposable';
 
 import type { IJobRef } from '../api/client';
 
-/** Milliseconds after which an ended job's stream has no more to say. */
+/** Milliseconds of silence after which an ended job's stream is closed. */
 const SILENCE = 5_000;
 
 /** The websocket that a cluster's log comes through. */
@@ -26,7 +26,7 @@ export class LogStream implements IDisposable {
     let heard = Date.now();
     const silence = setInterval(() => {
       if (handlers.ended() && Date.now() - heard > SILENCE) {
-        socket.close(1000); // some clusters never do
+        socket.close(1000); // some clusters never close it
       }
     }, 1_000);
     this.closed = new Promise(resolve => {

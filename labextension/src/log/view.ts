@@ -23,7 +23,7 @@ import { LogModel } from './model';
 import { Blank, buttonOf, Foot, Head, widgetOf } from './parts';
 import type { IToolbarButton } from './parts';
 
-/** Bytes that the clipboard is given, at most. */
+/** Bytes that are copied to the clipboard, at most. */
 const COPIED = 16 << 20;
 
 const wrapIcon = new LabIcon({
@@ -46,7 +46,7 @@ const endIcon = new LabIcon({
   </svg>`
 });
 
-/** The log of a job: its lines, and around them the job, a search, and what there is to know. */
+/** The log of a job: its lines; above them the job and a search, below them why it failed and how long the log is. */
 export class LogView extends Widget {
   constructor(
     readonly ref: IJobRef,
@@ -240,7 +240,7 @@ export class LogView extends Widget {
   private refuseToCopy(bytes: number): void {
     Notification.warning(
       this.trans.__(
-        'These are %1, too much for the clipboard: download the log instead.',
+        '%1 is too large for the clipboard: download the log instead.',
         size(bytes)
       )
     );

@@ -6,16 +6,16 @@ import type { API, Job } from '../api/contract';
 import { hasEnded, IN_PROGRESS, nameOf, statusOf } from '../api/contract';
 import { APIError } from '../api/request';
 
-/** Jobs that one request asks for. */
+/** Jobs per request. */
 export const PAGE = 250;
 
 /** Up to so many changed jobs are asked for one by one, more by reading the list again. */
 const FEW = 4;
 
-/** Milliseconds from one look that events asked for to the next, at least; a third of the time may go into looks. */
+/** Milliseconds between two reads because of events, at least; reads take a third of the time at most. */
 const BREATH = 150;
 
-/** What a list is narrowed down to by the server. */
+/** What the server filters a list by. */
 export type Filter = Pick<IJobQuery, 'api' | 'status'>;
 
 /** A job that changed; `before` is its status when it was last seen, undefined for a new one. */
@@ -27,7 +27,8 @@ export interface IJobChange {
 /**
  * The APIs and jobs of one environment, as this browser knows them.
  *
- * It asks when it is told to: `refresh` for everything, `touch` for what an event named, `glance` for what runs.
+ * It reads when it is called: `refresh` for everything, `refreshJob` for what an
+ * event named, `refreshRunning` for what runs.
  */
 export class Jobs implements IDisposable {
   constructor(
@@ -60,12 +61,12 @@ export class Jobs implements IDisposable {
     return (this._inProgress ??= this.all.filter(job => !hasEnded(job)));
   }
 
-  /** Why the last look failed; null when it did not. */
+  /** Why the last read failed; null if it did not. */
   get error(): Error | null {
     return this._error;
   }
 
-  /** Whether a look has ever succeeded. */
+  /** Whether a read has ever succeeded. */
   get loaded(): boolean {
     return this._loaded;
   }
@@ -74,7 +75,7 @@ export class Jobs implements IDisposable {
     return this._jobs.get(id);
   }
 
-  /** Whether the server has older jobs that pass a filter; undefined while nobody asked. */
+  /** Whether the server has older jobs that pass a filter; undefined before it was asked. */
   hasOlder(filter: Filter = {}): boolean | undefined {
     const cursor = this._cursors.get(keyOf(filter));
     return cursor === undefined ? undefined : cursor !== null;
@@ -94,7 +95,7 @@ export class Jobs implements IDisposable {
   }
 
   /** Read again what an event named. */
-  touch(id: string): Promise<void> {
+  refreshJob(id: string): Promise<void> {
     this._touched.add(id);
     return this.work();
   }
@@ -107,7 +108,7 @@ export class Jobs implements IDisposable {
   }
 
   /** Read the jobs that run, for their progress. */
-  glance(): Promise<void> {
+  refreshRunning(): Promise<void> {
     return this.attempt(async () => {
       const known = this.inProgress.filter(job => statusOf(job) === 'running');
       const page = await this.client.jobs(this.environment, {
@@ -150,7 +151,7 @@ export class Jobs implements IDisposable {
     Signal.clearData(this);
   }
 
-  /** Do what events asked for, one look at a time. */
+  /** Read what events named, one request after the other. */
   private async work(): Promise<void> {
     if (this._working) {
       return this._working;
@@ -264,9 +265,9 @@ export class Jobs implements IDisposable {
     }
   }
 
-  private async attempt(look: () => Promise<unknown>): Promise<void> {
+  private async attempt(read: () => Promise<unknown>): Promise<void> {
     try {
-      await look();
+      await read();
       this._error = null;
       this._loaded = true;
     } catch (error) {

@@ -10,27 +10,28 @@ import { API_EVENTS, JOB_EVENTS, LOCAL, statusOf } from '../api/contract';
 import { IJobChange, Jobs } from './jobs';
 import { SessionEnded, Unreachable } from '../api/request';
 
-/** Milliseconds between two looks at what runs, while somebody looks: progress is no event. */
-const GLANCE = 700;
+/** Milliseconds between two polls of running jobs while a view shows them: progress has no events. */
+const PROGRESS = 700;
 
-/** Milliseconds between two looks where no event tells of changes, as on a cluster. */
+/** Milliseconds between two polls where changes have no events, as on a cluster. */
 const FALLBACK = 3_000;
 
-/** Milliseconds between two looks at a cluster that nobody looks at: jobs that end there are told of. */
+/** Milliseconds between two polls of a cluster while no view shows it: a message still says which jobs ended. */
 const SELDOM = 15_000;
 
-/** Milliseconds between two looks where events do: for what was missed while they were away. */
+/** Milliseconds between two polls where there are events: for those that were missed while disconnected. */
 const SLOW = 60_000;
 
-/** A job that moved, with where it is. */
+/** A job whose status changed, and its environment. */
 export interface IMove extends IJobChange {
   environment: string;
 }
 
 /**
- * What all views of this extension show: environments, and the jobs of those that somebody looks at.
+ * What all views of this extension show: environments, and the jobs of those that are on show.
  *
- * Live by Jupyter's events. It polls for progress, for clusters, and where events don't come; never while hidden.
+ * Jupyter's events keep it up to date. It polls for progress, for clusters, and where events are missing; never while
+ * the page is hidden.
  */
 export class TaskAPIModel implements IDisposable {
   constructor(
@@ -39,21 +40,21 @@ export class TaskAPIModel implements IDisposable {
   ) {
     this.local = this.jobs(LOCAL);
     events.connect(this.onEvent, this);
-    this._glances = new Poll({
+    this._progressPoll = new Poll({
       auto: false,
-      factory: () => this.glance(),
-      frequency: { interval: GLANCE, backoff: false },
-      name: 'taskapi-jupyter:glance',
-      standby: () => document.hidden || !this._looking || this.signedOut
+      factory: () => this.pollProgress(),
+      frequency: { interval: PROGRESS, backoff: false },
+      name: 'taskapi-jupyter:progress',
+      standby: () => document.hidden || !this._watchers || this.signedOut
     });
     this.local.moved.connect((_, { job }) => {
       this._unannounced ||= !this._announced.has(job.job_id);
     });
-    this._looks = new Poll({
+    this._poll = new Poll({
       auto: false,
-      factory: () => this.look(),
+      factory: () => this.poll(),
       frequency: { interval: 1_000, backoff: false },
-      name: 'taskapi-jupyter:look',
+      name: 'taskapi-jupyter:jobs',
       standby: () => document.hidden
     });
     document.addEventListener('visibilitychange', this.onVisible);
@@ -62,7 +63,7 @@ export class TaskAPIModel implements IDisposable {
   /** The environment, its jobs, the selection or the connection changed. */
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
-  /** A job is new or has another status, in any environment that is looked at. */
+  /** A job is new or has another status, in any environment that is read. */
   readonly moved: ISignal<this, IMove> = new Signal<this, IMove>(this);
 
   /** The jobs of this machine. */
@@ -73,7 +74,7 @@ export class TaskAPIModel implements IDisposable {
     return this.jobs(this._environment);
   }
 
-  /** The environments that the server knows; this machine's until it has said. */
+  /** The environments that the server knows; only this machine's before its first answer. */
   get environments(): readonly Environment[] {
     return this._environments;
   }
@@ -87,19 +88,19 @@ export class TaskAPIModel implements IDisposable {
     this.show(name);
   }
 
-  /** Whether somebody chose it; else it is the default one. */
+  /** Whether the user chose it; else it is the default one. */
   get isChosen(): boolean {
     return this._chosen;
   }
 
-  /** The job that is chosen, as last seen; null where none is, or it is gone. */
+  /** The selected job as last read; null where none is selected, or it was deleted. */
   get selected(): Job | null {
     return this._selected === null
       ? null
       : (this.current.get(this._selected) ?? null);
   }
 
-  /** Choose a job of the current environment. */
+  /** Select a job of the current environment. */
   select(id: string | null): void {
     if (id !== this._selected) {
       this._selected = id;
@@ -112,23 +113,23 @@ export class TaskAPIModel implements IDisposable {
     return !(this.local.error instanceof Unreachable);
   }
 
-  /** Whether this session has ended: little is asked until somebody signs in, and comes back or asks. */
+  /** Whether this session has ended: then it polls rarely, until the user signs in and comes back or refreshes. */
   get signedOut(): boolean {
     return [this.local, this.current].some(
       jobs => jobs.error instanceof SessionEnded
     );
   }
 
-  /** Whether an environment keeps ended jobs until somebody deletes them: a cluster forgets them by itself. */
+  /** Whether an environment keeps ended jobs until they are deleted: a cluster deletes them by itself. */
   keeps(environment: string): boolean {
     const found = this._environments.find(one => one.name === environment);
     return found?.provider !== 'cortex';
   }
 
-  /** Begin to ask. */
+  /** Start polling. */
   start(): void {
-    void this._looks.start();
-    void this._glances.start();
+    void this._poll.start();
+    void this._progressPoll.start();
   }
 
   /** Read everything again now. */
@@ -140,12 +141,12 @@ export class TaskAPIModel implements IDisposable {
     ]);
   }
 
-  /** Say that somebody looks at jobs, until the answer is disposed. */
+  /** Have progress polled until the returned object is disposed: a view shows jobs. */
   watch(): IDisposable {
-    this._looking += 1;
+    this._watchers += 1;
     void this.current.refresh();
     return new DisposableDelegate(() => {
-      this._looking -= 1;
+      this._watchers -= 1;
     });
   }
 
@@ -176,8 +177,8 @@ export class TaskAPIModel implements IDisposable {
     if (!this._disposed) {
       this._disposed = true;
       document.removeEventListener('visibilitychange', this.onVisible);
-      this._glances.dispose();
-      this._looks.dispose();
+      this._progressPoll.dispose();
+      this._poll.dispose();
       this._jobs.forEach(jobs => jobs.dispose());
       Signal.clearData(this);
     }
@@ -185,13 +186,13 @@ export class TaskAPIModel implements IDisposable {
 
   private onVisible = (): void => {
     if (!document.hidden && this.signedOut) {
-      void this.refresh(); // somebody may have signed in meanwhile, in another tab
+      void this.refresh(); // the user may have signed in meanwhile, in another tab
     }
   };
 
   private onEvent(_: unknown, event: Event.Emission): void {
     if (this.signedOut) {
-      return; // what is missed now is read when somebody has signed in
+      return; // what is missed now is read after signing in
     }
     const {
       schema_id: schema,
@@ -207,24 +208,24 @@ export class TaskAPIModel implements IDisposable {
       if (status === 'deleted') {
         this.local.drop(id);
       } else {
-        void this.local.touch(id);
+        void this.local.refreshJob(id);
       }
     }
   }
 
-  private async glance(): Promise<void> {
+  private async pollProgress(): Promise<void> {
     const { current } = this;
     if (current.inProgress.some(job => statusOf(job) === 'running')) {
-      await current.glance();
+      await current.refreshRunning();
     }
   }
 
-  /** Look whether something changed that no event told of; where that happens, look more often. */
-  private async look(): Promise<void> {
+  /** Read everything for changes without events; where there were some, poll more often. */
+  private async poll(): Promise<void> {
     const { current, local } = this;
     const now = Date.now();
-    if (now - this._lookedAt >= this._pause) {
-      this._lookedAt = now;
+    if (now - this._polledAt >= this._pause) {
+      this._polledAt = now;
       const first = !local.loaded;
       this._unannounced = false;
       await Promise.all([this.readEnvironments(), local.refresh()]);
@@ -236,7 +237,7 @@ export class TaskAPIModel implements IDisposable {
           : Math.min(this._pause * 2, SLOW);
       this._announced.clear();
     }
-    const often = this._looking ? FALLBACK : SELDOM;
+    const often = this._watchers ? FALLBACK : SELDOM;
     if (
       current !== local &&
       now - this._clusterAt >= (this.signedOut ? SLOW : often)
@@ -260,7 +261,7 @@ export class TaskAPIModel implements IDisposable {
     try {
       answer = await this.client.environments();
     } catch {
-      return; // the jobs' own look says so
+      return; // reading the jobs says so
     }
     this._environments = answer.environments;
     const known = answer.environments.some(
@@ -283,19 +284,19 @@ export class TaskAPIModel implements IDisposable {
   private _environments: readonly Environment[] = [
     { name: LOCAL, provider: LOCAL }
   ];
-  private _settled = false; // whether the server has said which there are
+  private _settled = false; // whether the server has answered which there are
   private _chosen = false;
   private _environment = LOCAL;
   private _selected: string | null = null;
   private _jobs = new Map<string, Jobs>();
-  private _looking = 0;
-  private _lookedAt = -Infinity;
+  private _watchers = 0;
+  private _polledAt = -Infinity;
   private _clusterAt = -Infinity;
   private _pause = 0;
   private _announced = new Set<string>();
   private _unannounced = false;
-  private _glances: Poll;
-  private _looks: Poll;
+  private _progressPoll: Poll;
+  private _poll: Poll;
   private _disposed = false;
 }
 

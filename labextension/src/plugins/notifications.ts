@@ -18,10 +18,10 @@ import { refOf } from '../model/model';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 import { statusLabel } from '../ui/components';
 
-/** Up to so many jobs that end at once have a message each, more have one together. */
+/** Up to so many jobs that end at once have a message each; more share one. */
 const FEW = 3;
 
-/** Milliseconds in which jobs end "at once"; a tab that nobody sees leaves the message to one that is seen. */
+/** Milliseconds in which jobs end "at once"; a hidden tab waits longer, and so leaves the message to a visible one. */
 const AT_ONCE = 400;
 const HIDDEN = 1_500;
 
@@ -31,7 +31,7 @@ const STAYS = 10_000;
 /** Lab cuts messages at 140 characters. */
 const LONGEST = 140;
 
-/** Milliseconds in which what one tab stored is seen by all. */
+/** Milliseconds until what one tab stored is visible to all. */
 const SPREADS = 1_000;
 
 /** Ended jobs that are remembered one by one; those that ended before the oldest of them count as seen. */
@@ -125,14 +125,14 @@ export class SeenJobs {
   private _memory: { [environment: string]: ISeen } = {};
 }
 
-/** Tells of jobs that end. */
+/** Shows a message when jobs end. */
 export class Notifier {
   constructor(
     private readonly model: TaskAPIModel,
     private readonly seen: SeenJobs,
     private readonly commands: CommandRegistry,
     private readonly trans: TranslationBundle,
-    /** Whether messages are shown; jobs are seen to end all the same. */
+    /** Whether messages are shown; jobs that end are marked as seen in any case. */
     public enabled = true
   ) {
     model.moved.connect(this.onMoved, this);
@@ -154,7 +154,7 @@ export class Notifier {
   private onChanged(): void {
     const { current, local } = this.model;
     for (const jobs of new Set([local, current])) {
-      // Only a list that was read tells what ended before this page came.
+      // Only once the list was read it is known what ended before this page was opened.
       if (jobs.hasOlder() !== undefined && !this._began.has(jobs.environment)) {
         this.begin(jobs);
       }
@@ -169,27 +169,27 @@ export class Notifier {
     const ended = all.filter(hasEnded);
     this._began.set(environment, Math.max(0, ...ended.map(endOf)));
     this._ended.delete(environment);
-    void this.look(environment, ended);
+    void this.notify(environment, ended);
   }
 
   private flush(): void {
     this._timer = null;
     const ended = [...this._ended];
     this._ended.clear();
-    ended.forEach(([environment, jobs]) => void this.look(environment, jobs));
+    ended.forEach(([environment, jobs]) => void this.notify(environment, jobs));
   }
 
-  private async look(environment: string, ended: Job[]): Promise<void> {
+  private async notify(environment: string, ended: Job[]): Promise<void> {
     const fresh = await this.seen.claim(environment, ended);
-    // Whoever stopped a job knows.
-    const told = fresh.filter(job => statusOf(job) !== 'stopped');
-    if (this.enabled && told.length) {
-      this.tell(told, environment);
+    // No message for a job that was stopped: who stopped it knows.
+    const reported = fresh.filter(job => statusOf(job) !== 'stopped');
+    if (this.enabled && reported.length) {
+      this.report(reported, environment);
     }
   }
 
   /** Give each job a message, or all that end at once one together. */
-  private tell(jobs: readonly Job[], environment: string): void {
+  private report(jobs: readonly Job[], environment: string): void {
     const { trans } = this;
     const now = Date.now();
     const shown = this._shown.filter(
@@ -238,7 +238,7 @@ export class Notifier {
     return id;
   }
 
-  /** A button of a message; none where the command is not to be had. */
+  /** A button of a message; none where there is no such command. */
   private action(
     label: string,
     command: string,
@@ -257,7 +257,7 @@ export class Notifier {
   private _shown: { id: string; at: number; job: Job }[] = [];
 }
 
-/** Tells of jobs that end, once in each browser. */
+/** Shows a message when jobs end, once in each browser. */
 export const notifications: JupyterFrontEndPlugin<void> = {
   id: `${NAMESPACE}:notifications`,
   description: 'Shows a message when a job ends.',

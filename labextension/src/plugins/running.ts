@@ -114,7 +114,7 @@ export class RunningJobs implements IRunningSessions.IManager {
     if (failed.length) {
       const { message } = failed[0].reason as Error;
       Notification.error(
-        this.trans.__('%1 jobs were not stopped: %2', failed.length, message),
+        this.trans.__('Could not stop %1 jobs: %2', failed.length, message),
         { autoClose: 8_000 }
       );
     }

@@ -71,15 +71,15 @@ export class JobCount extends ReactWidget {
       inProgress.length > running.length &&
         trans.__('%1 pending', inProgress.length - running.length)
     ].filter(Boolean);
-    const away = !model.connected;
-    const text = away
-      ? trans.__('server away')
+    const unreachable = !model.connected;
+    const text = unreachable
+      ? trans.__('server unreachable')
       : model.signedOut
         ? trans.__('signed out')
         : counts.join(', ');
     if (text !== this._text) {
       this._text = text;
-      this._title = away
+      this._title = unreachable
         ? trans.__('The Jupyter server can’t be reached')
         : model.signedOut
           ? trans.__('Your session has ended: sign in to Jupyter again')

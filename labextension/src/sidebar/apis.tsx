@@ -37,7 +37,7 @@ export function APIList(props: IAPIListProps): JSX.Element {
         <code>{'%load_ext taskapi_jupyter'}</code>
         <code>{'%%taskapi deploy NAME'}</code>
         {trans.__(
-          'Where that is a ModuleNotFoundError, the notebook’s kernel has another environment than this server. Install it there, then restart the kernel:'
+          'If that raises ModuleNotFoundError, the notebook’s kernel runs in another environment than this server. Install the package there, then restart the kernel:'
         )}
         <code>{'%pip install taskapi-jupyter'}</code>
       </p>

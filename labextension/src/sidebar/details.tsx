@@ -36,14 +36,14 @@ import {
 import { Files, Result, Value } from './outputs';
 import type { IPartProps } from './props';
 
-/** All there is to say about the job that is selected. */
+/** The details of the selected job. */
 export function Details({ model, commands, trans }: IPartProps): JSX.Element {
   useSignal(model.changed);
   const job = model.selected;
   if (!job) {
     return (
       <p className="jp-TaskAPI-Empty">
-        {trans.__('Choose a job to see its config, result and files.')}
+        {trans.__('Select a job to see its config, result and files.')}
       </p>
     );
   }

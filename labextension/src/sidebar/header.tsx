@@ -8,7 +8,7 @@ import { CommandIDs } from '../tokens';
 import { IconButton, useSignal } from '../ui/components';
 import type { IPartProps } from './props';
 
-/** Which environment is shown, and what keeps us from showing it. */
+/** The environment that is shown, and why its jobs can’t be read, if so. */
 export function Header({ model, commands, trans }: IPartProps): JSX.Element {
   useSignal(model.changed);
   const { environments, environment } = model;
@@ -29,7 +29,7 @@ export function Header({ model, commands, trans }: IPartProps): JSX.Element {
         />
         <IconButton
           icon={refreshIcon}
-          label={trans.__('Look again')}
+          label={trans.__('Refresh')}
           onClick={() => void commands.execute(CommandIDs.refresh)}
         />
       </div>
@@ -52,7 +52,7 @@ function Trouble({
     return (
       <p className="jp-TaskAPI-Banner">
         {trans.__(
-          'The Jupyter server can’t be reached. Jobs go on; this looks again by itself.'
+          'The Jupyter server can’t be reached. Jobs keep running; reconnecting…'
         )}
       </p>
     );
@@ -70,7 +70,7 @@ function Trouble({
             {trans.__('sign in again')}
           </a>
           {'. '}
-          {trans.__('Jobs go on.')}
+          {trans.__('Jobs keep running.')}
         </span>
         <Button small onClick={() => void model.refresh()}>
           {trans.__('Try again')}

@@ -62,7 +62,7 @@ export class Sidebar extends SidePanel {
   /** Show a job's details. */
   showJob({ environment, id }: IJobRef): void {
     this.model.environment = environment;
-    void this.model.current.touch(id);
+    void this.model.current.refreshJob(id);
     this.model.select(id);
   }
 
@@ -80,21 +80,21 @@ export class Sidebar extends SidePanel {
 
   protected onAfterShow(message: Message): void {
     super.onAfterShow(message);
-    this.look();
+    this.watch();
   }
 
   protected onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
-    this.look();
+    this.watch();
   }
 
   protected onBeforeHide(message: Message): void {
-    this.look(false);
+    this.watch(false);
     super.onBeforeHide(message);
   }
 
   protected onBeforeDetach(message: Message): void {
-    this.look(false);
+    this.watch(false);
     super.onBeforeDetach(message);
   }
 
@@ -102,8 +102,8 @@ export class Sidebar extends SidePanel {
     return this.content as AccordionPanel;
   }
 
-  /** Have the model look while somebody sees this. */
-  private look(seen = this.isVisible): void {
+  /** Have the model poll progress while this is on show. */
+  private watch(seen = this.isVisible): void {
     if (seen) {
       this._watching ??= this.model.watch();
     } else {
@@ -157,7 +157,7 @@ export class Sidebar extends SidePanel {
   private _watching: IDisposable | null = null;
   private _shown: string | null = null;
   private _open: string | null = null;
-  private _count: number | null = null; // APIs; null while nobody has looked
+  private _count: number | null = null; // APIs; null before they were read
 }
 
 const DETAILS = 2;

@@ -59,7 +59,7 @@ function Empty({ model, state, trans }: IListProps): JSX.Element {
     return current.error ? (
       <></>
     ) : (
-      <p className="jp-TaskAPI-Empty">{trans.__('Looking…')}</p>
+      <p className="jp-TaskAPI-Empty">{trans.__('Loading…')}</p>
     );
   }
   if (state.narrowed && current.all.length > 0) {

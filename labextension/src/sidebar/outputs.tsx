@@ -43,7 +43,7 @@ export function Value({
         {text.length > SHOWN && (
           <p className="jp-TaskAPI-Note">
             {trans.__(
-              'The first %1 of %2; copying takes all of it.',
+              'Showing the first %1 of %2; the copy button copies all of it.',
               size(SHOWN),
               size(text.length)
             )}
@@ -193,7 +193,10 @@ export function Files({
       </ul>
       {answer.value.files.length > 200 && (
         <p className="jp-TaskAPI-Note">
-          {trans.__('The first 200 of %1 files.', answer.value.files.length)}
+          {trans.__(
+            'Showing the first 200 of %1 files.',
+            answer.value.files.length
+          )}
         </p>
       )}
       {answer.value.truncated && (

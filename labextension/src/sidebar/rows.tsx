@@ -40,7 +40,7 @@ export function Rows({
 
   const measure = React.useCallback(() => {
     if (!scroller.current) {
-      return; // the list went away while it was scrolled
+      return; // the list was removed while it was scrolled
     }
     const { scrollTop, clientHeight } = scroller.current;
     const first = Math.floor(scrollTop / ROW);

@@ -9,7 +9,7 @@ import { created, took } from '../ui/format';
 export const SORTS = ['newest', 'oldest', 'api', 'status', 'longest'] as const;
 export type Sort = (typeof SORTS)[number];
 
-/** What a person chose to see in the sidebar; kept over a reload. */
+/** The sidebar's filters and what is open in it; kept over a reload. */
 export class ViewState {
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
@@ -39,7 +39,7 @@ export class ViewState {
     return { search, api, status, sort, openAPI };
   }
 
-  /** Take over what was kept; what can't be used is left as it is. */
+  /** Restore what was kept; invalid values are ignored. */
   restore(kept: unknown): void {
     if (typeof kept !== 'object' || kept === null) {
       return;
@@ -86,7 +86,7 @@ const ORDERS: { [sort in Sort]: Order | null } = {
 
 const texts = new WeakMap<Job, string>();
 
-/** Return what a search looks at; a job that changes is another object. */
+/** Return the text that a search looks through, cached: a job that changes is another object. */
 function textOf(job: Job): string {
   let text = texts.get(job);
   if (text === undefined) {

@@ -16,7 +16,7 @@ export interface ISubmitProps {
   model: TaskAPIModel;
   editors: IEditorServices;
   trans: TranslationBundle;
-  /** Told the config, as it is edited; null while it can't be used. */
+  /** Called with the config as it is edited; null while it is invalid. */
   onConfig: (config: Config | null) => void;
 }
 
@@ -37,7 +37,7 @@ function isExact(value: unknown): boolean {
     : !Number.isInteger(value) || Number.isSafeInteger(value);
 }
 
-/** Read a config as somebody types it: an object, or a sentence that says why not. */
+/** Read a config as it is typed: an object, or a sentence that says why it is invalid. */
 export function readConfig(
   text: string,
   trans: TranslationBundle
@@ -54,12 +54,12 @@ export function readConfig(
   }
   const value: unknown = JSON.parse(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { error: trans.__('A config is an object: {"name": value}') };
+    return { error: trans.__('The config must be an object: {"name": value}') };
   }
   return { config: value as Config };
 }
 
-/** What is wrong, and where: browsers say it differently, and some without the place. */
+/** The error and its position, in the same words in every browser. */
 function sentenceOf({ error, offset }: ParseError, text: string): string {
   const what = printParseErrorCode(error)
     .replace(/(?!^)([A-Z])/g, ' $1')
@@ -105,7 +105,7 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
         timeout: seconds
       });
       setSaid({ done: trans.__('Submitted %1.', shortId(job.job_id)) });
-      await model.current.touch(job.job_id);
+      await model.current.refreshJob(job.job_id);
       model.select(job.job_id);
     } catch (error) {
       setSaid({ error: (error as Error).message });
@@ -156,7 +156,7 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
           title={
             standing
               ? trans.__(
-                  'Seconds from submission; %1 unless you say otherwise',
+                  'Seconds from submission; default: %1',
                   duration(standing)
                 )
               : trans.__('Seconds from submission')
@@ -176,7 +176,9 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
       <div role="status">
         {badTimeout && (
           <span className="jp-TaskAPI-Error">
-            {trans.__('The timeout is a whole number of seconds, at least 1.')}
+            {trans.__(
+              'The timeout must be a whole number of seconds, at least 1.'
+            )}
           </span>
         )}
         {said && 'error' in said && (

@@ -11,7 +11,7 @@ import {
 import type { ISignal } from '@lumino/signaling';
 import React from 'react';
 
-/** Return a status in words; a colour never stands alone. */
+/** Return a status in words; colour is never the only sign. */
 export function statusLabel(status: string, trans: TranslationBundle): string {
   switch (status) {
     case 'pending':
@@ -42,13 +42,13 @@ const ICONS: { [status: string]: LabIcon } = {
   stopped: stopIcon
 };
 
-/** A status as an icon; whoever draws it writes the word beside. */
+/** A status as an icon; its word belongs beside it. */
 export function StatusIcon({
   status,
   stale = false
 }: {
   status: string;
-  /** Whether that is what was seen last, before its cluster was away. */
+  /** Whether it is the last known status of an unreachable cluster. */
   stale?: boolean;
 }): JSX.Element {
   const className = `jp-TaskAPI-StatusIcon jp-mod-${status.replace(/_/g, '-')} ${stale ? 'jp-mod-stale' : ''}`;

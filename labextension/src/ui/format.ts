@@ -108,10 +108,10 @@ export function shortId(id: string): string {
   return id.slice(-4);
 }
 
-/** Return text on one line, with what is not to be seen (escapes, direction marks) spelt out; `limit` cuts. */
+/** Return text on one line, with invisible characters (escapes, direction marks) spelt out; `limit` cuts. */
 export function clean(text: string, limit = Infinity): string {
   const line = text
-    .slice(0, 4 * limit + 64) // what is cut off anyway need not be looked at
+    .slice(0, 4 * limit + 64) // what is cut off need not be read
     .replace(/\p{White_Space}+/gu, ' ')
     .trim()
     .replace(/\p{C}/gu, escape);
@@ -165,7 +165,7 @@ export function took(job: Job, now = new Date()): number | null {
   if (!start || (!end && !IN_PROGRESS.includes(status))) {
     return null;
   }
-  const seen = moment(job.stale); // how long it runs by now, nobody knows
+  const seen = moment(job.stale); // how long it runs by now is unknown
   return Math.max(((end ?? seen ?? now).getTime() - start.getTime()) / 1000, 0);
 }
 
@@ -178,7 +178,7 @@ export function fraction(progress: Progress | null | undefined): number | null {
   return Number.isFinite(share) ? Math.min(Math.max(share, 0), 1) : null;
 }
 
-/** Estimate how long a running job still takes, from its progress so far. */
+/** Estimate the seconds that a running job still takes, from its progress so far. */
 export function secondsLeft(job: Job, now = new Date()): number | null {
   const done = fraction(job.progress);
   const spent = took(job, now);
@@ -209,7 +209,7 @@ export function progressWords(progress: Progress | null | undefined): string {
   return parts.join(' · ');
 }
 
-/** Return the one thing to know about a job beside its status: why it ended, what it waits for, or how far it is. */
+/** Return the one thing to know beside a job's status: why it ended, what it waits for, or its progress. */
 export function note(job: Job): string {
   if (!IN_PROGRESS.includes(statusOf(job))) {
     return why(job);
@@ -221,7 +221,7 @@ export function note(job: Job): string {
   return job.reason ? clean(job.reason) : words;
 }
 
-/** Return a job's reason, or its exit code where that is all there is to tell. */
+/** Return a job's reason, or its exit code where it has none. */
 export function why(job: Job): string {
   if (['succeeded', 'stopped'].includes(statusOf(job))) {
     return '';

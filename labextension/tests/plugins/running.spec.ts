@@ -111,7 +111,7 @@ describe('the list of what runs', () => {
     await vi.waitFor(() =>
       expect(Notification.manager.notifications[0]).toMatchObject({
         type: 'error',
-        message: '1 jobs were not stopped: it holds on'
+        message: 'Could not stop 1 jobs: it holds on'
       })
     );
   });

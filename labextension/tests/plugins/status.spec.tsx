@@ -69,7 +69,7 @@ describe('the status bar’s item', () => {
     wire.add();
     wire.away = true;
     await model.refresh();
-    const button = await shows('server away');
+    const button = await shows('server unreachable');
     expect(button.title).toContain('can’t be reached');
     wire.away = false;
     await model.refresh();

@@ -8,10 +8,10 @@ import { Viewport } from './viewport';
 
 const LINES = 'jp-TaskAPI-log-lines';
 
-/** Milliseconds after the last scrolling, from when on the scrollbar may be put right. */
+/** Milliseconds after the last scrolling until the scrollbar may be corrected. */
 const REST = 150;
 
-/** The rows of a log: scrolled, followed and selected; only those that are seen are drawn. */
+/** The rows of a log: scrolls, follows, selects; only the rows in view are drawn. */
 export class LogLines extends Widget {
   constructor(
     private readonly buffer: LogBuffer,
@@ -21,12 +21,12 @@ export class LogLines extends Widget {
     this.addClass(LINES);
     this.node.tabIndex = 0;
     this.node.setAttribute('role', 'log');
-    this.node.setAttribute('aria-live', 'off'); // a flood of lines is not to be read out
+    this.node.setAttribute('aria-live', 'off'); // a screen reader should not read out a flood of lines
     this.viewport = new Viewport(this.node, buffer, search);
     this._observer = new ResizeObserver(() => this.measure());
   }
 
-  /** It began or ceased to follow the end. */
+  /** `follow` changed. */
   readonly followChanged: ISignal<this, void> = new Signal<this, void>(this);
 
   /** Whether the end stays in view. */
@@ -57,7 +57,7 @@ export class LogLines extends Widget {
     this.refresh();
   }
 
-  /** The first row that is seen. */
+  /** The first row in view. */
   get first(): number {
     const { rows, height, line } = this.viewport.scale;
     return this._follow
@@ -132,7 +132,7 @@ export class LogLines extends Widget {
         break;
       case 'wheel':
         if ((event as WheelEvent).deltaY < 0) {
-          this.leaveEnd(); // or the next line would take it back at once
+          this.leaveEnd(); // else the next line would scroll back at once
         }
         break;
       case 'keydown':
@@ -260,7 +260,7 @@ export class LogLines extends Widget {
     const { places, range } = selection;
     rows.pins = places?.map(place => place.row) ?? [];
     if (range) {
-      this.follow = false; // or the text would run away
+      this.follow = false; // else the text would scroll away
     }
   }
 

@@ -13,13 +13,13 @@ export const MATCH = 'jp-TaskAPI-log-match';
 export interface IRow {
   index: number;
   node: HTMLElement;
-  /** What its drawing depends on, to see when it is out of date. */
+  /** What its drawing depends on, to notice when it is out of date. */
   drawn: string;
   top: number;
   height: number;
 }
 
-/** The rows that are drawn: those that are seen, and those in which a selection begins or ends. */
+/** The rows that are drawn: those in view, and those in which a selection begins or ends. */
 export class DrawnRows {
   constructor(
     private readonly buffer: LogBuffer,
@@ -62,8 +62,7 @@ export class DrawnRows {
   }
 
   /**
-   * Have these rows drawn, and no others but the pinned; true if a pinned one was drawn again, so that a selection is
-   * lost.
+   * Draw these rows and the pinned ones, no others; true if a pinned one was drawn again, which loses the selection.
    */
   keep(first: number, last: number): boolean {
     const pins = this.pins.filter(
@@ -101,7 +100,7 @@ export class DrawnRows {
     return isStale;
   }
 
-  /** Say of each drawn row where it is. */
+  /** Place each drawn row. */
   place(anchor: IAnchor, first: number, last: number): void {
     const { line, wrap, extent } = this.scale;
     if (wrap) {
@@ -121,7 +120,7 @@ export class DrawnRows {
       tops.set(index, y);
     }
     for (const row of this._rows.values()) {
-      // A row that is only kept for a selection must not make everything higher.
+      // A row that is only kept for a selection must not make the element higher.
       const rough = anchor.y + (row.index - anchor.index) * line;
       const inside = Math.min(Math.max(rough, 0), Math.max(extent - line, 0));
       this.move(row, tops.get(row.index) ?? inside);
@@ -135,7 +134,7 @@ export class DrawnRows {
     }
   }
 
-  /** Return the row at the top of what is seen. */
+  /** Return the row at the top of the view. */
   seenAt(top: number): IAnchor | null {
     let seen: IRow | null = null;
     for (const row of this._rows.values()) {
@@ -159,7 +158,7 @@ export class DrawnRows {
     const node = document.createElement('div');
     node.className = ROW;
     node.classList.toggle('jp-mod-note', this.buffer.isNote(index));
-    // What is drawn by a style sheet is neither read out nor copied.
+    // What a style sheet draws is neither read out nor copied.
     node.dataset.number = String(this.buffer.number(index) ?? '↪');
     return { index, node, drawn: '', top: NaN, height: this.scale.line };
   }
@@ -186,7 +185,7 @@ export class DrawnRows {
   private _rows = new Map<number, IRow>();
 }
 
-/** Return the nodes that show spans, the matches in them marked. Only ever text nodes: what a log says is no HTML. */
+/** Return the nodes that show spans, the matches in them marked. Only ever text nodes: nothing in a log is HTML. */
 export function spansOf(
   spans: readonly ISpan[],
   places: readonly number[],

@@ -1,6 +1,6 @@
 import type { LogBuffer } from '../text/buffer';
 
-/** Pixels that a scrolled element may be high: browsers end somewhere above 16 millions. */
+/** The height of a scrolled element in pixels, at most: browsers' own limits are above 16 million. */
 const HIGHEST = 8_000_000;
 
 /** A row and where its top is, in pixels. */
@@ -9,7 +9,7 @@ export interface IAnchor {
   y: number;
 }
 
-/** Where rows stand in an element that may not be as high as all of them would be, or of which some take several lines. */
+/** Where rows stand in an element whose height browsers limit, and where some rows may take several lines. */
 export class Scale {
   constructor(private readonly buffer: Pick<LogBuffer, 'rows'>) {}
 
@@ -35,7 +35,7 @@ export class Scale {
     return Math.min(this.rows * this.line, HIGHEST);
   }
 
-  /** Return where a row is by the share of the log that is before it. */
+  /** Return a row's top by the share of the log that is before it. */
   canonical(index: number): number {
     const all = this.rows * this.line - this.height;
     const y = index * this.line;
@@ -44,7 +44,7 @@ export class Scale {
       : Math.min(y / all, 1) * (this.extent - this.height);
   }
 
-  /** Return the row that a scrollbar's position stands for where `total` pixels can be scrolled, and where it then is. */
+  /** Return the row at a position of the scrollbar, where `total` pixels can be scrolled, and that row's top. */
   rowAt(top: number, total: number): IAnchor {
     const range = total - this.height;
     const position = this.isExact

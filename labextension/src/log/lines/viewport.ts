@@ -5,15 +5,15 @@ import type { IAnchor } from './scale';
 import { Scale } from './scale';
 import { LogSelection } from './selection';
 
-/** Pixels that are drawn above and below of what is seen. */
+/** Pixels that are drawn above and below the view. */
 const MARGIN = 300;
 
 /**
- * The part of a log that is seen, and drawn.
+ * The part of a log that is in view, and drawn.
  *
- * Where a row stands is told by one of them, the anchor. Short steps of scrolling leave it alone, so that rows are where
- * the browser scrolled them; long ones set it by the share that the scrollbar shows. Both agree unless rows wrap or the
- * log is higher than a browser allows; then the scrollbar is put right once it rests.
+ * All rows are placed relative to one of them, the anchor. Short steps of scrolling keep it, so that rows stay where
+ * the browser scrolled them; a jump of the scrollbar sets it by the share of the log above it. Both agree unless rows wrap
+ * or the log is higher than a browser allows; then the scrollbar is corrected once scrolling has stopped.
  */
 export class Viewport {
   constructor(
@@ -31,12 +31,12 @@ export class Viewport {
   readonly rows: DrawnRows;
   readonly selection: LogSelection;
 
-  /** The first row that is seen. */
+  /** The first row in view. */
   get first(): number {
     return this._anchor.index;
   }
 
-  /** With the next drawing, have a row so many pixels below the top; none for where it is. */
+  /** Scroll with the next drawing, so that a row is so many pixels below the top of the view. */
   goTo(row: number, above = 0): void {
     this._goal = { row, above };
   }
@@ -46,7 +46,7 @@ export class Viewport {
     this._goal = null;
   }
 
-  /** Take account of rows that have another height now: the first that is seen stays. */
+  /** Place rows again whose height has changed; the first in view stays there. */
   remeasure(): void {
     this._anchor.y = this.scale.canonical(this._anchor.index);
     this._goal ??= { row: this._anchor.index, above: 0 };
@@ -66,7 +66,7 @@ export class Viewport {
     this._toMatch = true;
   }
 
-  /** Take account of the user's scrolling: return by how much, and whether to the end; null where it was us. */
+  /** Read where the user scrolled to: by how many pixels, and whether to the end; null where it was this code. */
   scrolled(): { step: number; isEnd: boolean } | null {
     const { node, scale } = this;
     const top = node.scrollTop;
@@ -152,7 +152,7 @@ export class Viewport {
     return isMore;
   }
 
-  /** Take account of what the log lost at its beginning, or of a new beginning. */
+  /** Follow the buffer where it dropped rows at its beginning, or began anew. */
   private forgetDropped(): void {
     const { buffer } = this;
     const gone = buffer.dropped - this._dropped;
@@ -166,7 +166,7 @@ export class Viewport {
     }
   }
 
-  /** Have these rows drawn; the selection stays. */
+  /** Draw these rows, and keep the selection. */
   private keep(first: number, last: number): void {
     const { buffer, rows } = this;
     const places = rows.pins.length ? this.selection.places : null;
@@ -186,7 +186,7 @@ export class Viewport {
     }
   }
 
-  /** Return the row at the top of what is seen. */
+  /** Return the row at the top of the view. */
   private rowSeen(top: number): IAnchor {
     const { isExact, line } = this.scale;
     const index = Math.floor(top / line);
@@ -195,7 +195,7 @@ export class Viewport {
       : (this.rows.seenAt(top) ?? this._anchor);
   }
 
-  /** Bring the match itself into view, as its row is; true if rows came into view by that. */
+  /** Scroll to the match within its row; true if that brought other rows into view. */
   private showMatch(): boolean {
     const mark = this.node.querySelector(`.${MATCH}.jp-mod-current`);
     if (!mark) {
@@ -203,7 +203,7 @@ export class Viewport {
     }
     const box = this.node.getBoundingClientRect();
     const rect = mark.getBoundingClientRect();
-    // Line numbers stand over what is at the left.
+    // Line numbers cover the left edge.
     if (rect.left < box.left + 120 || rect.right > box.right - 20) {
       this.node.scrollLeft += rect.left - box.left - box.width / 3;
     }

@@ -1,5 +1,5 @@
 /**
- * Text that was meant for a terminal: its colours, its rewritten lines, and nothing else that it would obey. No DOM.
+ * Text that was meant for a terminal: its colours and rewritten lines are shown, all else is removed. No DOM.
  */
 
 /** A colour: one of the 16 of a palette by its number, or a CSS colour. */
@@ -23,7 +23,7 @@ export interface ISpan {
   style: IStyle;
 }
 
-/** How text looks where nothing was said. */
+/** Text without a style. */
 export const PLAIN: IStyle = Object.freeze({});
 
 const ESC = '\x1b';
@@ -44,7 +44,7 @@ const CONTROLS = '\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f'; // line ends and tabs are dr
 
 const SILENT = new RegExp(`[${CONTROLS}]`, 'g');
 
-/** What would turn text around or hide in it. */
+/** Characters that would reverse text or hide in it. */
 const DECEIVING =
   /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb]/g;
 
@@ -117,7 +117,7 @@ export function parse(line: string, style: IStyle = PLAIN): ISpan[] {
   return spans;
 }
 
-/** Return what is to be read of a line. */
+/** Return a line as plain text. */
 export function plain(line: string): string {
   if (!ANYTHING.test(line)) {
     return line;
@@ -130,7 +130,7 @@ export function plain(line: string): string {
 }
 
 /**
- * Return what is to be read of whole lines at once; null where a line rewrites itself, so that it takes `plain`.
+ * Return whole lines as plain text at once; null where a line rewrites itself, which takes `plain`.
  */
 export function plainLines(text: string): string | null {
   if (!ANYTHING.test(text)) {
@@ -140,7 +140,7 @@ export function plainLines(text: string): string | null {
   return REWRITES.test(lines) ? null : visible(lines.replace(SEQUENCES, ''));
 }
 
-/** Return a style after a sequence such as `1;31`; what is not known changes nothing. */
+/** Return a style after a sequence such as `1;31`; unknown codes change nothing. */
 export function sgr(style: IStyle, parameters: string): IStyle {
   if (/[<=>?]/.test(parameters)) {
     return style; // of the keyboard, say
@@ -225,7 +225,7 @@ export function look(style: IStyle): {
   return { classes, properties };
 }
 
-/** A line that is written over, character by character. */
+/** A line that is overwritten, character by character. */
 class Cells {
   write(text: string, style: IStyle): void {
     for (const character of text) {
@@ -334,7 +334,7 @@ function rgb(red: number, green: number, blue: number): string {
   return `rgb(${red}, ${green}, ${blue})`;
 }
 
-/** Say whether black rather than white can be read on a colour. */
+/** Whether black rather than white is readable on a colour. */
 function isBright(colour: string): boolean {
   const [red, green, blue] = (colour.match(/\d+/g) ?? []).map(part => {
     const value = Number(part) / 255;

@@ -3,10 +3,10 @@ import { BLOCK, Bytes } from './bytes';
 import { grown, upperBound } from './numbers';
 import { RowStyles } from './styles';
 
-/** Bytes of a row: a longer line is folded into several, so that none is dear to draw. */
+/** Bytes of a row: a longer line is folded into several, so that each is cheap to draw. */
 export const FOLD = 4096;
 
-/** Bytes of a row that rewrites itself, as progress bars do; of one that grows longer, what was overwritten goes. */
+/** Bytes of a row that rewrites itself, as progress bars do; of a longer one, what was overwritten is dropped. */
 const REWRITTEN_FOLD = 1 << 20;
 
 const [NEWLINE, RETURN, ESCAPE] = [10, 13, 27];
@@ -25,7 +25,7 @@ export class LogBuffer {
     );
   }
 
-  /** Rows that won't change any more. */
+  /** Rows that will not change any more. */
   get complete(): number {
     return this._complete;
   }
@@ -45,7 +45,7 @@ export class LogBuffer {
     return this._dropped;
   }
 
-  /** Whether bytes are gone that had been overwritten. */
+  /** Whether bytes were dropped that had been overwritten. */
   get isThinned(): boolean {
     return this._isThinned;
   }
@@ -55,7 +55,7 @@ export class LogBuffer {
     return this._generation;
   }
 
-  /** Take on bytes; a character may be cut anywhere. */
+  /** Append bytes; a character may be cut anywhere. */
   append(data: Uint8Array): void {
     for (let from = 0; from < data.length; from += BLOCK) {
       this.take(data.subarray(from, from + BLOCK));
@@ -87,7 +87,7 @@ export class LogBuffer {
     this._styled = end;
   }
 
-  /** Take on a line of somebody else than the task. */
+  /** Append a line that the task did not write. */
   appendNote(data: Uint8Array): void {
     this.breakLine();
     this._notes.push(this._complete);
@@ -103,7 +103,7 @@ export class LogBuffer {
     }
   }
 
-  /** Forget everything. */
+  /** Drop everything. */
   clear(): void {
     this._bytes = new Bytes();
     this._starts = new Uint32Array(1024);
@@ -144,7 +144,7 @@ export class LogBuffer {
     this._dropped += rows;
   }
 
-  /** Return a row's text as it was written, without its end; of one that rewrote itself, the last that counts. */
+  /** Return a row's text as it was written, without its end; of one that rewrote itself, its last state. */
   row(index: number): string {
     const begin = this._starts[index];
     let end = this.endOf(index);
@@ -171,7 +171,7 @@ export class LogBuffer {
       : this._droppedLines + index + 1 - folds;
   }
 
-  /** Whether a row is about the log rather than of it. */
+  /** Whether a row is a note about the log. */
   isNote(index: number): boolean {
     return this._notes[upperBound(this._notes, index) - 1] === index;
   }
@@ -181,7 +181,7 @@ export class LogBuffer {
     return this.endOf(index) - this._starts[index];
   }
 
-  /** Return the first row that is not to be read with `first`, so that no more than so many bytes are. */
+  /** Return the end of the rows from `first` on that have so many bytes together, at least one row. */
   piece(first: number, bytes: number): number {
     const row = this.rowAt(this._starts[first] + bytes);
     return Math.min(Math.max(row, first + 1), this._complete);
@@ -195,7 +195,7 @@ export class LogBuffer {
       : this._bytes.decode(this._starts[first], this._starts[last]);
   }
 
-  /** Return what is to be read of rows, from one column to another. */
+  /** Return rows as text, from one column to another. */
   text(first: number, from: number, last: number, to: number): string {
     const parts: string[] = [];
     for (let row = first; row <= last; row++) {
@@ -215,7 +215,7 @@ export class LogBuffer {
     return this._bytes.all();
   }
 
-  /** Of an unfinished row that rewrites itself and is long, keep what can be seen. */
+  /** Of a long unfinished row that rewrites itself, keep what is visible. */
   private forgetOverwritten(): void {
     const { _bytes: bytes } = this;
     const start = this._starts[this._complete];

@@ -1,14 +1,14 @@
 /** Bytes of a block of memory. */
 export const BLOCK = 1 << 18;
 
-/** Bytes that grow at their end and are dropped from their beginning, in blocks: no more is ever copied than one. */
+/** Bytes that are appended at the end and dropped from the beginning, in blocks, so that growing copies nothing. */
 export class Bytes {
   /** How many there are. */
   get length(): number {
     return this._length;
   }
 
-  /** Take on bytes. */
+  /** Append bytes. */
   append(data: Uint8Array): void {
     for (let from = 0; from < data.length;) {
       const within = this._length % BLOCK;
@@ -39,7 +39,7 @@ export class Bytes {
     return this._blocks[Math.floor(position / BLOCK)]?.[position % BLOCK] ?? 0;
   }
 
-  /** Return where a byte stands first; -1 where it does not. */
+  /** Return the first position of a byte; -1 where there is none. */
   find(byte: number, from: number, to: number): number {
     while (from < to) {
       const block = Math.floor(from / BLOCK);
@@ -53,7 +53,7 @@ export class Bytes {
     return -1;
   }
 
-  /** Return where a byte stands last; -1 where it does not. */
+  /** Return the last position of a byte; -1 where there is none. */
   findLast(byte: number, from: number, to: number): number {
     let at = to - 1;
     while (at >= from && this.at(at) !== byte) {

@@ -2,7 +2,7 @@ import { plain, plainLines } from './ansi';
 import type { LogBuffer } from './buffer';
 import { grown, upperBound } from './numbers';
 
-/** Bytes that are searched before somebody looks at the clock. */
+/** Bytes that are searched before the clock is read. */
 const PIECE = 1 << 17;
 
 /** A match: the row that it is in, and which of that row's matches it is. */
@@ -12,7 +12,7 @@ export interface IMatch {
 }
 
 /**
- * A search through a log for text in any case, piece by piece, so that it never holds up what is on the screen.
+ * A search through a log for text in any case, piece by piece, so that it never blocks the page.
  */
 export class LogSearch {
   constructor(private readonly buffer: LogBuffer) {}
@@ -98,7 +98,7 @@ export class LogSearch {
     };
   }
 
-  /** Return the number of the first match in a row or after it; the count where there is none. */
+  /** Return the number of the first match in a row or after it; `count` where there is none. */
   from(row: number): number {
     const at = upperBound(this._rows, row - 1, this._length);
     return at < this._length
