@@ -253,8 +253,9 @@ class Job:
         code = self.record.code
         if self.ended and code is not JobCode.SUCCEEDED:
             reason = why(self.record, 500)
-            what = f"job {self.id} of {self.api_name}: {code.label}" + (f", {reason}" if reason else "")
-            raise JobFailed(f"{what}; its log: %taskapi logs {self.id}", self.id, str(code))
+            how = reason if reason.startswith(code.label) else ", ".join(filter(None, (code.label, reason)))
+            what = f"job {self.id} of {self.api_name}: {how}; its log: %taskapi logs {self.id}"
+            raise JobFailed(what, self.id, str(code))
         return self
 
     @overload

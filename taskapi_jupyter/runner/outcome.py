@@ -68,7 +68,7 @@ def vanished(reason: str) -> dict[str, Any]:
 
 def too_late(job: Mapping[str, Any]) -> str:
     """Return why a job is timed out whose ``timeout`` is over."""
-    return f"not done {job['timeout']} s after its submission"
+    return f"timed out {job['timeout']} s after submission"
 
 
 def judge(folder: str, code: int, *, command: bool, oom: bool) -> tuple[JobCode, str]:

@@ -168,7 +168,7 @@ for left in range(9):
     assert sorted(os.listdir(folder / "jobs" / f"{left:016x}")) == ["claim", "files", "job.json", "log", "outcome.json"]
 take_inodes(folder / "taken")
 engine.start(row(99, timeout=1, deadline=host.boottime() + 1))
-assert over(engine) == (f"{99:016x}", "timed_out", "not done 1 s after its submission")
+assert over(engine) == (f"{99:016x}", "timed_out", "timed out 1 s after submission")
 assert ran() == 9
 """
 )

@@ -235,7 +235,7 @@ WAITS = "print('here', flush=True)\nwhile True: time.sleep(0.01)"
 def test_timeout_while_it_runs(run: Any) -> None:
     timeout = 1 if ENGINE == "local" else 12  # a cluster takes its time to begin
     job = run(WAITS, timeout=timeout)
-    assert ending(job) == ("timed_out", f"not done {timeout} s after its submission", -signal.SIGTERM)
+    assert ending(job) == ("timed_out", f"timed out {timeout} s after submission", -signal.SIGTERM)
     assert job.logs() == "here\n"
     assert job.end_time - job.created_time >= job.end_time.resolution * timeout * 10**6
 
@@ -252,7 +252,7 @@ def test_timeout_while_it_is_pending(service: Service, name: str, home: Path) ->
     first = service.submit(name)
     second = service.submit(name, timeout=1)
     third = service.submit(name)
-    assert ending(second.wait(PATIENCE)) == ("timed_out", "not done 1 s after its submission", None)
+    assert ending(second.wait(PATIENCE)) == ("timed_out", "timed out 1 s after submission", None)
     assert second.start_time is None
     assert second.logs() == ""
     assert (first.refresh().status, third.refresh().status) == ("running", "pending")

@@ -121,7 +121,7 @@ def test_a_task_that_stops_its_watcher_has_a_deadline_still(
         os.kill(supervisor, signal.SIGKILL)
         os.kill(watcher_of(home, job), signal.SIGSTOP)
     job.wait(PATIENCE)
-    assert (job.status, job.reason) == ("timed_out", "not done 1 s after its submission")
+    assert (job.status, job.reason) == ("timed_out", "timed out 1 s after submission")
 
 
 def test_what_a_killed_watcher_leaves_whatever_it_shed(service: Service, name: str, home: Path) -> None:

@@ -373,7 +373,7 @@ def test_a_timeout_of_an_earlier_boot(service: Service, name: str) -> None:
     created = host.now_us() - 10_000_000
     job = written(service, name, "an-earlier-boot", status="pending", started=None, started_boot=None, timeout=5,
                   deadline=1e9, created=created).wait(PATIENCE)  # fmt: skip
-    assert (job.status, job.reason) == ("timed_out", "not done 5 s after its submission")
+    assert (job.status, job.reason) == ("timed_out", "timed out 5 s after submission")
 
 
 LEAVES_BEHIND = """

@@ -402,7 +402,7 @@ def task(config):
 def test_run_timeout(api: TaskAPI, name: str, timeout: int | None, reason: str) -> None:
     api.deploy_request(request_for(name, f"import atexit, os, time\n{PLAIN}", run_timeout=GRACE))
     job = api.submit(name, timeout=timeout, run_timeout=1 if reason == "run_timeout" else GRACE).wait(PATIENCE)
-    told = {"run_timeout": "ran longer than its run_timeout of 1 s", "submission": "not done 1 s after its submission"}
+    told = {"run_timeout": "ran longer than its run_timeout of 1 s", "submission": "timed out 1 s after submission"}
     assert (job.status, job.reason, job.record.exit_code) == ("timed_out", told[reason], -15)
     assert said(job) == ["finally", "atexit"]
 
