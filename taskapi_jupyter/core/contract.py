@@ -1,12 +1,12 @@
-"""The wire model: a msgspec Struct for every body, and the protocols that both ends are written against.
+"""The wire model: a msgspec Struct for every body.
 
-Facts of the wire are Cortex's (tags v0.28.0 and v0.42.0); docs/contract.md has the differences. Times are RFC 3339
+The wire is Cortex's (tags v0.28.0 and v0.42.0); docs/contract.md lists the differences. Times are RFC 3339
 text in UTC with microseconds and ``Z``; sizes and offsets are bytes; ``timeout`` is whole seconds since submission.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -16,14 +16,14 @@ from . import decoding, nesting
 from .errors import BadRequest, TooLarge, size
 from .states import JobCode
 
-MAX_BITS = 14_000  # of a whole number; Python writes no longer ones
-MAX_BODY = 10 << 20  # bytes; Cortex's cap on a submission, its last byte included
-MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server takes, unless it is told otherwise
-NOT_LET_IN = "you are not let in"  # so begins what a server says whose user it does not know
-BOM = b"\xef\xbb\xbf"  # with which some editors and shells begin a file of UTF-8
+MAX_BITS = 14_000  # of a whole number; Python does not write longer ones as text
+MAX_BODY = 10 << 20  # bytes; Cortex's limit for a submission, inclusive
+MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server accepts by default
+NOT_LET_IN = "you are not let in"  # a server's refusal begins so when credentials are missing; clients look for it
+BOM = b"\xef\xbb\xbf"  # some editors and shells begin a UTF-8 file with it
 KIND = "TaskAPI"
 
-#: Optional keys and formats beyond 0.1.0 that this package's server takes; a client sends none that its server lacks.
+#: Optional keys and formats since 0.1.0 that this server accepts; a client sends none that its server lacks.
 FEATURES = (
     "api_id",
     "cuda_visible_devices",
@@ -42,11 +42,11 @@ T = TypeVar("T")
 
 
 class Body(msgspec.Struct, omit_defaults=False):
-    """Base of all bodies: what is ``UNSET`` is left out on the wire."""
+    """Base of all bodies; ``UNSET`` fields are left out on the wire."""
 
 
 class Submission(Body):
-    """``POST tasks/{api}``; keys that are not known are ignored, ``null`` is as good as absent."""
+    """``POST tasks/{api}``; unknown keys are ignored, ``null`` means absent."""
 
     config: dict[str, Any] | None = None
     timeout: Timeout | None = None
@@ -54,17 +54,19 @@ class Submission(Body):
     notebook: Annotated[str, Meta(max_length=4096)] | None = None
     api_id: str | None = None  # the version to run; None: the one that is deployed
     run_timeout: Timeout | None = None  # seconds from the start of the task
-    cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = None  # of who submits; None: the server's
+    cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = (
+        None  # of the submitting process; None: the server's
+    )
 
 
 class Rerun(Body):
-    """``POST jobs/{id}/rerun``; an empty body is as good as ``{}``."""
+    """``POST jobs/{id}/rerun``; an empty body means ``{}``."""
 
     same: bool = False  # run the job's own version, not the one that is deployed
 
 
 class Progress(Body):
-    """What the task last said with ``progress(done, total, message)``."""
+    """What the task last reported with ``progress(done, total, message)``."""
 
     done: float
     total: float | None = None
@@ -86,7 +88,7 @@ class JobSpec(Body, kw_only=True):
 
 
 class JobStatus(JobSpec, kw_only=True):
-    """A job as every reader sees it. ``start_time`` and ``end_time`` are left out until they are."""
+    """A job as every reader sees it. ``start_time`` and ``end_time`` are absent until they are known."""
 
     status: str
     start_time: str | UnsetType | None = UNSET
@@ -97,7 +99,7 @@ class JobStatus(JobSpec, kw_only=True):
     exit_code: int | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     run_timeout: int | UnsetType = UNSET  # seconds from the start of its task
-    stale: str | UnsetType = UNSET  # since when its cluster can't be reached: all else is as last seen
+    stale: str | UnsetType = UNSET  # since when its cluster is unreachable; other fields are as last seen
 
     @property
     def code(self) -> JobCode:
@@ -150,13 +152,13 @@ class API(Body, kw_only=True):
 
 
 class DeployRequest(Body, kw_only=True):
-    """JSON body of ``POST deploy``: one API with what its task needs to be started later.
+    """JSON body of ``POST deploy``: one API with what it takes to start its task later.
 
-    ``source`` is the text of the file at ``definition.path``; ``pickle`` a callable by cloudpickle; ``python``, ``cwd``
-    and ``environ`` the interpreter, the folder and the variables of the kernel that deploys. ``notebook`` is the path
-    of the notebook or file that deploys; ``sys_path`` is the kernel's ``sys.path``, with one empty text for its
-    interpreter's standard library and one for its packages. With ``main``, ``pickle`` also brings what the callable's
-    task is to find in ``__main__`` (``deploy.pickling``).
+    ``source`` is the text of the file at ``definition.path``; ``pickle`` is a callable pickled by cloudpickle;
+    ``python``, ``cwd`` and ``environ`` are the interpreter, the folder and the variables of the kernel that deploys.
+    ``notebook`` is the path of the notebook or file that deploys; ``sys_path`` is the kernel's ``sys.path``, with one
+    empty text for its interpreter's standard library and one for its packages. With ``main``, ``pickle`` also holds
+    what the task finds in ``__main__`` (``deploy.pickling``).
     """
 
     spec: dict[str, Any]
@@ -180,7 +182,7 @@ class DeployedAPI(Body):
 
 
 class DeployResult(Body):
-    """One element of the answer to a deploy. ``warnings`` also stand in ``message``, a line each."""
+    """One element of the answer to a deploy. ``message`` repeats the ``warnings``, a line each."""
 
     api: DeployedAPI | None = None
     message: str = ""
@@ -212,11 +214,11 @@ class FileEntry(Body):
 
 class FilesResponse(Body):
     files: list[FileEntry]
-    truncated: str | UnsetType = UNSET  # a sentence that says where the list was cut; left out where it is whole
+    truncated: str | UnsetType = UNSET  # a sentence that says where the list was cut; absent if it is complete
 
 
 class FileList(list[FileEntry]):
-    """A job's files; ``truncated`` says in a sentence where the list was cut, None where it is whole."""
+    """A job's files; ``truncated`` says in a sentence where the list was cut, None if it is complete."""
 
     def __init__(self, entries: Iterable[FileEntry] = (), truncated: str | None = None) -> None:
         super().__init__(entries)
@@ -232,7 +234,7 @@ class FileList(list[FileEntry]):
 
 
 class Environment(Body):
-    """A named place where APIs live; what lets us into it is no part of this."""
+    """A named place where APIs live, without the credentials for it."""
 
     name: str
     provider: str
@@ -245,16 +247,16 @@ class Environment(Body):
 
 
 class EnvironmentsResponse(Body):
-    """``GET environments``: ``version`` of the server's package, and which :data:`FEATURES` it has.
+    """``GET environments``: the environments, the ``version`` of the server's package and its :data:`FEATURES`.
 
-    ``environ`` names more variables that a deploy takes along from its kernel, from the server's ``config.yaml``.
-    ``max_upload`` is how many bytes the pickle of a deploy may have. ``home`` is an opaque id of the folder that holds
-    its jobs: a client on the same machine that sees a folder of this id sees the same folder.
+    ``environ`` names further variables that a deploy takes along from its kernel, from the server's ``config.yaml``.
+    ``max_upload`` is the most bytes that the pickle of a deploy may have. ``home`` is an opaque id of the folder that
+    holds the server's jobs: a client on the same machine that finds a folder of this id has found the same folder.
     """
 
     default_environment: str
     environments: list[Environment]
-    version: str = "0.1.0"  # which did not say
+    version: str = "0.1.0"  # the one version that does not send it
     features: list[str] = []
     environ: list[str] = []
     max_upload: int | UnsetType = UNSET
@@ -262,10 +264,10 @@ class EnvironmentsResponse(Body):
 
 
 class LogChunk(msgspec.Struct, frozen=True):
-    """Bytes of a job's log. Offsets count what the task wrote, whether it was kept or not.
+    """Bytes of a job's log. Offsets count all that the task wrote, kept or not.
 
-    ``offset`` is where ``data`` begins in what was written, ``next`` where to go on, ``size`` all that was written.
-    A line of ours that says what was dropped may stand in ``data`` and counts for nothing.
+    ``data`` begins at ``offset``; ``next`` is where to read on, ``size`` how much the task wrote. ``data`` may contain
+    a line of ours that says what was dropped; offsets do not count that line.
     """
 
     data: bytes
@@ -275,7 +277,7 @@ class LogChunk(msgspec.Struct, frozen=True):
 
 
 def decode(body: bytes | str, type_: type[T]) -> T:
-    """Decode a JSON body; raise :class:`BadRequest` with the field's path (``$.timeout``) where it does not fit."""
+    """Decode a JSON body; raise :class:`BadRequest` that names the field (``$.timeout``) if it is malformed."""
     if len(body) > MAX_BODY:
         raise TooLarge(f"the body is larger than {size(MAX_BODY)}")
     body = body.removeprefix(BOM) if isinstance(body, bytes) else body.removeprefix(BOM.decode())
@@ -300,25 +302,8 @@ def convert(value: Any, type_: type[T]) -> T:
 
 
 def submit_answer(status: JobStatus) -> JobSpec:
-    """Cut a job's status down to the answer that a submission gets."""
+    """Return the part of a job's status that answers a submission."""
     return JobSpec(**{field: getattr(status, field) for field in JobSpec.__struct_fields__})
-
-
-def passed_on(raw: Mapping[str, Any], body: Body) -> dict[str, Any]:
-    """Return a body as JSON values, with the fields of ``raw`` (as it was read) that this contract does not know."""
-    known: dict[str, Any] = msgspec.to_builtins(body)
-    for key, value in raw.items():
-        inner = getattr(body, key, None)
-        if key not in known:
-            known[key] = value
-        elif isinstance(value, Mapping) and isinstance(inner, Body):
-            known[key] = passed_on(value, inner)
-        elif isinstance(value, list) and isinstance(inner, list) and len(value) == len(inner):
-            known[key] = [
-                passed_on(one, its) if isinstance(one, Mapping) and isinstance(its, Body) else one
-                for one, its in zip(value, inner, strict=True)
-            ]
-    return known
 
 
 def encode(value: Any) -> bytes:

@@ -1,7 +1,7 @@
-"""Values made of JSON or YAML by their types, in any thread: msgspec's ``decode`` and ``convert``, and their errors.
+"""msgspec's ``decode`` and ``convert`` for any number of threads.
 
-msgspec (seen in 0.22.0) works out what a Struct looks like when it is read for the first time, and keeps what it has
-so far where another thread finds it: two first readers at once end the interpreter.
+msgspec (seen in 0.22.0) inspects a Struct when it is first used, and shares what it has found so far with other
+threads: two threads that use a Struct for the first time at once can crash the interpreter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class TooDeep(msgspec.DecodeError):
-    """JSON of more levels than may be."""
+    """JSON that is nested too deeply."""
 
 
 _ready: dict[Any, msgspec.json.Decoder[Any]] = {}
@@ -25,7 +25,7 @@ _one_at_a_time = threading.Lock()
 
 
 def _reader(type_: type[T]) -> msgspec.json.Decoder[T]:
-    """Return the reader of a type that nobody reads before it is whole, with all the types in it."""
+    """Return the decoder of a type; while one thread makes it, all others wait."""
     reader = _ready.get(type_)
     if reader is None:
         with _one_at_a_time:
@@ -34,7 +34,7 @@ def _reader(type_: type[T]) -> msgspec.json.Decoder[T]:
 
 
 def decode(data: bytes | str, type_: type[T]) -> T:
-    """Read JSON; raise ``msgspec.DecodeError``, its ``ValidationError`` or ``UnicodeDecodeError``."""
+    """Decode JSON; raise ``msgspec.DecodeError``, its ``ValidationError`` or ``UnicodeDecodeError``."""
     try:
         nesting.check(data, nesting.MAX_DEPTH + nesting.ENVELOPE)
     except nesting.TooDeep as error:
@@ -43,6 +43,6 @@ def decode(data: bytes | str, type_: type[T]) -> T:
 
 
 def convert(value: Any, type_: type[T]) -> T:
-    """Make a value of plain ones; raise ``msgspec.ValidationError``."""
+    """Convert plain values to a type; raise ``msgspec.ValidationError``."""
     _reader(type_)
     return msgspec.convert(value, type_)

@@ -1,26 +1,25 @@
-"""What can go wrong, each with its kind (Cortex's where it has one), its HTTP status and its sentence.
+"""All errors, each with its kind (Cortex's where it has one), its HTTP status and its sentence.
 
-``status`` is what this project's own routes answer; the routes of the contract answer 400 for every one of them,
-as Cortex's operator does.
+This package's own routes answer with ``status``; Cortex's routes answer 400 for all of them, as its operator does.
 """
 
 from __future__ import annotations
 
 
 def short(name: str) -> str:
-    """Return a name that somebody made up as a sentence can bear it: cut, and without control characters."""
+    """Return a name for use in a sentence: at most 100 characters, control characters spelt out."""
     return printable(name if len(name) <= 100 else f"{name[:100]}...")
 
 
 def printable(text: str, but: str = "") -> str:
-    """Return text with what a terminal would obey (escapes, direction marks) spelt out, ``but`` some characters."""
+    """Return text with control characters (escapes, direction marks) spelt out, except for those in ``but``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def size(count: int | None) -> str:
-    """Return a number of bytes in a unit that suits it."""
+    """Return a number of bytes with a suitable unit, such as ``1.5 GiB``."""
     if count is None:
         return ""
     value, unit = float(count), "B"
@@ -32,7 +31,7 @@ def size(count: int | None) -> str:
 
 
 class TaskAPIError(Exception):
-    """Root of all errors that are meant for people; ``str()`` is the sentence they read."""
+    """Base of all errors that people read; ``str()`` is the sentence they read."""
 
     kind = "error"
     status = 400
@@ -47,7 +46,7 @@ class TaskAPIError(Exception):
 
 
 class BadRequest(TaskAPIError):
-    """A body, a specification or an argument that can't be used."""
+    """An invalid body, specification or argument."""
 
 
 class QueryParamRequired(BadRequest):
@@ -66,13 +65,13 @@ class UnsupportedEncoding(BadRequest):
 
 
 class NotFound(TaskAPIError):
-    """A result, a file or an environment that is not there."""
+    """A result, a file or an environment that does not exist."""
 
     status = 404
 
 
 class ResultNotStored(NotFound):
-    """A task succeeded, and what it returned can't be had: it could not be stored, or can't be loaded here."""
+    """A task succeeded, but its result could not be stored, or can't be loaded here."""
 
     kind = "result.not_stored"
 
@@ -105,7 +104,7 @@ class NotAcceptable(TaskAPIError):
 
 
 class Conflict(TaskAPIError):
-    """The thing asked for does not go with the state that a job is in."""
+    """The request does not fit the state of the job."""
 
     status = 409
 
@@ -118,7 +117,7 @@ class JobNotInProgress(Conflict):
 
 
 class StopTimeout(TaskAPIError):
-    """The tree was not gone in time; the stop stays wished."""
+    """The job's processes did not end in time; the job is still being stopped."""
 
     kind = "job.stop_timeout"
     status = 504
@@ -132,13 +131,13 @@ class Forbidden(TaskAPIError):
 
 
 class Unavailable(TaskAPIError):
-    """This machine can't do it now: no disk space, a home that can't be written, another host's home."""
+    """This machine can't do it now: the disk is full, or the home is read-only or another host's."""
 
     status = 503
 
 
 class NotStarted(Unavailable):
-    """The server extension could not start: its home can't be used."""
+    """The server extension did not start: its home can't be used."""
 
     kind = "extension.not_started"
 
@@ -148,31 +147,31 @@ class TooNew(Unavailable):
 
 
 class Damaged(Unavailable):
-    """The database was damaged and set aside, or another one took the place of the one that was open."""
+    """The database was damaged and set aside, or its file was replaced while it was open."""
 
 
 class Unreachable(TaskAPIError):
-    """An upstream (a Jupyter server, a cluster) did not answer or not in this contract's words."""
+    """An upstream (a Jupyter server, a cluster) did not answer, or its answer is not of this protocol."""
 
     status = 502
-    sent = True  #: whether it may have received the request
+    sent = True  #: whether the upstream may have received the request
 
 
 class UpstreamTimeout(Unreachable):
-    """An upstream was reached and did not answer in time."""
+    """An upstream accepted the connection and did not answer in time."""
 
     kind = "environment.timeout"
     status = 504
 
 
 class NotKept(NotFound):
-    """What a cluster does not have to give, such as results: to be shown as such, not as a failure."""
+    """Something that a cluster does not keep, such as results: shown as missing, not as a failure."""
 
     kind = "environment.not_kept"
 
 
 class JobFailed(TaskAPIError):
-    """``Job.result()`` or a waiting magic found a job that ended otherwise than ``succeeded``."""
+    """``Job.result()`` or a waiting magic found that a job ended without success."""
 
     def __init__(self, message: str, job_id: str, status_code: str) -> None:
         super().__init__(message)

@@ -1,8 +1,8 @@
-"""Named points between two writes, at which a test can kill or hold a process. Standard library only.
+"""Named points between two writes at which a test can kill or pause a process. Standard library only.
 
-``TASKAPI_FAULTS`` names a folder. A file in it with a point's name says what happens to the process that gets there:
-``kill`` or ``pause``, and after how many others got there (``kill 2``). It happens once. A process that is held has
-left ``NAME.held`` with its pid, and goes on when that file is gone. Where the variable is not set, a point costs one
+``TASKAPI_FAULTS`` names a folder. A file in it, named as a point, says what happens to the process that reaches the
+point: ``kill`` or ``pause``, optionally after a number of earlier passes (``kill 2``). It happens once. A paused
+process writes its pid to ``NAME.held`` and goes on when that file is deleted. Without the variable, a point costs one
 comparison.
 """
 
@@ -16,7 +16,7 @@ FOLDER = os.environ.get("TASKAPI_FAULTS")
 
 
 def fault_point(name: str) -> None:
-    """Mark a moment at which dying must lose nothing."""
+    """Mark a point at which a kill must lose nothing."""
     if FOLDER:
         _reach(os.path.join(FOLDER, name))
 

@@ -1,8 +1,8 @@
-"""How deep lists and mappings may be within each other, for all JSON and YAML from outside. Standard library only.
+"""The depth limit for all JSON and YAML from outside. Standard library only.
 
-Python and msgspec read JSON by recursion. How deep they get before they raise RecursionError, which no
-``except ValueError`` takes, depends on the Python and on who calls; what they have read, others write, copy and compare
-by recursion again. So the depth is counted first, in the text.
+Python and msgspec decode JSON by recursion, and what is decoded is encoded, copied and compared by recursion again. At
+which depth they raise RecursionError, which no ``except ValueError`` catches, depends on Python's version and on the
+caller's stack. So the depth is counted first, in the text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 MAX_DEPTH = 64  # levels of lists and mappings in a value: a config's, a result, a specification
-ENVELOPE = 8  # levels that bodies and files of ours have around such values
+ENVELOPE = 8  # further levels, of our own bodies and files around such values
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
@@ -28,7 +28,7 @@ class TooDeep(ValueError):
 
 
 def check(text: str | bytes, most: int = MAX_DEPTH) -> None:
-    """Raise :class:`TooDeep` for JSON of more levels, well-formed or not."""
+    """Raise :class:`TooDeep` for JSON with more than ``most`` levels, well-formed or not."""
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if data.count(b"[") + data.count(b"{") <= most:
         return
@@ -38,7 +38,7 @@ def check(text: str | bytes, most: int = MAX_DEPTH) -> None:
 
 
 def loads(text: str | bytes | bytearray, most: int = MAX_DEPTH + ENVELOPE) -> Any:
-    """Decode JSON; raise ValueError for what is none, or nested too deeply."""
+    """Decode JSON; raise ValueError if it is invalid or nested too deeply."""
     if isinstance(text, bytes | bytearray):
         text = text.decode("utf-8-sig")
     elif not isinstance(text, str):

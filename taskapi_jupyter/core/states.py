@@ -1,4 +1,4 @@
-"""Job states, their legal moves and what people are shown. Standard library only: the supervisor imports this."""
+"""Job states, their legal transitions and labels. Standard library only: the supervisor imports this."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class JobCode(str, Enum):
 
     @property
     def in_progress(self) -> bool:
-        """Say whether a job in this state may still change."""
+        """Whether a job in this state may still change."""
         return self in IN_PROGRESS
 
     @property
     def label(self) -> str:
-        """Return what people are shown for this state."""
+        """Return how this state is shown to people."""
         return LABELS.get(self, self.value.replace("_", " "))
 
     @classmethod
     def read(cls, text: str) -> JobCode:
-        """Read a status as either Cortex version writes it; what is not known is ``unknown``."""
+        """Read a status as either Cortex version writes it; any other text is ``unknown``."""
         try:
             return cls(text.removeprefix("status_"))  # 0.28 prefixes each code
         except ValueError:
@@ -46,7 +46,7 @@ class JobCode(str, Enum):
 
 
 def values(among: Iterable[JobCode]) -> list[str]:
-    """Return the words of some states, in one order everywhere."""
+    """Return the values of some states, always in the same order."""
     return [code.value for code in JobCode if code in among]
 
 
@@ -76,5 +76,5 @@ MOVES = {
 
 
 def may_move(old: JobCode, new: JobCode) -> bool:
-    """Say whether a job may go from one state to another."""
+    """Whether a job may move from one state to another."""
     return new in MOVES.get(old, frozenset())

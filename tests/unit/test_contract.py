@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapi_jupyter.core.contract import (
-    API,
     MAX_BODY,
     JobResponse,
     JobStatus,
@@ -20,7 +18,6 @@ from taskapi_jupyter.core.contract import (
     convert,
     decode,
     encode,
-    passed_on,
     submit_answer,
 )
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
@@ -105,20 +102,8 @@ CLUSTER = {
 }
 
 
-def test_what_a_cluster_says_beyond_the_contract_is_kept() -> None:
-    response = convert(CLUSTER, JobResponse)
-    assert response.job_status.code is JobCode.WORKER_OOM
-    assert passed_on(CLUSTER, response) == CLUSTER
-
-
-def test_unknown_fields_in_lists_are_kept() -> None:
-    raw: dict[str, Any] = {
-        "spec": {"name": "trainer", "index": 3},
-        "endpoint": None,
-        "dashboard_url": "https://example",
-        "task_job_statuses": [CLUSTER["job_status"]],
-    }
-    assert passed_on(raw, convert(raw, API)) == raw
+def test_what_a_cluster_says_beyond_the_contract_is_ignored() -> None:
+    assert convert(CLUSTER, JobResponse).job_status.code is JobCode.WORKER_OOM
 
 
 @given(st.sampled_from(list(JobCode)))
