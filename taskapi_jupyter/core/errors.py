@@ -123,7 +123,9 @@ class StopTimeout(TaskAPIError):
     status = 504
 
     def __init__(self, job_id: str, api_name: str, seconds: float) -> None:
-        super().__init__(f"{job_id} ({api_name} api): still not gone after {seconds:g} s; it is still being stopped")
+        super().__init__(
+            f"{job_id} ({api_name} api): its processes have not ended after {seconds:g} s; it is still being stopped"
+        )
 
 
 class Forbidden(TaskAPIError):

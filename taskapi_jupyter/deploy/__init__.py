@@ -1,1 +1,1 @@
-"""Makes deploy requests of cells, files and callables."""
+"""Deploy requests, made of cells, files and callables."""

@@ -1,4 +1,4 @@
-"""What a deploy warns of: what a task's text uses that a job does not have."""
+"""Warnings of a deploy: what the text of a task uses that a job does not have."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _VIEWS = ("Audio", "HTML", "IFrame", "Image", "Javascript", "Latex", "Markdown",
 class Text:
     """A text that is deployed.
 
-    ``where`` is what warnings call it, such as ``cell train``; ``first_line`` the number that people see beside its
-    first line; ``known`` has the names that it can use beside its own and Python's, each with the full name of what it
-    stands for, such as ``os.environ``, where that is known.
+    ``where`` is its name in warnings, such as ``cell train``; ``first_line`` is the number shown beside its first line.
+    ``known`` maps the names that it may use beside its own and Python's to the full name of what they stand for, such
+    as ``os.environ``; empty text where that is unknown.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Text:
     known: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, lines: Iterable[int]) -> str:
-        """Return a place as warnings have it: ``cell train, line 3``."""
+        """Return a place for a warning: ``cell train, line 3``."""
         numbers = sorted({line + self.first_line - 1 for line in lines})
         more = ", ..." if len(numbers) > _LINES else ""
         return f"{self.where}, line{'s' if numbers[1:] else ''} {', '.join(map(str, numbers[:_LINES]))}{more}"
@@ -62,10 +62,10 @@ def add_warnings(
     provider: str = "local",
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Add to the answer to a request what is to be warned of in the text that it deploys.
+    """Add warnings about the text that a request deploys to the answer to it.
 
     ``target`` is what :func:`prepare` was given; ``provider`` that of the environment; ``environ`` has the variables of
-    whoever deploys, this process's by default.
+    the deploying process, by default this one.
     """
     here = os.environ if environ is None else environ
     absent = absent_variables(request, here, provider)
@@ -83,7 +83,7 @@ def _texts(target: Any, request: DeployRequest) -> list[Text]:
 
 
 def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
-    """Add warnings to the answer to one request, in both of its forms; none twice."""
+    """Add warnings to the answer to one request, as a list and in its message; each once."""
     for result in [one for one in results if not one.error][:1]:
         there = list(result.warnings or ())
         if new := [text for text in dict.fromkeys(warnings) if text not in there]:
@@ -92,7 +92,7 @@ def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
 
 
 def function_texts(target: Callable[..., Any]) -> list[Text]:
-    """Return the source of a function or class, and of the notebook's functions that it uses, where Python has it."""
+    """Return the source, if available, of a function or class and of the notebook's functions that it uses."""
     texts = []
     for function in functions_of(target):
         try:
@@ -108,7 +108,7 @@ def function_texts(target: Callable[..., Any]) -> list[Text]:
 
 
 def _full_name(value: object) -> str:
-    """Return the full name of a module, a function or ``os.environ``; empty text for what else a notebook has."""
+    """Return the full name of a module, a function or ``os.environ``; empty text for anything else."""
     if value is os.environ:
         return "os.environ"
     if isinstance(value, ModuleType):
@@ -119,7 +119,7 @@ def _full_name(value: object) -> str:
 
 
 def absent_variables(request: DeployRequest, environ: Mapping[str, str], provider: str) -> set[str]:
-    """Return the variables that are in ``environ``, of the process that deploys, and will not be in a job's."""
+    """Return the variables in ``environ``, of the deploying process, that a job will not have."""
     there = {*(request.environ or ()), "CORTEX_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "PYTHONUNBUFFERED"}
     definition = request.spec.get("definition")
     own = definition.get("env") if isinstance(definition, Mapping) else None
@@ -133,9 +133,9 @@ def absent_variables(request: DeployRequest, environ: Mapping[str, str], provide
 
 
 def text_warnings(text: Text, absent: Collection[str] = (), provider: str = "local") -> list[str]:
-    """Return what a text uses that a job does not have, a sentence each.
+    """Return a sentence for each thing that a text uses and a job does not have.
 
-    ``absent`` has the names of variables that are set where the text is deployed, and that a job will not have;
+    ``absent`` names environment variables that are set in the deploying process and that a job will not have;
     ``provider`` is that of the environment.
     """
     tree = parse(text.text)
@@ -163,11 +163,11 @@ def _of_names(text: Text, free: Mapping[str, int]) -> Iterator[str]:
                 "its own, where the variables of the notebook don't exist"
             )
         else:
-            yield f"{where}: {_are(names)} neither defined nor imported; a job that comes there fails"
+            yield f"{where}: {_are(names)} neither defined nor imported; a job that reaches this line fails"
     if names := [name for name in free if name in IPYTHON]:
         yield (
-            f"{text.at(free[name] for name in names)}: {_are(names)} in notebooks only: a job that comes there fails; "
-            "print() writes to its log"
+            f"{text.at(free[name] for name in names)}: {_are(names)} available in notebooks only: a job that reaches "
+            "this line fails; print() writes to its log"
         )
 
 
@@ -208,6 +208,6 @@ def _of_variables(text: Text, uses: Uses, absent: Collection[str], provider: str
 
 
 def _are(names: list[str]) -> str:
-    """Return names with their verb."""
+    """Return names followed by "is" or "are"."""
     shown = ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
     return f"{shown} {'is' if len(names) == 1 else 'are'}"

@@ -1,4 +1,4 @@
-"""Callables of a notebook: their signatures checked, the functions and modules that they are made of."""
+"""Callables of a notebook: checks of their signatures, and the functions and modules that they consist of."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ CACHED = type(functools.lru_cache(maxsize=1)(len))  # what functools.cache makes
 
 
 def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
-    """Return the parameters of a task, ``config`` alone where it can't be called by it plainly, None where it can.
+    """Return the parameters of a task; None for a task that is simply called with ``config``.
 
-    Raises :class:`BadRequest` where it can be no task.
+    ``config`` alone stands for a task that takes it by keyword or that is async. Raises :class:`BadRequest` for what
+    can't be a task.
     """
     what = name(target) or type(target).__name__
     if inspect.isclass(target):
@@ -39,7 +40,7 @@ def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
         called = target if inspect.isroutine(target) else vars_of(type(target), "__call__")
         taken, unsure = _signature(target, what)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-        raise BadRequest(f"{what} has a yield, so that calling it would run nothing of it")
+        raise BadRequest(f"{what} has a yield, so that a call would not run it; a task must be a plain function")
     found = [_described(one) for one in taken if one.kind is not one.VAR_POSITIONAL]
     if unsure and not any(one.kind is one.VAR_KEYWORD for one in taken):
         found.append({"name": "**", "required": False})
@@ -56,13 +57,13 @@ def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
 
 
 def name(target: Any) -> str | None:
-    """Return a name that an API could have from its callable."""
+    """Return the name of a callable, from which an API may take its own; None for a lambda."""
     found = getattr(target, "__name__", None)
     return found if isinstance(found, str) and found != "<lambda>" else None
 
 
 def vars_of(target: type, method: str) -> Callable[..., Any] | None:
-    """Return a method that a class or one of its bases defines, but for those of ``object`` and ``type``."""
+    """Return a method that a class or one of its bases defines, except ``object``."""
     for base in target.__mro__:
         if base is not object and method in vars(base):
             found: Callable[..., Any] = getattr(target, method)
@@ -71,7 +72,7 @@ def vars_of(target: type, method: str) -> Callable[..., Any] | None:
 
 
 def modules(target: Any) -> list[ModuleType]:
-    """Return the modules that a callable is from: its own, its class's, those of what it wraps."""
+    """Return the modules that a callable comes from: its own, its class's, and those of what it wraps."""
     found: dict[str, ModuleType] = {}
     for _ in range(100):  # a chain of wrappers may lead back to itself
         for part in (target, type(target), getattr(target, "__self__", None)):
@@ -85,7 +86,7 @@ def modules(target: Any) -> list[ModuleType]:
 
 
 def functions_of(target: Any) -> list[FunctionType]:
-    """Return the functions that a callable is made of: its own, those of its class, those of the notebook they use."""
+    """Return the functions of a callable: its own, its class's, and those of the notebook that they use."""
     waiting, found, seen = [target, type(target)], [], set()  # type: list[Any], list[FunctionType], set[int]
     modules = ("__main__", getattr(target, "__module__", None))
     while waiting and len(found) < MAX_READ:
@@ -111,7 +112,7 @@ def functions_of(target: Any) -> list[FunctionType]:
 
 
 def globals_of(code: CodeType) -> Iterator[str]:
-    """Yield the global names that code loads, and the code within it."""
+    """Yield the global names that code and the code nested in it load."""
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             yield str(step.argval)
@@ -121,7 +122,7 @@ def globals_of(code: CodeType) -> Iterator[str]:
 
 
 def cell_name(file: str) -> str | None:
-    """Return what IPython calls the cell of a code's file name, such as ``Cell In[7]``; None where it is no cell's."""
+    """Return IPython's name for the cell of a code's file, such as ``Cell In[7]``; None if the file is not a cell."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     named = shell.compile.format_code_name(file) if shell is not None else None
@@ -129,11 +130,11 @@ def cell_name(file: str) -> str | None:
 
 
 def _signature(target: Callable[..., Any], what: str) -> tuple[list[inspect.Parameter], bool]:
-    """Return the parameters, and whether they are those of what is wrapped, which a wrapper may change."""
+    """Return the parameters, and whether they are those of a wrapped function, which its wrapper may change."""
     try:
         whole = [*inspect.signature(target).parameters.values()]
     except (TypeError, ValueError):
-        raise BadRequest(f"{what} does not tell its parameters; wrap it in a function of config") from None
+        raise BadRequest(f"{what} has no signature to read; wrap it in a function of config") from None
     try:
         own = [*inspect.signature(target, follow_wrapped=False).parameters.values()]
     except (TypeError, ValueError):
@@ -159,7 +160,7 @@ def _described(one: inspect.Parameter) -> dict[str, Any]:
 
 
 def _is_needed(one: inspect.Parameter) -> bool:
-    """Return whether a parameter takes a position, or is by keyword alone and has no default."""
+    """Whether a parameter is positional, or keyword-only without a default."""
     return one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) or (
         one.kind is one.KEYWORD_ONLY and one.default is one.empty
     )

@@ -32,20 +32,20 @@ Lookup = Callable[[str], Any]
 
 
 class NotLiteral(Exception):
-    """A text that is no literal."""
+    """Raised for text that is not a literal."""
 
 
 def literal_end(text: str, at: int = 0, most: int = 1000) -> int | None:
-    """Return where a quotation or a pair of brackets that begins at ``at`` ends, as Python has it; else None.
+    """Return where the string or the pair of brackets that begins at ``at`` ends; None if it does not.
 
-    More than ``most`` levels of brackets are none.
+    None as well for more than ``most`` levels of brackets.
     """
     end, depth = _span(text, at, most)
     return end if depth <= most else None
 
 
 def _span(text: str, at: int, most: float) -> tuple[int | None, int]:
-    """Return where a literal ends, and how deep its brackets go."""
+    """Return where a literal ends, and how deep its brackets are nested."""
     if quotation := _STRING.match(text, at):
         return quotation.end(), 0
     open_: list[str] = []
@@ -150,4 +150,4 @@ def _part(node: ast.expr, lookup: Lookup) -> str:
             return text
         case ast.FormattedValue(value=ast.Name(id=name), conversion=-1, format_spec=None):
             return str(lookup(name))
-    raise BadRequest("f'...' takes names alone: {name}, without a format or an expression")
+    raise BadRequest("f'...' accepts names only, as {name}, without format or expression")

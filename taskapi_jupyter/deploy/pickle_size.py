@@ -22,7 +22,7 @@ _AT_MOST = 1000  # functions, classes and objects that are looked into
 
 
 def too_large(message: str, target: Any) -> str:
-    """Return a refusal, with the variables that make the target of a deploy as large as it is."""
+    """Return a refusal that also names the largest variables that the target of a deploy refers to."""
     found: list[tuple[str, int]] = []
     if callable(target):
         with suppress(Exception):  # whatever the objects that are looked into raise: the refusal stands without
@@ -36,7 +36,7 @@ def too_large(message: str, target: Any) -> str:
 
 
 def largest(target: Any) -> list[tuple[str, int]]:
-    """Return the variables that a callable refers to and that are largest when pickled, with their bytes.
+    """Return the largest variables that a callable refers to, with the bytes that each has when pickled.
 
     Functions and classes of the notebook are looked into, as what they refer to travels along.
     """
@@ -49,7 +49,7 @@ def largest(target: Any) -> list[tuple[str, int]]:
 
 
 def _variables(target: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a callable refers to: by global names, in its closure, as defaults, attributes and bound arguments."""
+    """Yield what a callable refers to: globals, closure, defaults, attributes and bound arguments."""
     own = {"__main__", *(module.__name__ for module in callables.modules(target))}
     todo, seen = [target], list[Any]()
     while todo and len(seen) < _AT_MOST:
@@ -68,7 +68,7 @@ def _variables(target: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(one: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a function, class or object is made of, each with a name that its author knows."""
+    """Yield the parts of a function, class or object, each with a name that its author knows."""
     if isinstance(one, types.FunctionType):
         code = one.__code__
         names = dict.fromkeys(globals_of(code))
@@ -105,7 +105,7 @@ def _parts(one: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _pickled_size(value: Any) -> int:
-    """Return how many bytes a value has when pickled, which are kept nowhere; 0 where it can't be."""
+    """Return how many bytes a value has when pickled, without storing them; 0 if it can't be pickled."""
     counter = _Counter()
     try:
         cloudpickle.Pickler(counter).dump(value)

@@ -1,4 +1,4 @@
-"""Callables pickled by cloudpickle, with the functions and classes of the notebook that their tasks need."""
+"""Pickles of callables, by cloudpickle, with the notebook's functions and classes that their tasks need."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MAX_NAMES = 1000  # functions and classes of that kind that are looked at
 
 
 def pickle_alone(target: Any, importable_from: Iterable[str]) -> bytes:
-    """Pickle a callable alone, as servers of 0.1.0 take it."""
+    """Pickle a callable alone, for servers of 0.1.0."""
     with _modules_by_value(target, importable_from):
         data: bytes = cloudpickle.dumps(target)
         return data
 
 
 def pickle_with_notebook(target: Any, importable_from: Iterable[str]) -> bytes:
-    """Pickle a callable with what its task finds in ``__main__``: the notebook's functions and classes, their source.
+    """Pickle a callable with the notebook's functions and classes, and their source, for the ``__main__`` of its task.
 
-    Its own module goes along by value where a job could not import it.
+    A module of the callable that a job could not import is pickled by value.
     """
     with _modules_by_value(target, importable_from):
         return _take(target)
@@ -41,7 +41,7 @@ def pickle_with_notebook(target: Any, importable_from: Iterable[str]) -> bytes:
 
 @contextmanager
 def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[None]:
-    """Pickle modules of a callable that a job can't import by value; raise :class:`BadRequest` where that fails."""
+    """Have modules pickled by value that a job can't import; raise :class:`BadRequest` if pickling fails."""
     by_value = cloudpickle.list_registry_pickle_by_value()  # what the user registered stays registered
     along = [one for one in callables.modules(target) if one.__name__ not in by_value]
     along = [one for one in along if not _importable(one, importable_from)]
@@ -73,7 +73,7 @@ def _importable(module: ModuleType, folders: Iterable[str]) -> bool:
 def _take(target: Any) -> bytes:
     """Pickle ``(callable, {name: function or class}, {cell: text})``; raises whatever pickling raises.
 
-    Functions and classes that it does not refer to go along too where they are small: a pickle that the task loads may
+    Small functions and classes that it does not refer to are included, too: a pickle that the task loads may
     name them.
     """
     file = io.BytesIO()
@@ -83,18 +83,18 @@ def _take(target: Any) -> bytes:
 
 
 class _Main(dict[str, Any]):
-    """Stands for the names of ``__main__``, which a function has as its globals in the task again."""
+    """Stands for the namespace of ``__main__``: in the task, a function's globals are that namespace again."""
 
 
 class _Later:
-    """A dictionary that is made when its turn to be pickled has come."""
+    """A dictionary that is made at the moment when it is pickled."""
 
     def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
         self.make = make
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, but that the notebook's functions share the task's ``__main__``, and cached ones are taken."""
+    """cloudpickle's, but the notebook's functions share the task's ``__main__``, and cached functions work."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -104,7 +104,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.functions: list[FunctionType] = []
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce what cloudpickle would not, or not so; note what is of the notebook."""
+        """Reduce what cloudpickle can't, or does differently; remember what the notebook defines."""
         if isinstance(obj, _Main):
             return getattr, (sys.modules["__main__"], "__dict__")
         if isinstance(obj, _Later):
@@ -130,7 +130,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.reached[obj.__name__] = obj
 
     def names(self) -> dict[str, Any]:
-        """Return the notebook's functions and classes that go along."""
+        """Return the notebook's functions and classes to be included."""
         names = dict(self.reached)
         others = [(name, one) for name, one in list(self.main.items()) if name not in names]
         for name, one in [(name, one) for name, one in others if _is_of(self.main, name, one)][:MAX_NAMES]:
@@ -140,13 +140,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return names
 
     def sources(self) -> dict[str, str]:
-        """Return the text of the cells that functions come from, by what the notebook calls them."""
+        """Return the text of the cells that functions come from, by the cells' names in the notebook."""
         cells = {file: cell_name(file) for file in sorted({one.__code__.co_filename for one in self.functions})}
         return {cell: "".join(linecache.getlines(file)) for file, cell in cells.items() if cell}
 
 
 class _Bounded:
-    """Takes a pickle of a bounded size."""
+    """A file that accepts a bounded number of bytes."""
 
     left = MAX_UNASKED
 
@@ -159,7 +159,7 @@ class _Bounded:
 
 
 def _is_of(main: dict[str, Any], name: str, one: Any) -> bool:
-    """Whether this is a function or class that the notebook defines under its own name."""
+    """Whether this is a function or class that the notebook defines under this name."""
     return (
         isinstance(one, type | FunctionType | CACHED)
         and getattr(one, "__module__", None) == "__main__"

@@ -1,4 +1,4 @@
-"""Deploy requests, made of files, specifications, cells and callables."""
+"""``prepare`` makes the requests that deploy a file, a specification, a cell or a callable."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _OVERRIDES = ("name", "config", "cpu", "mem", "gpu", "timeout", "run_timeout", "
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a notebook's cell that is to be a task."""
+    """The text of a notebook's cell, to be deployed as a task."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """What is said beside the target of a deploy; None stands for the default.
+    """The options of a deploy; None stands for the default.
 
     ``name``, ``config``, ``cpu``, ``mem``, ``gpu``, ``timeout``, ``run_timeout``, ``env`` and ``function`` override
     what a single API says.
@@ -108,7 +108,9 @@ def prepare(target: Any, options: DeployOptions = DeployOptions()) -> list[Deplo
     found = _find(target, options)
     given = {key: value for key in _OVERRIDES if (value := getattr(options, key)) is not None}
     if given and len(found.apis) > 1:
-        raise BadRequest(f"{', '.join(given)} can be given for one API, and the configuration has {len(found.apis)}")
+        raise BadRequest(
+            f"{', '.join(given)} can be given for a single API, and the configuration has {len(found.apis)}"
+        )
     environ = os.environ if options.environ is None else options.environ
     variables = api_spec.allowed_environ(environ, options.environ_extra)
     requests = []
@@ -140,7 +142,7 @@ def _find(target: Any, options: DeployOptions) -> _Found:
     found = _Found([], folder, options.notebook, sys_path=kernel_sys_path(folder))
     if isinstance(target, Source):
         if name is None:
-            raise BadRequest("a cell needs a name to be deployed under")
+            raise BadRequest("a cell needs a name for its API")
         found.apis = [_api(name, path=_cell_path(api_spec.check_name(name), folder))]
     elif isinstance(target, Mapping | list | tuple):
         named = {"name": name, **target} if name is not None and isinstance(target, Mapping) else target
@@ -155,7 +157,7 @@ def _find(target: Any, options: DeployOptions) -> _Found:
         pickle = pickling.pickle_with_notebook if options.main else pickling.pickle_alone
         found.pickle = pickle(target, _importable_from(folder))
     else:
-        raise wrong("what is deployed", "a file, a specification, a class Task or a function of config", target)
+        raise wrong("the target of a deploy", "a file, a specification, a class Task or a function of config", target)
     return found
 
 
@@ -179,7 +181,7 @@ def _api(name: str, **definition: Any) -> dict[str, Any]:
 
 
 def _cell_path(name: str, folder: str) -> str:
-    """Return a path for a cell's text that is no file of the project: the cell may import one of its name."""
+    """Return a path for a cell's text at which there is no file: the cell may import a module of its own name."""
     path, number = f"{name}.py", 1
     while os.path.lexists(os.path.join(folder, path)):
         path, number = f"{name}-cell{number}.py", number + 1
@@ -198,7 +200,7 @@ def _task_text(api: Mapping[str, Any], folder: str) -> str | None:
 
 
 def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an API with the options put in; a section that is malformed is left for the check to come."""
+    """Return an API with the options put in; malformed sections stay, to be refused by ``api_spec.build``."""
     changed = copy.deepcopy(api)
     for key in ("name", "timeout", "run_timeout"):
         if key in given:
@@ -211,7 +213,7 @@ def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         part = home = containers[0]
         if "config" in given or "function" in given:
             what = "config: give it to the job" if "config" in given else "function"
-            raise BadRequest(f"{changed['name']}: a pod's command has no {what}")
+            raise BadRequest(f"{changed['name']}: a pod takes no {what}")
     else:
         home = changed["definition"] = changed.get("definition") or {}
     if isinstance(home, dict):
@@ -235,7 +237,7 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
 
 
 def _importable_from(folder: str) -> list[str]:
-    """Return the folders that a task imports from as well: its own, the kernel's, those of installed packages."""
+    """Return the folders that a task imports from: its own, the kernel's, and those of installed packages."""
     installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
     python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return [folder, *installed, *python_path, *filter(None, kernel_sys_path(folder))]

@@ -33,9 +33,9 @@ _MAX_FILES = 20
 
 
 def unmet_requirements(folder: str | Path, python: str | None = None) -> list[str]:
-    """Return the requirements that ``python`` (default: ours) does not meet, each with what is there instead.
+    """Return the requirements that ``python`` (default: this process's) does not meet, each with what is installed.
 
-    Lines that only pip can judge (addresses, local projects, options) are passed over, as is an absent file.
+    Lines that only pip understands (URLs, local projects, options) are skipped; a missing file means no requirements.
     """
     wanted = list(_wanted(Path(folder, "requirements.txt"), set()))
     if not wanted:
@@ -94,6 +94,6 @@ def _look(python: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def requirement_warnings(folder: str | Path) -> list[str]:
-    """Return what a person who deploys a folder is told of its ``requirements.txt``: a sentence, or nothing."""
+    """Return a warning, or none, about the ``requirements.txt`` of a folder that is deployed."""
     missing = unmet_requirements(Path(folder).absolute(), sys.executable)
     return [f"requirements.txt is not met by {sys.executable}: {', '.join(missing)}"] if missing else []

@@ -1,4 +1,4 @@
-"""What the text of a task uses, by its syntax tree: free names, imports, calls, environment variables."""
+"""Static analysis of a task's source: its free names, imports, calls and environment variables."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-MAX_TEXT = 100_000  # characters, read in half a second; a longer text is not read
+MAX_TEXT = 100_000  # characters, analysed within half a second; a longer text is not analysed
 
 #: What IPython adds to the builtins of its own process.
 IPYTHON = frozenset(("display", "get_ipython", "__IPYTHON__"))
 
 
 def parse(text: str) -> ast.Module | None:
-    """Parse a text; None for one that Python can't read, as the deploy says what is wrong with it."""
+    """Parse a text; None if it is invalid: the deploy itself reports that."""
     if len(text) > MAX_TEXT:
         return None
     try:
@@ -28,7 +28,7 @@ def parse(text: str) -> ast.Module | None:
 
 
 def free_names(tree: ast.Module) -> dict[str, int]:
-    """Return the names that a module uses and neither defines nor imports, each with the line of its first use."""
+    """Return the names that a module uses but neither defines nor imports, each with the line of its first use."""
     from pyflakes import checker, messages
 
     try:
@@ -53,7 +53,7 @@ def free_names(tree: ast.Module) -> dict[str, int]:
 
 
 class Import(NamedTuple):
-    """Something that is imported."""
+    """One imported name."""
 
     full: str
     name: str  #: that the text has for it
@@ -75,7 +75,7 @@ class Uses:
         self._follow_assignments()
 
     def _follow_assignments(self) -> None:
-        """Take names that are assigned once, as in ``env = os.environ``, for what they are assigned."""
+        """Treat a name that is assigned once, as in ``env = os.environ``, as the thing assigned."""
         for node in self._nodes:
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
@@ -85,7 +85,7 @@ class Uses:
                     del self._bound[name]
 
     def full_name(self, node: ast.AST) -> str:
-        """Return the full name of what an expression such as ``o.environ`` stands for; empty text for others."""
+        """Return the full name of what an expression such as ``o.environ`` stands for; empty text if unknown."""
         first, *rest = _dotted(node) or [""]
         if first in self._bound:
             return ""  # it may be anything
@@ -94,7 +94,7 @@ class Uses:
         return first if not rest and hasattr(builtins, first) else ""
 
     def calls(self, functions: Collection[str]) -> dict[str, list[int]]:
-        """Return the calls of some functions: as they are written, each with its lines."""
+        """Return the calls of some functions, as they are written in the text, each with its lines."""
         found: dict[str, list[int]] = {}
         for node in self._nodes:
             if isinstance(node, ast.Call) and self.full_name(node.func) in functions:
@@ -147,7 +147,7 @@ def constant(node: ast.AST) -> object:
 
 
 def _in_order(tree: ast.Module) -> list[Any]:
-    """Return the nodes that have a place in the text, in the order in which they begin."""
+    """Return the nodes that have a line number, in the order of the text."""
     placed: list[Any] = [node for node in ast.walk(tree) if hasattr(node, "lineno")]
     return sorted(placed, key=lambda node: (node.lineno, node.col_offset))
 

@@ -12,7 +12,7 @@ from .api_spec import interpreter
 
 
 def kernel_sys_path(folder: str) -> list[str]:
-    """Return ``sys.path`` as absolute folders that exist, the current one as ``folder``.
+    """Return the existing folders of ``sys.path`` as absolute paths; ``folder`` stands for the current one.
 
     One empty text stands for the interpreter's standard library and one for its packages, which another interpreter
     has elsewhere (see ``harness.search_path``).
@@ -33,7 +33,7 @@ def kernel_sys_path(folder: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _own(python: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the folders that an interpreter has by itself: its library, then its packages and what they add."""
+    """Return the folders that an interpreter searches by default: its library, then those of its packages."""
     try:
         paths = interpreter.ask(python, "-c", "import json, sys; print(json.dumps(sys.path[1:]))")
     except BadRequest:  # as many processes as there may be

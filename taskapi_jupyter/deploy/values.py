@@ -1,4 +1,4 @@
-"""Python's values made plain, so that JSON can carry them."""
+"""Conversion of Python's values into plain ones that JSON can carry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskapi_jupyter.core.nesting import MAX_DEPTH
 
 
 def plain(value: Any, where: str = "", *, nodes: int = MAX_BODY, text: int = MAX_BODY) -> Any:
-    """Copy a value into what JSON has, exactly; raise :class:`BadRequest` that says where there is something else.
+    """Copy a value into JSON's types, without loss; raise :class:`BadRequest` that names the place of anything else.
 
     Scalars of NumPy and the like become numbers, subclasses (enumerations too) what they are made of, tuples lists;
     dates become ISO 8601 text and paths text. ``nodes`` and ``text`` are how many values and characters it may have.
@@ -25,7 +25,7 @@ def plain(value: Any, where: str = "", *, nodes: int = MAX_BODY, text: int = MAX
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a submission's config as JSON can carry it; errors name the key, as ``config.lr``."""
+    """Return a submission's config in JSON's types; errors name the key, such as ``config.lr``."""
     if not isinstance(config, Mapping):
         raise BadRequest(f"config must be a mapping of names to values, not a {type(config).__name__}")
     result: dict[str, Any] = _Plain("config", MAX_BODY, MAX_BODY).of(config, "config", -1)
@@ -33,7 +33,7 @@ def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Plain:
-    """One value being made plain."""
+    """The conversion of one value."""
 
     def __init__(self, what: str, nodes: int, text: int) -> None:
         self.what, self.most_nodes, self.most_text = what, nodes, text
@@ -77,7 +77,7 @@ class _Plain:
         result = {}
         for key, one in value.items():
             if not isinstance(key, str):
-                raise BadRequest(f"the key {_shown(key)} in {where or self.what} is no text; put it in quotes")
+                raise BadRequest(f"the key {_shown(key)} in {where or self.what} is not text; put it in quotes")
             name = self._text(key, where)
             result[name] = self.of(one, f"{where}.{name[:60]}" if where else name[:60], depth)
         return result
@@ -94,13 +94,13 @@ class _Plain:
 
 
 def _is_simple(value: Any) -> bool:
-    """Return whether this is a number that is plain as it is: long lists have them."""
+    """Whether this is a number that needs no conversion; a shortcut for long lists."""
     kind = type(value)
     return (kind is int and -(2**63) <= value < 2**63) or (kind is float and math.isfinite(value))
 
 
 def _scalar(value: Any) -> Any:
-    """Return a scalar of NumPy, PyTorch and the like as Python has it."""
+    """Return a scalar of NumPy, PyTorch and the like as a value of Python."""
     if getattr(value.dtype, "kind", "") == "M":  # item() of one with nanoseconds is a number
         return value if str(value) == "NaT" else str(value)
     found = value.item()

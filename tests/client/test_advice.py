@@ -173,10 +173,10 @@ def test_names() -> None:
     assert warned(code) == [
         "cell train, lines 4, 5: df, other are neither defined nor imported in this cell; a task runs in a process of "
         "its own, where the variables of the notebook don't exist",
-        "cell train, line 4: display is in notebooks only: a job that comes there fails; print() writes to its log",
+        "cell train, line 4: display is available in notebooks only: a job that reaches this line fails; print() writes to its log",
     ]
     (text,) = warned("def run(config):\n    return df", kind="file", where="a.py", first_line=1)
-    assert text == "a.py, line 2: df is neither defined nor imported; a job that comes there fails"
+    assert text == "a.py, line 2: df is neither defined nor imported; a job that reaches this line fails"
     assert warned("def run(config):\n    return df, display", kind="function", known={"df": "", "display": ""}) == []
 
 
@@ -255,7 +255,7 @@ def test_a_cell_a_file_and_a_function_from_python(service: Service, tmp_path: Pa
     )
     first, second = service.deploy(tmp_path)
     assert first.warnings == [
-        "job.py, line 4: unknown is neither defined nor imported; a job that comes there fails",
+        "job.py, line 4: unknown is neither defined nor imported; a job that reaches this line fails",
         f"job.py, line 4: input() fails, {KEYBOARD}: give the value in the config",
     ]
     assert isinstance(second.warnings, list)
@@ -295,14 +295,14 @@ def test_in_a_notebook(run: Run, monkeypatch: Any) -> None:
     deployed = run("%taskapi deploy asks --function asks").value()
     found = [re.sub(r"^.*?(?=, line)", "", text) for text in deployed[0].warnings]
     assert found == [
-        ", line 4: nothing is neither defined nor imported; a job that comes there fails",
-        ", line 2: display is in notebooks only: a job that comes there fails; print() writes to its log",
+        ", line 4: nothing is neither defined nor imported; a job that reaches this line fails",
+        ", line 2: display is available in notebooks only: a job that reaches this line fails; print() writes to its log",
         f", line 4: getpass.getpass() fails, {KEYBOARD}: give the value in the config",
         ", line 4: MY_SETTING is set here, and a job will not have it: give --env-var MY_SETTING=..., "
         "or environ: [MY_SETTING] in config.yaml",
         f", line 6: input() fails, {KEYBOARD}: give the value in the config",
         f", line 10: breakpoint() can't be used, {KEYBOARD}",
-        ", line 18: nowhere is neither defined nor imported; a job that comes there fails",
+        ", line 18: nowhere is neither defined nor imported; a job that reaches this line fails",
     ]
     assert "ell" in deployed[0].warnings[0].partition(",")[0]  # what IPython calls it
 

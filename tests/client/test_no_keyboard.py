@@ -29,7 +29,7 @@ def test_a_function_that_uses_what_is_ipythons(notebook: Kernel) -> None:
         "import matplotlib.pyplot as plt\ndef helper():\n    display(1)\ndef shows(config):\n    plt.plot([1]); plt.show()\n    helper()"
     )
     told = notebook.run("%taskapi deploy shows --function shows")
-    assert "line 3: display is in notebooks only: a job that comes there fails" in told
+    assert "line 3: display is available in notebooks only: a job that reaches this line fails" in told
     told = notebook.run(
         "job = %taskapi submit shows\nprint(job.wait().reason, job.logs(), [file.path for file in job.files()])"
     )

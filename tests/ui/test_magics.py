@@ -201,7 +201,7 @@ def test_values_of_variables(run: Run) -> None:
     job = run("%taskapi submit echo when=$now where=[$data] file={data}/x.csv").value()
     assert job.config == {"when": "2024-05-06T07:08:00", "where": ["/data"], "file": "/data/x.csv"}
     usage_error(run("%taskapi submit echo x=$nan"), "x ($nan) is nan")
-    usage_error(run("%taskapi submit echo x=$keys"), "the key 1 in x ($keys) is no text")
+    usage_error(run("%taskapi submit echo x=$keys"), "the key 1 in x ($keys) is not text")
 
 
 def test_python_values_and_variables_inside_words(run: Run) -> None:

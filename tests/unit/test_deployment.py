@@ -143,12 +143,12 @@ def test_options_of_a_pod(project: Path) -> None:
     api = {"name": "a", "pod": {"containers": [{"command": ["ls"], "compute": {"cpu": 1, "mem": "1Gi"}}]}}
     built = build(one(api, cwd=project, cpu="2", env={"A": "1"}, timeout=5))
     assert (built.cpu, built.mem, built.timeout, built.launch["env"]["A"]) == (2000, 1 << 30, 5, "1")
-    assert "a pod's command has no config" in refusal(api, cwd=project, config={"x": 1})
+    assert "a pod takes no config" in refusal(api, cwd=project, config={"x": 1})
 
 
 def test_options_are_for_a_single_api(project: Path) -> None:
     apis = [{"name": name, "definition": {"path": "task.py"}} for name in "ab"]
-    assert "cpu, timeout can be given for one API, and the configuration has 2" in refusal(
+    assert "cpu, timeout can be given for a single API, and the configuration has 2" in refusal(
         apis, cwd=project, cpu=1, timeout=3
     )
 
@@ -161,7 +161,7 @@ def test_options_are_for_a_single_api(project: Path) -> None:
         ({"env": "A=1"}, "env must be a mapping"),
         ({"cpu": "many"}, "compute.cpu must be"),
         ({"timeout": 0}, "timeout must be"),
-        ({"name": "../x"}, "'../x' is no name"),
+        ({"name": "../x"}, "invalid API name '../x'"),
         ({"python": "/nowhere"}, "'/nowhere' does not exist"),
     ],
 )
@@ -172,8 +172,8 @@ def test_bad_options(project: Path, options: dict[str, Any], words: str) -> None
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (3, "what is deployed must be a file, a specification, a class Task or a function of config"),
-        (None, "what is deployed must be"),
+        (3, "the target of a deploy must be a file, a specification, a class Task or a function of config"),
+        (None, "the target of a deploy must be"),
         ([], "must be a list of APIs"),
         ({"name": "a", "definition": 3}, "definition must be a mapping"),
         ({"name": "a", "pod": {"containers": 3}}, "pod.containers must be a list"),
@@ -294,9 +294,9 @@ def yielding(config: Any) -> Iterator[int]:
         (yielding, "yielding has a yield"),
         (
             type("Crowded", (), {"__call__": lambda self, config, lr: 1}),
-            "Crowded.__call__ takes config, which gets all",
+            "Crowded.__call__ takes config, which receives the whole config",
         ),
-        (getattr, "getattr does not tell its parameters"),
+        (getattr, "getattr has no signature to read"),
     ],
 )
 def test_callables_that_are_no_task(target: Any, words: str) -> None:

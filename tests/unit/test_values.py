@@ -139,9 +139,9 @@ def test_values_become_plain(value: Any, expected: Any) -> None:
         (timedelta(1), "x is a timedelta, which JSON can't carry"),
         (NaTType(2024, 1, 1), "x is a NaTType, which JSON can't carry"),
         (Moment("NaT"), "x is a Moment, which JSON can't carry"),
-        ({1: 2}, "the key 1 in x is no text; put it in quotes"),
-        ({"a": {None: 2}}, "the key None in x.a is no text; put it in quotes"),
-        ({(1, 2): 2}, "the key (1, 2) in x is no text; put it in quotes"),
+        ({1: 2}, "the key 1 in x is not text; put it in quotes"),
+        ({"a": {None: 2}}, "the key None in x.a is not text; put it in quotes"),
+        ({(1, 2): 2}, "the key (1, 2) in x is not text; put it in quotes"),
         (float("nan"), "x is nan, which JSON can't carry"),
         ({"a": [1, float("-inf")]}, "x.a[1] is -inf, which JSON can't carry"),
         (Scalar(float("nan")), "x is nan, which JSON can't carry"),
@@ -159,7 +159,7 @@ def test_what_json_cannot_carry_is_refused_with_its_place(value: Any, words: str
 def test_a_number_that_python_does_not_write_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"x\.a is a number of more than 4000 digits"):
         plain({"a": 10**5000}, "x")
-    with pytest.raises(BadRequest, match="the key a int in x is no text"):
+    with pytest.raises(BadRequest, match="the key a int in x is not text"):
         plain({10**5000: 1}, "x")
 
 
@@ -181,7 +181,7 @@ def test_a_config_names_its_keys() -> None:
         ({"lr": float("nan")}, "config.lr is nan"),
         ({"a": {"b": object()}}, "config.a.b is a object"),
         ({"x": nested(MAX_DEPTH + 1)}, "config.x[0]"),
-        ({1: 2}, "the key 1 in config is no text"),
+        ({1: 2}, "the key 1 in config is not text"),
         ([1], "config must be a mapping of names to values, not a list"),
     ):
         with pytest.raises(BadRequest) as caught:

@@ -1,4 +1,4 @@
-"""Check an API configuration, and turn it into what it takes to start a job."""
+"""``build`` checks an API configuration and returns all that it takes to start its jobs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .sections import API, Compute, Definition, plain, read, scalar_text, shorte
 from .shapes import Content, Draft, definition, pod
 from .yaml import load
 
-DEFAULT_CPU = 1000  # millicores; Cortex's 200m would put five trainings on a core
+DEFAULT_CPU = 1000  # millicores; with Cortex's 200m, five trainings would share a core
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
-#: Keys of an answer that a deploy ignores: what was read can be deployed again.
+#: Keys that answers have and a deploy ignores, so that what was read can be deployed again
 _ANSWERED = ("id", "spec_id", "initial_deployment_time", "last_updated")
 
 
 @dataclass(frozen=True)
 class APISpec:
-    """A checked API: how it is shown, what it asks for, and all that starting it takes.
+    """A checked API: how it is shown, what its jobs ask for, and all that starting them takes.
 
     ``spec`` is the wire form with ``id`` and ``spec_id`` in it; ``cpu`` is in millicores, ``mem`` in bytes,
     ``timeout`` and ``run_timeout`` in seconds; ``launch`` is plain JSON; ``files`` are to be written into the API's
@@ -76,12 +76,12 @@ def build(
 
 
 def parse(text_or_obj: Any) -> list[dict[str, Any]]:
-    """Return the APIs of a configuration: YAML text or what it stands for, a list or a single mapping."""
+    """Return the APIs of a configuration: YAML text or its value, a list or a single mapping."""
     value = load(text_or_obj) if isinstance(text_or_obj, str | bytes) else text_or_obj
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list | tuple) or not value:
-        raise wrong("the configuration", "a list of APIs, each with a name, or one of them", value or None)
+        raise wrong("the configuration", "a list of APIs, each with a name, or a single API", value or None)
     apis = []
     for index, api in enumerate(value):
         if not isinstance(api, Mapping):
@@ -95,7 +95,7 @@ def parse(text_or_obj: Any) -> list[dict[str, Any]]:
 
 
 def merge(defaults: Mapping[str, Any], submitted: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merge two configs, mapping by mapping; what was submitted wins. Neither is changed."""
+    """Return ``defaults`` with ``submitted`` merged in, also within mappings; neither argument is changed."""
     merged = dict(defaults)
     for key, value in (submitted or {}).items():
         mine = merged.get(key)
@@ -110,8 +110,8 @@ def check_name(name: Any) -> str:
         raise BadRequest("the API has no name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadRequest(
-            f"{shorten(name)} is no name for an API: a letter, then letters, digits, - and _, "
-            "no - at the end, at most 63 in all"
+            f"invalid API name {shorten(name)}: use a letter, then letters, digits, - and _, no - at the end, "
+            "at most 63 characters"
         )
     return name
 
@@ -136,9 +136,9 @@ def _build(
     spec: dict[str, Any] = {"name": name, "kind": KIND}
     if api.pod is not None:
         if api.definition is not None:
-            raise BadRequest("definition (Cortex 0.28) and pod (0.42) exclude each other")
+            raise BadRequest("give either definition (Cortex 0.28) or pod (0.42), not both")
         if api.compute is not None:
-            raise BadRequest("where there is a pod, compute belongs into pod.containers[0].compute")
+            raise BadRequest("with a pod, give compute in pod.containers[0].compute")
         if request.source is not None or pickle is not None:
             raise BadRequest("a pod runs a command: it takes neither source nor a pickled callable")
         spec["pod"], asked = pod(api.pod, draft)

@@ -1,4 +1,4 @@
-"""Asking the interpreter that will run a task, where it is another one than ours."""
+"""Questions to the interpreter that will run a task, which may not be this process's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 30.0
 
 
 def resolve(python: str | None, cwd: str, search: str | None) -> str:
-    """Return the absolute path of an interpreter: ours by default; a bare name is looked up in ``search``."""
+    """Return the absolute path of an interpreter, by default this process's; a bare name is looked up in ``search``."""
     if not python:
         return sys.executable
     path = os.path.expanduser(python)
@@ -35,7 +35,7 @@ def resolve(python: str | None, cwd: str, search: str | None) -> str:
 
 
 def is_own(python: str) -> bool:
-    """Say whether this is the interpreter that we run in."""
+    """Whether this is this process's interpreter."""
     return python == sys.executable
 
 
@@ -67,12 +67,12 @@ def version(python: str) -> str:
 
 
 def has_module(python: str, module: str, env: Mapping[str, str], cwd: str) -> bool:
-    """Say whether the interpreter can import a module, by importing it."""
+    """Whether the interpreter can import a module; tried by an import."""
     return _run(python, ("-c", f"import {module}"), "", env, cwd).returncode == 0
 
 
 def package_folder(name: str) -> str:
-    """Return the folder that holds a package of ours, as it would stand on ``sys.path``."""
+    """Return the folder that must be on ``sys.path`` for a package of this interpreter to be found."""
     from importlib.util import find_spec
 
     found = find_spec(name)

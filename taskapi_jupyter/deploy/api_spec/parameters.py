@@ -1,4 +1,4 @@
-"""The parameters of a task in its specification: read, documented, and compared with a config.
+"""The parameters of a task: their documentation, and the comparison of a config with them.
 
 Each is a mapping of ``name`` and ``required``, and, where there is one, ``default`` (as JSON), ``type`` (the annotation
 as text) and ``help``. ``**name`` stands for any others that a function takes, ``**`` for what is not known: a decorator
@@ -29,7 +29,7 @@ _ITEM = re.compile(r"\s*(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+){0,20})\s*(?:\(.{0,200}?
 
 
 def documented(parameters: Iterable[Mapping[str, Any]], doc: str) -> list[dict[str, Any]]:
-    """Return parameters with what a docstring (numpy's style, Google's or reST) says of each, texts cut to a length."""
+    """Return parameters with their help from a docstring (numpy's style, Google's or reST), texts cut to a length."""
     helps = _helps(doc[:MAX_DOC])
     found = []
     for one in parameters:
@@ -40,7 +40,7 @@ def documented(parameters: Iterable[Mapping[str, Any]], doc: str) -> list[dict[s
 
 
 def of_callable(value: Any) -> list[dict[str, Any]]:
-    """Return ``definition.parameters``, with which a kernel says what a pickled callable takes, checked."""
+    """Check and return ``definition.parameters``, in which a kernel describes a pickled callable."""
     found = []
     for one in read(_Parameters, value, "definition.parameters"):
         texts = {key: _cut(text) for key in ("type", "help") if (text := getattr(one, key))}
@@ -50,15 +50,15 @@ def of_callable(value: Any) -> list[dict[str, Any]]:
 
 
 def of(spec: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the parameters in a checked specification, None where its task takes ``config`` or shows none."""
+    """Return the parameters in a checked specification; None if its task takes ``config`` or they are unknown."""
     found: list[dict[str, Any]] | None = (spec.get("definition") or {}).get("parameters")
     return found
 
 
 def complaint(parameters: Sequence[Mapping[str, Any]], given: Iterable[str], whole: bool = True) -> str | None:
-    """Return what is wrong with the keys of a config, None where all is well.
+    """Return what is wrong with the keys of a config, or None.
 
-    ``whole`` is whether all is there that a job gets, so that nothing may be missing.
+    ``whole``: the config is all that a job gets, so that no required parameter may be missing.
     """
     named = {one["name"]: bool(one["required"]) for one in parameters if not one["name"].startswith("*")}
     beyond = {one["name"] for one in parameters} - named.keys()
@@ -119,7 +119,7 @@ def _indent(line: str) -> int:
 
 
 def _put(found: dict[str, str], names: Iterable[str], text: str, lines: list[str]) -> None:
-    """Put in a text for names that stand in the first line, with the lines that follow and are indented more."""
+    """Put in a text for names of the first line, continued by the lines below that are indented more."""
     below = takewhile(lambda line: line.strip() and _indent(line) > _indent(lines[0]), lines[1:50])
     whole = " ".join([text, *below])
     for name in names:

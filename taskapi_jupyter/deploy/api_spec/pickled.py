@@ -37,7 +37,7 @@ print(json.dumps([name for name in given["names"] if not is_there(name)]))
 
 
 def modules(content: bytes | Path) -> set[str]:
-    """Return the tops of the modules that a pickle names; what is malformed is left to whoever loads it."""
+    """Return the top-level modules that a pickle names; a malformed pickle is not reported here."""
     found: set[str] = set()
     memo: dict[int, Any] = {}
     stack: list[Any] = []  # of what was pushed: texts, and pairs of module and name; None for all else
@@ -72,7 +72,7 @@ def modules(content: bytes | Path) -> set[str]:
 
 
 def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """Yield a pickle's opcodes and their values; of bytes, which may be large, None, and they are not read."""
+    """Yield a pickle's opcodes and their values; bytes, which may be large, are skipped, and their value is None."""
     while (code := file.read(1)) and code != b".":
         opcode = _OPCODES[code.decode("latin-1")]
         if opcode.name in _BYTES:
@@ -83,7 +83,7 @@ def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 def check_modules(content: bytes | Path, python: str, paths: list[str], env: Mapping[str, str], cwd: str) -> str | None:
-    """Raise :class:`BadRequest` that names the modules which ``python`` can't find; return a warning where it is mute.
+    """Raise :class:`BadRequest` with the modules that ``python`` can't find; return a warning if it does not answer.
 
     ``paths`` are those of :func:`harness.search_path`.
     """
@@ -91,7 +91,7 @@ def check_modules(content: bytes | Path, python: str, paths: list[str], env: Map
     try:
         missing = interpreter.ask(python, "-c", _LOOK_UP, given=given, env=env, cwd=cwd, seconds=SECONDS)
     except BadRequest as error:
-        return f"whether the task's modules can be imported is not known: {error.message}"
+        return f"could not check whether the task's modules can be imported: {error.message}"
     if missing:
         what = "the module" if len(missing) == 1 else "the modules"
         raise BadRequest(

@@ -12,7 +12,7 @@ from taskapi_jupyter.core.errors import BadRequest
 MAX_CPU = 10**9  # millicores
 MAX_BYTES = 2**63 - 1
 MAX_SECONDS = 10**9
-_LEAST_BARE = 2**20  # bytes of memory that somebody may mean who gives no unit
+_LEAST_BARE = 2**20  # bytes of memory; a smaller number must have a unit
 
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -40,7 +40,7 @@ def parse_bytes(value: Any, path: str = "compute.mem") -> int:
 
 
 def parse_memory(value: Any, path: str = "compute.mem") -> int:
-    """Return bytes as :func:`parse_bytes` does; a small number without a unit is taken for a forgotten one."""
+    """Return bytes like :func:`parse_bytes`, but refuse a small number without a unit: it was probably forgotten."""
     count = parse_bytes(value, path)
     if count < _LEAST_BARE and not str(value).strip()[-1:].isalpha():
         unit = "Gi" if count <= 64 else "Mi"

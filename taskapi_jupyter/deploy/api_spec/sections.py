@@ -34,7 +34,7 @@ _WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list"}
 
 
 class Section(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """A mapping whose keys are known; a key that is null is as good as absent."""
+    """A mapping with known keys; null means absent."""
 
 
 class Compute(Section):
@@ -112,7 +112,7 @@ class Parameter(Section):
 
 
 def read(type_: Any, value: Any, where: str = "") -> Any:
-    """Return a part of a configuration as a Struct or a list of them; ``where`` is the key that it stands at.
+    """Return a part of a configuration as a Struct or a list of them; ``where`` is the part's key.
 
     Raises :class:`BadRequest` that names the key, its value and what belongs there.
     """
@@ -126,7 +126,7 @@ def read(type_: Any, value: Any, where: str = "") -> Any:
 
 
 def _refusal(hint: Any, value: Any, where: str, path: str) -> BadRequest:
-    """Follow msgspec's path (``.pod.containers[0].name``) to what is wrong, unless there is an unknown key before."""
+    """Follow msgspec's path (``.pod.containers[0].name``) to the wrong value; an unknown key on the way comes first."""
     for key, index in [*re.findall(r"\.(\w+)|\[(\d+)\]", path), ("", "")]:
         type_, wanted = _inner(hint)
         known = getattr(type_, "__struct_fields__", ())
@@ -142,7 +142,7 @@ def _refusal(hint: Any, value: Any, where: str, path: str) -> BadRequest:
 
 
 def _inner(hint: Any) -> tuple[Any, str]:
-    """Return the type within ``Annotated[type, Meta] | None``, and in words what its values are."""
+    """Return the type within ``Annotated[type, Meta] | None``, and a description of its values."""
     wanted = ""
     while get_origin(hint) in (Annotated, Union, UnionType):
         wanted = wanted or getattr(hint, "__metadata__", [Meta()])[0].description or ""
@@ -181,7 +181,7 @@ def wrong(path: str, wanted: str, value: Any) -> BadRequest:
 
 
 def plain(value: Any, path: str = "") -> Any:
-    """Copy a part of a configuration into what JSON has, within bounds."""
+    """Copy a part of a configuration into JSON's types, within bounds."""
     return values.plain(value, path, nodes=MAX_NODES, text=MAX_TEXT)
 
 

@@ -35,7 +35,7 @@ Content = bytes | Path  # of a file: in memory, or the path of a file that has i
 
 @dataclass
 class Draft:
-    """What is known of an API while it is being read."""
+    """What is known of an API while it is built."""
 
     name: str
     python: str  # runs the task
@@ -48,8 +48,8 @@ class Draft:
     launch: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Content] = field(default_factory=dict)
     pickle: Content | None = None
-    looks_up: bool = True  # whether the interpreter is here, to be asked what it can import
-    parameters: list[dict[str, Any]] | None = None  # that the task is called with, where it is not called with config
+    looks_up: bool = True  # whether the interpreter is on this machine and can be asked what it can import
+    parameters: list[dict[str, Any]] | None = None  # of the task; None if it is called with config
 
 
 def definition(given: Definition, request: DeployRequest, draft: Draft) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def read_task(cwd: str | Path, path: str) -> bytes:
     """Read the file at ``definition.path``, or raise :class:`BadRequest` that names it."""
     file = Path(cwd, path)
     try:
-        data = files.read(os.path.realpath(file), MAX_BODY + 1)  # no FIFO, no device: they would hold us
+        data = files.read(os.path.realpath(file), MAX_BODY + 1)  # a FIFO or a device would block
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise BadRequest(f"definition.path: {file} can't be read: {why}") from None
@@ -122,16 +122,16 @@ def read_task(cwd: str | Path, path: str) -> bytes:
 
 
 def _sys_path(given: Definition, cwd: str, kernel: list[str]) -> list[str]:
-    """Return the folders to import from: the project's as Cortex has them, that of the task's file, the kernel's."""
+    """Return the folders to import from: the project's as on Cortex, that of the task's file, the kernel's."""
     for one in kernel:
         if one and ("\0" in one or not os.path.isabs(one)):
-            raise BadRequest(f"sys_path: {shorten(one)} is no absolute path")
+            raise BadRequest(f"sys_path must hold absolute paths, not {shorten(one)}")
     kernel = [one for one in kernel if not one or os.path.isdir(one)]
     folders = [cwd]
     if given.python_path is not None:
         folder = os.path.normpath(os.path.join(cwd, given.python_path))
         if not os.path.isdir(folder):
-            raise BadRequest(f"definition.python_path: {folder} is no folder")
+            raise BadRequest(f"definition.python_path: {folder} is not a folder")
         folders.insert(0, folder)
     if given.path is not None:
         folders.append(os.path.normpath(os.path.join(cwd, os.path.dirname(given.path))))
@@ -163,14 +163,14 @@ def _module(path: str, text: str | None, function: str | None, draft: Draft) -> 
 
 
 def _run_as_main(what: str, data: bytes, attr: str, draft: Draft) -> None:
-    """Have a file run as ``__main__``, as the notebook's cells do. Results of its classes need cloudpickle."""
+    """Let a file run as ``__main__``, as the notebook's cells do; results of its classes need cloudpickle."""
     file = f"{what}_{draft.name}.py"
     draft.files[file] = data
     draft.launch.update(kind="main", file=file, attr=attr, cloudpickle=interpreter.package_folder("cloudpickle"))
 
 
 def _module_name(path: str, data: bytes, draft: Draft) -> str:
-    """Return a name to import a project's file by: its own, as others import it, where that hides no package."""
+    """Return the module name of a project's file: its own, by which others import it, unless that hides a package."""
     stem = os.path.splitext(os.path.basename(path))[0]
     taken = {*sys.stdlib_module_names, "taskapi_jupyter", "cortex_internal", "cloudpickle", "dill"}
     if re.fullmatch(r"[\w-]+", stem) and stem not in taken:
@@ -179,7 +179,7 @@ def _module_name(path: str, data: bytes, draft: Draft) -> str:
 
 
 def _find_task(text: str, path: str, function: str | None, draft: Draft) -> str:
-    """Find the task by the grammar of the interpreter that will run it; return how it is called, and its name."""
+    """Find the task by the grammar of the interpreter that will run it; return its name after a mark how to call it."""
     if interpreter.is_own(draft.python):
         found = task_source.find_task(text, path, function, draft.name)
     else:
@@ -193,7 +193,7 @@ def _find_task(text: str, path: str, function: str | None, draft: Draft) -> str:
 
 
 def _callable_parameters(value: Any, draft: Draft) -> None:
-    """Take over what the kernel says of a callable; ``config`` alone is one that is to be looked at when it runs."""
+    """Use the kernel's description of a callable; for ``config`` alone, the harness decides how to call it."""
     if value is not None:
         draft.launch["attr"] = "*" + draft.launch.get("attr", "")
         found = parameters.of_callable(value)
@@ -229,7 +229,7 @@ def _cloudpickle(request: DeployRequest, pickled_by: str | None, draft: Draft) -
 
 
 def _expand(word: str, env: Mapping[str, str]) -> str:
-    """Put variables in as Kubernetes does: ``$(NAME)``, as it is where unknown; ``$$`` is one dollar sign."""
+    """Replace ``$(NAME)`` as Kubernetes does: an unknown variable stays as written; ``$$`` is one dollar sign."""
     return _REFERENCE.sub(lambda match: "$" if match[1] is None else env.get(match[1], match[0]), word)
 
 
@@ -237,7 +237,7 @@ def _warn_of_command(draft: Draft) -> None:
     argv = draft.launch["argv"]
     program = os.path.join(draft.cwd, argv[0]) if os.sep in argv[0] else argv[0]
     if shutil.which(program, path=draft.env["PATH"]) is None:
-        draft.warnings.append(f"the program {shorten(argv[0])} is not found at present")
+        draft.warnings.append(f"the program {shorten(argv[0])} is not found")
     for word in argv:
         try:
             script = os.path.realpath(os.path.join(draft.cwd, word))
@@ -246,6 +246,6 @@ def _warn_of_command(draft: Draft) -> None:
             continue
         if reads:
             draft.warnings.append(
-                f"{word} mentions {_CONTAINER_JOB_FILE}, which is there in containers alone: the variable "
-                "TASKAPI_JOB_SPEC has the path of the job's file here"
+                f"{word} mentions {_CONTAINER_JOB_FILE}, which exists in containers only: here the "
+                "variable TASKAPI_JOB_SPEC has the path of the job's file"
             )

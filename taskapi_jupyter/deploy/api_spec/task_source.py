@@ -1,7 +1,7 @@
-"""Find the task in the text of a module, by its syntax tree: nothing of it is executed.
+"""Find the task in the text of a module by its syntax tree; nothing of the module is executed.
 
-This file also runs as a script under the interpreter of a task (3.8 or newer), so that its grammar decides
-and not ours: it uses the standard library alone, and nothing of this package.
+This file also runs as a script under the interpreter of a task (3.8 or newer), whose grammar decides. So it uses the
+standard library alone, and nothing of this package.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def find_task(
     function: Optional[str] = None,  # noqa: UP045
     api: Optional[str] = None,  # noqa: UP045
 ) -> Found:
-    """Find the task: ``function``, else the class or function ``Task``, else the one that :func:`_chosen` says.
+    """Find the task: ``function``, else the class or function ``Task``, else the choice of :func:`_chosen`.
 
     ``api`` is the name of the API that the task is for. Returned are ``attr``, the task's name; ``call``, how it is
     called: "" with the config, "*" with what the config holds for its ``parameters``, "?" as it turns out when it runs;
@@ -77,7 +77,7 @@ def find_task(
 
 
 def _chosen(functions: Dict[str, Function], filename: str, api: Optional[str]) -> str:  # noqa: UP006, UP045
-    """Return the one function of config, else the one named as the API, else the only public one."""
+    """Return the only function of config, else the one named as the API, else the only public one."""
     public = [name for name in functions if not name.startswith("_")]
     of_config = [name for name, node in functions.items() if _takes_config(node)]
     found = [name for name in of_config if name in public]
@@ -124,7 +124,7 @@ def _sentence(error: SyntaxError, text: str, filename: str) -> str:
 
 
 def _bindings(body: List[ast.stmt]) -> Dict[str, ast.AST]:  # noqa: UP006
-    """Return the names that a module binds at its top level, each with what it is bound to last."""
+    """Return the names that a module binds at its top level, each with its last value."""
     bound: Dict[str, ast.AST] = {}  # noqa: UP006
     for node in _statements(body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -180,9 +180,7 @@ def _describe_function(
     if method and not _names(node) and not _decorated(node):
         raise SourceError(f"{where} must take self, and then config or parameters")
     if _yields(node) and not _decorated(node):
-        raise SourceError(
-            f"{where} has a yield, so that calling it runs nothing of it; a task must be a plain function"
-        )
+        raise SourceError(f"{where} has a yield, so that a call would not run it; a task must be a plain function")
     parameters = [_parameter(one, default, lines) for one, default in _defaults(node)]
     if method and (node.args.posonlyargs or node.args.args):
         del parameters[0]
@@ -215,14 +213,14 @@ def how_called(parameters: List[Found], first: bool, unsure: bool = False) -> st
     others = [one["name"] for one in parameters if one["required"] and one["name"] != "config"]
     if others and not unsure:
         raise SourceError(
-            f"takes config, which gets all of the config, so that nothing is left for {', '.join(others)[:200]}: give "
-            "each a default, or leave config out to have them filled by their names"
+            f"takes config, which receives the whole config, so that nothing is left for {', '.join(others)[:200]}: "
+            "give them defaults, or remove config, so that the config fills them by name"
         )
     return "" if first else "*"
 
 
 def is_json(value: object) -> bool:
-    """Return whether JSON gives a value back the same, and it is short enough to be shown as a default."""
+    """Whether a value survives JSON unchanged and is short enough to be shown as a default."""
     left, count = [value], 0
     while left:
         one, count = left.pop(), count + 1
@@ -288,12 +286,12 @@ def _names(node: Function) -> List[str]:  # noqa: UP006
 
 
 def _starts(node: Function) -> bool:
-    """Return whether an ``__init__`` needs nothing but ``self``."""
+    """Whether an ``__init__`` needs nothing but ``self``."""
     return len(node.args.posonlyargs) + len(node.args.args) == 1 and None not in node.args.kw_defaults
 
 
 def _takes_config(node: Function) -> bool:
-    """Return whether a function gets all of the config: it has a parameter of that name, and needs no other."""
+    """Whether a function takes the whole config: it has a parameter of that name, and requires no other."""
     there = _defaults(node)
     needed = [one.arg for one, default in there if default is None]
     return "config" in [one.arg for one, _ in there] and needed in ([], ["config"])

@@ -1,4 +1,4 @@
-"""Environment variables of a task: what is taken over from the kernel, ``.env`` and the API's own."""
+"""Environment variables of a task: from the kernel, from ``.env`` and from the API."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ HIDDEN = "***"  # stands for a value wherever a specification is shown
 
 
 def allowed_environ(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
-    """Cut an environment to the documented list and ``extra`` names or patterns (``MY_*``)."""
+    """Return the variables on the documented list, and those that ``extra`` names or patterns (``MY_*``) match."""
     patterns = (*PASSED, *extra)
     exact = frozenset(patterns)
     wild = tuple(pattern for pattern in patterns if "*" in pattern)
@@ -84,7 +84,7 @@ def _allowed(name: str, value: str, exact: frozenset[str], wild: tuple[str, ...]
 
 
 def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
-    """Check the ``env`` of a configuration; numbers and truth values become the text that YAML writes."""
+    """Check the ``env`` of a configuration; numbers and booleans become text as YAML writes them."""
     result = {}
     for name, value in values.items():
         if not _NAME.fullmatch(name):
@@ -105,7 +105,7 @@ def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
 
 
 def hidden(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a specification as it is shown: the names of its variables, and not their values, which may be secrets."""
+    """Return a specification as it is shown: without the values of its variables, which may be secrets."""
 
     def without(section: Mapping[str, Any]) -> dict[str, Any]:
         shown = dict(section)
@@ -122,7 +122,7 @@ def hidden(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Read a project's ``.env``, taking values as they stand; return its variables, and warnings."""
+    """Read a project's ``.env`` without interpolation; return its variables, and warnings."""
     file = folder / ".env"
     if not file.is_file():
         return {}, []
@@ -133,11 +133,11 @@ def dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
     result, warnings = {}, []
     for name, value in read.items():
         if name.startswith(RESERVED):
-            warnings.append(f".env: {name} is not given to the task, names that begin with {RESERVED} are reserved")
+            warnings.append(f".env: {name} is not passed to the task: names that begin with {RESERVED} are reserved")
         elif value is not None and _NAME.fullmatch(name) and "\0" not in value:
             result[name] = value
         else:
-            warnings.append(f".env: {shorten(name)} is left out, it has no value or is no name for a variable")
+            warnings.append(f".env: {shorten(name)} is left out: it has no value, or its name is invalid")
     return result, warnings
 
 

@@ -1,4 +1,4 @@
-"""YAML text into values, however the text was meant: an error of ours, and soon, for what can't be read."""
+"""YAML text into values; for any invalid text a :class:`BadRequest`, and in a short time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NUMBER = 400  # characters
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, for numbers of a sensible length: ``1:1:1…``, to the base of 60, takes it minutes."""
+    """PyYAML's safe loader with a limit for the length of numbers: a long ``1:1:1…``, in base 60, takes it minutes."""
 
     def construct_scalar(self, node: yaml.Node) -> Any:
         """Return a scalar's text."""
@@ -26,7 +26,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def load(text: str | bytes, what: str = "the configuration") -> Any:
-    """Return what YAML text stands for; raise :class:`BadRequest` with line and column where it isn't any."""
+    """Return the value of YAML text; raise :class:`BadRequest` with line and column if it is invalid."""
     if len(text) > MAX_YAML:
         raise BadRequest(f"{what} is larger than {size(MAX_YAML)}")
     try:
@@ -45,7 +45,7 @@ def load(text: str | bytes, what: str = "the configuration") -> Any:
 
 
 def _check_depth(text: str | bytes) -> None:
-    """Raise :class:`nesting.TooDeep` for more levels than may be, what aliases stand for included."""
+    """Raise :class:`nesting.TooDeep` for too many levels, counting what aliases stand for."""
     most = nesting.MAX_DEPTH + nesting.ENVELOPE
     open_: list[tuple[str | None, int]] = []  # each with its anchor, and how many levels are in it so far
     heights: dict[str, int] = {}
