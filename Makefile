@@ -106,7 +106,7 @@ docs: $(VENV)/.docs
 	@$(RUN) -m sphinx -q -W -b html docs docs/_build
 
 contract: $(VENV)/.dev
-	@$(RUN) -c 'import json; from taskapi_jupyter.server.openapi import document; \
+	@$(RUN) -c 'import json; from taskapi_jupyter.server.routes import document; \
 	  print(json.dumps(json.loads(document("/")), indent=1))' > labextension/openapi.json
 
 screenshots: $(VENV)/.dev

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from .client.environments_file import EnvironmentFile
+from .client.environments_file import Entry, EnvironmentFile, Environments
 from .client.fallback import Home
 from .client.rest import Client
 from .client.taskapi import TaskAPI
@@ -61,7 +62,7 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
         about = Client(f"{url}taskapi/{env or 'local'}", token).environments()
         environment = find(about, env)
         base = f"{url}taskapi/{environment.name}"
-        if environment.provider == "cortex":
+        if (provider := PROVIDERS.get(environment.provider)) is not None and provider.is_relayed:
             return CortexClient(base, token, environment=environment)
         home = None if environ.get("TASKAPI_URL") else _home_of(about, environment.name)
         return Client(base, token, environment=environment.name, server=about, home=home)
@@ -80,15 +81,39 @@ def _here(env: str | None, home: Path) -> TaskAPI:
     """Return the TaskAPI of an environment of a home, without a server."""
     there = file(home).read()
     entry = there.find(env)
-    if entry.provider == "cortex":
-        return CortexClient.direct(upstream_of(there, entry), entry.public())
-    if entry.provider == "ray":
-        from .ray import service  # its imports take time that other kernels need not spend
+    return PROVIDERS[entry.provider].connect(home, there, entry)
 
-        cluster = service.connect(home, entry)
-        cluster.renew()
-        return cluster
+
+def _local(home: Path, there: Environments, entry: Entry) -> TaskAPI:
     return Service(home, environment=entry.name)
+
+
+def _ray(home: Path, there: Environments, entry: Entry) -> TaskAPI:
+    from .ray import service  # its imports take time that other kernels need not spend
+
+    cluster = service.connect(home, entry)
+    cluster.renew()
+    return cluster
+
+
+def _cortex(home: Path, there: Environments, entry: Entry) -> TaskAPI:
+    return CortexClient.direct(upstream_of(there, entry), entry.public())
+
+
+class Provider(NamedTuple):
+    """What differs between providers where environments are connected to."""
+
+    connect: Callable[[Path, Environments, Entry], TaskAPI]  # without a server
+    has_home: bool = False  # each environment has a home of its own, PROVIDER/NAME, which a server looks after
+    is_relayed: bool = False  # a server passes requests on to the cluster, which stores its jobs itself
+
+
+#: A new provider needs a line here, and one in ``client/environments_file`` for the fields of its entries.
+PROVIDERS = {
+    "local": Provider(_local),
+    "ray": Provider(_ray, has_home=True),
+    "cortex": Provider(_cortex, is_relayed=True),
+}
 
 
 class Connections:

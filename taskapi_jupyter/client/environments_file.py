@@ -26,7 +26,12 @@ from .headers import Value
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED = ("environments", "openapi.json")  # routes beside those of the environments
 LOCAL = "local"
-PROVIDERS = (LOCAL, "cortex", "ray")
+#: Of each provider of clusters: the field with the cluster's URL, what that is, and the provider's other fields.
+CLUSTERS = {
+    "cortex": ("operator_endpoint", "the URL of the cluster's operator", ("api_endpoint", "version")),
+    "ray": ("address", "the URL of the cluster's dashboard, such as http://127.0.0.1:8265", ("storage",)),
+}
+PROVIDERS = (LOCAL, *CLUSTERS)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 #: What belongs to a connection or is set by whoever sends a request.
 _NOT_TO_SET = {
@@ -75,35 +80,22 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
         if self.name == LOCAL:
             raise BadRequest(f"{LOCAL!r} is this machine: give the cluster another name")
         self._check_access()
-        if self.provider == "ray":
-            self._check_ray()
-            return
-        for what in ("address", "storage"):
-            if getattr(self, what) is not None:
-                raise BadRequest(f"{what} is for provider ray")
-        if self.operator_endpoint is None:
-            raise BadRequest("operator_endpoint is missing: the URL of the cluster's operator")
-        for what, url in (("operator_endpoint", self.operator_endpoint), ("api_endpoint", self.api_endpoint)):
-            if url is not None:
+        for provider, (url, what, others) in CLUSTERS.items():
+            if provider == self.provider and getattr(self, url) is None:
+                raise BadRequest(f"{url} is missing: {what}")
+            for field in (url, *others):
+                if provider != self.provider and getattr(self, field) is not None:
+                    raise BadRequest(f"{field} is for provider {provider}")
+        for field in ("address", "operator_endpoint", "api_endpoint"):
+            if (given := getattr(self, field)) is not None:
                 try:
-                    http.checked(url)
+                    http.checked(given)
                 except BadRequest as error:
-                    raise BadRequest(f"{what}: {error}") from None
-        if self.version is not None and not re.fullmatch(r"\d+\.\d+[\w.+-]{0,40}", self.version):
-            raise BadRequest(f"version must be one of Cortex's, such as 0.42.1, not {self.version[:40]!r}")
-
-    def _check_ray(self) -> None:
-        if self.address is None:
-            raise BadRequest("address is missing: the URL of the cluster's dashboard, such as http://127.0.0.1:8265")
-        try:
-            http.checked(self.address)
-        except BadRequest as error:
-            raise BadRequest(f"address: {error}") from None
-        for what in ("operator_endpoint", "api_endpoint", "version"):
-            if getattr(self, what) is not None:
-                raise BadRequest(f"{what} is for provider cortex")
+                    raise BadRequest(f"{field}: {error}") from None
         if self.storage is not None:
             storage.checked(self.storage)
+        if self.version is not None and not re.fullmatch(r"\d+\.\d+[\w.+-]{0,40}", self.version):
+            raise BadRequest(f"version must be one of Cortex's, such as 0.42.1, not {self.version[:40]!r}")
 
     def _check_access(self) -> None:
         if isinstance(self.verify, str) and not Path(self.verify).expanduser().is_file():

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from jupyter_server import CallContext
 from tornado.routing import Router
 
+from taskapi_jupyter.client.environments_file import LOCAL
 from taskapi_jupyter.service import servers
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ class Address:
             or (request and self._app.trust_xheaders and forwarded_url(request, self._app.base_url))
             or self.inner()
         )
+
+    def endpoint(self, api: str, env: str = LOCAL) -> str:
+        """Return the URL that an API's jobs are submitted to; it carries no token."""
+        handler = CallContext.get(CallContext.JUPYTER_HANDLER)
+        return f"{self.public(handler and handler.request)}taskapi/{env}/tasks/{api}"
 
     def hand_over(self) -> None:
         """Give kernels and terminals of this server its home and its address, in the variables that they inherit."""

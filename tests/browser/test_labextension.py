@@ -13,7 +13,7 @@ import pytest
 
 from support import TESTS
 from taskapi_jupyter._version import __version__
-from taskapi_jupyter.server.openapi import document
+from taskapi_jupyter.server.routes import document
 from taskapi_jupyter.ui.magics.line import split
 
 ROOT = TESTS.parent

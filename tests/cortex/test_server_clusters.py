@@ -41,7 +41,7 @@ def operator(request: pytest.FixtureRequest, home: Path) -> Iterator[Operator]:
 
 def cluster_of(app: Any) -> Any:
     """Return the server's own end of ``prod``."""
-    return app.web_app.settings["taskapi_jupyter"].clusters.find("prod")
+    return app.web_app.settings["taskapi_jupyter"].backends.clusters.find("prod")
 
 
 async def submit(call: Call, api: str = "hello", **body: Any) -> str:

@@ -34,7 +34,7 @@ from pathlib import Path
 from zipfile import ZipFile
 from support import request_for
 from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
-from taskapi_jupyter.server.project_zip import unpacked
+from taskapi_jupyter.server.handlers.project_zip import unpacked
 from taskapi_jupyter.service.service import Service
 
 service = Service(sys.argv[1])

@@ -17,8 +17,8 @@ import pytest
 from support import request_for
 from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
-from taskapi_jupyter.server import handlers, openapi
-from taskapi_jupyter.server.base import implemented
+from taskapi_jupyter.server import routes
+from taskapi_jupyter.server.handlers.base import implemented
 
 TIMES = int(os.environ.get("TASKAPI_FUZZ", "1"))  # how many times as much is tried, and then other things each time
 
@@ -34,7 +34,7 @@ expected-statuses = ["2xx", 400, 403, 404, 406, 409]
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Return the document of a server at ``/base/``."""
-    found: dict[str, Any] = json.loads(openapi.document("/base/"))
+    found: dict[str, Any] = json.loads(routes.document("/base/"))
     return found
 
 
@@ -42,7 +42,7 @@ def test_it_names_just_the_routes_that_there_are(document: dict[str, Any]) -> No
     described = {(path, method) for path, item in document["paths"].items() for method in item}
     there = {
         (path, method)
-        for path, handler in handlers.ROUTES
+        for path, (handler, _) in routes.ROUTES.items()
         for method in ("get", "post", "delete", "put", "patch")
         if implemented(handler.__new__(handler), method)
     }

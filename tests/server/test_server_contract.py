@@ -581,7 +581,7 @@ async def test_a_stream_ends_with_its_client(call: Call, stream: Any, tmp_path: 
     job_id = await waiting(call, tmp_path)
     socket = await stream(f"streamlogs/waiting?jobID={job_id}")
     assert await socket.read_message() == "waiting\n"
-    followers = jp_serverapp.web_app.settings["taskapi_jupyter"].followers
+    followers = jp_serverapp.web_app.settings["taskapi_jupyter"].backends.followers
     assert len(followers) == 1
     socket.close()
     deadline = time.monotonic() + PATIENCE

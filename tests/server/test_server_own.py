@@ -26,8 +26,8 @@ from taskapi_jupyter.core.contract import FEATURES
 from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.display.screen import LONG_LINE
 from taskapi_jupyter.ray.service import RayService
-from taskapi_jupyter.server.files import accepts
-from taskapi_jupyter.server.log_stream import CHUNK, Lines
+from taskapi_jupyter.server.handlers.files import accepts
+from taskapi_jupyter.server.handlers.log_stream import CHUNK, Lines
 from taskapi_jupyter.service.engine_settings import read
 
 Call = Callable[..., Awaitable[Answer]]
@@ -393,19 +393,19 @@ def test_lines_of_a_bar() -> None:
 
 async def test_jobs_in_progress_are_activity(call: Call, jp_serverapp: Any, tmp_path: Path) -> None:
     extension = jp_serverapp.web_app.settings["taskapi_jupyter"]
-    await extension.look()
+    await extension.activity.count()
     assert extension.current_activity() is False
     assert not jp_serverapp.extension_manager.any_activity()
     job_id = await waiting(call, tmp_path)
     assert extension.current_activity() is True
     before = datetime.now(timezone.utc)
     assert jp_serverapp.web_app.last_activity() < before
-    await extension.look()
+    await extension.activity.count()
     assert jp_serverapp.web_app.last_activity() >= before
     assert jp_serverapp.extension_manager.any_activity()
     (tmp_path / "go").touch()
     await ended(call, job_id)
-    await extension.look()
+    await extension.activity.count()
     assert extension.current_activity() is False
     assert not jp_serverapp.extension_manager.any_activity()
 
@@ -435,7 +435,7 @@ async def test_activity_can_be_left_unreported(call: Call, jp_serverapp: Any, tm
     extension.report_activity = False
     await waiting(call, tmp_path)
     before = datetime.now(timezone.utc)
-    await extension.look()
+    await extension.activity.count()
     assert extension.current_activity() is False
     assert "taskapi_last_activity" not in jp_serverapp.web_app.settings
     assert jp_serverapp.web_app.last_activity() < before
@@ -459,7 +459,7 @@ async def test_a_look_resumes_what_nobody_supervises(call: Call, jp_serverapp: A
     before = lock.read_bytes()
     await asyncio.to_thread(stop_supervisor, home, signal.SIGKILL)
     extension = jp_serverapp.web_app.settings["taskapi_jupyter"]
-    await extension.look()
+    await extension.activity.count()
     assert extension.current_activity()
     deadline = time.monotonic() + PATIENCE
     while lock.read_bytes() in (before, b""):
@@ -482,7 +482,7 @@ async def test_a_look_after_clusters(call: Call, jp_serverapp: Any, home: Path, 
     (left / "result.json").write_text("1")
     service.store.forget(job)  # as who deletes does before it is killed
     service.close()
-    await jp_serverapp.web_app.settings["taskapi_jupyter"].look()
+    await jp_serverapp.web_app.settings["taskapi_jupyter"].activity.count()
     await asyncio.to_thread(until, lambda: not left.exists(), "what it left to be removed")
     await asyncio.to_thread(until, lambda: not (service.home / "jobs" / job).exists(), "its folder to be removed")
 

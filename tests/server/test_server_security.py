@@ -27,7 +27,7 @@ from support.routes import ABSENT, Call, deploy, ended, is_error, status, submit
 from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.contract import DeployRequest
-from taskapi_jupyter.server import handlers
+from taskapi_jupyter.server import routes
 
 ROUTES = [
     ("POST", "local/tasks/hello"),
@@ -63,9 +63,9 @@ def test_every_method_of_every_route_is_guarded() -> None:
     """A method that lacks the guard would let anybody in."""
     from jupyter_server.serverapp import _has_tornado_web_authenticated
 
-    from taskapi_jupyter.server.base import implemented
+    from taskapi_jupyter.server.handlers.base import implemented
 
-    for _, handler in handlers.handlers():
+    for _, handler in routes.handlers():
         for method in ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH"):
             if implemented(handler.__new__(handler), method):
                 function = getattr(handler, method.lower())
@@ -650,10 +650,10 @@ def test_a_project_over_its_cap(live_server: LiveServer) -> None:
 
 
 async def test_an_unforeseen_exception_tells_nothing(call: Call, jp_serverapp: Any) -> None:
-    extension = jp_serverapp.web_app.settings["taskapi_jupyter"]
-    store, extension.service.store = extension.service.store, None
+    service = jp_serverapp.web_app.settings["taskapi_jupyter"].backends.service
+    store, service.store = service.store, None
     answer = await call("GET", "local/get")
-    extension.service.store = store
+    service.store = store
     is_error(answer, "error", "internal error; the server's log has more", status=500)
     assert b"Traceback" not in answer.body
 

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from http.client import responses
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 from tornado import web
@@ -24,17 +24,15 @@ from taskapi_jupyter.client.environments_file import LOCAL
 from taskapi_jupyter.core.contract import MAX_BODY
 from taskapi_jupyter.core.errors import BadRequest, TaskAPIError
 from taskapi_jupyter.cortex.operator import VERSION_HEADER
-from taskapi_jupyter.server.base import BodyHandler, guarded
-from taskapi_jupyter.server.deploy import FORM, FRAME
-from taskapi_jupyter.server.handlers import ROUTES, pattern
-from taskapi_jupyter.server.project_zip import MAX_PROJECT
+from taskapi_jupyter.server.authentication import guarded
+from taskapi_jupyter.server.clusters import Cluster, Clusters
+from taskapi_jupyter.server.handlers.body import BodyHandler
+from taskapi_jupyter.server.handlers.deploy import FORM, FRAME
+from taskapi_jupyter.server.handlers.project_zip import MAX_PROJECT
+from taskapi_jupyter.server.routes import ROUTES, pattern
 
-from .clusters import Cluster
 from .urls import upstream_url
 from .websocket import RelayHandler
-
-if TYPE_CHECKING:
-    from taskapi_jupyter.server.app import TaskAPIApp
 
 UP = (
     *("Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Content-Encoding", "Range", "User-Agent"),
@@ -46,9 +44,9 @@ DOWN = (
     *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
 )
 #: Routes of our own below an environment: their handlers ask a cluster themselves.
-OWN = [re.compile(pattern(path.partition("{env}/")[2])) for path, _ in ROUTES if "{env}/jobs" in path]
+OWN = [re.compile(pattern(path.partition("{env}/")[2])) for path in ROUTES if "{env}/jobs" in path]
 #: Those of an operator; of any other path nobody knows what a slash at its end means.
-OPERATORS = [re.compile(pattern(path.partition("{env}/")[2])) for path, _ in ROUTES if "{env}/" in path]
+OPERATORS = [re.compile(pattern(path.partition("{env}/")[2])) for path in ROUTES if "{env}/" in path]
 NO_HEAD = (405, 501)  # how an operator answers that knows no HEAD; Cortex's knows none
 LINGER = 1.0  # seconds
 WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
@@ -59,9 +57,10 @@ class ClusterRouter(Router):
 
     SUPPORTED_METHODS = ()  # Jupyter looks through handlers for methods that ask for no user
 
-    def __init__(self, app: TaskAPIApp) -> None:
-        self.app = app
-        self.prefix = f"{app.serverapp.base_url}taskapi/"
+    def __init__(self, web_app: web.Application, base_url: str, clusters: Clusters) -> None:
+        self.web_app = web_app
+        self.clusters = clusters
+        self.prefix = f"{base_url}taskapi/"
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """Return what answers a request, None where it is not for a cluster."""
@@ -70,7 +69,7 @@ class ClusterRouter(Router):
         if name == LOCAL or not path or request.method == "OPTIONS" or any(own.fullmatch(path) for own in OWN):
             return None
         try:
-            cluster = self.app.clusters.find(name)
+            cluster = self.clusters.find(name)
         except TaskAPIError as error:
             return self._delegate(request, BrokenHandler, error=error)
         if cluster is None:
@@ -81,7 +80,7 @@ class ClusterRouter(Router):
         return self._delegate(request, RelayHandler if stream else ProxyHandler, cluster=cluster, path=f"/{path}")
 
     def _delegate(self, request: HTTPServerRequest, handler: type[web.RequestHandler], **given: Any) -> Any:
-        return self.app.serverapp.web_app.get_handler_delegate(request, handler, target_kwargs=given)
+        return self.web_app.get_handler_delegate(request, handler, target_kwargs=given)
 
 
 class BrokenHandler(BodyHandler):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jupyter_server.auth.decorator import ws_authenticated
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -12,12 +12,10 @@ from tornado.simple_httpclient import HTTPTimeoutError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketError, websocket_connect
 
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.server.log_stream import Stream
+from taskapi_jupyter.server.clusters import Cluster
+from taskapi_jupyter.server.handlers.log_stream import Stream
 
 from .urls import upstream_url
-
-if TYPE_CHECKING:
-    from .clusters import Cluster
 
 LARGEST = 16 << 20  # bytes of a frame
 #: Close codes that only ever describe what happened; they are never sent.
@@ -81,9 +79,7 @@ class RelayHandler(Stream):
     def open(self, *args: Any, **kwargs: Any) -> None:
         """Begin to relay."""
         super().open(*args, **kwargs)
-        self.relay = asyncio.create_task(self._down())
-        self.extension.followers.add(self.relay)
-        self.relay.add_done_callback(self.extension.followers.discard)
+        self.relay = self.backends.follower(asyncio.create_task(self._down()))
 
     async def _down(self) -> None:
         assert self.upstream is not None

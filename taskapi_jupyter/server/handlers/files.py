@@ -15,9 +15,12 @@ from taskapi_jupyter.client import results
 from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, encode
 from taskapi_jupyter.core.errors import NotAcceptable
+from taskapi_jupyter.server.authentication import guarded
 
-from .base import INT64, MAX_CHUNK, Handler, guarded
+from .base import Handler
 
+INT64 = (1 << 63) - 1
+MAX_CHUNK = 16 << 20  # bytes of a log
 BLOCK = 256 << 10  # bytes read at a time
 BINARY = "application/octet-stream"
 
@@ -32,7 +35,7 @@ class LogHandler(Handler):
         limit = self.integer("limit", 1 << 20, 1, MAX_CHUNK)
         api = self.text("api")
 
-        chunk = await self.ask(env, lambda environment: environment.log_chunk(job_id, offset, limit, api))
+        chunk = await self.backends.ask(env, lambda environment: environment.log_chunk(job_id, offset, limit, api))
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Log-Offset", str(chunk.offset))
         self.set_header("X-Log-Next", str(chunk.next))
@@ -65,7 +68,7 @@ class FileBase(Handler, web.StaticFileHandler):
                 self.set_header("Content-Type", "application/json")
                 self.finish(encode(ErrorBody("error", f"the file has {self.size} bytes: no such range")))
             elif self.range is not None:
-                await self.send(self.extension.keeping(env), file, *self.range)
+                await self.send(self.backends.keeping(env), file, *self.range)
 
     def parse_url_path(self, url_path: str) -> str:
         """Keep the name: it is that of a file which was found."""
@@ -82,7 +85,7 @@ class FileBase(Handler, web.StaticFileHandler):
 
     async def send(self, pool: ThreadPoolExecutor, file: IO[bytes], begin: int, end: int) -> None:
         """Send a range of a file, block by block; a thread reads, the client's pace decides."""
-        run = self.extension.run
+        run = self.backends.run
         await run(pool, file.seek, begin)
         while begin < end and (block := await run(pool, file.read, min(BLOCK, end - begin))):
             begin += len(block)
@@ -115,7 +118,9 @@ class FileHandler(FileBase):
     @guarded
     async def get(self, env: str, job_id: str, path: str) -> None:  # type: ignore[override]
         """Answer it."""
-        file = await self.ask(env, lambda environment: environment.open_file(job_id, path), self.extension.keeping(env))
+        file = await self.backends.ask(
+            env, lambda environment: environment.open_file(job_id, path), self.backends.keeping(env)
+        )
         name = path.rpartition("/")[2]
         self.set_attachment_header(name)
         await self.serve(env, name, file)
@@ -129,12 +134,12 @@ class ResultHandler(FileBase):
         """Answer JSON; the bytes of a pickle to who asks for them, or takes anything where there is no JSON."""
         accept = self.request.headers.get("Accept", "*/*")
         wants_pickle = BINARY in accept.lower() and accepts(accept, BINARY)
-        name, file = await self.ask(
-            env, lambda environment: environment.open_result(job_id, not wants_pickle), self.extension.keeping(env)
+        name, file = await self.backends.ask(
+            env, lambda environment: environment.open_result(job_id, not wants_pickle), self.backends.keeping(env)
         )
         self.json = name.endswith(".json")
         if not self.json:
-            loader = await self.extension.run(self.extension.keeping(env), results.loader_of, file)
+            loader = await self.backends.run(self.backends.keeping(env), results.loader_of, file)
             if not accepts(accept, BINARY):
                 file.close()
                 takes = f" for {results.words(*loader)}" if loader else ""
@@ -162,7 +167,7 @@ class FilesHandler(Handler):
             found = environment.files(job_id)
             return encode(FilesResponse(found, found.truncated or UNSET))
 
-        self.finish(await self.ask(env, files, self.extension.keeping(env)))
+        self.finish(await self.backends.ask(env, files, self.backends.keeping(env)))
 
 
 def accepts(header: str, media: str) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import ws_authenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
@@ -15,13 +14,10 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired, TaskAPIError, printable
 from taskapi_jupyter.display.screen import Screen
+from taskapi_jupyter.server.authentication import Authenticated, refuse_worker
+from taskapi_jupyter.service.service import Service
 
-from .base import NAME, RESOURCE, Errors, refuse_worker
-
-if TYPE_CHECKING:
-    from taskapi_jupyter.service import service
-
-    from .app import TaskAPIApp
+from .base import Errors
 
 CHUNK = 256 << 10  # bytes read at a time
 SHORTEST, LONGEST = 0.1, 1.0  # seconds between looks at a log that doesn't grow
@@ -47,25 +43,18 @@ class Lines:
         return "".join(lines)
 
 
-class Stream(Errors, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
+class Stream(Errors, Authenticated, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
     """Base of the websockets: who is let in, and from which pages."""
 
-    auth_resource = RESOURCE
     contract = True
-
-    @property
-    def extension(self) -> TaskAPIApp:
-        """Return the extension that this handler belongs to."""
-        return cast("TaskAPIApp", self.settings[NAME])
 
     async def admit(self) -> None:
         """Refuse who may not follow."""
-        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "execute", RESOURCE)):
-            raise web.HTTPError(403, f"User is not authorized to execute on resource: {RESOURCE}.")
+        await self.check_authorized("execute")
         if not JupyterHandler.check_origin(self):
             raise web.HTTPError(403, "Cross origin websockets not allowed")
         refuse_worker(self.request)
-        if (failure := await self.extension.failing()) is not None:
+        if (failure := await self.backends.failing()) is not None:
             raise failure
         if self.request.method != "GET" or self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise BadRequest("this is a websocket: the request must ask to upgrade to it")
@@ -80,20 +69,18 @@ class LogStream(Stream):
     async def get(self, env: str, api: str) -> None:
         """Refuse what can't be followed, else shake hands."""
         await self.admit()
-        environment = self.extension.environment(env)
+        environment = self.backends.environment(env)
         job_id = self.get_query_argument("jobID", "")
         if not job_id:
             raise QueryParamRequired("jobID")
-        await self.extension.run(self.extension.follow, environment.job_of, api, job_id)
+        await self.backends.run(self.backends.follow, environment.job_of, api, job_id)
         self._target = (environment, job_id)
         await super().get(env, api)
 
     def open(self, *args: Any, **kwargs: Any) -> None:
         """Begin to follow."""
         super().open(*args, **kwargs)
-        self._follower = asyncio.create_task(self._follow(*self._target))
-        self.extension.followers.add(self._follower)
-        self._follower.add_done_callback(self.extension.followers.discard)
+        self._follower = self.backends.follower(asyncio.create_task(self._follow(*self._target)))
 
     def on_message(self, message: str | bytes) -> None:
         """Ignore what the client says."""
@@ -104,7 +91,7 @@ class LogStream(Stream):
         if self._follower is not None:
             self._follower.cancel()
 
-    async def _follow(self, environment: service.Service, job_id: str) -> None:
+    async def _follow(self, environment: Service, job_id: str) -> None:
         try:
             await self._send(environment, job_id)
             self.close(1000, "the job has ended")
@@ -116,8 +103,8 @@ class LogStream(Stream):
             self.close(1001, "the server is shutting down")
             raise
 
-    async def _send(self, environment: service.Service, job_id: str) -> None:
-        run, pool = self.extension.run, self.extension.follow
+    async def _send(self, environment: Service, job_id: str) -> None:
+        run, pool = self.backends.run, self.backends.follow
         lines, offset, pause, ended = Lines(), 0, SHORTEST, False
         while True:
             chunk = await run(pool, environment.log_chunk, job_id, offset, CHUNK)

@@ -1,61 +1,40 @@
-"""What every handler shares: who is let in, how errors are answered, how a body is read."""
+"""What all handlers share: how errors are answered, how a query is read, how blocking work leaves the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from jupyter_core.utils import ensure_async
-from jupyter_server.auth.decorator import authorized
-from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
-from tornado.httputil import HTTPServerRequest
 
 from taskapi_jupyter.core import room
-from taskapi_jupyter.core.contract import MAX_BODY, NOT_LET_IN, ErrorBody, encode
-from taskapi_jupyter.core.errors import (
-    BadRequest,
-    Damaged,
-    NotStarted,
-    TaskAPIError,
-    TooLarge,
-    UnsupportedEncoding,
-    printable,
-    size,
-)
+from taskapi_jupyter.core.contract import NOT_LET_IN, ErrorBody, encode
+from taskapi_jupyter.core.errors import BadRequest, Damaged, NotStarted, TaskAPIError, UnsupportedEncoding, printable
+from taskapi_jupyter.server.activity import ACTIVITY, Activity
+from taskapi_jupyter.server.authentication import Authenticated
+from taskapi_jupyter.server.backends import BACKENDS, Backends
 
-if TYPE_CHECKING:
-    from taskapi_jupyter.client.taskapi import TaskAPI
-    from taskapi_jupyter.service.service import Service
-
-    from .app import TaskAPIApp
-
-NAME = "taskapi_jupyter"
-RESOURCE = "taskapi"
-MAX_PAGE = 1000  # jobs
-MAX_CHUNK = 16 << 20  # bytes of a log
-MAX_DAYS = 36_525
-INT64 = (1 << 63) - 1
-DRAIN = 64 << 20  # bytes of a body that we read past its cap, so that a client gets to see the answer
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 T = TypeVar("T")
-
-
-def guarded(method: Method) -> Method:
-    """Let in only who is authenticated and authorised for the resource ``taskapi``."""
-    return cast("Method", web.authenticated(authorized(method)))
 
 
 class Errors:
     """Answer errors as ``{"kind", "message"}``; the routes of the contract answer 400 for all of ours."""
 
     contract = False
+
+    @property
+    def backends(self: Any) -> Backends:
+        """Return what answers for the environments."""
+        return cast("Backends", self.settings[BACKENDS])
+
+    @property
+    def activity(self: Any) -> Activity:
+        """Return what is told of submissions."""
+        return cast("Activity", self.settings[ACTIVITY])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Answer HEAD wherever GET is answered: in the same way, and tornado sends no body."""
@@ -103,12 +82,6 @@ def implemented(handler: Any, method: str) -> bool:
     return function is not None and function is not web.RequestHandler._unimplemented_method
 
 
-def refuse_worker(request: HTTPServerRequest) -> None:
-    """Refuse a script that a page would have act on later requests, whatever it is that would be its code."""
-    if request.headers.get("Service-Worker", "").strip().lower() == "script":
-        raise web.HTTPError(403, "nothing here may become a service worker")
-
-
 def error_body(error: BaseException | None, status: int, method: str | None) -> ErrorBody:
     """Return what an error says to a person; nothing of an exception that was not meant for one.
 
@@ -127,19 +100,8 @@ def error_body(error: BaseException | None, status: int, method: str | None) -> 
     return ErrorBody("error", messages.get(status, f"HTTP {status}"))
 
 
-class Handler(Errors, APIHandler):  # type: ignore[misc]
+class Handler(Errors, Authenticated, APIHandler):  # type: ignore[misc]
     """Base of the routes."""
-
-    auth_resource = RESOURCE
-
-    @property
-    def extension(self) -> TaskAPIApp:
-        """Return the extension that this handler belongs to."""
-        return cast("TaskAPIApp", self.settings[NAME])
-
-    def environment(self, name: str) -> Service:
-        """Return what answers for the environment in the path."""
-        return self.extension.environment(name)
 
     def set_default_headers(self) -> None:
         """Say JSON unless a handler says otherwise; jobs change, so nothing is to be kept."""
@@ -148,28 +110,14 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         self.set_header("Cache-Control", "no-store")
 
     async def prepare(self) -> None:
-        """Let nobody in who is not authenticated, whatever the method or path."""
+        """Refuse everybody who is not authenticated, whatever the method or path."""
         await super().prepare()
         if self.request.method == "OPTIONS":
             return
-        if self.current_user is None:
-            raise web.HTTPError(403)
-        refuse_worker(self.request)
-        if self.request.method == "GET" and "_xsrf" not in self.request.cookies and not self.token_authenticated:
-            _ = self.xsrf_token  # sets the cookie that a client without a token sends with what it changes
-        if (failure := await self.extension.failing()) is not None:
+        self.check_authenticated()
+        if (failure := await self.backends.failing()) is not None:
             await self.check_authorized()
             raise failure
-
-    async def check_authorized(self) -> None:
-        """Raise HTTPError where the user may not do this: before a body is kept, where `guarded` comes after it."""
-        action = HTTP_METHOD_TO_AUTH_ACTION[self.request.method]
-        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
-            raise web.HTTPError(403, f"User is not authorized to {action} on resource: {RESOURCE}.")
-
-    def get_login_url(self) -> str:
-        """Refuse instead of redirecting to a login page: who calls is a program."""
-        raise web.HTTPError(403)
 
     def compute_etag(self) -> str | None:
         """Skip hashing every answer."""
@@ -191,7 +139,7 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
 
     async def quick(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that takes milliseconds."""
-        return await self.extension.run(self.extension.quick, function, *args)
+        return await self.backends.run(self.backends.quick, function, *args)
 
     async def steps(self, begin: Callable[..., Generator[float, None, T]], *args: object) -> T:
         """Take the steps of some work, each in a thread; none is held while the work waits for its next step."""
@@ -211,18 +159,7 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
 
     async def slow(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that may take long."""
-        return await self.extension.run(self.extension.slow, function, *args)
-
-    async def ask(self, env: str, function: Callable[[TaskAPI], T], pool: ThreadPoolExecutor | None = None) -> T:
-        """Call a function with what answers for an environment.
-
-        For this machine and for Ray it runs in a thread of ``pool`` (default: the quick one), for a Cortex cluster in
-        one of the cluster's own.
-        """
-        cluster = self.extension.clusters.find(env)
-        if cluster is not None:
-            return await cluster.ask(function)
-        return await self.extension.run(pool or self.extension.quick, function, self.environment(env))
+        return await self.backends.run(self.backends.slow, function, *args)
 
     def text(self, name: str) -> str | None:
         """Return a query parameter, or None where it is not given."""
@@ -259,86 +196,3 @@ class Handler(Errors, APIHandler):  # type: ignore[misc]
         if text not in ("true", "false"):
             raise BadRequest(f"{name} must be true or false, not {text[:64]!r}")
         return text == "true"
-
-
-@web.stream_request_body
-class BodyHandler(Handler):
-    """Base of the routes that read a body, as it comes: what is over the cap is dropped and never kept."""
-
-    refused: web.HTTPError | TaskAPIError | None = None
-
-    def initialize(self) -> None:
-        """Begin with nothing read."""
-        self._chunks: list[bytes] = []
-        self._received = 0
-
-    @property
-    def max_body(self) -> int:
-        """Return the largest body that is taken, in bytes."""
-        return MAX_BODY
-
-    async def prepare(self) -> None:
-        """Note a refusal, and answer it once the body was read.
-
-        An answer that overtakes the body is lost with the connection when the client is still sending.
-        """
-        connection = cast("Any", self.request.connection)
-        connection.set_max_body_size(DRAIN)
-        declared = self.request.headers.get("Content-Length", "")
-        length = int(declared) if declared.isdecimal() else 0
-        try:
-            await self.admit()
-            self.check_encoding()
-        except (web.HTTPError, TaskAPIError) as error:
-            self.refused = error
-            self.current_user = None  # so `guarded` refuses; `send_error` says why
-            if length > DRAIN:
-                raise
-            return
-        most = self.max_body + DRAIN
-        connection.set_max_body_size(most)
-        if length > most:
-            raise self.too_large()
-
-    async def admit(self) -> None:
-        """Raise HTTPError where this request is not let in."""
-        await super().prepare()
-
-    def check_encoding(self) -> None:
-        """Refuse a body that is compressed: what it grows to would be known too late."""
-        encoding = self.request.headers.get("Content-Encoding", "").strip()
-        if encoding.lower() not in ("", "identity") and self.has_body:
-            raise UnsupportedEncoding(
-                f"the body has the Content-Encoding {encoding[:64]!r}: send it as it is, without one"
-            )
-
-    @property
-    def has_body(self) -> bool:
-        """Whether the request has a body."""
-        headers = self.request.headers
-        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
-
-    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Answer with the refusal that was noted, where one was."""
-        if self.refused is not None:
-            status_code = getattr(self.refused, "status_code", 400)  # one of ours has its own
-            kwargs["exc_info"] = (type(self.refused), self.refused, None)
-        super().send_error(status_code, **kwargs)
-
-    def data_received(self, chunk: bytes) -> None:
-        """Keep a piece of the body."""
-        self._received += len(chunk)
-        if self.refused or self._received > self.max_body:
-            self._chunks.clear()
-        else:
-            self._chunks.append(chunk)
-
-    def body(self) -> bytes:
-        """Return the body."""
-        if self._received > self.max_body:
-            raise self.too_large()
-        return b"".join(self._chunks)
-
-    def too_large(self) -> TooLarge:
-        """Return the error for a body over the cap."""
-        return TooLarge(f"the body is larger than {size(self.max_body)}")

@@ -12,9 +12,10 @@ from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, printable
 from taskapi_jupyter.deploy import api_spec
 from taskapi_jupyter.deploy.advice import add_warnings
 from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
+from taskapi_jupyter.server.authentication import guarded
 from taskapi_jupyter.service.service import Service
 
-from .base import BodyHandler, guarded
+from .body import BodyHandler
 from .project_zip import MAX_PROJECT, unpacked
 from .upload import Form
 
@@ -46,7 +47,7 @@ class DeployHandler(BodyHandler):
     @property
     def limits(self) -> dict[str, int]:
         """Return how many bytes each part of a form may have."""
-        upload = {"request": MAX_BODY, "source": MAX_BODY, "pickle": self.extension.max_upload}
+        upload = {"request": MAX_BODY, "source": MAX_BODY, "pickle": self.backends.max_upload}
         return {"config": MAX_BODY, "project.zip": MAX_PROJECT, **upload}
 
     def status_of(self, error: TaskAPIError) -> int:
@@ -73,8 +74,8 @@ class DeployHandler(BodyHandler):
             return
         try:
             if self.form is None:
-                self.form = Form(self.request.headers["Content-Type"], self.extension.folder, self.limits)
-            await self.extension.run(self.extension.uploads, self.form.write, piece)
+                self.form = Form(self.request.headers["Content-Type"], self.backends.folder, self.limits)
+            await self.backends.run(self.backends.uploads, self.form.write, piece)
         except TaskAPIError as error:
             self.turned_down = error
             self._discard()
@@ -82,7 +83,7 @@ class DeployHandler(BodyHandler):
     def _discard(self) -> None:
         """Remove what was written of a form, after what is being written of it."""
         if self.form is not None:
-            self.extension.discard(self.form.remove)
+            self.backends.discard(self.form.remove)
 
     def on_connection_close(self) -> None:
         """Keep nothing of a form that will never be whole."""
@@ -99,7 +100,7 @@ class DeployHandler(BodyHandler):
     async def post(self, env: str) -> None:
         """Answer a list with what became of each API."""
         self.is_whole = True
-        environment = self.environment(env)
+        environment = self.backends.environment(env)
         self.flag("force")  # Cortex's: here a deploy never waits for jobs, so there is nothing to force
         name = self.get_query_argument("configFileName", "") or "config"
         if not self.is_form:
@@ -120,7 +121,7 @@ class DeployHandler(BodyHandler):
                 form.finish()
                 if set(UPLOAD) & set(form.names):
                     return answer(deploy_upload(environment, form))
-                return encode(deploy_form(environment, form, name, root, self.extension.folder))
+                return encode(deploy_form(environment, form, name, root, self.backends.folder))
             finally:
                 form.remove()
 

@@ -29,6 +29,7 @@ from taskapi_jupyter.core.contract import Environment
 from taskapi_jupyter.core.errors import Forbidden, TaskAPIError, Unreachable, UpstreamTimeout
 from taskapi_jupyter.cortex.client import RACE, CortexClient
 from taskapi_jupyter.cortex.operator import Upstream, upstream_of
+from taskapi_jupyter.environments import PROVIDERS
 
 T = TypeVar("T")
 
@@ -134,7 +135,8 @@ class Clusters:
             return None
         there = self._file.read()
         entry = there.entries.get(name)
-        upstream = upstream_of(there, entry) if entry is not None and entry.provider == "cortex" else None
+        is_relayed = entry is not None and PROVIDERS[entry.provider].is_relayed
+        upstream = upstream_of(there, entry) if entry is not None and is_relayed else None
         known = self._known.get(name)
         if known is not None and known.upstream is not upstream:
             del self._known[name]  # not closed: its requests go on, and its threads end with the last of them

@@ -1,0 +1,243 @@
+"""The routes: each path with what answers it and its description; the OpenAPI document is made from the same table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from taskapi_jupyter.core.contract import (
+    API,
+    DeployRequest,
+    DeployResult,
+    EnvironmentsResponse,
+    FilesResponse,
+    JobResponse,
+    JobsPage,
+    JobSpec,
+    Message,
+    Rerun,
+    Submission,
+)
+from taskapi_jupyter.core.states import TERMINAL, JobCode, values
+
+from . import openapi
+from .handlers.about import DocumentHandler, EnvironmentsHandler, NothingHandler
+from .handlers.deploy import DeployHandler
+from .handlers.files import INT64, MAX_CHUNK, FileHandler, FilesHandler, LogHandler, ResultHandler
+from .handlers.jobs import MAX_DAYS, MAX_PAGE, JobHandler, JobsHandler, RerunHandler
+from .handlers.log_stream import LogStream
+from .handlers.operator import APIsHandler, DeleteHandler, OneAPIHandler, TasksHandler, VerifyHandler, VersionHandler
+from .openapi import JSON, Operation, header, query
+
+TEXT = "text/plain"
+BINARY = "application/octet-stream"
+
+
+def _states(among: Iterable[JobCode]) -> dict[str, Any]:
+    schema = {"type": "array", "items": {"enum": values(among)}}
+    return query("status", schema, "Only jobs in one of these states.")
+
+
+JOB_ID = query("jobID", {"type": "string", "minLength": 1}, "The job.", required=True)
+OF = query("api", {"type": "string", "minLength": 1}, "The job's API; a Cortex cluster need not be searched then.")
+ONLY = query("api", {"type": "string", "minLength": 1}, "Only jobs of this API.")
+FLAG = {"type": "boolean", "default": False}
+BYTES = {"type": "integer", "minimum": 0}
+OFFSETS = {
+    "X-Log-Offset": header(BYTES, "Where the piece begins, in bytes as written."),
+    "X-Log-Next": header(BYTES, "The offset of the next piece."),
+    "X-Log-Size": header(BYTES, "How many bytes were written so far."),
+}
+LOADER = header({"type": "string"}, "What loads a pickle, and which Python wrote it: `cloudpickle; python=3.11`.")
+FORM = {
+    "type": "object",
+    "required": ["config"],
+    "properties": {
+        "config": {"type": "string", "description": "APIs as YAML, in either Cortex's shape."},
+        "project.zip": {"type": "string", "format": "binary", "description": "The project folder (0.28)."},
+    },
+}
+UPLOAD = {
+    "type": "object",
+    "required": ["request"],
+    "properties": {
+        "request": {"type": "string", "description": "The JSON body, without what the other parts bring."},
+        "source": {"type": "string", "description": "`source` of that body."},
+        "pickle": {"type": "string", "format": "binary", "description": "`pickle` of that body, not in base64."},
+    },
+    "additionalProperties": False,
+}
+
+
+class Route(NamedTuple):
+    """What answers a path, and its operations by method."""
+
+    handler: type[Any]
+    operations: dict[str, Operation]
+
+
+#: By path below Jupyter's base URL.
+ROUTES = {
+    "/taskapi/{env}/tasks/{api}": Route(
+        TasksHandler,
+        {
+            "post": Operation("Submit a job", JobSpec, body=Submission, errors=(415,)),
+            "get": Operation("A job's status", JobResponse, (JOB_ID,)),
+            "delete": Operation("Stop a job", Message, (JOB_ID,)),
+        },
+    ),
+    "/taskapi/{env}/get": Route(APIsHandler, {"get": Operation("All APIs", list[API])}),
+    "/taskapi/{env}/get/{api}": Route(OneAPIHandler, {"get": Operation("One API and its recent jobs", list[API])}),
+    "/taskapi/{env}/get/{api}/{api_id}": Route(VersionHandler, {"get": Operation("A version of an API", list[API])}),
+    "/taskapi/{env}/deploy": Route(
+        DeployHandler,
+        {
+            "post": Operation(
+                "Deploy: one API as JSON or an upload, or several by Cortex's form",
+                list[DeployResult],
+                (
+                    query("force", FLAG, "Accepted for Cortex compatibility; no effect."),
+                    query("configFileName", {"type": "string"}, "What messages call the configuration."),
+                ),
+                body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
+                errors=(413, 415),  # 413 for an upload alone
+            )
+        },
+    ),
+    "/taskapi/{env}/delete/{api}": Route(
+        DeleteHandler,
+        {
+            "delete": Operation(
+                "Delete an API; its jobs in progress are stopped",
+                Message,
+                (query("keepCache", FLAG, "Accepted for Cortex compatibility; no effect."),),
+            )
+        },
+    ),
+    "/taskapi/{env}/verifycortex": Route(VerifyHandler, {"get": Operation("Health", {JSON: {"type": "object"}})}),
+    "/taskapi/{env}/streamlogs/{api}": Route(
+        LogStream,
+        {
+            "get": Operation(
+                "A job's log as it grows: a websocket of newline-terminated text frames, closed with 1000 at the end",
+                None,
+                (JOB_ID,),
+                errors=(426,),
+                status=101,
+            )
+        },
+    ),
+    "/taskapi/{env}/jobs": Route(
+        JobsHandler,
+        {
+            "get": Operation(
+                "Jobs, newest first",
+                JobsPage,
+                (
+                    ONLY,
+                    _states(JobCode),
+                    query(
+                        "limit",
+                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50},
+                        "How many jobs a page has at most.",
+                    ),
+                    query("cursor", {"type": "string", "minLength": 1}, "`next_cursor` of the previous page."),
+                ),
+            ),
+            "delete": Operation(
+                "Delete all ended jobs, or those that match",
+                Message,
+                (
+                    ONLY,
+                    _states(TERMINAL),
+                    query(
+                        "older_than",
+                        {"type": "number", "minimum": 0, "maximum": MAX_DAYS},
+                        "Only jobs that ended at least so many days ago.",
+                    ),
+                ),
+            ),
+        },
+    ),
+    "/taskapi/{env}/jobs/{job_id}": Route(
+        JobHandler,
+        {
+            "get": Operation("A job's status", JobResponse, (OF,)),
+            "delete": Operation("Delete an ended job", Message, errors=(409,)),
+        },
+    ),
+    "/taskapi/{env}/jobs/{job_id}/log": Route(
+        LogHandler,
+        {
+            "get": Operation(
+                "A piece of a job's log",
+                {TEXT: {"type": "string"}},
+                (
+                    query(
+                        "offset",
+                        {"type": "integer", "minimum": -INT64, "maximum": INT64, "default": 0},
+                        "In bytes as written; a negative one counts from the end.",
+                    ),
+                    query(
+                        "limit",
+                        {"type": "integer", "minimum": 1, "maximum": MAX_CHUNK, "default": 1 << 20},
+                        "How many bytes at most.",
+                    ),
+                    OF,
+                ),
+                headers=OFFSETS,
+            )
+        },
+    ),
+    "/taskapi/{env}/jobs/{job_id}/result": Route(
+        ResultHandler,
+        {
+            "get": Operation(
+                "What the task returned: JSON, or a pickle for clients that accept one",
+                {JSON: {}, BINARY: {"type": "string", "format": "binary"}},
+                headers={"X-Taskapi-Loader": LOADER},
+                errors=(406, 416),
+            )
+        },
+    ),
+    "/taskapi/{env}/jobs/{job_id}/files": Route(
+        FilesHandler, {"get": Operation("The files that a job left", FilesResponse)}
+    ),
+    "/taskapi/{env}/jobs/{job_id}/files/{path}": Route(
+        FileHandler,
+        {
+            "get": Operation(
+                "One of a job's files, or a range of it",
+                {media: {"type": "string", "format": "binary"} for media in (BINARY, "*/*")},  # clients read the first
+                errors=(416,),
+            )
+        },
+    ),
+    "/taskapi/{env}/jobs/{job_id}/rerun": Route(
+        RerunHandler,
+        {"post": Operation("Submit a job's config and timeouts again", JobSpec, (OF,), body=Rerun, errors=(413, 415))},
+    ),
+    "/taskapi/environments": Route(
+        EnvironmentsHandler, {"get": Operation("The environments", EnvironmentsResponse, errors=(400,))}
+    ),
+    "/taskapi/openapi.json": Route(DocumentHandler, {"get": Operation("This document", {JSON: {"type": "object"}})}),
+}
+
+
+def pattern(path: str) -> str:
+    """Return a route's path as a regular expression; a file's path has slashes, all else at most one at its end."""
+    parts = re.split(r"{(\w+)}", path)
+    groups = [f"(?P<{name}>{'.+?' if name == 'path' else '[^/]+'})" for name in parts[1::2]]
+    return "".join(re.escape(text) + group for text, group in zip(parts[::2], [*groups, "/?"], strict=True))
+
+
+def handlers() -> list[tuple[str, type[Any]]]:
+    """Return what a Jupyter extension registers; all other paths below ``taskapi/`` are 404 in this API's form."""
+    routes = [(pattern(path), route.handler) for path, route in ROUTES.items()]
+    return [*routes, (r"/taskapi(?:/.*)?", NothingHandler)]
+
+
+def document(base_url: str) -> bytes:
+    """Return the OpenAPI document for a server at ``base_url``, as JSON."""
+    return openapi.document(base_url, {path: route.operations for path, route in ROUTES.items()})
