@@ -181,8 +181,10 @@ def _card_html(facts: Iterable[Fact]) -> str:
 
 
 def _fact(cell: Cell) -> str:
+    if cell.time or cell.kind == "plain":
+        return _time(cell.time) if cell.time else escape(cell.text)
     tag = "code" if cell.kind == "code" else "span"
-    return _time(cell.time) if cell.time else f'<{tag} dir="auto">{escape(cell.text)}</{tag}>'
+    return f'<{tag} dir="auto">{escape(cell.text)}</{tag}>'
 
 
 def job_id_html(job_id: str) -> str:

@@ -109,7 +109,7 @@ def job_card(record: JobStatus, endpoint: str | None, last_seen: datetime | None
         ("status", Cell(record.code.label, code=record.code)),
         ("progress", Cell(progress_words(record.progress or None, 80))),
         *((head, Cell(local(time, now), time=time)) for head, time in times(record)),
-        ("took", Cell(duration(took(record, now)))),
+        ("took", Cell(duration(took(record, now)), "plain")),
         ("config", Cell(short_json(record.config, 400), "code")),
         ("timeout", Cell(duration(record.timeout))),
         ("run timeout", Cell(duration(record.run_timeout or None))),
