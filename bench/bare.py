@@ -1,4 +1,4 @@
-"""A Jupyter server extension with one bare authenticated handler: what a POST costs before we do anything."""
+"""A Jupyter server extension with one bare authenticated handler: the cost of a POST without this package."""
 
 import tornado.web
 from jupyter_server.base.handlers import APIHandler

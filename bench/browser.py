@@ -1,6 +1,7 @@
-"""What a person sees of speed: frames at 1,000 jobs and at a million lines of log, and how soon a change shows.
+"""Speed in the browser: frames at 1,000 jobs and at a million lines of log, and the delay until a change is drawn.
 
-``python bench/browser.py``: needs Chromium and what ``make test`` installs. The floor is the same page, idle.
+``python bench/browser.py`` needs Chromium and what ``make test`` installs. The floor is the same page, idle. Exits 1 if
+a frame is over the limit.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FRAMES = """() => {
 
 
 def frames(page: Page, what: str, act: object) -> float:
-    """Print how long frames took while something was done; return the longest in ms."""
+    """Print how long frames took during an action; return the longest in ms."""
     page.evaluate(FRAMES)
     act()  # type: ignore[operator]
     times = page.evaluate("window.endFrames()")
@@ -46,7 +47,7 @@ def frames(page: Page, what: str, act: object) -> float:
 
 
 def scroll(page: Page, selector: str, by: int) -> None:
-    """Turn the wheel over something, down and up."""
+    """Turn the mouse wheel over an element, down and up."""
     box = page.locator(selector).first.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -56,7 +57,7 @@ def scroll(page: Page, selector: str, by: int) -> None:
 
 
 def measure(page: Page, lab: Lab) -> float:
-    """Measure all; return the longest frame of what is ours."""
+    """Take all measurements; return the longest frame in ms, the idle page aside."""
     service = lab.service
     lab.deploy("bench", TASK)
     lab.open(page)
@@ -101,13 +102,13 @@ def measure(page: Page, lab: Lab) -> float:
     row(page, job.id).get_by_role("button", name="Show the log").click()
     page.locator(".jp-TaskAPI-log").get_by_text(f"line {LINES - 1} ").wait_for()
     print(f"{f'a log of {LINES} lines, to its last line':<52} {time.perf_counter() - began:.2f} s")
-    page.wait_for_timeout(3000)  # the rest is read behind the reader's back
+    page.wait_for_timeout(3000)  # the rest of the log loads in the background
     longest.append(frames(page, f"scrolling {LINES} lines", lambda: scroll(page, ".jp-TaskAPI-log [role=log]", -3000)))
     return max(longest)
 
 
 def main() -> None:
-    """Measure, and fail where a frame took too long."""
+    """Measure, and fail if a frame took too long."""
     path = chromium_path()
     if path is None:
         raise SystemExit("no Chromium: sudo apt-get install chromium, or name one: CHROMIUM=/path")

@@ -1,7 +1,7 @@
-"""How soon a browser hears of a job, and what listening for it costs: ``python bench/events.py`` (``make bench``).
+"""How soon a browser receives a job's event, and what polling for changes costs: ``python bench/events.py``.
 
-The change is made by a process that knows nothing of the server; the floor is an event of Jupyter's own, POSTed to the
-same server and heard at the same websocket. Exits 1 where a limit is passed.
+Another process makes the change, without the server. The floor is an event of Jupyter's own, POSTed to the same server
+and received over the same websocket. Exits 1 if a limit is exceeded. Part of ``make bench``.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ for line in sys.stdin:
 """
 
 
-def hear(socket: websocket.WebSocket, job: str) -> int:
-    """Return when the first event of a job came."""
+def receive(socket: websocket.WebSocket, job: str) -> int:
+    """Return when the first event of a job arrived."""
     while True:
         event = json.loads(socket.recv())
         if event.get("job_id") == job:
@@ -45,7 +45,7 @@ def hear(socket: websocket.WebSocket, job: str) -> int:
 
 
 def flood(server: Server, socket: websocket.WebSocket, count: int) -> tuple[float, float]:
-    """Return the seconds until a thousand changes of one moment were heard, and the longest GET meanwhile (ms)."""
+    """Return the seconds until the events of simultaneous changes have arrived, and the longest GET meanwhile (ms)."""
     service = Service(server.home)
     longest, over = [], threading.Event()
 
@@ -65,7 +65,7 @@ def flood(server: Server, socket: websocket.WebSocket, count: int) -> tuple[floa
             "VALUES (?, 'api', 'x', 'x', 'succeeded', (SELECT n FROM counter), 0, 'x', 1000, 0)",
             [(f"{number:016x}",) for number in range(count, 0, -1)],
         )
-    hear(socket, f"{1:016x}")
+    receive(socket, f"{1:016x}")
     seconds = time.monotonic() - begin
     over.set()
     asking.join()
@@ -73,7 +73,7 @@ def flood(server: Server, socket: websocket.WebSocket, count: int) -> tuple[floa
 
 
 async def idle(folder: Path) -> float:
-    """Return what looking for changes takes of a core where nothing changes, in percent."""
+    """Return the CPU time that polling takes while nothing changes, in percent of a core."""
     Service(folder).close()
     events = Events(folder / "taskapi.db", EventLogger(), logging.getLogger())
     events.start()
@@ -103,14 +103,16 @@ def main() -> int:
             )
             ours, floors = [], []
             for round_ in range(ROUNDS):
-                time.sleep(random.uniform(0.3, 0.4))  # the job has ended, and no beat is kept with who looks
+                time.sleep(
+                    random.uniform(0.3, 0.4)
+                )  # the job ends, and the rounds don't fall into step with the polling
                 elsewhere.stdin.write("\n")
                 begin, job = elsewhere.stdout.readline().split()
-                ours.append(ms(hear(socket, job) - int(begin)))
+                ours.append(ms(receive(socket, job) - int(begin)))
                 data = {"job_id": f"floor-{round_}", "api_name": "floor", "status": "running"}
                 posted = time.monotonic_ns()
                 server.ask("POST", "api/events", {"schema_id": JOB, "version": "1", "data": data})
-                floors.append(ms(hear(socket, data["job_id"]) - posted))
+                floors.append(ms(receive(socket, data["job_id"]) - posted))
             elsewhere.stdin.close()
             elsewhere.wait()
             seconds, longest = flood(server, socket, 1000)
@@ -120,15 +122,15 @@ def main() -> int:
             server.process.wait()
         cost = asyncio.run(idle(folder / "idle"))
     floor, half, most = statistics.median(floors), statistics.median(ours), statistics.quantiles(ours, n=20)[-1]
-    print(f"an event POSTed to Jupyter, until heard (the floor)    {floor:6.1f} ms")
+    print(f"an event POSTed to Jupyter until received (the floor)  {floor:6.1f} ms")
     print(
-        f"a submit in another process, until its event is heard  {half:6.1f} ms   95 of 100 within {most:.1f} ms "
+        f"a submit in another process until its event arrives    {half:6.1f} ms   95 of 100 within {most:.1f} ms "
         f"(at most 300), the longest of {ROUNDS} {max(ours):.1f} ms"
     )
     print(
-        f"1,000 jobs of one moment, until all are heard          {seconds * 1e3:6.1f} ms   longest GET {longest:.1f} ms"
+        f"1,000 simultaneous changes until all events arrived    {seconds * 1e3:6.1f} ms   longest GET {longest:.1f} ms"
     )
-    print(f"looking for changes where there are none               {cost:6.2f} % of a core (at most 1)")
+    print(f"polling while nothing changes                          {cost:6.2f} % of a core (at most 1)")
     return 0 if most <= 300 and cost <= 1 else 1
 
 

@@ -1,6 +1,6 @@
-"""How quick it is, each figure beside its floor from the same run: ``python bench/latency.py`` (``make bench``).
+"""Latencies, each beside its floor from the same run: ``python bench/latency.py`` (part of ``make bench``).
 
-Medians over a few dozen rounds. Exits 1 where a ratio is over the limit that the project promises.
+Medians over a few dozen rounds. Exits 1 if a figure exceeds the limit that the project promises.
 """
 
 import http.client
@@ -57,7 +57,7 @@ class Server:
             except OSError:
                 self.connection.close()
                 time.sleep(0.05)
-        raise SystemExit("the server did not come up")
+        raise SystemExit("the server did not start")
 
     def ask(self, method: str, path: str, body=None):
         data = None if body is None else json.dumps(body)
@@ -119,7 +119,7 @@ def private_kib(pid: int) -> int:
 
 
 def pages(folder: Path) -> tuple[float, float]:
-    """Return what a page of 50 costs at 100 and at 100,000 jobs of history, asked for in turn."""
+    """Return the milliseconds for two pages of 50 jobs in a history of 100 and of 100,000 jobs, measured in turn."""
     from taskapi_jupyter.service.service import Service
 
     services = []
@@ -161,7 +161,7 @@ def main() -> int:  # noqa: PLR0915
                 begin = time.monotonic_ns()
                 job = server.submit("first")
                 posts.append(ms(time.monotonic_ns() - begin))
-                time.sleep(0.1)  # asking would take a core from the job
+                time.sleep(0.1)  # polling would take a core from the job
                 lines.append(ms(server.first_line(job) - begin))
                 bares.append(timed(lambda: server.ask("POST", "bare", {})))
             floor, line = statistics.median(floors), statistics.median(lines)
@@ -170,18 +170,18 @@ def main() -> int:  # noqa: PLR0915
             row("POST to first line", line, "ms", f"{line / floor:.2f} x floor", 2 * floor + 2)
             row("first job of all to first line", first_of_all, "ms", f"{first_of_all / floor:.1f} x", 12 * floor)
             row("bare authenticated handler, POST", bare, "ms", "", None)
-            row("our POST over it", post - bare, "ms", f"{post:.2f} ms in all", 5)
+            row("our POST beyond that", post - bare, "ms", f"{post:.2f} ms in all", 5)
 
             count = 200
             begin = time.monotonic()
             subprocess.run(f"seq {count} | xargs -P 2 -I X {PYTHON} -c pass", shell=True, check=True)
             xargs = count / (time.monotonic() - begin)
             server.deploy("sleeps", "import time\ndef run(config):\n    time.sleep(600)\n")
-            holding = [server.submit("sleeps") for _ in range(2)]  # until all are in line: xargs is not asked either
+            holding = [server.submit("sleeps") for _ in range(2)]  # they hold the cores until all jobs are queued
             ids = [server.submit("trivial") for _ in range(count)]
             for job in holding:
                 server.ask("DELETE", f"taskapi/local/tasks/sleeps?jobID={job}")
-            server.ended(ids[-1], pause=0.1)  # asking costs the jobs a core
+            server.ended(ids[-1], pause=0.1)  # polling costs the jobs a core
             last = [server.ended(job) for job in ids]
             seconds = max(_s(one["end_time"]) for one in last) - min(_s(one["start_time"]) for one in last)
             rate = count / seconds

@@ -1,8 +1,8 @@
-"""Many at once: ``python bench/load.py`` (``make bench``).
+"""Load: ``python bench/load.py`` (part of ``make bench``).
 
-5,000 jobs from 8 processes that submit in parallel, through the Service and then over HTTP, where 64 clients poll and
-follow logs while 200 jobs run at a time. Exits 1 where there was an error, a job out of order, a server that grew, or
-an event loop that one callback held up for longer than promised.
+8 processes submit 5,000 jobs in parallel, through the Service and then over HTTP, where 64 clients poll and follow logs
+while 200 jobs run at a time. Exits 1 if there was an error, if a job started out of order, if the server's memory grew,
+or if one callback blocked the event loop for longer than promised.
 """
 
 import bisect
@@ -31,15 +31,15 @@ JOBS = int(os.environ.get("BENCH_JOBS", "5000"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "30"))
 SUBMITTERS = 8
 CLIENTS = {"get job": 16, "jobs list": 16, "log route": 12, "log websocket": 12, "events": 8}
-AT_ONCE = 200  # jobs that run
-PAUSE = float(os.environ.get("BENCH_PAUSE", "1"))  # seconds between two questions of a client
-BLOCKED = 50.0  # ms
-GROWTH = 8.0  # MiB
+AT_ONCE = 200  # running jobs
+PAUSE = float(os.environ.get("BENCH_PAUSE", "1"))  # seconds between two requests of a client
+BLOCKED = 50.0  # ms that one callback may take
+GROWTH = 8.0  # MiB of the server's memory
 
 TRIVIAL = """
 import os, time
 def run(config):
-    while not os.path.exists(GO):  # the first hold up the others until all are in line
+    while not os.path.exists(GO):  # the first jobs hold the cores until all are queued
         time.sleep(0.05)
 """
 TALKS = """
@@ -61,7 +61,7 @@ def say(what: str, text: str, holds: bool = True) -> None:
         failures.append(what)
 
 
-# What runs in processes of their own
+# What runs in other processes
 
 
 def submit_here(home: str, count: int, barrier: Any, results: Any) -> None:
@@ -75,7 +75,7 @@ def submit_there(port: int, token: str, count: int, barrier: Any, results: Any) 
 
 
 def submit_all(submit: Callable[[], str], count: int, barrier: Any, results: Any) -> None:
-    """Submit; report ``(begin, end, id)`` of each, in nanoseconds of a clock that all processes share."""
+    """Submit; report ``(begin, end, id)`` of each job, in nanoseconds of a clock that all processes share."""
     submitted, errors = [], []
     barrier.wait()
     for _ in range(count):
@@ -103,7 +103,7 @@ def asker(port: int, token: str) -> Callable[..., bytes]:
 
 
 class Client:
-    """One of those that watch, in a thread; ``took`` is in milliseconds."""
+    """A client that polls or listens, in a thread; ``took`` is in milliseconds."""
 
     def __init__(self, kind: str, port: int, token: str, over: Any) -> None:
         self.kind, self.port, self.token, self.over = kind, port, token, over
@@ -204,11 +204,11 @@ def watch(kinds: list[str], port: int, token: str, over: Any, results: Any) -> N
     results.put([(one.kind, one.took, one.heard, one.errors) for one in clients])
 
 
-# What is judged
+# What is checked
 
 
 def out_of_order(submitted: list[tuple[int, int, str]], starts: dict[str, str]) -> int:
-    """Count the jobs that started before another that was acknowledged before they were begun to be submitted."""
+    """Count the jobs that started before another whose submission was confirmed before theirs began."""
     never = "~"  # after every start
     by_end = sorted((end, starts.get(job, never)) for _, end, job in submitted)
     latest, ends = [], []
@@ -276,7 +276,7 @@ def started(service: Service) -> dict[str, str]:
 
 
 def here(folder: Path) -> None:
-    """Submit through the Service, and have all run."""
+    """Submit through the Service, and wait until all have run."""
     home = folder / "here"
     home.mkdir(mode=0o700)
     (home / "config.yaml").write_text("cpus: 2\n")
@@ -348,7 +348,7 @@ def probe(server: Server, when: str) -> None:
 
 
 def there(folder: Path) -> None:
-    """Submit over HTTP while clients watch, and go on watching."""
+    """Submit over HTTP while clients poll and listen, and let them go on."""
     server = Server(folder, more=["probe"])
     service = Service(server.home)
     try:

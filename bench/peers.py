@@ -1,7 +1,7 @@
 """The same trivial function through this package and its peers, in one run: ``python bench/peers.py``.
 
-Medians of the time from submission to the task's first line and to its result in the caller's hands. A peer that is
-not installed is left out: ``pip install submitit``.
+Medians of the time from submission to the task's first line, and until the caller has its result. A peer that is not
+installed is skipped: ``pip install submitit``.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""A Jupyter server extension that measures how long the event loop did nothing else: ``GET /probe`` reads and resets.
+"""A Jupyter server extension that measures delays of the event loop: ``GET /probe`` returns and resets the figures.
 
-A callback is due every 5 ms: what it is late by is how long the loop was busy, with one callback or with a queue of
-them. Of that, the system knows how long the thread was ready and had no core (Linux): the rest is the server's own.
-What each callback computed says whether one alone held up all others.
+A callback is due every 5 ms; its delay is how long the loop was busy, with one callback or with a queue of them. Linux
+says how long the thread was ready meanwhile and had no core: the rest of the delay is the server's own. The CPU time of
+each callback shows whether a single one blocked all others.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Probe:
 
     def reset(self):
         self.late, self.own, self.callback = [0.0], [0.0], [0.0]
-        self.reading = True  # the callback that reads sorts all figures: that is no part of the next ones
+        self.reading = True  # the callback that reads also sorts all figures: its own time does not count
 
     def watch_callbacks(self):
         run = asyncio.events.Handle._run
@@ -44,7 +44,7 @@ class Probe:
         asyncio.events.Handle._run = timed
 
     def waited(self):
-        """Return the seconds that this thread was ready and another had its core."""
+        """Return the seconds for which this thread was ready and had no core."""
         if self.schedstat is None:
             return 0.0
         return int(os.pread(self.schedstat, 100, 0).split()[1]) / 1e9

@@ -1,7 +1,7 @@
-"""What the proxy costs: asking a cluster through the server, beside asking it directly: ``python bench/proxy.py``.
+"""The cost of the proxy: requests to a cluster through the server and directly: ``python bench/proxy.py``.
 
-The upstream is the tests' double of a Cortex operator, in a process of its own; both ways open a connection for each
-request. Exits 1 where a figure is over what the project promises.
+The upstream is the tests' double of a Cortex operator, in another process; both ways open a connection for each
+request. Exits 1 if a figure exceeds what the project promises.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "300"))
 AT_ONCE = 200
 LIMIT = 2.5  # ms
 FLOOD = 1 << 30  # bytes
-TESTS = Path(__file__).parent.parent / "tests" / "support"
+TESTS = Path(__file__).parent.parent / "tests"
 
 
 DOUBLE = """
 import sys, time
-from cortex_double import Operator
+from support.cortex_double import Operator
 with Operator("0.28.0", manual=True, flood=int(sys.argv[1])) as operator:
     operator.deploy("hello")
     print(operator.url, flush=True)
-    while True:  # what is submitted runs until it is all over
+    while True:  # a submitted job runs until the end
         for job in list(operator.jobs.values()):
             if "pending" in job.status:
                 operator.start(job.id)
@@ -61,7 +61,7 @@ async def latency(client: SimpleAsyncHTTPClient, direct: str, through: str, toke
     for _ in range(ROUNDS):
         both.append((await one(client, f"{direct}/get", version), await one(client, f"{through}/get", token)))
     floor, ours = (statistics.median(column) for column in zip(*both, strict=True))
-    text = f"p50 {ours:.2f} ms, {ours - floor:.2f} ms more than directly ({floor:.2f} ms); {LIMIT} ms are promised"
+    text = f"p50 {ours:.2f} ms, {ours - floor:.2f} ms more than directly ({floor:.2f} ms), at most {LIMIT} ms more"
     return say("GET", text, ours - floor <= LIMIT)
 
 
@@ -74,7 +74,7 @@ async def crowd(client: SimpleAsyncHTTPClient, through: str, token: dict[str, st
 
 
 class Growth:
-    """Counts what streams by, and by how much the server grows meanwhile."""
+    """Counts the bytes of a stream, and the growth of the server's memory meanwhile."""
 
     def __init__(self, pid: int) -> None:
         self.server = psutil.Process(pid)

@@ -1,8 +1,8 @@
-"""A Ray cluster beside Ray's own client: ``make bench-ray``, which sets one up of two CPUs.
+"""Jobs on a Ray cluster beside Ray's own client: ``make bench-ray``, which starts a cluster of two CPUs.
 
-From submission to the first line, side by side: ``JobSubmissionClient.submit_job`` (in Ray's own interpreter, its log
-followed over the same route) and a job of ours. Then 300 jobs through the two CPUs, with the Jupyter server killed
-three times on the way: each must end, once. Exits 1 where a limit is passed.
+Compared is the time from submission to the first line: ``JobSubmissionClient.submit_job`` (in Ray's own interpreter,
+its log followed over the same route) and a job of this package. Then 300 jobs run on the two CPUs while the Jupyter
+server is killed three times: each job must run and end once. Exits 1 if a limit is exceeded.
 """
 
 import json
@@ -27,9 +27,9 @@ from taskapi_jupyter.ray.service import RayService
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
 JOBS = int(os.environ.get("BENCH_JOBS", "300"))
-RATIO = 1.3  # times Ray's own
+RATIO = 1.3  # times the figure of Ray's own client
 
-#: Submits a job as Ray's documentation does, and says how long its first line took; one client, many rounds.
+#: Submits a job as in Ray's documentation and prints how long its first line took; one client, many rounds.
 RAYS_OWN = """
 import json, sys, time, urllib.request
 from ray.job_submission import JobSubmissionClient
@@ -61,7 +61,7 @@ def spec(name, source):
 
 
 def first_lines(head, home):
-    """Return medians of Ray's own and of ours, round by round in turn."""
+    """Return the medians of Ray's own client and of this package, measured in turn."""
     python = Path(program()).parent / "python"
     own = subprocess.Popen(
         [str(python), "-c", RAYS_OWN, head.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
@@ -85,7 +85,7 @@ def first_lines(head, home):
 
 
 def many(head, folder):
-    """Submit through a server that is killed three times; return states, runs and seconds."""
+    """Submit through a server that is killed three times; return states, jobs that ran, runs and seconds."""
     folder.mkdir()
     marks = folder / "marks"
     marks.mkdir()

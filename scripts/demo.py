@@ -1,4 +1,4 @@
-"""What ``make demo`` and ``make lab`` run: a real Jupyter server, the quickstart through it, what came of it."""
+"""``make demo`` runs the quickstart through a real Jupyter server and shows its jobs; ``make lab`` opens JupyterLab."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOME = ROOT / ".demo" / "taskapi"  # kept, so that `make lab` shows the demo's j
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this shell's variables without what would lead to another server or home."""
+    """Return this shell's variables without those that point to another server or home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JUPYTER", "JPY_"))}
     bin_folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([bin_folder, kept.get("PATH", os.defpath)])
@@ -80,7 +80,7 @@ class Server:
             except requests.ConnectionError:
                 pass
             time.sleep(0.1)
-        sys.exit(f"the Jupyter server did not come up:\n{self.log.read_text()}")
+        sys.exit(f"the Jupyter server did not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         self.process.terminate()
@@ -91,9 +91,9 @@ class Server:
 
 
 def run_notebook(server: Server) -> None:
-    """Execute the quickstart in a kernel that reaches TaskAPI through the server alone."""
+    """Execute the quickstart in a kernel that reaches TaskAPI through the server only."""
     notebook = nbformat.read(NOTEBOOKS / "quickstart.ipynb", as_version=4)
-    os.environ.clear()  # for the kernel, which inherits what is here
+    os.environ.clear()  # for the kernel, which inherits these variables
     os.environ.update(START, TASKAPI_URL=server.url, TASKAPI_TOKEN=server.token)
     client = NotebookClient(
         notebook,

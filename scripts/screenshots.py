@@ -1,4 +1,4 @@
-"""Pictures of the real thing for README and docs: JupyterLab in Chromium, light and dark, wide and narrow.
+"""Screenshots for README and docs: JupyterLab in Chromium, light and dark, wide and narrow.
 
 ``python scripts/screenshots.py [NAME ...] [./FOLDER]`` (default: all, into ``docs/images``); needs Chromium, and what
 ``make test`` installs.
@@ -29,7 +29,7 @@ import pathlib, time
 from taskapi_jupyter.job import progress
 
 def train(config):
-    """Ends when it is told to, so that a picture is of a moment that holds still."""
+    """Run until stopped, so that the picture does not change while it is taken."""
     print("\\x1b[1mtraining\\x1b[0m with", config, flush=True)
     if config.get("lr", 0.1) <= 0:
         raise ValueError(f"lr must be positive, not {config['lr']}")
@@ -50,7 +50,7 @@ NOTEBOOK = "projects/vision/training.ipynb"
 
 
 def fill(lab: Lab) -> dict[str, str]:
-    """Make jobs in all states; return the ids of some."""
+    """Submit jobs that end in all states; return the ids of some."""
     lab.deploy("train", TRAIN, definition={"path": "task.py", "config": {"lr": 0.1, "layers": [64, 32]}}, timeout=3600)
     lab.deploy("evaluate", FORGETFUL, compute={"mem": "200Mi"})
     lab.deploy("nightly-report-of-all-experiments-for-the-whole-team", TRAIN)
@@ -109,7 +109,7 @@ def failure(page: Page, lab: Lab, ids: dict[str, str]) -> None:
 
 
 def form(page: Page, lab: Lab, ids: dict[str, str]) -> None:
-    """The form, with a mistake in it, at the sidebar's least width."""
+    """The form with a mistake in it, in the narrowest sidebar."""
     bar = show_sidebar(page)
     widen(page, 273)  # with the strip of icons beside it
     bar.get_by_role("button", name="train", exact=False).filter(has_text="running").first.click()
@@ -118,7 +118,7 @@ def form(page: Page, lab: Lab, ids: dict[str, str]) -> None:
 
 
 def wide(page: Page, lab: Lab, ids: dict[str, str]) -> None:
-    """The sidebar as wide as it goes, with a result and files."""
+    """The widest sidebar, with a result and files."""
     show_sidebar(page)
     widen(page, 700)
     choose(page, ids["done"])
@@ -131,7 +131,7 @@ def empty(page: Page, lab: Lab, ids: dict[str, str]) -> None:
 
 
 def away(page: Page, lab: Lab, ids: dict[str, str]) -> None:
-    """The server is gone."""
+    """The server does not answer."""
     bar = show_sidebar(page)
     row(page, ids["running"]).wait_for()
     lab.kill()
@@ -170,7 +170,7 @@ def run_all(page: Page, lab: Lab, notebook: nbformat.NotebookNode, sign: str) ->
     lab.open(page, "tree/picture.ipynb")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=60_000)
     page.keyboard.press("Control+B")  # the file browser leaves room for the notebook
-    for _ in range(5):  # a kernel that is still connecting lets a run go by
+    for _ in range(5):  # a kernel that is still connecting may ignore a run
         page.locator(".jp-Notebook .jp-Cell").first.click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -202,7 +202,7 @@ PICTURES: list[Picture] = [
 
 
 def take(browser: Browser, target: Path, picture: Picture) -> None:
-    """Take one picture, of a Lab of its own."""
+    """Take one picture in a new JupyterLab."""
     name, theme, width, height, show, full = picture
     with tempfile.TemporaryDirectory() as folder:
         settings = {
@@ -227,7 +227,7 @@ def take(browser: Browser, target: Path, picture: Picture) -> None:
 
 
 def main() -> None:
-    """Take them all, or those that are named."""
+    """Take all pictures, or the named ones."""
     names = [word for word in sys.argv[1:] if not word.startswith(("/", "."))]
     folders = [word for word in sys.argv[1:] if word.startswith(("/", "."))]
     target = Path(folders[0] if folders else ROOT / "docs" / "images")
