@@ -19,6 +19,7 @@ from .client.taskapi import TaskAPI
 from .core import host, nesting
 from .core.contract import Environment, EnvironmentsResponse
 from .core.errors import BadRequest, NotFound, TaskAPIError
+from .core.paths import HomePaths
 from .cortex.client import CortexClient
 from .cortex.operator import upstream_of
 from .service.home import default_home
@@ -125,7 +126,7 @@ class Connections:
 
     def get(self, env: str | None = None, home: str | None = None) -> TaskAPI:
         """Return the connection to an environment, a new one where there is none; for ``home``: :func:`reconnect`."""
-        other = home if home and Path(home) != default_home() and (Path(home) / "taskapi.db").is_file() else None
+        other = home if home and Path(home) != default_home() and HomePaths(Path(home)).database.is_file() else None
         where = tuple(os.environ.get(name) for name in PLACES)
         key = (os.getpid(), env, other, where, file().stamp())  # a fork has connections of its own
         with self._lock:

@@ -16,6 +16,7 @@ from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import decoding, files, guard
 from taskapi_jupyter.core.contract import FEATURES, Environment, EnvironmentsResponse
 from taskapi_jupyter.core.errors import BadRequest, NotFound, Unavailable
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.deploy.api_spec import load
 from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML
 from taskapi_jupyter.runner import storage
@@ -149,7 +150,7 @@ class EnvironmentFile:
     """The file of one home."""
 
     def __init__(self, home: Path) -> None:
-        self.path = home / "environments.yaml"
+        self.path = HomePaths(home).environments
         self._seen: tuple[int, ...] | None = None
         self._read: Environments | None = None
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Any
 
 from taskapi_jupyter.core import files, folders, host, nesting
+from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.runner import launch, log_file
 from taskapi_jupyter.runner.engine import LocalEngine
@@ -65,7 +66,7 @@ class Guard:
         self.job: dict[str, Any] = given["job"]
         self.limits = given["limits"]
         self.home = os.path.join(folder, "home")
-        self.folder = os.path.join(self.home, "jobs", self.job["id"])
+        self.folder = HomePaths(self.home).job(self.job["id"]).folder
         self.at = 0  # of the output, how much was passed on
         self.told = ""  # what was said of its progress last
         self.told_at = 0.0
@@ -77,7 +78,7 @@ class Guard:
         """Lay out a home for one job; what it is started with is what this node has, and what its API says."""
         for one in ("jobs", "apis"):
             files.create_folder(os.path.join(self.home, one))
-        os.symlink(os.path.join(folder, "api"), os.path.join(self.home, "apis", self.job["api_id"]))
+        os.symlink(os.path.join(folder, "api"), HomePaths(self.home).version(self.job["api_id"]))
         start = nesting.loads(self.job["launch"])
         project = os.path.join(folder, "project")
         left = os.environ.pop(launch.SECONDS_LEFT, None)
@@ -235,7 +236,7 @@ class Guard:
             return
         self.told_at = now
         try:
-            found = files.read(os.path.join(self.folder, "progress.json"), 1 << 14).decode("utf-8", "replace")
+            found = files.read(JobPaths(self.folder).progress, 1 << 14).decode("utf-8", "replace")
         except OSError:
             return
         text = _progress(found)

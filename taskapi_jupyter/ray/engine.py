@@ -20,6 +20,7 @@ from typing import Any
 from taskapi_jupyter.core import files, host
 from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.runner.outcome import too_late, vanished
 from taskapi_jupyter.service import engine_settings
@@ -75,7 +76,7 @@ class RayEngine:
     def _read_settings(self) -> None:
         """Read the cluster's address and credentials again, where they have changed."""
         try:
-            about = os.stat(os.path.join(self.home, engine_settings.NAME))
+            about = os.stat(HomePaths(self.home).engine)
         except OSError:
             return
         stamp = (about.st_mtime_ns, about.st_ino)
@@ -188,7 +189,7 @@ class RayEngine:
     # Submitting
 
     def _know(self, row: Mapping[str, Any]) -> RayJob:
-        folder = os.path.join(self.home, "jobs", row["id"])
+        folder = HomePaths(self.home).job(row["id"]).folder
         job = self.jobs[row["id"]] = RayJob(row, folder, submission_id(row["id"], self.settings))
         return job
 

@@ -7,7 +7,6 @@ frames begin with, and afterwards that it arrived.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting
 from taskapi_jupyter.core.host import backoff
+from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode, may_move
 from taskapi_jupyter.runner.outcome import outcome
 
@@ -151,7 +151,7 @@ class RayJob:
     def read_claim(self) -> None:
         """Take over what an earlier supervisor wrote down."""
         try:
-            claim = nesting.loads(files.read(os.path.join(self.folder, "claim"), 4096))
+            claim = nesting.loads(files.read(JobPaths(self.folder).claim, 4096))
             session, marker, arrived = str(claim["session"]), str(claim["word"]), bool(claim["arrived"])
             self.address = str(claim.get("address", ""))  # which older versions did not write
         except (OSError, ValueError, KeyError, TypeError):
@@ -164,7 +164,7 @@ class RayJob:
         """Write down, so that it stands after a power failure too, where it goes, and whether it arrived."""
         where = {"address": self.address, "session": self.session, "word": self.marker}
         claim = json.dumps({**where, "arrived": self.arrived})
-        files.write_atomic(os.path.join(self.folder, "claim"), claim.encode(), sync=True)
+        files.write_atomic(JobPaths(self.folder).claim, claim.encode(), sync=True)
 
     def has_arrived(self) -> None:
         """Note that the cluster has it."""

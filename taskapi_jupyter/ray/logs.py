@@ -15,6 +15,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import Unreachable
+from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.node.frames import Reader
 from taskapi_jupyter.runner.log_file import LogWriter
 
@@ -157,7 +158,7 @@ class Logs:
         """Take note of what a job says; return its outcome, which is the last."""
         if isinstance(value.get("progress"), str):
             with suppress(OSError):
-                files.write_atomic(os.path.join(job.folder, "progress.json"), value["progress"].encode(), sync=False)
+                files.write_atomic(JobPaths(job.folder).progress, value["progress"].encode(), sync=False)
         job.log.storing = job.log.storing or "storing" in value
         return valid(value.get("outcome"))
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from taskapi_jupyter.core import files, nesting
-from taskapi_jupyter.core.paths import PACKAGE, TASK_PATH
+from taskapi_jupyter.core.paths import PACKAGE, TASK_PATH, HomePaths
 from taskapi_jupyter.runner import launch
 
 #: What goes along, of this package: standard library only, all of it.
@@ -59,7 +59,7 @@ def pack(
         for name in _ABOARD:
             archive.write(os.path.join(PACKAGE, name), f"taskapi_jupyter/{name}")
         _add_folder(archive, TASK_PATH, "taskapi_jupyter/worker/path")
-        api = os.path.join(home, "apis", job["api_id"])
+        api = HomePaths(home).version(job["api_id"])
         _add_folder(archive, api, "api", but="project.zip")
         with suppress(FileNotFoundError), zipfile.ZipFile(os.path.join(api, "project.zip")) as project:
             for name in project.namelist():
@@ -86,7 +86,7 @@ def request(
         variables[launch.SECONDS_LEFT] = str(left)
     runtime: dict[str, Any] = {"working_dir": uri, "env_vars": variables}
     with suppress(FileNotFoundError):
-        wanted = files.read(os.path.join(home, "apis", job["api_id"], "requirements.txt"), 1 << 20)
+        wanted = files.read(os.path.join(HomePaths(home).version(job["api_id"]), "requirements.txt"), 1 << 20)
         lines = [line.strip() for line in wanted.decode("utf-8-sig", "replace").splitlines()]
         runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
     body: dict[str, Any] = {

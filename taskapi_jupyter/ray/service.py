@@ -13,14 +13,13 @@ from typing import Any
 from taskapi_jupyter.client.environments_file import Entry
 from taskapi_jupyter.core import files, guard
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.cortex.operator import Upstream
 from taskapi_jupyter.service import engine_settings, retention, servers
 from taskapi_jupyter.service.outputs import outputs_of
 from taskapi_jupyter.service.service import Service
 
 from .placement import AT_MOST, OnRay
-
-FOLDER = "ray"  # of a home, in which each Ray environment has its own
 
 _LOOK_AFTER = 30.0  # seconds from one time to the next
 
@@ -98,7 +97,7 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] | No
     """Return the service of an environment, whose home is below this machine's; raise as :func:`headers`."""
     assert entry.address is not None
     return RayService(
-        home / FOLDER / entry.name,
+        HomePaths(home).ray / entry.name,
         environment=entry.name,
         address=entry.address,
         headers=headers(entry),
@@ -110,8 +109,8 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] | No
 
 def forget_headers(home: Path, name: str) -> None:
     """Have nothing left that lets in, of an environment that was deleted."""
-    there = home / FOLDER / name
-    if (there / engine_settings.NAME).exists():
+    there = HomePaths(home).ray / name
+    if HomePaths(there).engine.exists():
         with suppress(OSError, TaskAPIError), files.locked_folder(there):
             engine_settings.write(str(there), {**engine_settings.read(str(there)), "headers": {}})
 

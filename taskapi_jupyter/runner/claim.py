@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from taskapi_jupyter.core import files, process
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import JobPaths
 
 GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
 
@@ -34,7 +35,7 @@ def take(folder: str) -> int | None:
         if os.write(fd, who) != len(who):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fault_point("watcher.claiming")
-        os.link(path, os.path.join(folder, "claim"))
+        os.link(path, JobPaths(folder).claim)
         fault_point("watcher.linked")
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, GIVEN_BACK))
@@ -52,13 +53,13 @@ def give_back(folder: str) -> None:
     for name in ("job.json", "report", "log"):
         with suppress(OSError):
             os.unlink(os.path.join(folder, name))
-    os.rename(os.path.join(folder, "claim"), os.path.join(folder, GIVEN_BACK))
+    os.rename(JobPaths(folder).claim, os.path.join(folder, GIVEN_BACK))
 
 
 def is_free(folder: str) -> bool:
     """Whether no living watcher holds a job's claim."""
     try:
-        fd = os.open(os.path.join(folder, "claim"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(JobPaths(folder).claim, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     except OSError as error:  # no descriptor to be had: not known is not free, or a living job would be swept away

@@ -14,6 +14,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, process, room
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 
 from . import capacity, claim, gpus, process_tree
@@ -77,7 +78,7 @@ class LocalEngine:
             if job["started_boot"] != host.boot_id():
                 self.watched[job["id"]] = watched = _Watched(job, 0, None, child=False, here=False)
                 watched.why = "the machine was restarted while it ran"
-            elif os.path.exists(os.path.join(self._folder(job["id"]), "claim")):
+            elif os.path.exists(JobPaths(self._folder(job["id"])).claim):
                 self._adopt(job)  # concluded in `ended`, if it is over: a sweep must know all watchers that live
             else:
                 pid, start_time, tries = self.unclaimed.get(job["id"], (0, None, 0))
@@ -92,7 +93,7 @@ class LocalEngine:
         return {
             job_id: (watched.pid, watched.start_time, watched.tries)
             for job_id, watched in self.watched.items()
-            if watched.child and not os.path.exists(os.path.join(self._folder(job_id), "claim"))
+            if watched.child and not os.path.exists(JobPaths(self._folder(job_id)).claim)
         }
 
     def take_over(self, unclaimed: Mapping[str, Any]) -> None:
@@ -161,7 +162,7 @@ class LocalEngine:
         """Do what a watcher begins with."""
 
     def _folder(self, job_id: str) -> str:
-        return os.path.join(self.home, "jobs", job_id)
+        return HomePaths(self.home).job(job_id).folder
 
     def _fork(self, job: Mapping[str, Any], tries: int) -> None:
         limits = self.limits()
@@ -222,7 +223,7 @@ class LocalEngine:
         fault_point("engine.adopting")
         here, unread = True, False
         try:
-            who = nesting.loads(files.read(os.path.join(self._folder(job["id"]), "claim"), 4096))
+            who = nesting.loads(files.read(JobPaths(self._folder(job["id"])).claim, 4096))
             here = host.is_here(who)
             pid, start_time = (int(who["pid"]), str(who["start_time"])) if here else (0, "")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -258,7 +259,7 @@ class LocalEngine:
                 self._go_on(watched)
                 continue
             job_id = watched.job["id"]
-            if not os.path.exists(os.path.join(self._folder(job_id), "claim")):
+            if not os.path.exists(JobPaths(self._folder(job_id)).claim):
                 code = os.waitstatus_to_exitcode(status)
                 if code in files.PASSING:
                     del self.watched[job_id]

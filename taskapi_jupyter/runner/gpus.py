@@ -19,11 +19,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from taskapi_jupyter.core import files, host, nesting
+from taskapi_jupyter.core.paths import HomePaths
 
 from . import launch
 
 VARIABLE = launch.VISIBLE
-FILE = "gpus.json"  # in a home
 
 _PATIENCE = 3.0  # seconds for an answer
 _HOLDS = 600.0  # seconds after which one is asked for again
@@ -126,7 +126,7 @@ def numbers(text: str | None) -> list[int]:
 def known(home: str) -> Known:
     """Return what a home knows; nothing is asked."""
     try:
-        return _read(files.read(os.path.join(home, FILE), _MOST))
+        return _read(files.read(HomePaths(home).gpus, _MOST))
     except OSError:
         return Known(None, "they were not asked for yet", True)
 
@@ -140,7 +140,7 @@ def learn(home: str) -> Known:
     if not there.is_due:
         return there
     try:
-        fd = files.create(os.path.join(home, FILE), os.O_RDWR)
+        fd = files.create(HomePaths(home).gpus, os.O_RDWR)
     except OSError:  # no room: the answer is ours alone
         devices, why = ask()
         return Known(devices or there.devices, why, True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from taskapi_jupyter.core.paths import TASK_PATH, WORKER
+from taskapi_jupyter.core.paths import TASK_PATH, WORKER, HomePaths, JobPaths
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -43,13 +43,13 @@ def task_environment(
 ) -> dict[str, str]:
     """Return the variables of the task: those of its deploy, and what tells it which job it is."""
     environment = dict(launch["env"])
-    folder = os.path.join(home, "jobs", job["id"])
+    folder = HomePaths(home).job(job["id"]).folder
     environment.update(
         TASKAPI_HOME=home,  # a task that submits jobs finds the APIs among which it was deployed
-        TASKAPI_JOB_SPEC=os.path.join(folder, "job.json"),
+        TASKAPI_JOB_SPEC=JobPaths(folder).job,
         TASKAPI_JOB_ID=job["id"],
         TASKAPI_API_NAME=job["api_name"],
-        TASKAPI_OUTPUT_DIR=os.path.join(folder, "files"),
+        TASKAPI_OUTPUT_DIR=JobPaths(folder).files,
         PYTHONUNBUFFERED="1",
     )
     if "TASKAPI_FAULTS" in os.environ:  # only where a test looks into what dying at some moment does

@@ -10,6 +10,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, room
 from taskapi_jupyter.core.errors import size
+from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode, may_move
 
 from .log_file import read as read_log
@@ -22,7 +23,7 @@ TERMINATED = "terminated"  # what the harness reports of a task that left becaus
 def read_outcome(folder: str) -> dict[str, Any] | None:
     """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
     try:
-        found = nesting.loads(files.read(os.path.join(folder, "outcome.json"), 1 << 20))
+        found = nesting.loads(files.read(JobPaths(folder).outcome, 1 << 20))
         legal = may_move(JobCode.RUNNING, JobCode(found["status"])) and isinstance(found["ended"], int)
         return dict(found) if legal else None
     except OSError as error:

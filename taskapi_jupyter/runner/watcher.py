@@ -18,6 +18,7 @@ from typing import Any
 from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.errors import size
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 
 from . import claim, process_tree, reaping
@@ -57,8 +58,8 @@ class Watcher:
         self.launch = nesting.loads(job["launch"])
         self.limits = limits
         self.home = home
-        self.apis = os.path.join(home, "apis")
-        self.folder = os.path.join(home, "jobs", job["id"])
+        self.apis = HomePaths(home).apis
+        self.folder = HomePaths(home).job(job["id"]).folder
         self.command = self.launch["kind"] == "command"
         self.ending: tuple[JobCode, str] | None = None  # why we ended it, where we did
         self.stop_asked = False
@@ -80,11 +81,11 @@ class Watcher:
 
     def run(self) -> dict[str, Any]:
         """Run the task to its end and return the outcome."""
-        files.create_folder(os.path.join(self.folder, "files"))
+        files.create_folder(JobPaths(self.folder).files)
         fault_point("watcher.folder_made")
-        files.write(os.path.join(self.folder, "job.json"), job_file(self.job))
+        files.write(JobPaths(self.folder).job, job_file(self.job))
         # Room for what the task's process has to say of its end: a disk that is full then takes no new file.
-        files.write(os.path.join(self.folder, "report"), b"\n" * _REPORT)
+        files.write(JobPaths(self.folder).report, b"\n" * _REPORT)
         fault_point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
         fault_point("watcher.log_made")
@@ -324,7 +325,7 @@ class Watcher:
         )
         if not (text_of(self.folder, "report") or "").strip():
             with suppress(OSError):
-                os.unlink(os.path.join(self.folder, "report"))
+                os.unlink(JobPaths(self.folder).report)
         reason = "; ".join(text for text in (reason, self.lost) if text)
         return outcome(status, reason[:2000] or None, code, text_of(self.folder, "progress.json"))
 
@@ -354,7 +355,7 @@ def _pipe() -> tuple[int, int]:
 
 def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Callable[[], None]) -> int:
     """Be a job's watcher, in a process just forked for it; return the exit code to leave with (an errno)."""
-    folder = os.path.join(home, "jobs", job["id"])
+    folder = HomePaths(home).job(job["id"]).folder
     try:
         fault_point("watcher.forked")
         os.setsid()
@@ -385,7 +386,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
             files.write_atomic(
                 # Not synced: within a boot that changes nothing. A job that ran when the power failed ends
                 # `unexpected_error`, whether or not its outcome was on disk.
-                os.path.join(folder, "outcome.json"),
+                JobPaths(folder).outcome,
                 data,
                 sync=False,
                 before_rename=lambda: fault_point("watcher.outcome_temporary"),

@@ -12,6 +12,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Int, Unicode, default
 
 from taskapi_jupyter.core.contract import MAX_UPLOAD
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.service.home import default_home
 
 from .activity import ACTIVITY, Activity
@@ -64,7 +65,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.address = Address(self.serverapp, folder, self.log)
         self.backends = Backends(folder, self.address, self.max_upload, self.log, self._begin)
         self.activity = Activity(self.serverapp, self.backends, lambda: self.report_activity, self.log)
-        self.events = Events(folder / "taskapi.db", self.serverapp.event_logger, self.log)
+        self.events = Events(HomePaths(folder).database, self.serverapp.event_logger, self.log)
         self.settings[BACKENDS] = self.backends
         self.settings[ACTIVITY] = self.activity
         self.settings[DOCUMENT] = document(self.serverapp.base_url)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from taskapi_jupyter.core import files, nesting
 from taskapi_jupyter.core.errors import Unavailable
-
-NAME = "engine.json"  # of a home; without one its jobs run on this machine
+from taskapi_jupyter.core.paths import HomePaths
 
 
 def read(home: str) -> dict[str, Any]:
     """Return what a home's engine is told: its provider, and what else that needs."""
-    path = os.path.join(home, NAME)
+    path = HomePaths(home).engine
     try:
         data = files.read_own(path, 1 << 20)
         return {"provider": "local"} if data is None else dict(nesting.loads(data))
@@ -27,4 +25,4 @@ def read(home: str) -> dict[str, Any]:
 
 def write(home: str, settings: dict[str, Any]) -> None:
     """Write that down: the ids that jobs have elsewhere are made from it, so it must not be lost with the power."""
-    files.write_atomic(os.path.join(home, NAME), json.dumps(settings).encode(), sync=True)
+    files.write_atomic(HomePaths(home).engine, json.dumps(settings).encode(), sync=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from taskapi_jupyter.core import host, room
 from taskapi_jupyter.core.contract import DeployRequest, JobStatus
 from taskapi_jupyter.core.errors import BadRequest, size
+from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy import api_spec
 from taskapi_jupyter.runner import capacity, gpus
@@ -28,7 +29,7 @@ class ThisMachine:
     stop_margin = 5.0  # seconds that a stop may take beyond the grace period
 
     def __init__(self, home: Path, store: Store) -> None:
-        self._home, self._jobs, self._store = str(home), home / "jobs", store
+        self._home, self._jobs, self._store = str(home), HomePaths(home).jobs, store
 
     def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> api_spec.APISpec:
         """Check a deploy request and return the version that it makes; ``environ`` names variables to take along."""
@@ -94,8 +95,8 @@ class ThisMachine:
         obstacle = room.obstacle(self._home) or room.obstacle(self._jobs)
         for row in rows:
             late = row["status"] == JobCode.RUNNING.value and host.now_us() - row["started"] > _BEGINS
-            if late and not os.path.lexists(self._jobs / row["id"] / "log"):
-                log = f"{Path(self._home) / 'supervisor.log'} says what for"
+            if late and not os.path.lexists(JobPaths(self._jobs / row["id"]).log):
+                log = f"{HomePaths(self._home).log} says what for"
                 row["reason"] = f"waits to begin: {obstacle.strerror if obstacle else log}"
         if not pending:
             return

@@ -9,6 +9,7 @@ from typing import IO
 from taskapi_jupyter.core import files, folders
 from taskapi_jupyter.core.contract import FileEntry, FileList
 from taskapi_jupyter.core.errors import NotFound, NotKept
+from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.runner.storage import Storage, folder_of
 
 from .records import rfc3339
@@ -25,7 +26,7 @@ class Outputs:
 
     def folder(self, job_id: str) -> Path:
         """Return the folder that holds a job's files; raise :class:`NotKept` where no folder does."""
-        return self._jobs / job_id / "files"
+        return JobPaths(self._jobs / job_id).files
 
     def files(self, job_id: str) -> FileList:
         """List the files that a job left, links aside."""

@@ -20,6 +20,7 @@ from taskapi_jupyter.core.errors import (
     ResultNotStored,
     Unavailable,
 )
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.core.states import MOVES, JobCode, values
 from taskapi_jupyter.runner import log_file
 from taskapi_jupyter.runner.storage import RESULTS, VIEW
@@ -61,16 +62,16 @@ class Reading(TaskAPI):
     ) -> None:
         self.environment = environment
         self.home = prepare(home)
-        self._jobs = self.home / "jobs"
+        self.paths = HomePaths(self.home)
         self._endpoint = endpoint or servers.Endpoints(self.home, environment)
         self.waker = Waker(str(self.home))
         self.waker.check()
         warn_of_network(self.home)
-        self.store = Store(self.home / "taskapi.db")
+        self.store = Store(self.paths.database)
         self.waker.replace_older()
-        self._config = ConfigFile(self.home / "config.yaml", self.store)
+        self._config = ConfigFile(self.paths.config, self.store)
         self._placement = placement(self.home, self.store)
-        self._outputs = outputs or Outputs(self._jobs)
+        self._outputs = outputs or Outputs(self.paths.jobs)
 
     def close(self) -> None:
         """Close the database; jobs go on."""
@@ -178,7 +179,7 @@ class Reading(TaskAPI):
         """Return part of the log; a negative offset counts from the end."""
         row = self._row(job)
         try:
-            return LogChunk(*log_file.read(str(self._jobs / row["id"]), offset, limit))
+            return LogChunk(*log_file.read(str(self.paths.job(row["id"]).folder), offset, limit))
         except OSError as error:
             raise Unavailable(f"the log of {row['id']} can't be read: {error.strerror}") from None
 
@@ -210,7 +211,7 @@ class Reading(TaskAPI):
                 return nesting.loads(data)
             except ValueError as error:  # a task may have written one itself
                 raise ResultNotStored(f"the result of job {row['id']} can't be read: {error}") from None
-        return results.load(data, row["id"], self.home / "apis" / row["api_id"])
+        return results.load(data, row["id"], self.paths.version(row["api_id"]))
 
     def output_dir(self, job: Job | str) -> Path:
         """Return the folder that the task finds as ``TASKAPI_OUTPUT_DIR``."""

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from taskapi_jupyter.core import decoding, files
 from taskapi_jupyter.core.contract import KIND, JobStatus, Metadata, Progress
+from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy import api_spec
 
@@ -121,7 +122,7 @@ def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
     text: str | bytes | None = row["progress"]
     if code is JobCode.RUNNING:
         try:
-            text = files.read(jobs / row["id"] / "progress.json", _PROGRESS)
+            text = files.read(JobPaths(jobs / row["id"]).progress, _PROGRESS)
         except OSError:
             return UNSET
     if not text:

@@ -23,6 +23,7 @@ from pathlib import Path
 from taskapi_jupyter.core import files, folders, guard, nesting
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.core.states import TERMINAL, values
 from taskapi_jupyter.runner import reaping
 from taskapi_jupyter.runner.storage import Storage, folder_of
@@ -78,7 +79,7 @@ def remove_jobs(
             break
         if not is_name(job_id):  # of a row that no version wrote: it may lead anywhere
             continue
-        folder, deadline = home / "jobs" / job_id, min(until, now + SLICE)
+        folder, deadline = HomePaths(home).job(job_id).folder, min(until, now + SLICE)
         if storage is not None:
             try:
                 there = storage.remove(job_id, os.path.lexists(folder / "log"), deadline)
@@ -109,7 +110,8 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
 
     No job refers to them, and their API is not deployed, or has as many that are newer.
     """
-    apis = home / "apis"
+    paths = HomePaths(home)
+    apis = paths.apis
 
     def dropping(api_id: str) -> None:
         # Out of the way before a deploy of the same may look: it then writes the files again.
@@ -122,7 +124,7 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
     fault_point("versions.dropped")
     for folder in apis.glob(f"{_OLD}*"):
         _remove(folder, stuck)
-    projects = home / "projects"
+    projects = paths.projects
     if projects.is_dir():
         used, made = set(filter(None, map(_folder_of, store.launches()))), store.made()
         for folder in projects.iterdir():
@@ -147,7 +149,7 @@ def _remove(folder: Path, stuck: Stuck) -> None:
 
 def tidy(home: Path) -> None:
     """Do all that is due in a home: what one step can't do does not stop the others."""
-    store = Store(home / "taskapi.db", follow=False)
+    store = Store(HomePaths(home).database, follow=False)
     limits, stuck = store.settings(), dict[str, str]()
     kept_at = engine_settings.read(str(home)).get("storage")
     storage = None if not kept_at else Storage(kept_at) if folder_of(kept_at) else _Elsewhere(kept_at)
@@ -198,11 +200,11 @@ def finish_forgetting(
 
     It ends after some seconds, and where a storage can't be reached; it goes on another time, with others first.
     """
-    there, until = set(os.listdir(home / "jobs")), time.monotonic() + seconds
+    there, until = set(os.listdir(HomePaths(home).jobs)), time.monotonic() + seconds
     left = [job_id for job_id in store.forgotten() if job_id in there]
     random.shuffle(left)
     remove_jobs(home, left, storage, stuck, until)
-    there = set(os.listdir(home / "jobs"))
+    there = set(os.listdir(HomePaths(home).jobs))
     store.drop_forgotten(keep=there)
 
 
@@ -215,7 +217,7 @@ class _Elsewhere(Storage):
 
 def _sweep_apis(home: Path, stuck: Stuck) -> None:
     """Remove what a deploy that was killed left half-written; an upload that goes on writes again and again."""
-    for folder in (home / "apis").glob(f"{NEW}*"):
+    for folder in HomePaths(home).apis.glob(f"{NEW}*"):
         with suppress(OSError):
             inside = islice(folder.iterdir(), _PARTS) if stat.S_ISDIR(folder.lstat().st_mode) else ()
             if max(one.lstat().st_mtime for one in (folder, *inside)) < time.time() - _YOUNG:
@@ -234,7 +236,7 @@ def main(home: str) -> None:
     reaping.call_itself(reaping.RETENTION)
     with suppress(OSError, Unavailable):
         guard.check(home)
-        fd = files.create(os.path.join(home, "retention.lock"), os.O_RDWR)
+        fd = files.create(HomePaths(home).retention_lock, os.O_RDWR)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.nice(10)
         tidy(Path(home))

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from taskapi_jupyter.core import files, host, nesting, process
+from taskapi_jupyter.core.paths import HomePaths
 
-FOLDER = "servers"
 MAX_FILES = 1000  # that are looked at
 MAX_BYTES = 4096
 MAX_URL = 2000  # characters
@@ -38,7 +38,7 @@ def write(home: str | os.PathLike[str], url: str) -> None:
     """Write this process's file, unless it is there; raise OSError where that can't be done."""
     pid = os.getpid()
     record = {"url": url, "pid": pid, "start_time": process.start_time(pid)}
-    folder = os.path.join(home, FOLDER)
+    folder = HomePaths(os.fspath(home)).servers
     path = os.path.join(folder, f"{pid}.json")
     if _read(path) == record:
         return
@@ -49,14 +49,14 @@ def write(home: str | os.PathLike[str], url: str) -> None:
 def remove(home: str | os.PathLike[str]) -> None:
     """Remove this process's file."""
     with suppress(OSError):
-        os.unlink(os.path.join(home, FOLDER, f"{os.getpid()}.json"))
+        os.unlink(os.path.join(HomePaths(os.fspath(home)).servers, f"{os.getpid()}.json"))
 
 
 def running(home: str | os.PathLike[str]) -> list[Running]:
     """Return the servers that use a home, the newest first; remove the files of those that have ended."""
     found: list[tuple[float, Running]] = []
     try:
-        folder = os.open(os.path.join(home, FOLDER), _FOLDER_FLAGS)
+        folder = os.open(HomePaths(os.fspath(home)).servers, _FOLDER_FLAGS)
     except OSError:
         return []
     try:

@@ -72,7 +72,7 @@ class Service(Reading):
         self._check_room()
         built = self._placement.build(request, self._config.read().environ, pickle)
         told_too = self._placement.check_fits(built)
-        versions.write(self.home / "apis", built)
+        versions.write(self.paths.apis, built)
         fault_point("deploy.written")
         now = host.now_us()
         version = {
@@ -92,7 +92,7 @@ class Service(Reading):
         what, old = self.store.put_api(version, now, request.notebook)
         fault_point("deploy.deployed")
         versions.write(
-            self.home / "apis", built
+            self.paths.apis, built
         )  # where they were removed just now, as those of a version that nothing referred to
         told = {
             "created": f"created {built.name} (TaskAPI)",
@@ -181,13 +181,13 @@ class Service(Reading):
             "exit_code": None,
             "progress": None,
         }
-        job = Job(self, status_of(pending, self._jobs), self._job_endpoint(api, job_id))
+        job = Job(self, status_of(pending, self.paths.jobs), self._job_endpoint(api, job_id))
         self.waker.wake()  # last: from here on the job wants the processor too
         return job
 
     def _check_room(self) -> None:
         """Raise :class:`Unavailable` where it is known that there is no room for a job, or for what it runs."""
-        for folder in (self.home, self._jobs):
+        for folder in (self.home, self.paths.jobs):
             room.check_room(str(folder))
 
     def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:

@@ -17,6 +17,7 @@ from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import environments_file
 from taskapi_jupyter.core import guard, host, process, room
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, size
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.runner import capacity, gpus
 from taskapi_jupyter.service import config, records, servers
 from taskapi_jupyter.service.home import default_home
@@ -94,7 +95,7 @@ def problems(home: Path) -> list[str]:
 
 
 def _config(home: Path) -> list[str]:
-    config.read(home / "config.yaml")
+    config.read(HomePaths(home).config)
     return []
 
 
@@ -161,7 +162,7 @@ def _homes(home: Path) -> list[Path]:
 
 def _read(home: Path, sql: str) -> Iterator[dict[str, Any]]:
     """Read from the database without changing it; raise :class:`Unavailable` where that fails."""
-    path = home / "taskapi.db"
+    path = HomePaths(home).database
     if database.look(str(path)) is None:
         return
     database.check_files(str(path))
@@ -177,7 +178,7 @@ def _read(home: Path, sql: str) -> Iterator[dict[str, Any]]:
 
 def _gpus(home: Path) -> list[str]:
     """Return why nvidia-smi's last answer can't be used, if an API has asked for a GPU."""
-    there = gpus.known(str(home)) if (home / gpus.FILE).exists() else None
+    there = gpus.known(str(home)) if HomePaths(home).gpus.exists() else None
     if there is None or not there.why:
         return []
     known = "" if there.devices is None else "; its previous answer is used"
@@ -185,7 +186,7 @@ def _gpus(home: Path) -> list[str]:
 
 
 def _room(home: Path) -> list[str]:
-    for folder in filter(Path.exists, (home, home / "jobs")):
+    for folder in filter(Path.exists, (home, HomePaths(home).jobs)):
         room.check_room(str(folder))
     return []
 

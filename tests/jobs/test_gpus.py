@@ -127,7 +127,7 @@ def test_an_answer_is_shared_by_a_home(smi: Callable[[str], Path], tmp_path: Pat
     assert [other.communicate(timeout=PATIENCE)[0] for other in others] == ["5\n"] * 6
     assert len(calls.read_text().split()) == 1
     assert gpus.known(str(home)) == (THERE, "", False)
-    assert (home / gpus.FILE).stat().st_mode & 0o777 == 0o600
+    assert (home / "gpus.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_no_answer_replaces_none(smi: Callable[[str], Path], tmp_path: Path) -> None:
@@ -136,16 +136,16 @@ def test_no_answer_replaces_none(smi: Callable[[str], Path], tmp_path: Path) -> 
     assert gpus.learn(home) == (None, "nvidia-smi ended with exit code 9", False)
     assert gpus.learn(home) == (None, "nvidia-smi ended with exit code 9", False)  # not asked again at once
     assert len(calls.read_text().split()) == 1
-    (tmp_path / gpus.FILE).unlink()
+    (tmp_path / "gpus.json").unlink()
     smi(lists())
     assert gpus.learn(home).devices == THERE
     smi("exit 9")
-    text = (tmp_path / gpus.FILE).read_text()
-    (tmp_path / gpus.FILE).write_text(text.replace('"boot": "', '"boot": "an earlier one '))
+    text = (tmp_path / "gpus.json").read_text()
+    (tmp_path / "gpus.json").write_text(text.replace('"boot": "', '"boot": "an earlier one '))
     assert gpus.known(home) == (THERE, "", True)
     assert gpus.learn(home) == (THERE, "nvidia-smi ended with exit code 9", False)
     for odd in ("", "{", "[]", '{"devices": 1}', '{"devices": {"x": 1}, "at": 0, "why": ""}', "[" * 3000):
-        (tmp_path / gpus.FILE).write_text(odd)
+        (tmp_path / "gpus.json").write_text(odd)
         assert gpus.known(home).devices is None
 
 
@@ -303,7 +303,7 @@ def test_a_job_waits_until_it_is_known_which_there_are(
     assert (listed.reason or "").startswith("waits for 1 GPU: which there are is not known (nvidia-smi ")
     assert [one for one in doctor.problems(home) if "the number of GPUs is unknown: nvidia-smi " in one]
     smi(lists())
-    (home / gpus.FILE).unlink()  # else it is asked again after half a minute
+    (home / "gpus.json").unlink()  # else it is asked again after half a minute
     assert given(listed) == B
     for one in (job, listed, cpu_only):
         assert one.refresh().status == "running"
@@ -317,7 +317,7 @@ def test_a_supervisor_that_asks_goes_on_meanwhile(
     given(first)
     calls = smi("sleep 1000")
     before = len(calls.read_text().split())
-    (home / gpus.FILE).unlink()
+    (home / "gpus.json").unlink()
     waiting = submit(1, A, deploys=False)
     until(lambda: len(calls.read_text().split()) > before, "the supervisor to have it asked")
     began = time.monotonic()
@@ -346,12 +346,12 @@ def test_fewer_than_were_there(
     smi(lists())
     service.deploy_request(request_for(f"{name}-3", VISIBLE, compute={"cpu": "1m", "gpu": 3}))
     smi(lists(f"GPU 0: A (UUID: {A})\n"))
-    (home / gpus.FILE).unlink()
+    (home / "gpus.json").unlink()
     gpus.learn(str(home))
     job = submit(3, deploys=False)
     given(submit(1, path="one"))
     assert job.refresh().reason == "waits for 3 GPUs of the 1 that there are, 1st in line"
     smi(lists())
-    (home / gpus.FILE).unlink()
+    (home / "gpus.json").unlink()
     (tmp_path / "one").touch()
     assert given(job) == "0,1,2"

@@ -16,6 +16,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from taskapi_jupyter.core import files, folders, room
 from taskapi_jupyter.core.errors import BadRequest, TooLarge, Unavailable, size
+from taskapi_jupyter.core.paths import HomePaths
 
 MAX_PROJECT = 32 << 20  # bytes of the zip
 MAX_UNPACKED = 256 << 20  # bytes of all its files
@@ -33,7 +34,7 @@ def unpacked(project: bytes, home: Path) -> Iterator[Path]:
     """
     if len(project) > MAX_PROJECT:
         raise TooLarge(f"the part 'project.zip' is larger than {size(MAX_PROJECT)}")
-    folder = home / "projects" / hashlib.sha256(project).hexdigest()[:16]
+    folder = HomePaths(home).projects / hashlib.sha256(project).hexdigest()[:16]
     with _one_at_a_time:
         fresh = not folder.exists()
         try:

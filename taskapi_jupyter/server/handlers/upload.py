@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from taskapi_jupyter.core import files, folders, room
 from taskapi_jupyter.core.errors import BadRequest, TooLarge, size
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.service import retention
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Form:
         self.names: list[str] = []  # of all parts, in their order
         self.files: dict[str, Path] = {}
         self._content_type = content_type
-        self._parent = home / "apis"
+        self._parent = HomePaths(home).apis
         self._limits = limits
         self._lock = threading.Lock()  # whoever loses the connection removes the files while a thread may write
         self._removed = False

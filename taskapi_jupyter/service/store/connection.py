@@ -13,6 +13,7 @@ from weakref import WeakSet
 from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import Damaged, TooNew
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 
 from . import database, readable, schema
 
@@ -115,9 +116,9 @@ class Connections:
     def _make(self) -> None:
         folder = os.path.dirname(self.path)
         with suppress(OSError):
-            if os.listdir(os.path.join(folder, "jobs")):
+            if os.listdir(HomePaths(folder).jobs):
                 text = f"taskapi: there was no {self.path}, although jobs left folders in jobs/: a new one is made\n"
-                log = files.create(os.path.join(folder, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
+                log = files.create(HomePaths(folder).log, os.O_WRONLY | os.O_APPEND)
                 try:
                     os.write(log, text.encode("utf-8", "replace"))
                 finally:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from taskapi_jupyter.core import files, host, room
 from taskapi_jupyter.core.errors import Damaged, Unavailable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 
 Identity = tuple[int, int]  # device and inode
 
@@ -218,7 +219,7 @@ def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, pa
 def was_emptied(path: str) -> bool:
     """Say whether the file lost all that was in it: a new one is never seen empty beside folders of jobs."""
     try:
-        return os.stat(path).st_size == 0 and bool(os.listdir(os.path.join(os.path.dirname(path), "jobs")))
+        return os.stat(path).st_size == 0 and bool(os.listdir(HomePaths(os.path.dirname(path)).jobs))
     except OSError:
         return False
 
@@ -310,7 +311,7 @@ def _rename_all(path: str, to: str, ends: tuple[str, ...]) -> None:
 def _note(home: str, text: str) -> None:
     """Write a line into the supervisor's log."""
     try:
-        fd = files.create(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
+        fd = files.create(HomePaths(home).log, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(fd, f"taskapi: {text}\n".encode("utf-8", "surrogateescape"))
         finally:

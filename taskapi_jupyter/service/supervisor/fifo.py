@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from taskapi_jupyter.core.errors import Damaged
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 
 _RETRY = 0.5  # seconds until a FIFO that could not be made is tried again
 
 
 def poke(home: str, data: bytes = b"w") -> bool:
     """Write to the FIFO; return whether a supervisor has it open. With no data, only ask."""
-    path = os.path.join(home, "wake")
+    path = HomePaths(home).wake
     try:
         about = os.lstat(path)
         if not stat.S_ISFIFO(about.st_mode):  # what a copy of a home may have there; a supervisor replaces it
@@ -46,7 +47,7 @@ def open_reader(home: str, say: Callable[[str], None]) -> int:
 
     Raise :class:`Damaged` where the home is gone.
     """
-    path = os.path.join(home, "wake")
+    path = HomePaths(home).wake
     while True:
         try:
             if os.path.lexists(path) and not stat.S_ISFIFO(mode := os.lstat(path).st_mode):
@@ -66,7 +67,7 @@ def open_reader(home: str, say: Callable[[str], None]) -> int:
 def is_replaced(home: str, fd: int) -> bool:
     """Whether somebody removed the FIFO that we have open, or put something else in its place."""
     try:
-        return not os.path.samestat(os.fstat(fd), os.lstat(os.path.join(home, "wake")))
+        return not os.path.samestat(os.fstat(fd), os.lstat(HomePaths(home).wake))
     except FileNotFoundError:
         return os.path.isdir(home)
     except OSError:

@@ -18,6 +18,7 @@ from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.errors import Unavailable
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.host import backoff
+from taskapi_jupyter.core.paths import HomePaths, JobPaths
 
 from .fifo import poke
 
@@ -29,7 +30,7 @@ def acquire(home: str) -> int | None:
 
     Raise :class:`Unavailable` where jobs of another host run in this home.
     """
-    path = os.path.join(home, "supervisor.lock")
+    path = HomePaths(home).lock
     try:
         fd = files.create(path, os.O_RDWR)
     except OSError as error:
@@ -70,7 +71,7 @@ def inherit(home: str, fd: object) -> int | None:
         return None
     try:
         os.set_inheritable(fd, False)
-        if not os.path.samestat(os.fstat(fd), os.stat(os.path.join(home, "supervisor.lock"))):
+        if not os.path.samestat(os.fstat(fd), os.stat(HomePaths(home).lock)):
             return None
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: this lets nobody else in between
     except OSError:
@@ -94,7 +95,7 @@ def refuse_others(home: str) -> None:
 
     What it left when it ended is taken over.
     """
-    path = os.path.join(home, "supervisor.lock")
+    path = HomePaths(home).lock
     try:
         with open(files.open_plain(path), "rb") as file:
             record = _record(file.read(4096))
@@ -111,7 +112,7 @@ def refuse_others(home: str) -> None:
 
 def _refuse_claims(home: str) -> None:
     """Look at all jobs' claims: where a watcher of another host holds one, its job runs."""
-    jobs = os.path.join(home, "jobs")
+    jobs = HomePaths(home).jobs
     try:
         names = os.listdir(jobs)
     except (FileNotFoundError, NotADirectoryError):
@@ -119,10 +120,10 @@ def _refuse_claims(home: str) -> None:
     except OSError as error:
         raise Unavailable(f"can't read {jobs}: {error.strerror}") from None
     for name in names:
-        if os.path.exists(os.path.join(jobs, name, "outcome.json")):
+        if os.path.exists(JobPaths(os.path.join(jobs, name)).outcome):
             continue
         try:
-            with open(files.open_plain(os.path.join(jobs, name, "claim")), "rb") as file:
+            with open(files.open_plain(JobPaths(os.path.join(jobs, name)).claim), "rb") as file:
                 record = _record(file.read(4096))
                 if not host.is_here(record) and _is_locked(file.fileno()):
                     raise _in_use(home, record, f"job {name}")
@@ -133,7 +134,7 @@ def _refuse_claims(home: str) -> None:
 def holder(home: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what the supervisor that had a home's lock last wrote down, {} where that can't be read."""
     try:
-        return _record(files.read(os.path.join(home, "supervisor.lock"), 4096))
+        return _record(files.read(HomePaths(os.fspath(home)).lock, 4096))
     except OSError:
         return {}
 

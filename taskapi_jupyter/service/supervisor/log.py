@@ -6,6 +6,7 @@ import os
 import sys
 
 from taskapi_jupyter.core import files
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.service.store import database
 
 _BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
@@ -35,7 +36,7 @@ class Teller:
 
 def bound(home: str) -> None:
     """Begin a new supervisor.log where it has grown long; the one before is kept."""
-    path = os.path.join(home, "supervisor.log")
+    path = HomePaths(home).log
     try:
         if os.lstat(path).st_size <= _BOUND:
             return
@@ -53,7 +54,7 @@ def warn_of_network(home: str) -> None:
     if text is None:
         return
     try:
-        if text.encode("utf-8", "replace") in files.read(os.path.join(home, "supervisor.log"), 2 * _BOUND):
+        if text.encode("utf-8", "replace") in files.read(HomePaths(home).log, 2 * _BOUND):
             return
     except OSError:
         pass

@@ -18,8 +18,8 @@ from typing import Any
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import files, nesting, process
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 
-_NAME = "successor.json"
 _HANDED = "TASKAPI_SUPERVISOR_HANDED"  # the variable with what the new program must know; it drops it at once
 _MOST = 1 << 16  # bytes of either
 
@@ -28,7 +28,7 @@ def propose(home: str, holder: Mapping[str, Any], command: Sequence[str]) -> Non
     """Write down what the supervisor that holds the lock is to become; where that can't be, it leaves as it would."""
     said = {"replaces": _who(holder), "version": __version__, "command": list(command)}
     with suppress(OSError):
-        files.write_atomic(os.path.join(home, _NAME), json.dumps(said).encode(), sync=False)
+        files.write_atomic(HomePaths(home).successor, json.dumps(said).encode(), sync=False)
 
 
 def _who(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def _who(record: Mapping[str, Any]) -> dict[str, Any]:
 def _proposed(home: str) -> list[str] | None:
     """Return the command that a newer package wrote down for this very process, None where there is none."""
     try:
-        with open(files.open_plain(os.path.join(home, _NAME)), "rb") as file:
+        with open(files.open_plain(HomePaths(home).successor), "rb") as file:
             about = os.fstat(file.fileno())
             if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o022:
                 return None

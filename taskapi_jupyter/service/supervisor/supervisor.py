@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import Damaged, TooNew, Unavailable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.runner import reaping
 from taskapi_jupyter.runner.outcome import columns, vanished
@@ -53,7 +54,7 @@ class Supervisor:
 
     def __init__(self, home: str, handed: Mapping[str, Any]) -> None:
         self.home = home
-        self.store = Store(os.path.join(home, "taskapi.db"), follow=False)
+        self.store = Store(HomePaths(home).database, follow=False)
         self.limits: dict[str, Any] = DEFAULT_LIMITS
         self.engine = engines.load(engine_settings.read(home)["provider"])(
             home, lambda: self.limits, lambda: wake(home)
@@ -369,7 +370,7 @@ def main(home: str) -> None:
         traceback.print_exc()
         sys.exit(1)
     # Another one looks after the database that took the place of this one's.
-    if os.path.isdir(os.path.join(home, "jobs")):
+    if os.path.isdir(HomePaths(home).jobs):
         time.sleep(_RETRY)
         os.close(lock)
         start(home)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import files, guard, host, process, room
-from taskapi_jupyter.core.paths import PACKAGE
+from taskapi_jupyter.core.paths import PACKAGE, HomePaths
 from taskapi_jupyter.runner import reaping
 from taskapi_jupyter.service import engine_settings
 
@@ -50,7 +50,7 @@ def start(home: str) -> subprocess.Popen[bytes]:
     import subprocess
 
     try:
-        log = files.create(os.path.join(home, "supervisor.log"), os.O_WRONLY | os.O_APPEND)
+        log = files.create(HomePaths(home).log, os.O_WRONLY | os.O_APPEND)
     except OSError:  # a full disk: what it says is lost, what it does is not
         log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -82,7 +82,7 @@ class Waker:
         """Raise :class:`Unavailable` where another host or user uses this home; costs a look or two, as a rule."""
         guard.check(self.home)
         try:
-            found = os.lstat(os.path.join(self.home, "supervisor.lock"))
+            found = os.lstat(HomePaths(self.home).lock)
             seen = (found.st_ino, found.st_mtime_ns)
         except OSError:
             seen = None
