@@ -40,6 +40,11 @@ class Verb:
     pairs: bool = False
     cell: bool = False
 
+    @property
+    def takes_job(self) -> bool:
+        """Whether it takes a job."""
+        return any("JOB" in usage for usage in self.usage)
+
     def taken(self, cell: bool) -> tuple[Option, ...]:
         """Return the options that it takes, as a line or above a cell."""
         return self.options + self.cell_options if cell else self.options
@@ -167,7 +172,7 @@ def verb_help(verb: Verb) -> str:
     if options:
         lines += ["", *(f"  {option.shown:<{width}}  {option.help}" for option in options)]
     text = "\n".join(lines)
-    if any("JOB" in usage for usage in verb.usage):
+    if verb.takes_job:
         text += "\n" + _JOB
     if verb.cell:
         text += "\n" + _TASK

@@ -168,7 +168,11 @@ def test_no_value_of_a_header_is_shown(home: Path, run: Run, said: Said) -> None
         (["configure", "prod", "--operator-endpoint", "x", "--provider", "slurm"], 2, "invalid choice: 'slurm'"),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "hunter2"], 2, "'Name=value'"),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "Host=hunter2"], 1, "'Host' is no header"),
-        (["configure", "prod", "--operator-endpoint", "x", "--header", "A=env:hunter-2"], 2, "name of an environment variable"),
+        (
+            ["configure", "prod", "--operator-endpoint", "x", "--header", "A=env:hunter-2"],
+            2,
+            "name of an environment variable",
+        ),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "A=file:"], 2, "followed by a path"),
         (["delete", "nosuch"], 1, "there is no environment 'nosuch'; there are: local"),
         (["delete", "local"], 1, "can't be deleted"),

@@ -19,7 +19,6 @@ HOOK = r"\s*(?:[\w.,\[\]][\w.,\s\[\]]*=\s*)?%{0,2}taskapi\s"
 _BEGIN = re.compile(HOOK)
 PATIENCE = 0.7  # seconds for all queries of one Tab
 _FRESH = 2.0  # seconds for which an answer is reused
-_TAKES_JOB = {"status", "stop", "delete", "logs", "wait", "result", "rerun"}
 _TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
 #: "apis", "jobs", "environments", "parameters API" or "values API PARAMETER" -> words
@@ -102,7 +101,7 @@ class Completer:
             found += self._fetch("apis")
         if verb.name in _TAKES_API and position == 0:
             found += self._fetch("apis")
-        if verb.name in _TAKES_JOB:
+        if verb.takes_job:
             found += [
                 "last",
                 *self._names(lambda value: isinstance(value, Job | JobList)),
