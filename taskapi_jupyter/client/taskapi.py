@@ -250,8 +250,8 @@ class TaskAPI(ABC):
         Parameters
         ----------
         target
-            The path of a configuration file, or of a folder that has a ``cortex.yaml``; a specification (a dict) or a
-            list of them; a class with a ``run(config)`` method, or a function.
+            The path of a configuration file, of a folder that has a ``cortex.yaml`` or of a Python file; a
+            specification (a dict) or a list of them; a class with a method ``__call__(self, config)``, or a function.
         name
             The API's name: a letter, then at most 62 letters, digits, ``-`` or ``_``. Needed where the target has
             none; a function's is its own by default.

@@ -32,59 +32,23 @@ class Source:
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """The options of a deploy; None stands for the default.
+    """The options of :meth:`TaskAPI.deploy`; those down to ``function`` override what a single API says."""
 
-    ``name``, ``config``, ``cpu``, ``mem``, ``gpu``, ``timeout``, ``run_timeout``, ``env`` and ``function`` override
-    what a single API says.
-
-    Parameters
-    ----------
-    name
-        The API's name: a letter, then letters, digits, ``-`` and ``_``, at most 63 in all. Default: that of the
-        callable or of the Python file; a cell needs one.
-    config
-        Defaults of every job's configuration, merged into the API's own.
-    cpu
-        CPUs that a job asks for, as a number or with a unit (``0.5``, ``"200m"``).
-    mem
-        Memory that a job asks for, in bytes or with a unit (``"512Mi"``, ``"4Gi"``).
-    gpu
-        GPUs that a job asks for.
-    timeout, run_timeout
-        The most seconds that a job may take from its submission and from its start, 1 to 1000000000.
-    env
-        Environment variables of the task, merged into the API's own.
-    function
-        The function or class that is the task, of a Python file or a cell.
-    python
-        The interpreter of the task. Default: this process's.
-    cwd
-        The folder that the task runs in. Default: this process's, of a file its own folder.
-    environ
-        The variables to choose those of the task from. Default: this process's.
-    environ_extra
-        Names or patterns (``MY_*``) of variables to take along beyond the documented list.
-    notebook
-        The path of the notebook that deploys. A file deploys by its own path.
-    main
-        Whether a callable takes along the notebook's functions and classes; servers of 0.1.0 take it alone.
-    """
-
-    name: str | None = None
-    config: Mapping[str, Any] | None = None
-    cpu: str | float | None = None
-    mem: str | int | None = None
+    name: str | None = None  # of the API; default: that of the callable or of the Python file
+    config: Mapping[str, Any] | None = None  # merged into the API's own
+    cpu: str | float | None = None  # CPUs, as a number or as "200m"
+    mem: str | int | None = None  # bytes, as a number or as "1Gi"
     gpu: int | None = None
-    timeout: int | None = None
-    run_timeout: int | None = None
-    env: Mapping[str, Any] | None = None
-    function: str | None = None
-    python: str | None = None
-    cwd: str | os.PathLike[str] | None = None
-    environ: Mapping[str, str] | None = None
-    environ_extra: Iterable[str] = ()
-    notebook: str | None = None
-    main: bool = True
+    timeout: int | None = None  # seconds from a job's submission
+    run_timeout: int | None = None  # seconds from a job's start
+    env: Mapping[str, Any] | None = None  # merged into the API's own
+    function: str | None = None  # which one of a Python file or a cell is the task
+    python: str | None = None  # the task's interpreter; default: this process's
+    cwd: str | os.PathLike[str] | None = None  # default: this process's; a file's folder is its own
+    environ: Mapping[str, str] | None = None  # to choose the task's variables from; default: this process's
+    environ_extra: Iterable[str] = ()  # names or patterns (MY_*) of variables beyond the documented list
+    notebook: str | None = None  # path of the notebook that deploys; a file deploys by its own
+    main: bool = True  # whether a callable takes along the notebook's functions; servers of 0.1.0 take it alone
 
 
 @dataclass

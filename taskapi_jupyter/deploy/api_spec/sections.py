@@ -21,6 +21,7 @@ MAX_TEXT = 10 << 20  # characters of all texts
 
 Text = Annotated[str, Meta(pattern=r"(?s)\A(?!.*\0)\s*\S", description="text, neither empty nor with a NUL character")]
 Word = Annotated[str, Meta(pattern=r"\A[^\0]*\Z", description="text without a NUL character")] | int | float | bool
+Names = Annotated[list[Word], Meta(description="a list of names")]
 Words = Annotated[list[Word], Meta(description="a list of texts, one for each word")]
 Count = Annotated[int, Meta(ge=0, le=10**9, description="a whole number from 0 to 1000000000")]
 Seconds = Annotated[int, Meta(ge=1, le=10**9, description="a whole number of seconds from 1 to 1000000000")]
@@ -95,7 +96,7 @@ class API(Section):
     pod: Pod | None = None
     networking: Networking | None = None
     compute: Compute | None = None
-    node_groups: Words | None = None
+    node_groups: Names | None = None
     timeout: Seconds | None = None
     run_timeout: Seconds | None = None
     python: Text | None = None
