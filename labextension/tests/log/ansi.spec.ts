@@ -11,12 +11,15 @@ import {
 
 const ESC = '\x1b';
 
-/** Return a line's spans as text and class names. */
+/** Return a line's spans as text and class names, and their colours in brackets. */
 function shown(line: string): [string, string][] {
-  return parse(line).map(({ text, style }) => [
-    text,
-    look(style).classes.join(' ')
-  ]);
+  return parse(line).map(({ text, style }) => {
+    const { classes, properties } = look(style);
+    const colours = Object.values(properties).map(
+      value => `[${value.replace(/^var\(--jp-TaskAPI-ansi-(.*)\)$/, '$1')}]`
+    );
+    return [text, [...classes, ...colours].join(' ')];
+  });
 }
 
 describe('colours', () => {
@@ -31,10 +34,10 @@ describe('colours', () => {
     expect(
       shown(`${ESC}[31mred${ESC}[0m and ${ESC}[92;44mboth${ESC}[39m rest`)
     ).toEqual([
-      ['red', 'ansi-red-fg'],
+      ['red', 'ansi-fg [red]'],
       [' and ', ''],
-      ['both', 'ansi-green-intense-fg ansi-blue-bg ansi-on-bg'],
-      [' rest', 'ansi-blue-bg ansi-on-bg']
+      ['both', 'ansi-fg ansi-bg [green-intense] [blue-bg]'],
+      [' rest', 'ansi-bg ansi-on-dark [blue-bg]']
     ]);
   });
 
@@ -53,12 +56,9 @@ describe('colours', () => {
     expect(
       shown(`${ESC}[7minverse${ESC}[31mred${ESC}[27mback`).map(([, c]) => c)
     ).toEqual([
-      'ansi-default-inverse-bg ansi-default-inverse-fg ansi-on-bg'.replace(
-        ' ansi-on-bg',
-        ''
-      ),
-      'ansi-red-bg ansi-on-bg',
-      'ansi-red-fg'
+      'ansi-default-inverse-bg ansi-default-inverse-fg',
+      'ansi-bg ansi-on-dark [red-bg]',
+      'ansi-fg [red]'
     ]);
   });
 
@@ -96,10 +96,18 @@ describe('colours', () => {
 
   it('has black or white on a background of any colour', () => {
     expect(shown(`${ESC}[48;2;255;255;0mx`)).toEqual([
-      ['x', 'ansi-rgb-bg ansi-on-bright ansi-on-bg']
+      ['x', 'ansi-bg ansi-on-bright [rgb(255, 255, 0)]']
     ]);
     expect(shown(`${ESC}[48;5;18mx`)).toEqual([
-      ['x', 'ansi-rgb-bg ansi-on-dark ansi-on-bg']
+      ['x', 'ansi-bg ansi-on-dark [rgb(0, 0, 135)]']
+    ]);
+  });
+
+  it('keeps a colour readable in each theme where no background is set', () => {
+    expect(shown(`${ESC}[38;5;18mx${ESC}[37mx${ESC}[41mx`)).toEqual([
+      ['x', 'ansi-fg ansi-any-fg [rgb(0, 0, 135)]'],
+      ['x', 'ansi-fg [white]'],
+      ['x', 'ansi-fg ansi-bg [#fff] [red-bg]']
     ]);
   });
 
@@ -160,8 +168,8 @@ describe('lines that rewrite themselves', () => {
 
   it('keeps the colour of each character', () => {
     expect(shown(`${ESC}[31mredder\r${ESC}[32mgreen`)).toEqual([
-      ['green', 'ansi-green-fg'],
-      ['r', 'ansi-red-fg']
+      ['green', 'ansi-fg [green]'],
+      ['r', 'ansi-fg [red]']
     ]);
   });
 

@@ -52,16 +52,7 @@ const REWRITES = /[\r\b]/;
 const PADDING = / +$/;
 const ANYTHING = new RegExp(`[${CONTROLS}]|${DECEIVING.source}`);
 
-const NAMES = [
-  'black',
-  'red',
-  'green',
-  'yellow',
-  'blue',
-  'magenta',
-  'cyan',
-  'white'
-];
+const NAMES = 'black red green yellow blue magenta cyan white'.split(' ');
 const LEVELS = [0, 95, 135, 175, 215, 255];
 
 type Flag = Exclude<keyof IStyle, 'front' | 'back'>;
@@ -180,16 +171,14 @@ export function sgr(style: IStyle, parameters: string): IStyle {
   return Object.keys(next).length ? next : PLAIN;
 }
 
-/**
- * Return a style as class names and CSS properties; the names of the palette are those of JupyterLab's own outputs.
- */
+/** Return a style as class names and CSS properties; a theme says what the colours of the palette are. */
 export function look(style: IStyle): {
   classes: string[];
   properties: { [name: string]: string };
 } {
   const classes: string[] = [];
   const properties: { [name: string]: string } = {};
-  let { front, back } = style as { front?: Colour; back?: Colour };
+  let { front, back } = style;
   if (style.inverse) {
     [front, back] = [back, front];
     if (back === undefined) {
@@ -199,23 +188,23 @@ export function look(style: IStyle): {
       }
     }
   }
-  for (const [colour, part] of [
-    [front, 'fg'],
-    [back, 'bg']
-  ] as const) {
-    if (typeof colour === 'number') {
-      const intense = colour > 7 ? '-intense' : '';
-      classes.push(`ansi-${NAMES[colour % 8]}${intense}-${part}`);
-    } else if (colour !== undefined) {
-      classes.push(`ansi-rgb-${part}`);
-      properties[`--jp-TaskAPI-ansi-${part}`] = colour;
+  if (front !== undefined) {
+    classes.push('ansi-fg');
+    properties['--jp-TaskAPI-ansi-fg'] =
+      typeof front === 'string'
+        ? front
+        : (back !== undefined && EXACT[front]) || variable(front);
+    if (typeof front === 'string' && back === undefined) {
+      classes.push('ansi-any-fg');
     }
   }
-  if (typeof back === 'string' && front === undefined) {
-    classes.push(isBright(back) ? 'ansi-on-bright' : 'ansi-on-dark');
-  }
   if (back !== undefined) {
-    classes.push('ansi-on-bg');
+    classes.push('ansi-bg');
+    properties['--jp-TaskAPI-ansi-bg'] =
+      typeof back === 'string' ? back : variable(back, '-bg');
+    if (front === undefined) {
+      classes.push(isBright(back) ? 'ansi-on-bright' : 'ansi-on-dark');
+    }
   }
   for (const flag of Object.values(ON)) {
     if (style[flag] && flag !== 'inverse') {
@@ -223,6 +212,19 @@ export function look(style: IStyle): {
     }
   }
   return { classes, properties };
+}
+
+/** Colours of the palette that are what they are called where a background is set, too. */
+const EXACT: { [colour: number]: string } = {
+  0: '#000',
+  7: '#fff',
+  15: '#fff'
+};
+
+/** Return the CSS variable of a colour of the palette. */
+function variable(colour: number, part = ''): string {
+  const intense = colour > 7 ? '-intense' : '';
+  return `var(--jp-TaskAPI-ansi-${NAMES[colour % 8]}${intense}${part})`;
 }
 
 /** A line that is overwritten, character by character. */
@@ -335,7 +337,12 @@ function rgb(red: number, green: number, blue: number): string {
 }
 
 /** Whether black rather than white is readable on a colour. */
-function isBright(colour: string): boolean {
+function isBright(colour: Colour): boolean {
+  if (typeof colour === 'number') {
+    return (
+      colour > 8 || NAMES[colour] === 'yellow' || NAMES[colour] === 'white'
+    );
+  }
   const [red, green, blue] = (colour.match(/\d+/g) ?? []).map(part => {
     const value = Number(part) / 255;
     return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
