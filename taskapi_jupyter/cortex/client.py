@@ -31,6 +31,7 @@ from taskapi_jupyter.core.contract import (
     LogChunk,
 )
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, JobNotFound, NotKept, TaskAPIError
+from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 from taskapi_jupyter.deploy import advice
 from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
@@ -230,7 +231,7 @@ class CortexClient(Client):
 
         Right after a submission a cluster may say that there is no such job, or that it failed; both are known races.
         """
-        pause = 0.1
+        pauses = backoff(0.1, LOOK_AGAIN)
         while True:
             try:
                 answer = self._http.send("GET", f"tasks/{api_segment(api)}", {"jobID": job_id})
@@ -240,8 +241,7 @@ class CortexClient(Client):
             except JobNotFound:
                 if not self._is_young(job_id):
                     raise
-            time.sleep(pause)
-            pause = min(pause * 1.5, LOOK_AGAIN)
+            time.sleep(next(pauses))
 
     def _is_young(self, job_id: str) -> bool:
         """Say whether a job was submitted moments ago: by us, or as its id has it, which descends with the time."""

@@ -314,7 +314,7 @@ class Service(Reading):
         """Return the states that jobs end in; None for those that have not within ``patience`` seconds."""
         ended: dict[str, str | None] = dict.fromkeys(job_ids)
         deadline = time.monotonic() + patience
-        pause = 0.002
+        pauses = host.backoff(0.002, _LONGEST_PAUSE)
         while True:
             for job_id in [job_id for job_id, status in ended.items() if status is None]:
                 row = self.store.job(job_id)
@@ -322,8 +322,7 @@ class Service(Reading):
                     ended[job_id] = row["status"] if row else JobCode.STOPPED.value
             if all(ended.values()) or time.monotonic() >= deadline:
                 return ended
-            yield pause
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            yield next(pauses)
             self._keep_supervisor()
 
 

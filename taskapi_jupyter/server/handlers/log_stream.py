@@ -13,6 +13,7 @@ from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired, TaskAPIError, printable
+from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.server.authentication import Authenticated, refuse_worker
 from taskapi_jupyter.service.service import Service
@@ -105,12 +106,12 @@ class LogStream(Stream):
 
     async def _send(self, environment: Service, job_id: str) -> None:
         run, pool = self.backends.run, self.backends.follow
-        lines, offset, pause, ended = Lines(), 0, SHORTEST, False
+        lines, offset, pauses, ended = Lines(), 0, backoff(SHORTEST, LONGEST), False
         while True:
             chunk = await run(pool, environment.log_chunk, job_id, offset, CHUNK)
             if chunk.next > offset:
                 text = lines.feed(chunk.data, gap=chunk.offset > offset)
-                offset, pause = chunk.next, SHORTEST
+                offset, pauses = chunk.next, backoff(SHORTEST, LONGEST)
                 if text:
                     await self.write_message(text)
             elif ended:
@@ -119,10 +120,9 @@ class LogStream(Stream):
                 # What has ended writes no more: one more look at the log, then, is the last.
                 response = await run(pool, environment.job_response, job_id)
                 ended = not response.job_status.code.in_progress
-                pause = min(pause * 1.5, LONGEST)
                 if text := lines.feed(b""):  # a bar that stands still
                     await self.write_message(text)
             if offset >= chunk.size and not ended:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(next(pauses))
         if text := lines.feed(b"", final=True):
             await self.write_message(text)
