@@ -49,7 +49,7 @@ def boot_id() -> str:
 
 @lru_cache(maxsize=1)
 def namespace() -> str:
-    """Return what tells this machine's processes from those of a container; '' where there are no such namespaces."""
+    """Return the PID namespace, which is another in a container; '' where the system has none."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -57,9 +57,9 @@ def namespace() -> str:
 
 
 def is_here(record: Mapping[str, Any]) -> bool:
-    """Say whether a record is of this boot and of processes whose numbers mean here what they meant there.
+    """Whether a record is of this boot and this PID namespace, so that its pids are valid here.
 
-    Never told by the host's name, which changes on laptops. What an older version recorded passes for this machine's.
+    The host's name does not count: it changes on laptops. A record of an older version counts as this machine's.
     """
     return bool(record.get("boot", boot_id()) == boot_id() and record.get("namespace", namespace()) == namespace())
 

@@ -35,13 +35,13 @@ def start_time(pid: int) -> str | None:
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """Return what a process is known by, as it is written down: its number, its start, its boot."""
+    """Return what identifies a process across restarts: its pid, start time, boot, PID namespace and host."""
     where = {"boot": boot_id(), "namespace": namespace(), "host": os.uname().nodename}
     return {"pid": pid, "start_time": start_time(pid), **where}
 
 
 def is_there(who: Mapping[str, Any]) -> bool:
-    """Say whether a process that was written down lives, and its number is not another's by now."""
+    """Whether the process that :func:`identity` described is alive: its pid may be another's by now."""
     pid, started = who.get("pid"), who.get("start_time")
     if not isinstance(pid, int) or pid <= 1 or not is_here(who):
         return False
@@ -49,7 +49,7 @@ def is_there(who: Mapping[str, Any]) -> bool:
 
 
 def is_stopped(pid: int, started: str | None) -> bool:
-    """Say whether a process is held by a stop signal (Linux)."""
+    """Whether a process is stopped by a signal (Linux)."""
     try:
         fields = stat(pid) if LINUX else []
         return bool(fields) and fields[0] == "T" and fields[19] == started
@@ -89,7 +89,7 @@ def send(pid: int, started: str | None, number: int) -> bool:
 
 
 class Seen(NamedTuple):
-    """A process as the table of all has it."""
+    """A process in the table of all."""
 
     parent: int
     session: int
@@ -123,7 +123,7 @@ def processes() -> dict[int, Seen]:
 
 
 def _has_ended(fields: list[str]) -> bool:
-    """Say so of a zombie, unless only its first thread has left and others go on."""
+    """True for a zombie whose other threads have ended, too."""
     return fields[0] in "ZX" and int(fields[17]) <= 1
 
 

@@ -1,12 +1,12 @@
-"""Aboard a cluster's node: one job, run and watched there as on one machine. Standard library only.
+"""The entry point of a job on a cluster's node, which runs and watches it as on one machine. Standard library only.
 
-The entry point of a Ray job (``python -m taskapi_jupyter.node``), in a folder that holds these files of ours, those
-of the API in ``api``, those of its project in ``project``, and ``job.json``. A watcher runs the task; another process
-passes its output on, says how far it is and how it ended (:mod:`taskapi_jupyter.node.frames`), stores what it left, and
-sweeps where the watcher was killed.
+A Ray job runs ``python -m taskapi_jupyter.node`` in a folder that holds these files of ours, those of the API in
+``api``, those of its project in ``project``, and ``job.json``. A watcher runs the task. Another process, the guard,
+passes its output on, reports its progress and its end (:mod:`taskapi_jupyter.node.frames`), stores its result and
+files, and kills what is left where the watcher was killed.
 
-That process is no child of the entry point's own, which does nothing but wait for it: Ray signals all that descends
-from an entry point, and a task is to be told by its watcher alone, once. Where the entry point dies, so does the job.
+The guard is detached from the entry point, which only waits for it: Ray signals all descendants of an entry point, and
+only the watcher may signal the task, once. Where the entry point dies, the guard stops the job.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from .frames import frame, output
 
 _EVERY = 0.05  # seconds from one look at the output to the next, where there was some
 _SELDOM = 0.2  # seconds, where there was none
-_PROGRESS = 0.5  # seconds from one word on how far it is to the next
+_PROGRESS = 0.5  # seconds between two reports of progress
 _ALIVE = 20.0  # seconds of silence after which a frame says that the stream is open still
 _READ = 1 << 18
-_PROGRESS_BOUND = 4096  # bytes; a word of progress() is far shorter
+_PROGRESS_BOUND = 4096  # bytes; what progress() writes is far shorter
 _LINGERS, _LINGER = 2, 0.15  # times, seconds
 _SAY_AGAIN = 600  # times, once a second, that an end is said again where this node's disk is full
 
 
 class _Engine(LocalEngine):
-    """Starts a watcher that is told to stop when this process has died, as nobody would be left to watch it."""
+    """Starts a watcher that gets TERM when this process dies, as nobody would read its job's output any more."""
 
     guard = 0  # our process id
 
@@ -75,7 +75,7 @@ class Guard:
         self.behind = False  # whether output came faster than it could be passed on
 
     def prepare(self, folder: str) -> None:
-        """Lay out a home for one job; what it is started with is what this node has, and what its API says."""
+        """Lay out a home for one job; its variables are this node's and its API's."""
         for one in ("jobs", "apis"):
             files.create_folder(os.path.join(self.home, one))
         os.symlink(os.path.join(folder, "api"), HomePaths(self.home).version(self.job["api_id"]))
@@ -114,13 +114,14 @@ class Guard:
         poll = select.poll()
         poll.register(wakeups, select.POLLIN)
         poll.register(self.control, select.POLLIN)
-        pause = _EVERY
+        pauses = host.backoff(_EVERY, _SELDOM)
         while not (over := engine.ended()):
-            pause = _EVERY if self.pass_on() else min(pause * 1.5, _SELDOM)
+            if self.pass_on():
+                pauses = host.backoff(_EVERY, _SELDOM)
             self.tell_progress()
             if time.monotonic() - self.said_at > _ALIVE:
                 self.say({"alive": True})
-            if self.control in [fd for fd, _ in poll.poll(pause * 1000)]:
+            if self.control in [fd for fd, _ in poll.poll(next(pauses) * 1000)]:
                 self.abandoned = not os.read(self.control, 1)
                 engine.stop(self.job["id"])
                 poll.unregister(self.control)
@@ -136,7 +137,7 @@ class Guard:
         return outcome
 
     def store(self) -> str:
-        """Store what the job left; return what went wrong. In a child: a storage may hang, and a stop ends that."""
+        """Store the result and files in a child, which a stop kills where it hangs; return what went wrong."""
         if self.given["storage"] is None:
             return ""
         self.say({"storing": True})  # its time is over, this is not
@@ -176,7 +177,7 @@ class Guard:
     # What is said
 
     def say(self, value: dict[str, Any], tries: int = 1) -> None:
-        """Put a frame into the stream; where this node's disk is full, so many times, once a second."""
+        """Write a frame; where this node's disk is full, try ``tries`` times, once a second."""
         data = frame(self.marker, value)
         for attempt in range(tries):
             left = self._write(data)
@@ -199,7 +200,7 @@ class Guard:
         return bytes(view)
 
     def pass_on(self, last: bool = False) -> bool:
-        """Pass output on, as far as its bound goes; in the end, what came last of the rest."""
+        """Pass output on, up to the log's bound; at the end (``last``) the newest part of the rest."""
         bound = self.limits["log_max_bytes"]
         some = False
         if last and bound and (self.behind or self.at >= bound):
@@ -230,7 +231,7 @@ class Guard:
             self.at = offset
 
     def tell_progress(self) -> None:
-        """Say how far the task is, where that has changed."""
+        """Report the task's progress, where it has changed."""
         now = time.monotonic()
         if now - self.told_at < _PROGRESS:
             return
@@ -246,7 +247,7 @@ class Guard:
 
 
 def main() -> None:
-    """Be the entry point: have the job run by a process that Ray does not know, and leave with its exit code."""
+    """Be the entry point: have a process that Ray does not know run the job, and exit with its exit code."""
     path = os.path.join(os.getcwd(), "job.json")
     with open(path, encoding="utf-8") as file:
         given = json.load(file)

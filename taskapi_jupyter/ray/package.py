@@ -1,4 +1,4 @@
-"""What a job takes along to a Ray cluster, and how it is submitted there. Standard library only."""
+"""The package of files that a job on a Ray cluster needs, and the request that submits it. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from taskapi_jupyter.core import files, nesting
 from taskapi_jupyter.core.paths import PACKAGE, TASK_PATH, HomePaths
 from taskapi_jupyter.runner import launch
 
-#: What goes along, of this package: standard library only, all of it.
-_ABOARD = (
+#: The modules of this package that a node needs: all that ``node`` imports, standard library only.
+_MODULES = (
     *("__init__.py", "_version.py", "job.py", "node/__init__.py", "node/__main__.py", "node/frames.py"),
     *("worker/__init__.py", "worker/harness.py"),
     *(f"core/{name}.py" for name in ("__init__", "errors", "fault_points", "files", "folders", "host", "nesting")),
@@ -56,7 +56,7 @@ def pack(
     }
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        for name in _ABOARD:
+        for name in _MODULES:
             archive.write(os.path.join(PACKAGE, name), f"taskapi_jupyter/{name}")
         _add_folder(archive, TASK_PATH, "taskapi_jupyter/worker/path")
         api = HomePaths(home).version(job["api_id"])

@@ -1,5 +1,4 @@
-"""What jobs may use of this machine: its cores and memory, as far as control groups let us. Standard
-library only.
+"""How many cores and how much memory jobs may use: the machine's, within its control groups. Standard library only.
 
 A limit of a control group (of a container, a Slurm step, a systemd slice, a Kubernetes pod) holds for all groups below
 it: the smallest on the way up counts, in each hierarchy of version 1 and in that of version 2.

@@ -19,7 +19,7 @@ GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not b
 
 
 def take(folder: str) -> int | None:
-    """Take the right to run a job; return the locked descriptor, None where another watcher has it.
+    """Claim a job; return the locked descriptor, None where another watcher was first.
 
     Not synced: a claim counts within one boot only, and the row that says ``running`` was synced before the fork.
     """
@@ -49,7 +49,7 @@ def take(folder: str) -> int | None:
 
 
 def give_back(folder: str) -> None:
-    """Give a claim back, before the task's process was there: whoever reads this may have the job begin once more."""
+    """Give a claim back where no process of the task was started: a supervisor may start the job again."""
     for name in ("job.json", "report", "log"):
         with suppress(OSError):
             os.unlink(os.path.join(folder, name))

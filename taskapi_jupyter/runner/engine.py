@@ -25,7 +25,7 @@ _TRIES = 3  # to fork a job whose watcher died before it claimed it
 _STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
 _PATIENCE = 2.0  # seconds to kill what a dead watcher left
 _AGAIN = 1.0  # seconds until a job that could not begin is tried again
-_LOOK = 1.0  # seconds between looks at watchers that are not our children, whose stopping nobody tells us of
+_POLL = 1.0  # seconds between checks whether a watcher that is not our child was stopped by a signal
 
 
 class _Watched:
@@ -134,7 +134,7 @@ class LocalEngine:
         return over
 
     def filenos(self) -> list[int]:
-        """Return the pidfds of adopted watchers; our own children are told of by SIGCHLD."""
+        """Return the pidfds of adopted watchers; SIGCHLD reports the end of our own children."""
         return [watched.pidfd for watched in self.watched.values() if watched.pidfd is not None]
 
     def interval(self) -> float | None:
@@ -144,7 +144,7 @@ class LocalEngine:
         adopted = [one for one in self.watched.values() if not one.child]
         if not all(one.pidfd is not None for one in adopted):
             return 0.25
-        return _LOOK if adopted or self.waiting else None
+        return _POLL if adopted or self.waiting else None
 
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
@@ -153,7 +153,7 @@ class LocalEngine:
         return {"cpus": has.cores, "mem": has.memory, "gpus": None if there is None else gpus.count(there)}
 
     def accepts_jobs(self) -> bool:
-        """Say whether jobs can be started: not while the disk has no room for one."""
+        """Whether jobs can be started: not while the disk has no room for one."""
         return room.obstacle(self.home) is None and room.obstacle(self._folder("")) is None
 
     # How
@@ -304,7 +304,7 @@ class LocalEngine:
         self.over.append((job_id, ended or vanished(watched.why)))
 
     def _go_on(self, watched: _Watched) -> None:
-        """Have a watcher that was stopped by a signal go on: its job has a deadline, and somebody may wish it stopped.
+        """Continue a watcher that was stopped by a signal: its job may have a deadline, or be stopped.
 
         One that is stopped again and again is ended, and its job with it.
         """
@@ -321,8 +321,7 @@ class LocalEngine:
         """Kill what a dead watcher left, until nothing is left or, after two seconds, it can't be killed."""
         job_id = watched.job["id"]
         until = time.monotonic() + _PATIENCE
-        pause = 0.0
-        while True:
+        for pause in host.backoff(0.001, 0.01):
             strays = self._strays()
             left = {stray.pid: stray.start_time for stray in strays}
             if not strays:  # these are found at once; the rest takes a look at all processes there are
@@ -334,7 +333,6 @@ class LocalEngine:
             for pid, start_time in left.items():
                 process.send(pid, start_time, signal.SIGKILL)
             time.sleep(pause)
-            pause = min(pause + 0.001, 0.01)
         print(f"{job_id}: processes that can't be killed: {sorted(left)}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _strays(self) -> list[process_tree.Process]:
@@ -346,7 +344,7 @@ class LocalEngine:
 
 
 def _is_child(pid: int, start_time: str | None) -> bool:
-    """Say whether a process is a child of this one, living or to be reaped, and its number is not another's (Linux)."""
+    """Whether a process is a child of this one, living or to be reaped, and its number is not another's (Linux)."""
     try:
         fields = process.stat(pid) if host.LINUX and pid > 1 else []
         return bool(fields) and (fields[1], fields[19]) == (str(os.getpid()), start_time)

@@ -1,9 +1,9 @@
 """Which GPUs there are, and which of them a job may have. Standard library only.
 
-A GPU goes by its number, as ``nvidia-smi -L`` lists it, everywhere but in what a task is given: that is what the list
-of whoever submitted the job (``CUDA_VISIBLE_DEVICES``) calls it. ``nvidia-smi`` may take long, or hang with its driver:
-it is asked once for all processes of a home, where an API wants a GPU, and its answer stands in a file. No answer is
-"not known", which replaces no answer.
+A GPU is known by its number in ``nvidia-smi -L``; only a task is given the name that its submitter's
+``CUDA_VISIBLE_DEVICES`` has for it. ``nvidia-smi`` may take long, or hang with its driver: it runs once for all
+processes of a home, where an API asks for a GPU, and a file keeps its answer. Where it does not answer, the last answer
+stays.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Known(NamedTuple):
 
 
 def visible(text: str | None, known: Devices | None, limit: int | None) -> list[Choice] | None:
-    """Return what a list lets a job have, in its order; None where that is not known.
+    """Return the devices that a job may have, in the order of the list; None where they are not known.
 
-    ``text`` is the list, None for no list: then all devices, of ``limit`` the first so many. As CUDA does, an entry
-    that is no device ends it; one that stands there twice counts once.
+    ``text`` is the list in ``CUDA_VISIBLE_DEVICES``. None is no list: all devices, or the first ``limit`` of them. As
+    in CUDA, the list ends at an entry that is no device; a device that is listed twice counts once.
     """
     if text is None:
         whole = [number for number in sorted(known or ()) if number < _MIG]
@@ -77,7 +77,7 @@ def visible(text: str | None, known: Devices | None, limit: int | None) -> list[
 
 
 def most(text: str | None) -> int | None:
-    """Return how many GPUs a list can name at most, whatever there is; None where there is no list."""
+    """Return how many GPUs a list names at most, on any machine; None where there is no list."""
     if text is None:
         return None
     entries: list[str] = []

@@ -1,4 +1,4 @@
-"""What a job's processes hold of memory, together, and whether that is over its limit. Standard library only."""
+"""How much memory a job's processes use together, and whether that is over its limit. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SHARE = 20  # proportional sizes are read at most a 20th of the time, while not
 
 
 class MemoryLimit:
-    """Says whether a tree holds more than it may, shared pages counted once.
+    """Measures a process tree against a limit; pages that are shared count once.
 
-    Sizes are read one after the other, and what one process frees another may take meanwhile, or inherit: what looks
-    like too much is counted again while the tree stands still, and only that decides.
+    Sizes are read one after the other, and meanwhile one process may take or inherit what another frees: a tree that
+    seems over the limit is stopped and counted again, and only the second count decides.
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,7 +30,7 @@ class MemoryLimit:
         self.known_until = 0.0
 
     def passed(self, root: int) -> int | None:
-        """Return the bytes that the tree below ``root`` holds where that is over the limit; it then stands still."""
+        """Return the bytes that the tree below ``root`` uses, where they are over the limit; it is then stopped."""
         found = below(root)
         if sum(one.rss for one in found) <= self.limit or self._can_not_have_passed(found):
             return None
@@ -47,7 +47,7 @@ class MemoryLimit:
         return used if used > self.limit else None
 
     def _used(self, found: list[Process]) -> int:
-        """Return what processes hold together; where it is over the limit, no more than says so."""
+        """Return how many bytes processes use together; where that is over the limit, any number above it."""
         if not host.LINUX:
             return sum(one.rss for one in found)
         at_least = self._at_least(found)
@@ -66,7 +66,7 @@ class MemoryLimit:
         return total
 
     def _at_least(self, found: list[Process]) -> int:
-        """Return what processes hold for sure, from counters that cost nothing to read.
+        """Return a lower bound of what processes use, from counters that are cheap to read.
 
         Anonymous pages are shared only by processes of one image, by fork: of each image, the largest process counts.
         """
@@ -76,7 +76,7 @@ class MemoryLimit:
         return sum(largest.values())
 
     def _can_not_have_passed(self, found: list[Process]) -> bool:
-        """Say whether growth since the proportional sizes were read, which is dear, can't have led over the limit."""
+        """Whether growth since the proportional sizes were read, which is slow, can't have passed the limit."""
         if time.monotonic() >= self.known_until:
             return False
         images = {one.image for one in self.known.values()}

@@ -1,8 +1,8 @@
-"""Whether the kernel killed a task for want of memory: by its own counters, which anyone may read.
+"""Whether the kernel killed a task because memory had run out. Standard library only.
 
-Standard library only. The kernel tells nobody whom it killed; it counts, for the machine (``/proc/vmstat``) and for
-the cgroup of whom it killed. A SIGKILL is taken for the kernel's where a count went up lately: that of the task's
-cgroup where the task was in one cgroup all the time and that one counts, else the machine's.
+The kernel does not report which process it killed, but it counts its kills, for the machine (``/proc/vmstat``) and for
+the cgroup of the process. A SIGKILL counts as the kernel's where a counter has gone up within seconds: that of the
+task's cgroup, where it has one and the task stayed in one cgroup, else the machine's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Counts(NamedTuple):
 
 
 def of_machine() -> int | None:
-    """Return how often the kernel has killed for want of memory since boot; None where it doesn't say."""
+    """Return how often the kernel has killed for lack of memory since boot; None where it does not count."""
     return _count("/proc/vmstat")
 
 
@@ -68,7 +68,7 @@ class OOMKills:
             self.before, self.lately, self.at = self.lately, _look(self.pid), now
 
     def one_was_ours(self) -> bool:
-        """Say whether the kernel killed the process, which has died and is not reaped yet, as far as it can be told."""
+        """Whether the kernel killed the process, which has died and is not reaped yet, as far as counters show."""
         before = self.before
         if before.machine is not None and before.machine == of_machine():
             return False

@@ -21,13 +21,13 @@ TERMINATED = "terminated"  # what the harness reports of a task that left becaus
 
 
 def read_outcome(folder: str) -> dict[str, Any] | None:
-    """Return what a watcher wrote last, None where it wrote nothing (or nothing whole)."""
+    """Return the outcome that a watcher wrote, None where there is none that is whole."""
     try:
         found = nesting.loads(files.read(JobPaths(folder).outcome, 1 << 20))
         legal = may_move(JobCode.RUNNING, JobCode(found["status"])) and isinstance(found["ended"], int)
         return dict(found) if legal else None
     except OSError as error:
-        if error.errno in files.NO_DESCRIPTOR:  # whether it wrote something is not known
+        if error.errno in files.NO_DESCRIPTOR:  # whether there is one is not known
             raise
         return None
     except (ValueError, KeyError, TypeError):
@@ -68,7 +68,7 @@ def vanished(reason: str) -> dict[str, Any]:
 
 
 def too_late(job: Mapping[str, Any]) -> str:
-    """Return why a job is timed out whose ``timeout`` is over."""
+    """Return the reason of a job whose ``timeout`` has passed."""
     return f"timed out {job['timeout']} s after submission"
 
 
@@ -127,7 +127,7 @@ def _last_traceback_line(folder: str) -> str:
 
 
 def _bus_hint(number: int) -> str:
-    """Return what SIGBUS nearly always means: memory that is shared by files had no room; nothing for other signals."""
+    """Return the usual cause of SIGBUS, no room for shared memory, as a text to append; '' for other signals."""
     if number != signal.SIGBUS:
         return ""
     try:

@@ -30,13 +30,13 @@ if host.LINUX:
 
 
 def collect_orphans(collects: bool = True) -> None:
-    """Become the parent of whatever descends from this process and is left without one, or no more (Linux)."""
+    """Become, or cease to be, the parent of descendants whose own parent has ended (Linux's subreaper)."""
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, int(collects), 0, 0, 0)
 
 
 def bind_to_parent(number: int) -> None:
-    """Have this process sent a signal when the thread that forked it ends (Linux)."""
+    """Have the kernel signal this process when the thread that forked it ends (Linux)."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
@@ -64,7 +64,7 @@ def below(root: int, but: Container[int] = ()) -> list[Process]:
         for parent, start_time in queue:
             children = process.children(parent)
             if process.start_time(parent) != start_time:
-                continue  # these are children of whoever got its number
+                continue  # its number was reused: these are another process's children
             for pid in children:
                 one = _read(pid)
                 if one is not None and one.parent == parent and pid not in but:
@@ -137,7 +137,7 @@ def kill(root: int) -> None:
 
 
 def freeze(root: int, stopped: dict[tuple[int, str], Process]) -> list[Process]:
-    """Have all below ``root`` stand still; return them. ``stopped`` gets those that have to be told to go on."""
+    """Stop all processes below ``root`` and return them; those that this call stopped are added to ``stopped``."""
     until = time.monotonic() + _FREEZE
     while True:
         found = below(root)

@@ -1,10 +1,9 @@
-"""Our own processes that outlive whoever started them, reaped by the process that becomes their parent. Standard
-library only.
+"""Reaps processes of ours whose parent has ended. Standard library only.
 
-A supervisor that a terminal started, or a watcher whose supervisor was killed, is at its end a child of the first
-process of its container, or of the next subreaper above. Where that is no ``init`` but a Jupyter server, or a kernel or
-a program that uses the package, it would stay a zombie for ever. Only processes of ours are reaped, which have a name
-of their own: what other code started in this process keeps its exit status for that code.
+A supervisor that a terminal started, or a watcher whose supervisor was killed, is inherited by the first process of its
+container, or by the next subreaper above. Where that is no ``init`` but a Jupyter server, or a kernel or program that
+uses this package, it would stay a zombie for ever. Only processes with our names are reaped: the children of other code
+in this process keep their exit status for that code.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def call_itself(name: str) -> None:
 
 
 def begin() -> None:
-    """Reap from now on, where this process gets orphans; once in a process is enough."""
+    """Reap in a thread from now on, where this process inherits orphans; further calls do nothing."""
     with _lock:
         if os.getpid() in _reaping or not host.LINUX or not _gets_orphans():
             return
@@ -65,7 +64,7 @@ def _reap_for_ever() -> None:
 
 
 def _reap(pid: int) -> None:
-    """Reap a child that has ended, if it is ours; by its pidfd, so that it is the one that was looked at."""
+    """Reap a child that has ended, if it is ours; by its pidfd, so that it is the process whose name was read."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:
@@ -83,7 +82,7 @@ def _reap(pid: int) -> None:
 
 
 def reap_all(patience: float) -> None:
-    """Reap all children that end within some seconds, in a process that has none but ours."""
+    """Reap all children that end within ``patience`` seconds, in a process whose children are all ours."""
     until = time.monotonic() + patience
     try:
         while os.waitpid(-1, os.WNOHANG)[0] or time.monotonic() < until:

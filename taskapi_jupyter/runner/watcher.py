@@ -1,7 +1,8 @@
 """One running job, watched by a process of its own. Standard library only; knows no store.
 
-A watcher is forked from the supervisor and outlives it. Whoever links its locked file to ``jobs/<id>/claim`` first
-runs the job; everybody else leaves. When the task has ended and nothing of it is left, ``outcome.json`` says how.
+A watcher is forked from the supervisor and outlives it. The first watcher to link its locked file to
+``jobs/<id>/claim`` runs the job; others exit. When the task has ended and none of its processes is left, the watcher
+writes to ``outcome.json`` how it ended.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _READ = 1 << 16
 _REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
 _REPORT = 2048  # bytes
 
-#: Signals that are handled or ignored here, by Python or by whoever started the supervisor; a task takes them afresh.
+#: Signals that Python, or the process that started the supervisor, handles or ignores; a task gets the default again.
 _INHERITED = (
     *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
@@ -84,7 +85,7 @@ class Watcher:
         files.create_folder(JobPaths(self.folder).files)
         fault_point("watcher.folder_made")
         files.write(JobPaths(self.folder).job, job_file(self.job))
-        # Room for what the task's process has to say of its end: a disk that is full then takes no new file.
+        # Reserves room for the task's report of its end: a disk that is full then takes no new file.
         files.write(JobPaths(self.folder).report, b"\n" * _REPORT)
         fault_point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
@@ -101,7 +102,7 @@ class Watcher:
             self.deadlines.append((host.boottime() + longest, f"ran longer than its run_timeout of {longest} s"))
         self.oom_kills = OOMKills(self.main)
         fault_point("watcher.spawned")
-        # Not before: a TERM must find the task, and one that meets the task before its exec must end it.
+        # Not earlier: a TERM must find the task, and one that reaches the task before its exec must end it.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.poll = select.poll()
         self.poll.register(self.output, select.POLLIN)
@@ -272,7 +273,7 @@ class Watcher:
             self.oom = self.ending is None and self.oom_kills.one_was_ours()
 
     def _all_gone(self) -> bool:
-        """Say whether the job is over; a job ends with its main process, and survivors are stopped."""
+        """Whether nothing of the job is left; when its main process has ended, all others are stopped."""
         left = self._reap()
         if self.exit is None:
             return False
@@ -354,7 +355,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Callable[[], None]) -> int:
-    """Be a job's watcher, in a process just forked for it; return the exit code to leave with (an errno)."""
+    """Be a job's watcher, in a process just forked for it; return its exit code, an errno."""
     folder = HomePaths(home).job(job["id"]).folder
     try:
         fault_point("watcher.forked")
@@ -373,7 +374,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
     except (OSError, MemoryError) as error:
         if not watcher.begun and isinstance(error, OSError) and error.errno in files.PASSING:
             while os.path.isdir(folder):
-                with suppress(OSError):  # the disk is read-only for a while
+                with suppress(OSError):  # the disk is read-only: try again
                     claim.give_back(folder)
                     return error.errno
                 time.sleep(1)
@@ -392,12 +393,12 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
                 before_rename=lambda: fault_point("watcher.outcome_temporary"),
             )
             break
-        except OSError:  # a full disk: how it ended is not thrown away, it waits for room
+        except OSError:  # a full disk: the outcome is kept, and written when there is room
             if not os.path.isdir(folder):  # the home was removed
                 return 0
             time.sleep(1)
     fault_point("watcher.outcome_written")
-    with suppress(OSError):  # no descriptor: it is seen by whoever looks next
+    with suppress(OSError):  # no descriptor: the next process that reads the store starts a supervisor
         wake()
     fault_point("watcher.woken")
     return 0

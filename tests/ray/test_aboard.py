@@ -125,7 +125,7 @@ def test_what_goes_along_is_all_that_is_imported() -> None:
     folder = Path(package.__file__).parent.parent
     command = [sys.executable, "-I", "-S", "-c", code, str(folder.parent)]
     files = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
-    assert {str(Path(file).relative_to(folder)) for file in files} <= set(package._ABOARD)
+    assert {str(Path(file).relative_to(folder)) for file in files} <= set(package._MODULES)
 
 
 def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What a process has from whoever started it, and its children have from it. Standard library only.
+"""Limits, priorities and signal handlers that a process inherits and passes on. Standard library only.
 
-A supervisor is started by whoever first needs one, and others' jobs run in it: so it begins with fixed conditions, as
-far as they can be undone (:func:`settle`); what can't, :func:`worse` tells of.
+The first process that needs a supervisor starts it, and jobs of all others run in it. So it sets what it inherited to
+fixed values (:func:`settle`); :func:`worse` reports what it could not set.
 """
 
 from __future__ import annotations

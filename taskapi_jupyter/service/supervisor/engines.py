@@ -28,26 +28,26 @@ class Engine(Protocol):
     """Code that starts, observes and stops jobs for a provider whose jobs stand in our own store.
 
     Jobs are plain rows (``store.Row``): an engine is used by the supervisor, which imports no msgspec. An engine never
-    writes the store; what it saw end, it hands out once, from ``ended``.
+    writes the store; it returns each job that ended once, from ``ended``.
     """
 
-    #: Whether it may come to have what it has not now, so that a job waits for that.
+    #: Whether capacity may grow: a job that asks for more than there is then waits.
     elastic: bool
 
     def capacity(self) -> Mapping[str, Any]:
         """Return what jobs may use: ``cpus`` in thousandths, ``mem`` in bytes, ``gpus`` where that is known."""
 
     def accepts_jobs(self) -> bool:
-        """Say whether jobs can be started now; if not, those that are pending stay so."""
+        """Whether jobs can be started now; while they can't, pending jobs stay pending."""
 
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Take over the jobs that an earlier supervisor marked running; start what has provably not begun."""
 
     def hand_over(self) -> Mapping[str, Any]:
-        """Return, as plain JSON, what the next supervisor must know that this process becomes by exec."""
+        """Return, as plain JSON, what the supervisor that this process becomes by exec must know."""
 
     def take_over(self, handed: Mapping[str, Any]) -> None:
-        """Take what the supervisor handed over that this process was before; called before ``adopt``."""
+        """Take what this process handed over before it became this supervisor; called before ``adopt``."""
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a job that is marked running."""

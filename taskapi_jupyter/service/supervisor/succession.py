@@ -1,8 +1,8 @@
-"""How a supervisor that is told to leave while jobs run becomes the newer one: by exec, in its own place.
+"""How a supervisor that gets TERM while jobs run becomes the newer one: by exec, in the same process.
 
-The process stays, and with it the lock, the parent of the watchers, and the one to whom the kernel gives what a killed
-watcher leaves. A newer package writes into the home what is to be executed before it sends TERM; a file in that folder
-is as trusted as the database beside it. Standard library only.
+The process stays: it keeps the lock, remains the parent of the watchers, and inherits what a killed watcher leaves.
+Before a newer package sends TERM, it writes into the home which command to execute; a file in that folder is as trusted
+as the database beside it. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST = 1 << 16  # bytes of either
 
 
 def propose(home: str, holder: Mapping[str, Any], command: Sequence[str]) -> None:
-    """Write down what the supervisor that holds the lock is to become; where that can't be, it leaves as it would."""
+    """Write down what the supervisor that holds the lock is to execute; where that fails, it executes its own files."""
     said = {"replaces": _who(holder), "version": __version__, "command": list(command)}
     with suppress(OSError):
         files.write_atomic(HomePaths(home).successor, json.dumps(said).encode(), sync=False)

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Supervisor:
-    """The loop; everything it knows that matters is in the store or in a job's folder."""
+    """The loop. It keeps no state of its own that matters: all of that is in the store or in a job's folder."""
 
     def __init__(self, home: str, handed: Mapping[str, Any]) -> None:
         self.home = home
@@ -76,11 +76,11 @@ class Supervisor:
         self.tidying: int | None = None  # ends when the process that tidies does
 
     def run(self, lock: int) -> None:
-        """Serve until there is nothing left to do, or until told to leave; then let go of the lock.
+        """Serve until there is nothing left to do, or until TERM; then release the lock.
 
-        Either way the FIFO is closed before the store is looked into for the last time: a wish that came with a wakeup
-        is then seen by this supervisor, and one that came without starts another. Told to leave while jobs run, the
-        process keeps the lock and becomes the newer supervisor, which looks again as soon as it has its FIFO open.
+        Either way the FIFO is closed before the store is read for the last time: a request whose wakeup arrived is then
+        seen by this supervisor, and one whose wakeup found no FIFO starts another. At TERM while jobs run, the process
+        keeps the lock and becomes the newer supervisor, which reads the store again once its FIFO is open.
         """
         reader = self._open_fifo()
         wakeups = self._hear_signals()
@@ -100,7 +100,7 @@ class Supervisor:
                     continue
                 collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
                 fifo.close_reader(reader)
-                if not self._any_in_progress():  # whoever comes now finds no FIFO and starts another
+                if not self._any_in_progress():  # a request from now on finds no FIFO and starts a supervisor
                     break
                 reader = self._open_fifo()
                 self.behind = True  # what is still in progress is not ours: nothing may stay so
@@ -132,7 +132,7 @@ class Supervisor:
         os.close(lock)
 
     def _become_newer(self, lock: int) -> None:
-        """Go on as the newer supervisor, in this process; where that can't be, start one to leave the jobs to."""
+        """Become the newer supervisor, in this process; where that fails, start another one, which adopts the jobs."""
         handed = {"lock": lock, "unclaimed": self.engine.hand_over()}
         self.store.close()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -171,7 +171,7 @@ class Supervisor:
             self._name(row["id"], readable.fault(row) or "")
 
     def _name(self, job_id: object, wrong: str) -> None:
-        """Say once of a row that it can't be read."""
+        """Write once into supervisor.log that a row can't be read."""
         text = f"the row of job {readable.shown(job_id)} can't be read: {wrong}"
         if text not in self.named and len(self.named) < _NAMED:
             self.named.add(text)
@@ -229,9 +229,9 @@ class Supervisor:
         self.tell(f"{text}; trying again")
 
     def _tidy(self) -> None:
-        """Have a process of its own delete what config.yaml says, and what was left; it may take long.
+        """Start a process that deletes what config.yaml says, and what earlier deletions left; it may take long.
 
-        Not a fork: SQLite's locks are not to be carried into one.
+        Not a fork: SQLite's locks do not survive one.
         """
         self.tidied, self.untidy = time.monotonic(), False
         log.bound(self.home)

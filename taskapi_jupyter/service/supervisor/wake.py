@@ -1,7 +1,8 @@
 """How a supervisor is woken, started and replaced: by the service, by a watcher that ends, by a newer package.
 
-Whoever has written a wish first tries the FIFO ``wake``: a supervisor that has it open will look at the store. Where
-nobody has, a new one is started, which waits for the lock of one that is leaving, or leaves to one that is not.
+A process that has written a request into the store writes to the FIFO ``wake`` next: a supervisor that has it open then
+reads the store. Where none has, the process starts one, which waits for the lock of one that is leaving, or exits where
+another is at work.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from .lock import holder, nudge, refuse_others
 if TYPE_CHECKING:
     import subprocess
 
-#: What a supervisor keeps of the variables of whoever starts it.
+#: Environment variables that a supervisor gets from the process that starts it.
 _KEPT = ("PATH", "HOME", "TZ", "LANG", "TASKAPI_FAULTS")
 
 
 def wake(home: str) -> None:
-    """Tell the supervisor to look at the store, and start one where none lives."""
+    """Have the supervisor read the store; start one where none is alive."""
     if not poke(home):
         start(home)
 
@@ -79,7 +80,7 @@ class Waker:
         reaping.begin()
 
     def check(self) -> None:
-        """Raise :class:`Unavailable` where another host or user uses this home; costs a look or two, as a rule."""
+        """Raise :class:`Unavailable` where another host or user uses this home; takes a stat or two, as a rule."""
         guard.check(self.home)
         try:
             found = os.lstat(HomePaths(self.home).lock)
@@ -94,7 +95,7 @@ class Waker:
             self._seen = seen
 
     def check_place(self) -> None:
-        """Raise :class:`Unavailable` also where a supervisor could not work: before something is left for it to do."""
+        """Raise :class:`Unavailable` also where a supervisor could not work; called before a job is accepted."""
         guard.check_place(self.home)
         engine_settings.read(self.home)
         if not self.alive():
@@ -102,7 +103,7 @@ class Waker:
         self.check()
 
     def alive(self) -> bool:
-        """Say whether a supervisor has its FIFO open; whether one has is not known without a descriptor."""
+        """Whether a supervisor has its FIFO open; True also where there is no descriptor left to find out."""
         try:
             return poke(self.home, b"")
         except OSError as error:
@@ -111,10 +112,10 @@ class Waker:
             raise
 
     def wake(self) -> None:
-        """Have the store looked at: by the supervisor that lives, or by one that is started.
+        """Have a supervisor read the store: the one that is alive, or one that is started.
 
-        One that this process started before, and that has no FIFO yet, looks at the store after it got the lock, or
-        leaves to one that does; whether that was before what is to be seen was written, a thread makes sure of.
+        One that this process started earlier, and that has no FIFO yet, reads the store once it has the lock. Whether
+        it does so after the caller's write is not known, so a thread waits for its FIFO and writes to it.
         """
         with suppress(OSError):  # without a descriptor it is not known
             if poke(self.home):
@@ -125,13 +126,13 @@ class Waker:
             try:
                 if self._start_one():
                     return
-            except OSError:  # as many processes as there may be: what is to be seen is on disk, and will be
+            except OSError:  # the limit of processes is reached: the request is on disk and is read later
                 pass
             self._seeing = True
         _thread_of(self._see)
 
     def _start_one(self) -> bool:
-        """Start a supervisor unless one that this process started lives; say whether nothing more is to be done."""
+        """Start a supervisor unless one that this process started is alive; return whether nothing is left to do."""
         if os.environ.get("TASKAPI_JOB_SPEC", "").startswith(os.path.join(self.home, "jobs", "")):
             return True  # in a task: one started here would be stopped with it; its watcher starts one
         if self._started is not None and self._started.poll() is None:
