@@ -1,6 +1,6 @@
-"""What follows for a job on a Ray cluster from what is known of it: one pure function.
+"""Decides what to do next for a job on a Ray cluster, from what is known of it: one pure function.
 
-The engine calls it for each job whenever it looks, and carries out what it returns.
+The engine calls it for each job in each of its steps, and carries out what it returns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REFUSED = 300.0  # seconds that Ray may answer submissions with errors of its o
 
 
 class Seen(NamedTuple):
-    """What the engine has just seen of the cluster, as far as it concerns one job."""
+    """What the engine has just learned of the cluster, as far as it concerns one job."""
 
     missing: bool = False  # whether a list of its jobs was read just now, without this one
     session: str = ""  # of the cluster that sent the list
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
 
 def advance(job: RayJob, seen: Seen, now: float) -> Step:
-    """Return what follows for a job; changes nothing and asks nobody."""
+    """Return a job's phase, what to do next, and its outcome where it is over; changes nothing and does no I/O."""
     if job.log.outcome is not None:
         return _over(_overruled(job, job.log.outcome))
     if seen.missing and job.arrived:
@@ -84,7 +84,7 @@ def advance(job: RayJob, seen: Seen, now: float) -> Step:
 
 
 def _send_again(job: RayJob, seen: Seen, never_came: bool, now: float) -> Step:
-    """See to a job that the cluster does not list, and of which it is not known that it arrived."""
+    """Decide for a job that the cluster does not list, and that may never have arrived there."""
     moved = job.session not in ("", seen.session)
     if moved and job.phase is Phase.UNSURE:
         why = _elsewhere(job, seen) or "its head was restarted before it was known whether it had begun"
@@ -99,7 +99,7 @@ def _send_again(job: RayJob, seen: Seen, never_came: bool, now: float) -> Step:
 
 
 def _read_to_the_end(job: RayJob, seen: Seen, now: float) -> Step:
-    """See to a job that Ray says has ended: it may say itself how, at the end of its log."""
+    """Decide for a job that Ray reports as ended: the end of its log may say how."""
     if seen.away:
         return Step(Phase.ENDED)
     if job.log.done:
@@ -128,19 +128,19 @@ def _is_overdue(job: RayJob, seen: Seen, left: float, now: float) -> bool:
 
 
 def _elsewhere(job: RayJob, seen: Seen) -> str | None:
-    """Return that a job was sent to another cluster than the environment's address leads to now, None if it wasn't."""
+    """Return a text where a job was sent to another address than the environment has now, else None."""
     return None if job.address in ("", seen.address) else f"it was sent to {job.address}, where it may still run"
 
 
 def _overruled(job: RayJob, told: dict[str, Any]) -> dict[str, Any]:
-    """Return how a job said that it ended; where it was stopped from here, why."""
+    """Return the outcome in a job's log; where the engine stopped the job, with the engine's reason."""
     if job.ending is not None and told["status"] == JobCode.STOPPED.value:
         return {**told, "status": job.ending[0].value, "reason": job.ending[1]}
     return told
 
 
 def concluded(job: RayJob) -> dict[str, Any]:
-    """Return how a job ended that could not say so itself."""
+    """Return the outcome of a job whose log has none."""
     for value in Reader(job.marker).feed(frame(job.marker, {"begin": 1}) + job.message.encode() + b"\n"):
         if isinstance(value, dict) and (told := valid(value.get("outcome"))):
             return told

@@ -1,8 +1,8 @@
-"""Jobs on a Ray cluster, through its REST API: our harness and watcher go along as each job's entry point.
+"""Jobs on a Ray cluster, through its REST API; each runs our watcher and harness as its entry point.
 
-A job's submission id is made of its job id, and Ray refuses an id that it has: a submission of which it is not
-known whether it arrived is sent once more. A job that arrived and that the cluster does not know is one that it forgot.
-What follows for a job from what is known of it, :func:`advance` says; this module asks the cluster and does it.
+A job's submission id is made of its job id, and Ray refuses an id that it has: a submission that may not have arrived
+is sent once more. A job that arrived and that the cluster does not list is one that it forgot. :func:`advance` decides
+what to do for a job; this module asks the cluster, and does it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UNREACHABLE = "unreachable"  # a file of the home that says since when, and why
 NOTE = "note"  # a file of a job's folder: what is to be said of it while it runs
 
 _POLL = 1.0  # seconds from one list of the cluster's jobs to the next
-_SHARE = 10  # times as long as a list takes is waited for the next: it holds everybody's jobs, ended ones too
+_SHARE = 10  # a list is asked for after ten times as long as it takes: it holds all users' jobs, ended ones too
 _POLL_AWAY = 2.0  # seconds, while the cluster can't be reached
 _RESOURCES = 15.0  # seconds that what the cluster has is believed
 _STOP_EVERY = 5.0  # seconds from one request to stop a job to the next
@@ -125,13 +125,13 @@ class RayEngine:
         """Take nothing."""
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Submit a job, or have that done as soon as the cluster can be reached."""
+        """Submit a job, now or as soon as the cluster can be reached."""
         known = self._know(job)
         if not self.away and not self.suspect:
             self._submit(known)
 
     def stop(self, job_id: str, hurry: bool = False) -> None:
-        """Ask the cluster to stop a job. Ray passes on the first stop of a job alone: none ends its grace period."""
+        """Ask the cluster to stop a job; ``hurry`` has no effect, as Ray passes on the first stop of a job only."""
         job = self.jobs.get(job_id)
         if job is not None:
             job.stop_asked = True
@@ -194,7 +194,7 @@ class RayEngine:
         return job
 
     def _submit(self, job: RayJob) -> None:
-        """Send a job; whether it arrived, where no answer says so, the next list tells."""
+        """Submit a job; where no answer says whether it arrived, the next list does."""
         before = job.phase, job.unsure_at
         try:
             files.create_folder(job.folder)
@@ -237,9 +237,9 @@ class RayEngine:
             self.next_poll = min(self.next_poll, time.monotonic() + _POLL)
 
     def _upload(self, job: RayJob) -> bool:
-        """Have its package in the cluster, once: Ray keeps what no job has referred to. Return whether it is there.
+        """Upload a job's package, once: Ray keeps a package that no job has used. Return whether it is there.
 
-        What may take a while to send, a thread does, and who waits for other jobs does not wait for this one.
+        A thread sends a large one, so that other jobs need not wait for it.
         """
         its = job.package
         error, its.error = its.error, None
@@ -333,7 +333,7 @@ class RayEngine:
         return missing, session
 
     def _stop_orphans(self, there: Mapping[str, Mapping[str, Any]]) -> None:
-        """Stop what runs there as ours and is not: a submission that came after it was given up, say."""
+        """Stop jobs that run there under our name and that nobody knows: a submission that arrived late, say."""
         now, known = time.monotonic(), {job.submission_id for job in self.jobs.values()}
         orphans = {
             one
@@ -372,7 +372,7 @@ class RayEngine:
                 os.unlink(os.path.join(self.home, UNREACHABLE))
 
     def _note(self, job: RayJob) -> None:
-        """Leave a word on a job that waits in the cluster's own line."""
+        """Write a note for a job that waits in the cluster's own queue, which its readers show."""
         path = os.path.join(job.folder, NOTE)
         with suppress(OSError):
             if job.status == "PENDING":

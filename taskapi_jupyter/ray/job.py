@@ -39,7 +39,7 @@ class Phase(Enum):
 
 @dataclass
 class Package:
-    """What a job takes along, on its way to the cluster's own store."""
+    """A job's package of files, while it is uploaded and afterwards."""
 
     uri: str = ""  # where it is there
     large: bool = False  # so that a thread sends it
@@ -49,7 +49,7 @@ class Package:
 
 @dataclass
 class JobLog:
-    """What is known from a job's log; one thread reads it and writes here."""
+    """What a job's log says; the thread that reads it writes here."""
 
     thread: threading.Thread | None = None
     wake_event: threading.Event = field(default_factory=threading.Event)  # the thread is to read again now
@@ -121,7 +121,7 @@ class RayJob:
         self.try_at = time.monotonic() + next(self.pauses)
 
     def observe(self, entry: Mapping[str, Any] | None, listed_at: float, now: float) -> None:
-        """Note what a list of the cluster's jobs says of it, which was asked for at some moment: None is nothing."""
+        """Note a job's entry in a list of the cluster's jobs, requested at ``listed_at``; None: it is not listed."""
         if entry is None:
             if self.arrived:
                 self.missed += 1
@@ -142,7 +142,7 @@ class RayJob:
             self.log.wake_event.set()
 
     def lose_sight(self) -> None:
-        """Note that the cluster can't be reached: what takes too long is counted from when it can be again."""
+        """Note that the cluster can't be reached: time limits count from when it can be again."""
         self.unseen_since = self.ended_at = None
         self.log.failed, self.log.waited = 0, 0.0
 
@@ -161,7 +161,7 @@ class RayJob:
         self.unsure_at = time.monotonic()  # it may have been sent just before that supervisor went
 
     def write_claim(self) -> None:
-        """Write down, so that it stands after a power failure too, where it goes, and whether it arrived."""
+        """Write the claim, synced: where the job is sent, and whether it arrived."""
         where = {"address": self.address, "session": self.session, "word": self.marker}
         claim = json.dumps({**where, "arrived": self.arrived})
         files.write_atomic(JobPaths(self.folder).claim, claim.encode(), sync=True)
@@ -174,7 +174,7 @@ class RayJob:
 
 
 def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
-    """Return what the cluster knows a job by; the home's own id tells it from those of other homes."""
+    """Return the id of a job in the cluster; the home's id keeps it apart from those of other homes."""
     return f"taskapi-{job_id}-{settings['home_id']}"
 
 

@@ -1,4 +1,4 @@
-"""The logs of jobs on a Ray cluster: each is followed by a thread, and written into the job's folder here."""
+"""The logs of jobs on a Ray cluster: a thread for each follows it and writes it into the job's folder here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CUT = 30  # of those where it does not come to its end
 
 
 class Logs:
-    """Reads logs of ``cluster()``; ``bound()`` is what is kept of one, in bytes; ``wake()`` says that one was read."""
+    """Reads logs of ``cluster()``, keeps ``bound()`` bytes of each, and calls ``wake()`` when one was read."""
 
     last_read = 120.0  # seconds of waiting after which the log of a job that has ended is given up
 
@@ -50,14 +50,14 @@ class Logs:
         self._last_wholes = threading.Semaphore(_WHOLES)
 
     def follow(self, job: RayJob) -> None:
-        """Have a thread read a job's log, until it has ended or is none of ours any more."""
+        """Start the thread that reads a job's log, until the job has ended or is no longer ours."""
         job.log.thread = threading.Thread(target=self._read, args=(job,), daemon=True)
         job.log.thread.start()
 
     def _read(self, job: RayJob) -> None:
-        """Write a job's output into its log here, as it comes; see what it says of itself.
+        """Write a job's output into its log here as it arrives, and note what its frames say.
 
-        When Ray says that it has ended, the log is read once more, to its end, which nobody else's may keep waiting.
+        When Ray reports its end, the log is read once more, to the end; logs of running jobs do not delay that.
         """
         failed, pause = 0, _BEGUN
         while not job.log.over and job.log.outcome is None:
@@ -125,7 +125,7 @@ class Logs:
             sock.close()
 
     def _take(self, job: RayJob, stream: http.client.HTTPResponse | io.BytesIO) -> dict[str, Any] | None:
-        """Write what comes until there is no more; return the outcome where the job said it."""
+        """Write what arrives until the stream ends; return the outcome where a frame has it."""
         with _Held(job.folder):
             writer = LogWriter(job.folder, self._bound(), go_on=True)
             known = writer.offset  # of the output, what stands here already
@@ -155,7 +155,7 @@ class Logs:
 
     @staticmethod
     def _heard(job: RayJob, value: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Take note of what a job says; return its outcome, which is the last."""
+        """Note what a frame says; return the job's outcome, which is in the last one."""
         if isinstance(value.get("progress"), str):
             with suppress(OSError):
                 files.write_atomic(JobPaths(job.folder).progress, value["progress"].encode(), sync=False)

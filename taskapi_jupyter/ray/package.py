@@ -42,7 +42,7 @@ def pack(
     marker: str,
     storage: str | None,
 ) -> bytes:
-    """Return a zip of all that a job takes along; its config and its variables are in there, and in no command line.
+    """Return a zip of all files that a job needs; it also holds its config and variables, which no command line shows.
 
     ``marker`` is what its frames begin with.
     """

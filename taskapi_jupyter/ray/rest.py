@@ -24,7 +24,7 @@ _LARGEST = 512 << 20  # bytes of an answer
 
 
 class Refused(Exception):
-    """An answer that says no, or that is none of Ray's."""
+    """The cluster answered with an error, or with what is no answer of Ray's."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class RayCluster:
-    """Asks a cluster. Methods raise :class:`Unreachable` where it can't be, :class:`Refused` where it says no."""
+    """A client of the API; methods raise :class:`Unreachable` without an answer, :class:`Refused` at an error."""
 
     patience = 10.0  # seconds, for a connection, for each block of what is sent and for each of an answer
 
@@ -49,7 +49,7 @@ class RayCluster:
     # What is asked
 
     def session(self) -> str:
-        """Return the name of the session: another one is a head that was started anew and knows nothing."""
+        """Return the name of the session; it changes when the head is restarted and forgets its jobs."""
         name = self._object("GET", "/api/version").get("session_name")
         if not isinstance(name, str) or not name:
             raise Refused(200, "/api/version names no session")
@@ -97,7 +97,7 @@ class RayCluster:
         self._ask("POST", f"/api/jobs/{quote(submission_id)}/stop")
 
     def delete(self, submission_id: str) -> None:
-        """Have a job that has ended forgotten."""
+        """Delete a job that has ended from the cluster's list."""
         self._ask("DELETE", f"/api/jobs/{quote(submission_id)}")
 
     def log(self, submission_id: str, node: str, follow: bool) -> tuple[http.client.HTTPResponse, socket.socket]:
@@ -126,7 +126,7 @@ class RayCluster:
         return answer, sock
 
     def text(self, submission_id: str) -> str:
-        """Return a job's log as a text, whose line ends are not as they were."""
+        """Return a job's log as text; Ray has changed its line ends."""
         text = self._object("GET", f"/api/jobs/{quote(submission_id)}/logs").get("logs")
         if not isinstance(text, str):
             raise Refused(200, "the log is no text")
@@ -196,6 +196,6 @@ class RayCluster:
 
 
 def last_line(text: str) -> str:
-    """Return what Ray's tracebacks and messages end with, which is what went wrong."""
+    """Return the last line of a message or traceback of Ray's, which says what went wrong."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return lines[-1][:500] if lines else "no reason was given"

@@ -41,7 +41,7 @@ def task_command(job: Mapping[str, Any], launch: Mapping[str, Any], apis: str) -
 def task_environment(
     job: Mapping[str, Any], launch: Mapping[str, Any], home: str, machine_has_gpus: bool
 ) -> dict[str, str]:
-    """Return the variables of the task: those of its deploy, and what tells it which job it is."""
+    """Return the task's environment variables: those of its deploy, and those that identify the job."""
     environment = dict(launch["env"])
     folder = HomePaths(home).job(job["id"]).folder
     environment.update(

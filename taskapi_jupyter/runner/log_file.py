@@ -1,8 +1,8 @@
 """A job's log on disk: written by its watcher, read by anyone. Standard library only.
 
-``log`` holds the head, ``log.<offset>`` each newer part; the oldest parts go when the log is over its bound. A part's
-name says where in the output it begins, so what was dropped needs no record and a crash can't make it lie. Offsets are
-of what the task wrote, not of what was kept.
+``log`` holds the head, ``log.<offset>`` each newer part; the oldest parts after the head are deleted when the log
+passes its bound. A part's name says at which offset of the output it begins, so no record of what was dropped is
+needed, and a crash can't make one wrong. Offsets count what the task wrote, not what was kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class LogWriter:
     """Appends output to a job's log and keeps it within ``bound`` bytes (0: no bound).
 
-    ``go_on``: what is there already is kept and gone on with.
+    ``go_on``: append to the log that is there.
     """
 
     def __init__(self, folder: str, bound: int, *, go_on: bool = False) -> None:
@@ -57,7 +57,7 @@ class LogWriter:
             view = view[written:]
 
     def skip(self, size: int) -> None:
-        """Count output that could not be kept: the next part begins after it."""
+        """Count output that could not be written: the next part begins after it."""
         self.offset += size
         self.gap = True
 

@@ -1,10 +1,11 @@
-"""Runs a task in its own interpreter; found by path, imports nothing of ours and, before the task, next to nothing.
+"""Runs a task in its own interpreter. Imports nothing of this package and, before the task, hardly anything else.
 
-Imported by a line that its watcher gives the interpreter, so that its compiled form is cached. Arguments: this file's
-folder, the API's folder, kind, file, module, attribute (behind ``*`` or ``?`` where :func:`call` is to call it), the
-folder that holds cloudpickle, the path that a project's file has in the project, then what :func:`search_path` takes.
-Kinds: ``main`` is a file that runs as ``__main__``, ``module`` one that is imported; ``pickle`` and ``dill`` hold a
-callable.
+The watcher gives the interpreter a line that imports this file by path, so that its compiled form is cached.
+Arguments: this file's folder, the API's folder, kind, file, module, attribute (behind ``*`` or ``?`` where :func:`call`
+is to call it), the folder that holds cloudpickle, the path that a project's file has in the project, then what
+:func:`search_path` takes. Kinds: ``main`` is a file that runs as ``__main__``, ``module`` one that is imported;
+``pickle`` and ``dill`` hold a callable.
+
 Must run on any Python 3.8 or newer, since a task's interpreter need not be the one that has this package.
 """
 

@@ -1,4 +1,4 @@
-"""The FIFO ``wake`` of a home: who writes to it has the supervisor read the store. Standard library only."""
+"""The FIFO ``wake`` of a home: writing to it makes the supervisor read the store. Standard library only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def poke(home: str, data: bytes = b"w") -> bool:
 
 
 def open_reader(home: str, say: Callable[[str], None]) -> int:
-    """Return the supervisor's end of the FIFO, which is made where it is not there; ``say`` is told what prevents it.
+    """Open the supervisor's end of the FIFO, and make the FIFO where there is none; ``say`` gets what prevents it.
 
     Raise :class:`Damaged` where the home is gone.
     """
@@ -75,7 +75,7 @@ def is_replaced(home: str, fd: int) -> bool:
 
 
 def close_reader(fd: int) -> None:
-    """Close the supervisor's end: whoever pokes from now on starts another supervisor."""
+    """Close the supervisor's end: who pokes from now on finds no reader and starts another supervisor."""
     os.close(fd)
     fault_point("supervisor.closed")
 

@@ -26,7 +26,7 @@ _LONGEST_PAUSE = 0.1  # seconds between looks at a lock that another supervisor 
 
 
 def acquire(home: str) -> int | None:
-    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor takes care of the store.
+    """Return the locked descriptor of ``supervisor.lock``, None where another supervisor has it.
 
     Raise :class:`Unavailable` where jobs of another host run in this home.
     """
@@ -60,13 +60,13 @@ def acquire(home: str) -> int | None:
 
 
 def nudge(record: Mapping[str, Any]) -> None:
-    """Have the supervisor that wrote a record see whether ``wake`` is still its FIFO, as it does after any signal."""
+    """Signal the supervisor that wrote a record, so that it checks whether ``wake`` is still its FIFO."""
     if process.is_there(record):
         process.send(record["pid"], record["start_time"], signal.SIGCHLD)
 
 
 def inherit(home: str, fd: object) -> int | None:
-    """Return the locked descriptor that this process kept when it became this program; None where it is not one."""
+    """Return the locked descriptor that this process kept over its exec; None where ``fd`` is not one."""
     if not isinstance(fd, int):
         return None
     try:

@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 
 class Teller:
-    """Writes what is wrong, once as long as it goes on."""
+    """Writes a problem once, however often it is reported in a row."""
 
     def __init__(self) -> None:
         self._said = ""
@@ -30,7 +30,7 @@ class Teller:
             say(text)
 
     def forget(self) -> None:
-        """Note that all is well again: what is wrong next is written, whatever it is."""
+        """Note that the problem is over: the next one is written, even if it is the same."""
         self._said = ""
 
 
