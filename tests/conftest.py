@@ -29,7 +29,7 @@ from taskapi_jupyter.service.service import Service
 if TYPE_CHECKING:
     from support.ray_head import Head
 
-pytest_plugins = ["pytest_jupyter.jupyter_server", "support.lab"]
+pytest_plugins = ["pytest_jupyter.jupyter_server", "support.lab", "support.both_ways"]
 
 # What is slow to import and of no use to the tests is not there, here and in what a test starts.
 WITHOUT = str(TESTS / "support" / "without")

@@ -72,14 +72,14 @@ def newest(fetch: Fetch, most: int = SHOWN) -> tuple[bytes, int, int]:
     return data, start, after
 
 
-def tail(fetch: Fetch, count: int, most: int = MAX_REACH) -> tuple[bytes, int, int]:
+def tail(fetch: Fetch, count: int, most: int = MAX_REACH, first: int = REACH) -> tuple[bytes, int, int]:
     """Read the last lines; return them, how many bytes before them were not searched, and the offset to go on from.
 
-    A progress bar is one line, whatever its length. At most ``most`` bytes are searched, and fewer if another MiB
-    contains no line end: then there are fewer lines, and the second number is not 0.
+    A progress bar is one line, whatever its length. ``first`` bytes are searched, then more: at most
+    ``most``, and fewer if another MiB contains no line end; then there are fewer lines, and the second number is not 0.
     """
     check(count)
-    reach, before = REACH, -1
+    reach, before = first, -1
     while True:
         data, start, after = read(fetch, -reach)
         ends = data.count(b"\n")

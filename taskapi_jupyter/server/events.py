@@ -26,7 +26,6 @@ JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
 API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 
 LOOK_EVERY = 0.1  # seconds
-TRY_AGAIN = 1.0  # seconds until a database that could not be read is tried again
 PATIENCE = 1.0  # seconds to wait for one that is locked
 
 News = tuple[str, dict[str, str]]  # schema and data of one event
@@ -35,10 +34,11 @@ News = tuple[str, dict[str, str]]  # schema and data of one event
 class Events:
     """Tells Jupyter's event logger what changes in one database, from when it was started on."""
 
-    def __init__(self, path: Path, logger: EventLogger, log: Logger) -> None:
+    def __init__(self, path: Path, logger: EventLogger, log: Logger, try_again: float = 1.0) -> None:
         self._path = path
         self._logger = logger
         self._log = log
+        self.try_again = try_again  # seconds until a database that could not be read is tried again
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskapi-events", daemon=True)
         self._seen: int | None = None  # the counter up to which all was told
@@ -70,7 +70,7 @@ class Events:
                 if str(error) != said:
                     said = str(error)
                     self._log.warning("changes of jobs can't be seen: %s", said)
-                self._stopping.wait(TRY_AGAIN)
+                self._stopping.wait(self.try_again)
             except RuntimeError:  # the event loop has ended, and with it whoever would be told
                 return
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from secrets import token_hex
-from urllib.parse import quote, urlsplit
 
-import pytest
 import yaml
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from support import ECHO, PATIENCE, TESTS, request_for, until
-from support.homes import clean
-from support.lab import ROW, Lab, drawn, row, show_sidebar
-from support.servers import reserved_port, start_server
+from support.lab import Lab, change_theme, drawn, row, show_sidebar
+from support.servers import reserved_port
 from taskapi_jupyter.ray.service import RayService
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -34,6 +30,7 @@ def task(config):
     return {"steps": done}
 """
 
+THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
 AXE = TESTS.parent / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -123,9 +120,7 @@ def train(data: str, lr: float = 0.1, kind: Literal["a", "b"] = "a", betas=(0.9,
 '''
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_the_form_shows_parameters(lab: Lab, page: Page, name: str, theme: str) -> None:
-    lab.write_settings("@jupyterlab/apputils-extension/themes", {"theme": theme})
+def test_the_form_shows_parameters(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, PARAMETERS)
     lab.open(page)
     sidebar = show_sidebar(page)
@@ -139,8 +134,10 @@ def test_the_form_shows_parameters(lab: Lab, page: Page, name: str, theme: str) 
         expect(listed).to_contain_text(text)
     expect(listed.get_by_text("required")).to_have_count(1)
     page.add_script_tag(path=AXE)
-    found = page.evaluate("axe.run('.jp-TaskAPI-Submit', {resultTypes: ['violations']})")
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+    for theme in THEMES:
+        change_theme(page, theme)
+        found = page.evaluate("axe.run('.jp-TaskAPI-Submit', {resultTypes: ['violations']})")
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == [], theme
     form.get_by_role("button", name="Submit").click()
     expect(form).to_contain_text(f"{name}: data is missing: it takes data (required), lr, kind, betas, **rest")
     editor.fill('{"data": "here", "lr": 0.5}')
@@ -201,22 +198,6 @@ def test_find_and_sort(lab: Lab, page: Page, name: str) -> None:
     expect(row(page, other.id)).to_be_visible()
 
 
-def test_two_browsers_show_the_same(lab: Lab, context: BrowserContext, page: Page, name: str) -> None:
-    lab.deploy(name, ECHO)
-    second = context.new_page()
-    for one in (page, second):
-        lab.open(one)
-        show_sidebar(one)
-    sidebar = show_sidebar(page)
-    sidebar.get_by_role("button", name=name).click()
-    sidebar.get_by_role("button", name="Submit", exact=True).click()
-    expect(second.locator(f"[data-api='{name}'][data-job-id]")).to_contain_text("succeeded")
-    job = lab.service.jobs(name)[0]
-    lab.service.forget(job)
-    for one in (page, second):
-        expect(row(one, job.id)).to_have_count(0)
-
-
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>&lt;b&gt;"
 
 RAISES = f"""
@@ -244,9 +225,7 @@ def test_hostile_text_stays_text(lab: Lab, page: Page, name: str) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
-def test_accessible(lab: Lab, page: Page, name: str, tmp_path: Path, theme: str) -> None:
-    lab.write_settings("@jupyterlab/apputils-extension/themes", {"theme": theme})
+def test_accessible(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
     lab.deploy(name, STEPS, definition={"path": "task.py", "config": {"folder": ""}})
     lab.deploy(f"{name}-echo", ECHO)
     ended = lab.service.submit(f"{name}-echo", {"a": 1}).wait()
@@ -260,92 +239,10 @@ def test_accessible(lab: Lab, page: Page, name: str, tmp_path: Path, theme: str)
     for job in (ended, running):
         row(page, job.id).get_by_role("button", name=job.api_name).first.click()
         expect(sidebar.get_by_role("region", name=f"Job {job.id}")).to_be_visible()
-        found = page.evaluate("axe.run('#taskapi-sidebar', {resultTypes: ['violations']})")
-        assert "color-contrast" in [one["id"] for one in found["passes"]]  # it did look
-        problems = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
-        assert problems == [], problems
+        for theme in THEMES:
+            change_theme(page, theme)
+            found = page.evaluate("axe.run('#taskapi-sidebar', {resultTypes: ['violations']})")
+            assert "color-contrast" in [one["id"] for one in found["passes"]]  # it did look
+            problems = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+            assert problems == [], (theme, problems)
     lab.service.stop(running)
-
-
-def test_a_thousand_jobs(lab: Lab, page: Page, name: str) -> None:
-    lab.deploy(name, ECHO, compute={"cpu": "1"})
-    lab.open(page)
-    sidebar = show_sidebar(page)
-    sidebar.get_by_role("button", name=name).wait_for()
-    ids = [lab.service.submit(name, {"number": number}).id for number in range(1000)]
-    lab.service.delete(name)  # stops what is left of them
-    sidebar.get_by_role("searchbox").fill(name)
-    expect(sidebar).to_contain_text(re.compile(r"\d+ of \d+ jobs"))
-    while sidebar.get_by_role("button", name="Search older jobs").is_visible():
-        sidebar.get_by_role("button", name="Search older jobs").click()
-    expect(sidebar).to_contain_text("1000 of ")
-    row(page, ids[-1]).get_by_role("button", name=name).first.focus()
-    page.keyboard.press("End")
-    expect(row(page, ids[0])).to_be_visible()
-    expect(row(page, ids[0]).get_by_role("button").first).to_be_focused()
-    assert sidebar.locator(ROW).count() < 60  # what is not in view is not drawn
-    page.keyboard.press("Home")
-    expect(row(page, ids[-1]).get_by_role("button").first).to_be_focused()
-    sidebar.get_by_role("button", name="Delete finished jobs").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(sidebar).to_contain_text("No jobs yet.")
-    assert lab.service.jobs() == []
-
-
-def test_a_session_that_ended(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
-    """It is said once, with a way to sign in, and little is asked until somebody did."""
-    page.goto(f"{lab.server.url}login?next={quote(urlsplit(lab.server.url).path + 'lab')}")
-    page.get_by_label("Password or token:", exact=True).fill(lab.server.token)
-    page.get_by_role("button", name="Log in", exact=True).click()
-    drawn(page)
-    sidebar = show_sidebar(page)
-    lab.deploy(name, STEPS)
-    job = lab.service.submit(name, {"folder": str(tmp_path)})
-    expect(row(page, job.id)).to_contain_text("running")
-    cookies = page.context.cookies()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/taskapi/" in request.url else None)
-    page.context.clear_cookies()
-    lab.kill()
-    lab.server = lab.start(urlsplit(lab.server.url).port)  # with another token: the page has one of its own
-    banner = sidebar.get_by_role("status")
-    expect(banner).to_contain_text("Your session has ended: sign in again.")
-    link = banner.get_by_role("link", name="sign in again")
-    base = urlsplit(lab.server.url).path
-    expect(link).to_have_attribute("href", re.compile(re.escape(f"{base}login?next={quote(base, safe='')}lab")))
-    expect(row(page, job.id)).to_contain_text("running")  # what was known stays
-    page.wait_for_load_state("networkidle")
-    asked.clear()
-    (tmp_path / "1").touch()  # an event tells of none of it, and whoever asked would find out
-    page.wait_for_timeout(3000)
-    assert len(asked) <= 3, asked
-    page.context.add_cookies(cookies)
-    banner.get_by_role("button", name="Try again").dispatch_event("click")  # below a dialog of Lab's own
-    expect(banner).to_be_empty()
-    expect(row(page, job.id)).to_contain_text("1/4")
-    job.stop()
-
-
-def test_a_server_that_could_not_start_says_why(chromium: Browser, page: Page, tmp_path: Path) -> None:
-    (tmp_path / "no-folder").write_text("in the way")
-    server = start_server(
-        tmp_path,
-        f"--TaskAPIApp.home={tmp_path / 'no-folder'}",
-        "--LabApp.news_url=None",
-        module="jupyterlab",
-        status=503,
-    )
-    try:
-        page.goto(f"{server.url}lab?token={server.token}")
-        drawn(page)
-        sidebar = show_sidebar(page)
-        expect(sidebar.get_by_role("status")).to_contain_text("TaskAPI could not start")
-        (tmp_path / "no-folder").unlink()
-        until(lambda: server.fetch("GET", "verifycortex").ok, "the extension to start")
-        sidebar.get_by_role("button", name="Try again").click()
-        expect(sidebar.get_by_role("status")).to_be_empty()
-        expect(sidebar).to_contain_text("%pip install taskapi-jupyter")
-    finally:
-        server.process.terminate()
-        server.process.wait(PATIENCE)
-        clean(tmp_path / "no-folder")

@@ -11,8 +11,6 @@ import pytest
 
 from support.kernels import Kernel
 
-pytest_plugins = ["support.both_ways"]
-
 SUBMIT = "job = %taskapi submit {} --wait"
 
 

@@ -500,9 +500,7 @@ def test_whatever_is_written_is_read_whole(data: bytes, most: int) -> None:
 @given(lines_of_text, st.integers(1, 9), st.integers(0, 6), st.integers(1, 5))
 def test_the_last_lines_are_the_last_lines(data: bytes, most: int, count: int, reach: int) -> None:
     shown = log_reader.text(data).splitlines(keepends=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_reader, "REACH", reach)
-        found, missing, after = log_reader.tail(written(data, most), count)
+    found, missing, after = log_reader.tail(written(data, most), count, first=reach)
     assert log_reader.text(found) == "".join(shown[len(shown) - min(count, len(shown)) :])
     assert (missing, after) == (0, len(data))
 

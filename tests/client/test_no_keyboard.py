@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from support.kernels import Kernel
 
-pytest_plugins = ["support.both_ways"]
-
 ASKS = """%%taskapi submit asks k={} --wait
 def run(config):
     if config["k"] == "input":

@@ -246,7 +246,7 @@ async def test_what_changes_while_the_database_is_away_is_told_later(
         failures.append(1)
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(events, "TRY_AGAIN", 0.01)
+    ours.try_again = 0.01
     with caplog.at_level(logging.WARNING), monkeypatch.context() as context:
         context.setattr(Store, "news", fails)
         (job,) = many(service.store, 1)
@@ -265,12 +265,10 @@ async def test_somebody_who_is_writing_holds_nothing_up(told: Told, ours: Any, s
 
 
 async def test_a_database_that_comes_later(jp_serverapp: Any, told: Told, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(events, "TRY_AGAIN", 0.01)
     extension = jp_serverapp.web_app.settings["taskapi_jupyter"]
     monkeypatch.setattr(jp_serverapp.event_logger, "register_event_schema", lambda path: None)  # they are, already
-    ours = events.Events(tmp_path / "later" / "taskapi.db", jp_serverapp.event_logger, extension.log)
+    ours = events.Events(tmp_path / "later" / "taskapi.db", jp_serverapp.event_logger, extension.log, 0.01)
     ours.start()
-    await asyncio.sleep(0.05)
     service = Service(tmp_path / "later")
     await soon(lambda: ours._seen is not None)
     many(service.store, 2)

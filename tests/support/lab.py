@@ -100,6 +100,7 @@ class Lab:
         return start_server(
             self.folder,
             "--LabApp.news_url=None",
+            "--LabApp.expose_app_in_browser=True",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--LabApp.extension_manager=readonly",
             module=self.module,
@@ -157,13 +158,27 @@ def lab(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     running.close()
 
 
-@pytest.fixture
-def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """Return a browser without a past."""
+@pytest.fixture(scope="module")
+def cached(chromium: Browser) -> Iterator[BrowserContext]:
+    """Return a browser that loads JupyterLab's own scripts once for a file's tests."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE * 1000)
     yield context
     context.close()
+
+
+@pytest.fixture
+def context(cached: BrowserContext) -> Iterator[BrowserContext]:
+    """Return a browser without a past: no page, no cookie, nothing that was stored."""
+    yield cached
+    pages, cached_session = cached.pages, None
+    for origin in {page.evaluate("location.origin") for page in pages} - {"null"}:
+        cached_session = cached_session or cached.new_cdp_session(pages[0])
+        kinds = "cookies,local_storage,indexeddb,service_workers,websql"
+        cached_session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": kinds})
+    for page in pages:
+        page.close()
+    cached.clear_cookies()
 
 
 @pytest.fixture
@@ -192,6 +207,12 @@ def drawn(page: Page) -> None:
     """Wait until JupyterLab has drawn itself and put everything where it was."""
     page.wait_for_selector("#jp-main-dock-panel", timeout=60_000)
     page.wait_for_function("!document.querySelector('#jupyterlab-splash')", timeout=60_000)
+
+
+def change_theme(page: Page, theme: str) -> None:
+    """Change the theme as the settings' menu does."""
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
 
 
 def show_sidebar(page: Page) -> Locator:

@@ -56,7 +56,7 @@ def start_server(
     root: Path | None = None,
     environ: dict[str, str] | None = None,
     base_url: str = BASE_URL,
-    patience: float = PATIENCE,
+    patience: float = 2 * PATIENCE,
     status: int = 200,
 ) -> LiveServer:
     """Start a server whose configuration, data and home are below a folder, and wait until it answers.
@@ -90,7 +90,12 @@ def start_server(
         except requests.ConnectionError:
             return False
 
-    until(answers, f"the server to answer; {log}", patience)
+    try:
+        until(answers, f"the server to answer; {log}", patience)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return server
 
 

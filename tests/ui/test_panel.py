@@ -27,8 +27,8 @@ from ipywidgets.widgets.widget import _instances
 import taskapi_jupyter.ui.panel as panel_module
 from support import ECHO, PATIENCE, WAITING, request_for, until
 from support.cortex_double import Operator
-from support.html import HOSTILE, Elements
 from support.kernels import Served
+from support.markup import HOSTILE, Elements
 from support.servers import LiveServer, reserved_port
 from support.shells import Ran
 from taskapi_jupyter import Panel

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.html import HOSTILE, Elements
+from support.markup import HOSTILE, Elements
 from taskapi_jupyter.display.ansi import ansi_html, luminance
 
 COLOUR = re.compile(r"(?:^|;)color:(#[0-9a-f]{6})")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.html import HOSTILE, Elements
+from support.markup import HOSTILE, Elements
 from taskapi_jupyter import display
 from taskapi_jupyter.client.taskapi import API
 from taskapi_jupyter.core.contract import (
