@@ -27,7 +27,8 @@ from taskapi_jupyter.client.environments_file import LOCAL, EnvironmentFile
 from taskapi_jupyter.client.http import CONNECT_TIMEOUT, cause
 from taskapi_jupyter.core.contract import Environment
 from taskapi_jupyter.core.errors import Forbidden, TaskAPIError, Unreachable, UpstreamTimeout
-from taskapi_jupyter.cortex.client import RACE, CortexClient
+from taskapi_jupyter.cortex.client import CortexClient
+from taskapi_jupyter.cortex.cluster import RACE
 from taskapi_jupyter.cortex.operator import Upstream, upstream_of
 from taskapi_jupyter.environments import PROVIDERS
 
