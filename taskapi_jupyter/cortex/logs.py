@@ -95,7 +95,7 @@ class Logs(Cluster):
     @overload
     def logs(self, job: Job | str, tail: int | None = None, *, follow: Literal[True]) -> Iterator[str]: ...
     def logs(self, job: Job | str, tail: int | None = None, follow: bool = False) -> str | Iterator[str]:
-        """Return what a job's pod has logged; once the pod is gone, raise :class:`NotKept`, which says where to look."""
+        """Return what a job's pod has logged; once it is gone, raise :class:`NotKept`, which says where to look."""
         check(tail)
         if follow:
             return lines(self.stream(job, tail, SHOWN))

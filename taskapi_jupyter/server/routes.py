@@ -39,12 +39,22 @@ def _states(among: Iterable[JobCode]) -> dict[str, Any]:
     return query("status", schema, "Only jobs in one of these states.")
 
 
+def _between(least: int, most: int, default: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most, "default": default}
+
+
 JOB_ID = query("jobID", {"type": "string", "minLength": 1}, "The job.", required=True)
 OF = query("api", {"type": "string", "minLength": 1}, "The job's API; a Cortex cluster need not be searched then.")
 ONLY = query("api", {"type": "string", "minLength": 1}, "Only jobs of this API.")
 FLAG = {"type": "boolean", "default": False}
+LIMIT = query("limit", _between(1, MAX_PAGE, 50), "How many jobs a page has at most.")
+CURSOR = query("cursor", {"type": "string", "minLength": 1}, "`next_cursor` of the previous page.")
+DAYS = {"type": "number", "minimum": 0, "maximum": MAX_DAYS}
+OLDER_THAN = query("older_than", DAYS, "Only jobs that ended at least so many days ago.")
+OFFSET = query("offset", _between(-INT64, INT64, 0), "In bytes as written; a negative one counts from the end.")
+BYTES_AT_MOST = query("limit", _between(1, MAX_CHUNK, 1 << 20), "How many bytes at most.")
 BYTES = {"type": "integer", "minimum": 0}
-OFFSETS = {
+LOG_HEADERS = {
     "X-Log-Offset": header(BYTES, "Where the piece begins, in bytes as written."),
     "X-Log-Next": header(BYTES, "The offset of the next piece."),
     "X-Log-Size": header(BYTES, "How many bytes were written so far."),
@@ -73,156 +83,116 @@ UPLOAD = {
 class Route(NamedTuple):
     """What answers a path, and its operations by method."""
 
+    path: str  # below Jupyter's base URL
     handler: type[Any]
     operations: dict[str, Operation]
 
 
-#: By path below Jupyter's base URL.
-ROUTES = {
-    "/taskapi/{env}/tasks/{api}": Route(
+def _route(path: str, handler: type[Any], **operations: Operation) -> Route:
+    return Route(path, handler, operations)
+
+
+ROUTES = (
+    _route(
+        "/taskapi/{env}/tasks/{api}",
         TasksHandler,
-        {
-            "post": Operation("Submit a job", JobSpec, body=Submission, errors=(415,)),
-            "get": Operation("A job's status", JobResponse, (JOB_ID,)),
-            "delete": Operation("Stop a job", Message, (JOB_ID,)),
-        },
+        post=Operation("Submit a job", JobSpec, body=Submission, errors=(415,)),
+        get=Operation("A job's status", JobResponse, (JOB_ID,)),
+        delete=Operation("Stop a job", Message, (JOB_ID,)),
     ),
-    "/taskapi/{env}/get": Route(APIsHandler, {"get": Operation("All APIs", list[API])}),
-    "/taskapi/{env}/get/{api}": Route(OneAPIHandler, {"get": Operation("One API and its recent jobs", list[API])}),
-    "/taskapi/{env}/get/{api}/{api_id}": Route(VersionHandler, {"get": Operation("A version of an API", list[API])}),
-    "/taskapi/{env}/deploy": Route(
+    _route("/taskapi/{env}/get", APIsHandler, get=Operation("All APIs", list[API])),
+    _route("/taskapi/{env}/get/{api}", OneAPIHandler, get=Operation("One API and its recent jobs", list[API])),
+    _route("/taskapi/{env}/get/{api}/{api_id}", VersionHandler, get=Operation("A version of an API", list[API])),
+    _route(
+        "/taskapi/{env}/deploy",
         DeployHandler,
-        {
-            "post": Operation(
-                "Deploy: one API as JSON or an upload, or several by Cortex's form",
-                list[DeployResult],
-                (
-                    query("force", FLAG, "Accepted for Cortex compatibility; no effect."),
-                    query("configFileName", {"type": "string"}, "What messages call the configuration."),
-                ),
-                body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
-                errors=(413, 415),  # 413 for an upload alone
-            )
-        },
+        post=Operation(
+            "Deploy: one API as JSON or an upload, or several by Cortex's form",
+            list[DeployResult],
+            (
+                query("force", FLAG, "Accepted for Cortex compatibility; no effect."),
+                query("configFileName", {"type": "string"}, "What messages call the configuration."),
+            ),
+            body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
+            errors=(413, 415),  # 413 for an upload alone
+        ),
     ),
-    "/taskapi/{env}/delete/{api}": Route(
+    _route(
+        "/taskapi/{env}/delete/{api}",
         DeleteHandler,
-        {
-            "delete": Operation(
-                "Delete an API; its jobs in progress are stopped",
-                Message,
-                (query("keepCache", FLAG, "Accepted for Cortex compatibility; no effect."),),
-            )
-        },
+        delete=Operation(
+            "Delete an API; its jobs in progress are stopped",
+            Message,
+            (query("keepCache", FLAG, "Accepted for Cortex compatibility; no effect."),),
+        ),
     ),
-    "/taskapi/{env}/verifycortex": Route(VerifyHandler, {"get": Operation("Health", {JSON: {"type": "object"}})}),
-    "/taskapi/{env}/streamlogs/{api}": Route(
+    _route("/taskapi/{env}/verifycortex", VerifyHandler, get=Operation("Health", {JSON: {"type": "object"}})),
+    _route(
+        "/taskapi/{env}/streamlogs/{api}",
         LogStream,
-        {
-            "get": Operation(
-                "A job's log as it grows: a websocket of newline-terminated text frames, closed with 1000 at the end",
-                None,
-                (JOB_ID,),
-                errors=(426,),
-                status=101,
-            )
-        },
+        get=Operation(
+            "A job's log as it grows: a websocket of newline-terminated text frames, closed with 1000 at the end",
+            None,
+            (JOB_ID,),
+            errors=(426,),
+            status=101,
+        ),
     ),
-    "/taskapi/{env}/jobs": Route(
+    _route(
+        "/taskapi/{env}/jobs",
         JobsHandler,
-        {
-            "get": Operation(
-                "Jobs, newest first",
-                JobsPage,
-                (
-                    ONLY,
-                    _states(JobCode),
-                    query(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50},
-                        "How many jobs a page has at most.",
-                    ),
-                    query("cursor", {"type": "string", "minLength": 1}, "`next_cursor` of the previous page."),
-                ),
-            ),
-            "delete": Operation(
-                "Delete all ended jobs, or those that match",
-                Message,
-                (
-                    ONLY,
-                    _states(TERMINAL),
-                    query(
-                        "older_than",
-                        {"type": "number", "minimum": 0, "maximum": MAX_DAYS},
-                        "Only jobs that ended at least so many days ago.",
-                    ),
-                ),
-            ),
-        },
+        get=Operation("Jobs, newest first", JobsPage, (ONLY, _states(JobCode), LIMIT, CURSOR)),
+        delete=Operation("Delete all ended jobs, or those that match", Message, (ONLY, _states(TERMINAL), OLDER_THAN)),
     ),
-    "/taskapi/{env}/jobs/{job_id}": Route(
+    _route(
+        "/taskapi/{env}/jobs/{job_id}",
         JobHandler,
-        {
-            "get": Operation("A job's status", JobResponse, (OF,)),
-            "delete": Operation("Delete an ended job", Message, errors=(409,)),
-        },
+        get=Operation("A job's status", JobResponse, (OF,)),
+        delete=Operation("Delete an ended job", Message, errors=(409,)),
     ),
-    "/taskapi/{env}/jobs/{job_id}/log": Route(
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/log",
         LogHandler,
-        {
-            "get": Operation(
-                "A piece of a job's log",
-                {TEXT: {"type": "string"}},
-                (
-                    query(
-                        "offset",
-                        {"type": "integer", "minimum": -INT64, "maximum": INT64, "default": 0},
-                        "In bytes as written; a negative one counts from the end.",
-                    ),
-                    query(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": MAX_CHUNK, "default": 1 << 20},
-                        "How many bytes at most.",
-                    ),
-                    OF,
-                ),
-                headers=OFFSETS,
-            )
-        },
+        get=Operation(
+            "A piece of a job's log", {TEXT: {"type": "string"}}, (OFFSET, BYTES_AT_MOST, OF), headers=LOG_HEADERS
+        ),
     ),
-    "/taskapi/{env}/jobs/{job_id}/result": Route(
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/result",
         ResultHandler,
-        {
-            "get": Operation(
-                "What the task returned: JSON, or a pickle for clients that accept one",
-                {JSON: {}, BINARY: {"type": "string", "format": "binary"}},
-                headers={"X-Taskapi-Loader": LOADER},
-                errors=(406, 416),
-            )
-        },
+        get=Operation(
+            "What the task returned: JSON, or a pickle for clients that accept one",
+            {JSON: {}, BINARY: {"type": "string", "format": "binary"}},
+            headers={"X-Taskapi-Loader": LOADER},
+            errors=(406, 416),
+        ),
     ),
-    "/taskapi/{env}/jobs/{job_id}/files": Route(
-        FilesHandler, {"get": Operation("The files that a job left", FilesResponse)}
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/files",
+        FilesHandler,
+        get=Operation("The files that a job left", FilesResponse),
     ),
-    "/taskapi/{env}/jobs/{job_id}/files/{path}": Route(
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/files/{path}",
         FileHandler,
-        {
-            "get": Operation(
-                "One of a job's files, or a range of it",
-                {media: {"type": "string", "format": "binary"} for media in (BINARY, "*/*")},  # clients read the first
-                errors=(416,),
-            )
-        },
+        get=Operation(
+            "One of a job's files, or a range of it",
+            {media: {"type": "string", "format": "binary"} for media in (BINARY, "*/*")},  # clients read the first
+            errors=(416,),
+        ),
     ),
-    "/taskapi/{env}/jobs/{job_id}/rerun": Route(
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/rerun",
         RerunHandler,
-        {"post": Operation("Submit a job's config and timeouts again", JobSpec, (OF,), body=Rerun, errors=(413, 415))},
+        post=Operation("Submit a job's config and timeouts again", JobSpec, (OF,), body=Rerun, errors=(413, 415)),
     ),
-    "/taskapi/environments": Route(
-        EnvironmentsHandler, {"get": Operation("The environments", EnvironmentsResponse, errors=(400,))}
+    _route(
+        "/taskapi/environments",
+        EnvironmentsHandler,
+        get=Operation("The environments", EnvironmentsResponse, errors=(400,)),
     ),
-    "/taskapi/openapi.json": Route(DocumentHandler, {"get": Operation("This document", {JSON: {"type": "object"}})}),
-}
+    _route("/taskapi/openapi.json", DocumentHandler, get=Operation("This document", {JSON: {"type": "object"}})),
+)
 
 
 def pattern(path: str) -> str:
@@ -234,10 +204,10 @@ def pattern(path: str) -> str:
 
 def handlers() -> list[tuple[str, type[Any]]]:
     """Return what a Jupyter extension registers; all other paths below ``taskapi/`` are 404 in this API's form."""
-    routes = [(pattern(path), route.handler) for path, route in ROUTES.items()]
+    routes = [(pattern(route.path), route.handler) for route in ROUTES]
     return [*routes, (r"/taskapi(?:/.*)?", NothingHandler)]
 
 
 def document(base_url: str) -> bytes:
     """Return the OpenAPI document for a server at ``base_url``, as JSON."""
-    return openapi.document(base_url, {path: route.operations for path, route in ROUTES.items()})
+    return openapi.document(base_url, {route.path: route.operations for route in ROUTES})

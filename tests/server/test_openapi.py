@@ -42,7 +42,7 @@ def test_it_names_just_the_routes_that_there_are(document: dict[str, Any]) -> No
     described = {(path, method) for path, item in document["paths"].items() for method in item}
     there = {
         (path, method)
-        for path, (handler, _) in routes.ROUTES.items()
+        for path, handler, _ in routes.ROUTES
         for method in ("get", "post", "delete", "put", "patch")
         if implemented(handler.__new__(handler), method)
     }

@@ -77,11 +77,7 @@ async def test_head_is_get_without_the_body(call: Call) -> None:
     await ended(call, job_id)
     await ended(call, pickled)
     values = in_paths(deployed, job_id)
-    paths = [
-        path.removeprefix("/taskapi/").format(**values)
-        for path, (handler, _) in ROUTES.items()
-        if "get" in vars(handler)
-    ]
+    paths = [path.removeprefix("/taskapi/").format(**values) for path, handler, _ in ROUTES if "get" in vars(handler)]
     paths = [f"{path}?jobID={job_id}" if "/tasks/" in path else path for path in paths]
     paths += ["local/get/absent", "local/tasks/hello", f"local/jobs/{pickled}/result", f"local/jobs/{job_id}/files/no"]
     assert len(paths) == 18
@@ -106,7 +102,7 @@ async def test_a_slash_at_the_end_is_the_same_path(call: Call) -> None:
     job_id = (await call("POST", "local/tasks/hello/", {})).json["job_id"]
     await ended(call, job_id)
     values = in_paths(deployed, job_id)
-    for path, (handler, _) in ROUTES.items():
+    for path, handler, _ in ROUTES:
         if "get" in vars(handler):
             where, query = path.removeprefix("/taskapi/").format(**values), f"?jobID={job_id}"
             plain, slash = await call("GET", where + query), await call("GET", f"{where}/{query}")

@@ -30,7 +30,7 @@ def without_home(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 def test_it_says_why_on_all_routes_and_once_in_the_log(without_home: LiveServer, tmp_path: Path) -> None:
-    for path, (handler, _) in ROUTES.items():
+    for path, handler, _ in ROUTES:
         for method in ("GET", "HEAD", "POST", "DELETE"):
             if method.lower() not in vars(handler):
                 continue

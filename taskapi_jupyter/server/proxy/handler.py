@@ -44,9 +44,9 @@ DOWN = (
     *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
 )
 #: Routes of our own below an environment: their handlers ask a cluster themselves.
-OWN = [re.compile(pattern(path.partition("{env}/")[2])) for path in ROUTES if "{env}/jobs" in path]
+OWN = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/jobs" in one.path]
 #: Those of an operator; of any other path nobody knows what a slash at its end means.
-OPERATORS = [re.compile(pattern(path.partition("{env}/")[2])) for path in ROUTES if "{env}/" in path]
+OPERATORS = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/" in one.path]
 NO_HEAD = (405, 501)  # how an operator answers that knows no HEAD; Cortex's knows none
 LINGER = 1.0  # seconds
 WAITING = 4  # pieces of a body that wait to be sent up; tornado reads 64 KiB at a time
