@@ -18,7 +18,7 @@ help:
 	@echo "make faults  kill what runs jobs, 300 times, and count what that cost (FAULTS_ARGS=\"--rounds 20 --seed 7\")"
 	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
 	@echo "make bench   measure against the floor of this machine"
-	@echo "make docs    build docs/_build"
+	@echo "make docs    draw the figure of the layers and build docs/_build"
 	@echo "make contract    write labextension/openapi.json, which the interface's types are made from"
 	@echo "make screenshots    take the pictures in docs/images again"
 
