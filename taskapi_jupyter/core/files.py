@@ -1,7 +1,7 @@
-"""Read only what is a plain file; create only what its owner alone may use. Standard library only.
+"""Reading of regular files only, and writing of files that only their owner may use. Standard library only.
 
-What a task leaves is not to be trusted: where a file is expected there may be a link that leads outside, a FIFO that
-would hold its reader for ever, or a device.
+Files that a task leaves are not to be trusted: in place of a file there may be a link that leads outside, a FIFO that
+would block its reader for ever, or a device.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-#: Errors that pass when somebody frees room, quota, descriptors, processes or memory, or makes a disk writable.
+#: Errors that go away once somebody frees disk space, quota, descriptors, processes or memory, or remounts a disk.
 PASSING = frozenset(
     (
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE),
         *(errno.ENFILE, errno.EAGAIN, errno.ENOMEM),
     )
 )
-NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)  # not known is not "not there"
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)  # whether a file exists is then unknown
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -31,12 +31,12 @@ _KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a lin
 
 
 def kind(mode: int) -> str:
-    """Return what stands in a place, such as ``a folder``, for a sentence."""
+    """Return the kind of a file for a message, such as ``a folder``."""
     return _KINDS.get(stat.S_IFMT(mode), "a socket" if stat.S_ISSOCK(mode) else "a device")
 
 
 def owner(uid: int) -> str:
-    """Return a user's name, for a sentence."""
+    """Return a user's name for a message."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -44,12 +44,12 @@ def owner(uid: int) -> str:
 
 
 def open_plain(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Return a descriptor to read a file from; raise OSError for what is no plain file."""
+    """Return a descriptor to read a file from; raise OSError where it is not a regular file."""
     about = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     fd = None
     if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if stat.S_ISREG(about.st_mode):  # asked first: to open a device may do something
+    if stat.S_ISREG(about.st_mode):  # checked before: opening a device may have an effect
         try:
             fd = os.open(path, _READ, dir_fd=dir_fd)
         except OSError as error:
@@ -63,7 +63,7 @@ def open_plain(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
 
 
 def open_below(folder: str | os.PathLike[str], parts: Sequence[str]) -> int:
-    """Open a plain file below a folder, through folders that are no links, whatever is swapped meanwhile."""
+    """Open a regular file below a folder without following any link, even if one is put in the way meanwhile."""
     fd = os.open(folder, _FOLDER)
     try:
         for part in parts[:-1]:
@@ -76,15 +76,16 @@ def open_below(folder: str | os.PathLike[str], parts: Sequence[str]) -> int:
 
 
 def read(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Return the beginning of a plain file; raise OSError where there is none."""
+    """Return the first ``limit`` bytes of a regular file; raise OSError where there is none."""
     with open(open_plain(path), "rb") as file:
         return file.read(limit)
 
 
 def read_own(path: str | os.PathLike[str], limit: int) -> bytes | None:
-    """Return what a file of ours holds; None where nothing is there.
+    """Return the content of a file of ours; None where it is missing.
 
-    Raise OSError, whose ``strerror`` is for people, where it is no plain file, another user's or larger than ``limit``.
+    Raise OSError, with a ``strerror`` for people, where it is not a regular file, another user's or larger than
+    ``limit``.
     """
     try:
         fd = open_plain(path)
@@ -101,10 +102,9 @@ def read_own(path: str | os.PathLike[str], limit: int) -> bytes | None:
 
 
 def create(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file for writing, made where it is missing, with mode 0600 whatever the umask is.
+    """Open a file for writing, created where it is missing, with mode 0600 regardless of the umask.
 
-    Raise OSError, whose ``strerror`` is for people, and change nothing where a link, a FIFO or another user's file is
-    there.
+    Raise OSError, with a ``strerror`` for people, and change nothing where it is a link, a FIFO or another user's file.
     """
     wanted = flags & ~os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -133,7 +133,7 @@ def _check_ours(fd: int, path: str | os.PathLike[str]) -> None:
 
 
 def _other(path: str | os.PathLike[str]) -> OSError:
-    """Return the error for what is no plain file."""
+    """Return the error for something that is not a regular file."""
     try:
         return OSError(errno.EINVAL, f"it is {kind(os.lstat(path).st_mode)}, not a file", os.fspath(path))
     except OSError as error:
@@ -141,7 +141,7 @@ def _other(path: str | os.PathLike[str]) -> OSError:
 
 
 def create_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder, and those above it that are missing, with mode 0700 whatever the umask is."""
+    """Make a folder and missing ones above it, with mode 0700 regardless of the umask."""
     missing = []
     path = os.path.abspath(path)
     while not os.path.isdir(path):
@@ -160,9 +160,9 @@ def create_folder(path: str | os.PathLike[str]) -> None:
 def write_atomic(
     path: str | os.PathLike[str], data: bytes, *, sync: bool, before_rename: Callable[[], None] | None = None
 ) -> None:
-    """Write a file whole or not at all: under a temporary name beside it, which then becomes its name.
+    """Write a file whole or not at all: under a temporary name beside it, then renamed.
 
-    With ``sync`` it is there after a power failure, too.
+    With ``sync`` it survives a power failure. ``before_rename`` is called in between.
     """
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
@@ -196,10 +196,10 @@ def write(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> N
 
 
 def link_synced(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Give a file a second name, or copy it where that can't be; what it holds then stands on disk."""
+    """Hard-link a file, or copy it where that is not possible; fsync the content."""
     try:
         os.link(source, path)
-    except OSError:  # another file system, or one without such names
+    except OSError:  # another file system, or one without hard links
         with open(source, "rb") as old, open(create(path, os.O_WRONLY | os.O_EXCL), "wb") as new:
             while piece := old.read(1 << 20):
                 new.write(piece)
@@ -212,7 +212,7 @@ def link_synced(source: str | os.PathLike[str], path: str | os.PathLike[str]) ->
 
 @contextmanager
 def locked_folder(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a folder's own lock: its files may be replaced, and a file to lock would be one more thing lying about."""
+    """Hold a lock on a folder itself: a lock on a file in it would be lost when that is replaced."""
     fd = os.open(path, _FOLDER)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

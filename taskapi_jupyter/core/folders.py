@@ -1,8 +1,8 @@
-"""List and remove folders that a task filled: without recursion, by descriptors, however deep. Standard library only.
+"""Lists and removes folders that a task filled, without recursion, however deep they are. Standard library only.
 
-A path may be longer than the system takes, so each name is looked up in the folder that has it; no link is followed.
-Two descriptors are open at a time and not one a level: the way back up is ``..``, which is compared with the folder
-that it should be.
+A path may be longer than the system accepts, so each name is looked up relative to a descriptor of its folder, and no
+link is followed. Two descriptors are open at a time, not one per level: the way back up is ``..``, which is checked to
+be the expected folder.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-MAX_DEPTH = 100  # folders within each other that a list looks into
-MAX_ENTRIES = 100_000  # files and folders that a list looks at
-MAX_NAMES = 16 << 20  # bytes of the paths in a list, all together
+MAX_DEPTH = 100  # levels of folders in a list
+MAX_ENTRIES = 100_000  # files and folders in a list
+MAX_NAMES = 16 << 20  # bytes of all paths in a list together
 
-_DEEP = 500  # folders within each other below which what is to be removed is moved up: the way down costs time
-_AT_ONCE = 1000  # folders that are noted, of one that is being removed, before they are removed
-_NAMED = 20  # things that can't be removed of which the path and the reason are kept
-_GIVE_UP = 10_000  # things that can't be removed after which no more is tried
+_DEEP = 500  # levels below which a folder is moved to the top before it is removed: the way down takes time
+_AT_ONCE = 1000  # folders of one folder that are collected before they are removed
+_NAMED = 20  # paths that can't be removed that are reported
+_GIVE_UP = 10_000  # paths that can't be removed after which the removal ends
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = getattr(os, "O_PATH", None)
 
 
 class Removal(NamedTuple):
-    """What became of something that was to be removed: whether it is gone, and what could not be removed, and why.
+    """The result of a removal: whether all is gone, and the paths that could not be removed, each with the reason.
 
-    ``stuck`` is empty where it is not gone because the time was up; the next removal goes on.
+    Where ``gone`` is false and ``stuck`` is empty, the time was up; the next removal goes on.
     """
 
     gone: bool
@@ -43,8 +43,8 @@ class _Place:
 
     def __init__(self, fd: int, open_up: bool = False) -> None:
         self.fd = fd
-        self._open_up = open_up  # whether folders of ours are opened up that their owner may not read or change
-        self.above: list[tuple[str, tuple[int, int]]] = []  # the names down to here, each with the folder that has it
+        self._open_up = open_up  # whether to chmod our own folders that we can't read or change
+        self.above: list[tuple[str, tuple[int, int]]] = []  # the names down to here, each with its parent's identity
 
     def enter(self, name: str) -> None:
         """Go into a folder of this one."""
@@ -59,7 +59,7 @@ class _Place:
         return _opened_up(name, self.fd)
 
     def leave(self) -> str:
-        """Go back up and return the name of where we were; raise OSError where that was moved elsewhere meanwhile."""
+        """Go back up and return the name of the folder that was left; raise OSError where that was moved meanwhile."""
         name, identity = self.above[-1]
         outer = os.open("..", _OPEN, dir_fd=self.fd)
         if _identity(outer) != identity:
@@ -81,8 +81,8 @@ class _Place:
 def files(folder: str | os.PathLike[str]) -> tuple[list[tuple[str, os.stat_result]], str | None]:
     """List the regular files below a folder: relative path and ``lstat`` of each, and a sentence where it was cut.
 
-    At most :data:`MAX_DEPTH`, :data:`MAX_ENTRIES` and :data:`MAX_NAMES`. Links are left out; there is nothing below a
-    folder that is missing, or that a link took the place of.
+    The bounds are :data:`MAX_DEPTH`, :data:`MAX_ENTRIES` and :data:`MAX_NAMES`. Links are left out. The list is empty
+    where the folder is missing or a link.
     """
     try:
         place = _Place(os.open(folder, _OPEN))
@@ -129,7 +129,7 @@ class _Listing:
                 todo.append(self._read(f"{path}/"))
 
     def _read(self, prefix: str) -> list[str]:
-        """Take the files of the folder that we are in; return its folders."""
+        """Add the files of the current folder; return its folders."""
         folders = []
         with os.scandir(self.place.fd) as entries:
             for entry in entries:
@@ -146,7 +146,7 @@ class _Listing:
                         folders.append(entry.name)
                     elif entry.is_file(follow_symlinks=False):
                         self.found.append((prefix + entry.name, entry.stat(follow_symlinks=False)))
-                except FileNotFoundError:  # the task took it away just now
+                except FileNotFoundError:  # the task has just removed it
                     continue
         return folders
 
@@ -157,8 +157,8 @@ class _Listing:
 def remove(path: str | os.PathLike[str], until: float = math.inf) -> Removal:
     """Remove a file, a link, or a folder with all that is below it; raise nothing.
 
-    What can't be removed does not stop the rest. ``until`` is when (by ``time.monotonic``) to leave what is left to
-    the next time. A folder that something is mounted on stays as it is.
+    A path that can't be removed does not stop the rest. At ``until`` (``time.monotonic``) the rest is left to the next
+    call. A folder that is a mount point stays as it is.
     """
     path = os.path.abspath(path)
     above, name = os.path.split(path)
@@ -198,7 +198,7 @@ class _Removing:
         self.failed = self.moved = 0
 
     def run(self) -> None:
-        """Remove all that is in the folder, or as much as can be until it is time to leave."""
+        """Remove the folder's content, or as much as possible until the time is up."""
         stays: list[set[str]] = [set()]  # of each folder that we are in, what can't be removed
         todo = [self._clear(stays[-1])]  # and what is to be entered
         while not self._over():
@@ -234,7 +234,7 @@ class _Removing:
         return self.failed > _GIVE_UP or time.monotonic() > self.until
 
     def _clear(self, stays: set[str]) -> list[str]:
-        """Remove the files and empty folders of the folder that we are in; return some of its other folders."""
+        """Remove the files and empty folders of the current folder; return some of its other folders."""
         others: list[str] = []
         with os.scandir(self.place.fd) as entries:
             for entry in entries:
@@ -251,7 +251,7 @@ class _Removing:
         return others
 
     def _move_up(self, name: str) -> bool:
-        """Move a folder to the top of what is removed; False where that can't be, and it is removed where it is."""
+        """Move a folder to the top of the tree; False where that fails, and it is removed where it is."""
         self.moved += 1
         try:
             os.rename(name, f".{time.time_ns():x}-{self.moved}", src_dir_fd=self.place.fd, dst_dir_fd=self.top)
@@ -267,10 +267,10 @@ class _Removing:
 
 
 def _unlink(name: str, fd: int) -> int | None:
-    """Remove a file, a link or an empty folder; return what was wrong, ENOTEMPTY of a folder that isn't empty."""
+    """Remove a file, a link or an empty folder; return the errno, ENOTEMPTY for a folder that isn't empty."""
     try:
         if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-            os.rmdir(name, dir_fd=fd)  # before it is looked into: it says where something is mounted
+            os.rmdir(name, dir_fd=fd)  # before it is entered: fails for a mount point
         else:
             os.unlink(name, dir_fd=fd)
     except FileNotFoundError:
@@ -281,7 +281,7 @@ def _unlink(name: str, fd: int) -> int | None:
 
 
 def _opened_up(name: str, fd: int) -> int:
-    """Open a folder of another one, so that what is in it can be removed."""
+    """Open a folder, with its mode changed where its content could not be removed otherwise."""
     try:
         inner = os.open(name, _OPEN, dir_fd=fd)
     except PermissionError:
@@ -311,6 +311,6 @@ def _why(error: int | None) -> str:
 
 
 def _shown(path: str) -> str:
-    """Return a path as a line can bear it, of a long one its beginning and its end; a task chose its names."""
+    """Return a path that fits into one line: printable, and shortened in the middle. A task may choose any name."""
     path = "".join(character if character.isprintable() else "\ufffd" for character in path)
     return path if len(path) <= 200 else f"{path[:100]}…{path[-99:]}"

@@ -1,7 +1,7 @@
-"""Whose home it is: who else may write to it, or could put another in its place. Standard library only.
+"""Refuses a home that another user can write to or replace. Standard library only.
 
-A task runs with all that its user may do, so a home is used only where nobody else, root aside, may put something into
-it. Whatever opens a home passes through here: the service, the store, the supervisor, retention, ``environments.yaml``
+A task has all rights of its user, so a home is used only where no other user, except root, can put something into it.
+Everything that opens a home calls this first: the service, the store, the supervisor, retention, ``environments.yaml``
 and ``jupyter taskapi doctor``.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from . import files, room
 from .errors import Unavailable
 
-#: SQLite takes paths of up to 512 bytes, ``-journal`` included; the longest of ours is that of a database that is made.
+#: SQLite accepts paths of up to 512 bytes, ``-journal`` included; our longest is that of a database in the making.
 _LONGEST = 512 - len("/taskapi.db.new-4194304-journal")
 _LINKS = 40  # on the way to a home; as many as Linux follows
 _FOLDERS = ("apis", "jobs", "projects", "ray", "servers")
@@ -23,13 +23,13 @@ _FILES = ("engine.json", "retention.lock", "successor.json", "supervisor.lock", 
 _DATABASE = "taskapi.db"  # and what SQLite has beside it
 _ELSEWHERE = "set TASKAPI_HOME to a folder of your own"
 
-_checked: dict[str, tuple[int, ...]] = {}  # homes that were found in order, with what they were then
+_checked: dict[str, tuple[int, ...]] = {}  # homes that passed, each with its identity then
 
 
 def enter(home: str | os.PathLike[str], folders: Sequence[str] = ()) -> None:
-    """Make a home, and folders in it, where they are missing; raise :class:`Unavailable` where it is not ours alone."""
+    """Make a home and folders in it where they are missing; raise :class:`Unavailable` where it is not ours alone."""
     home = os.path.abspath(home)
-    check(home)  # before anything is made: what is above it may be somebody else's
+    check(home)  # before anything is made: a folder above may be another user's
     try:
         files.create_folder(home)
         check(home)
@@ -43,10 +43,10 @@ def enter(home: str | os.PathLike[str], folders: Sequence[str] = ()) -> None:
 
 
 def check(home: str | os.PathLike[str], again: bool = False) -> None:
-    """Raise :class:`Unavailable`, which says what to do, where a home, a file in it or a folder above is not safe.
+    """Raise :class:`Unavailable`, which says what to do, where a home, a file in it or a folder above is unsafe.
 
-    A home of ours that the group may write to is made ours alone; nothing else is changed. What is not there yet may
-    be made. Once a home was found in order, that costs one look as long as it is the same folder, unless ``again``.
+    Where the group may write to our home, that right is removed; nothing else is changed. A missing home is fine. Once
+    a home has passed, a check costs one ``stat`` as long as it is the same folder, unless ``again``.
     """
     home = os.path.abspath(home)
     try:
@@ -68,13 +68,13 @@ def check(home: str | os.PathLike[str], again: bool = False) -> None:
 
 
 def check_place(home: str) -> None:
-    """Raise :class:`Unavailable` where what stands in a home keeps jobs from starting: asked before one is accepted."""
+    """Raise :class:`Unavailable` where something in a home keeps jobs from starting; called before one is accepted."""
     for complaint in _in_the_way(home, ("apis", "jobs", "supervisor.lock", "wake")):
         raise Unavailable(complaint)
 
 
 def problems(home: str | os.PathLike[str]) -> list[str]:
-    """Return all that is wrong with a home of what is looked at here, a sentence each; nothing is changed."""
+    """Return everything that this module finds wrong with a home, a sentence each; nothing is changed."""
     home = os.path.abspath(home)
     found = list(_complaints(home))
     try:
@@ -94,7 +94,7 @@ def _is_no_folder(path: str) -> bool:
 
 
 def _complaints(home: str) -> Iterator[str]:
-    """Yield what is wrong with a home's place, with who may write to it and with whose files are in it."""
+    """Yield what is wrong with a home's place, its permissions and the owners of its files."""
     length = max(len(os.fsencode(home)), len(os.fsencode(os.path.realpath(home))))
     if length > _LONGEST:
         yield (
@@ -131,7 +131,7 @@ def _complaints(home: str) -> Iterator[str]:
 
 
 def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield each folder and each link on the way to a path, up to what isn't there; the last is the path's folder."""
+    """Yield each folder and link on the way to a path, up to the first that is missing; the path itself is last."""
     here, links = "/", 0
     yield here, os.lstat(here)
     left = path.split("/")[::-1]
@@ -161,7 +161,7 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _above(path: str, about: os.stat_result) -> str | None:
-    """Return what is wrong with a folder or link above a home: whoever may change it could put another in its place."""
+    """Return what is wrong with a folder or link above a home: a user who may change it could replace the home."""
     if about.st_uid not in (0, os.geteuid()) and not _is_unmapped(about.st_uid):
         what = "the link" if stat.S_ISLNK(about.st_mode) else "the folder"
         return f"{what} {path} belongs to {files.owner(about.st_uid)}, who could put another in its place"
@@ -189,11 +189,11 @@ def _is_unmapped(uid: int) -> bool:
 
 
 def _others_in(home: str, is_open: bool) -> Iterator[str]:
-    """Yield what is wrong with the files of a home: whose they are, and which lead elsewhere."""
+    """Yield which files of a home belong to other users, or are links or writable by everybody."""
     with os.scandir(home) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
             if entry.name.startswith(".") or entry.name == "lost+found":
-                continue  # of a file system, or opened only where it is ours
+                continue  # a file system's, or ours, whose owner is checked when it is opened
             try:
                 about = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
@@ -215,7 +215,7 @@ def _others_in(home: str, is_open: bool) -> Iterator[str]:
 
 
 def _close_to_group(home: str) -> None:
-    """Make a home ours alone where the group may write to it, or to what is in it; note that it is in order."""
+    """Remove the group's right to write to a home or its content; record that the home has passed."""
     fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         about = os.fstat(fd)
@@ -240,7 +240,7 @@ def _group_may_write(fd: int) -> bool:
 
 
 def _in_the_way(home: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield what stands where something of ours has to be, or may not be used by its owner."""
+    """Yield which of these names are of the wrong kind, or not usable by their owner."""
     for name in names:
         path = os.path.join(home, name)
         try:
@@ -266,6 +266,6 @@ def _in_the_way(home: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _may_write(path: str) -> bool:
-    """True where we may change a file, or what is in a folder, but for a whole file system that is read-only."""
+    """True where we may change a file or a folder's content, or the whole file system is read-only."""
     may = os.W_OK | (os.X_OK if os.path.isdir(path) else 0)
     return os.access(path, may) or bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -1,6 +1,4 @@
-"""What a job needs of this machine to begin, beside cores and memory: room on the disk, descriptors. What lacks, in
-sentences. Standard library only.
-"""
+"""Disk space and descriptors: whether a job has enough to begin, and messages. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,20 +8,20 @@ import os
 from . import files
 from .errors import Unavailable
 
-#: What a job takes to begin: inodes for its folder and what is in it, and bytes.
+#: What a job needs to begin: inodes for its folder and the files in it, and bytes.
 _INODES, _BYTES = 8, 32 << 10
 
 
 def obstacle(folder: str | os.PathLike[str]) -> OSError | None:
-    """Return what would be in the way of a job that begins in a folder, as far as its file system says."""
+    """Return the error that a job beginning in a folder would meet, as far as its file system tells; None for none."""
     try:
         there = os.statvfs(folder)
     except OSError:
         return None
     if there.f_flag & os.ST_RDONLY:
         return OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(folder))
-    root = os.geteuid() == 0  # it may take what is reserved
-    # A file system without a bound says 0 of all.
+    root = os.geteuid() == 0  # root may use the reserved blocks
+    # A file system without a limit reports 0 in total.
     if there.f_files and (there.f_ffree if root else there.f_favail) < _INODES:
         return OSError(errno.ENOSPC, "No inode left on device", os.fspath(folder))
     if there.f_blocks and (there.f_bfree if root else there.f_bavail) * there.f_frsize < _BYTES:
@@ -32,7 +30,7 @@ def obstacle(folder: str | os.PathLike[str]) -> OSError | None:
 
 
 def no_space(folder: str, error: OSError | None = None) -> Unavailable:
-    """Return the error for a disk without room."""
+    """Return the error for a full disk."""
     found = error or obstacle(folder)
     what = f"no space is left for {folder}"
     if found is not None and found.errno == errno.EDQUOT:
@@ -47,7 +45,7 @@ def no_space(folder: str, error: OSError | None = None) -> Unavailable:
 
 
 def cannot_write(path: str, error: OSError) -> Unavailable:
-    """Return the error for a file or folder that can't be written, or for what this process lacks for that."""
+    """Return the error for a file or folder that can't be written, or for descriptors or memory that ran out."""
     if error.errno == errno.ENOSPC:
         return no_space(path)
     if error.errno == errno.EDQUOT:
@@ -66,7 +64,7 @@ def cannot_write(path: str, error: OSError) -> Unavailable:
 
 
 def as_told(error: BaseException | None) -> Unavailable | None:
-    """Return what is told of an error of the system's that passes; None for any other."""
+    """Return a system error that may go away as :class:`Unavailable`; None for any other."""
     if isinstance(error, OSError) and error.errno in files.PASSING:
         return cannot_write(os.fspath(error.filename or "this machine's files"), error)
     return None

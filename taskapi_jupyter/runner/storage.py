@@ -1,7 +1,7 @@
-"""Where jobs of a cluster leave results and files: a folder that all see, or a URL that fsspec knows.
+"""Where jobs of a cluster leave results and files: a shared folder, or a URL that fsspec knows.
 
-``{storage}/{job}/result.json``, or ``result.pkl`` with ``result.view.json`` beside it where JSON has something of it,
-and ``{storage}/{job}/files/…``. Standard library only, but for fsspec where the storage is no folder.
+The files are ``{storage}/{job}/result.json``, or ``result.pkl`` with ``result.view.json`` beside it (its JSON form, if
+there is one), and ``{storage}/{job}/files/…``. Standard library only, except fsspec where the storage is no folder.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import IO, Any
 from taskapi_jupyter.core import folders
 from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, Unavailable
 
-VIEW = "result.view.json"  # what JSON has of a result that is pickled
+VIEW = "result.view.json"  # the JSON form of a pickled result
 RESULTS = ("result.json", "result.pkl")
 _LONGEST_PATH = 4000  # bytes; Linux takes 4096
-_TRIES = 3  # to store what a job left, which may be the work of days
+_TRIES = 3  # to store what a job left, which may have taken days
 
 
 def folder_of(url: str) -> str | None:
-    """Return the folder that a storage is, None where it is none."""
+    """Return the folder of a storage, None for any other URL."""
     if url.startswith("file://"):
         return url.removeprefix("file://")
     return url if url.startswith("/") else None
 
 
 def checked(url: str) -> str:
-    """Return a storage that can be used, or raise :class:`BadRequest`."""
+    """Return the storage; raise :class:`BadRequest` where it can't be used."""
     folder = folder_of(url)
     if folder is not None and os.path.isabs(folder):
         return url
@@ -44,7 +44,7 @@ def checked(url: str) -> str:
 
 
 def push(url: str, job_folder: str) -> str:
-    """Store what a job left in its folder; return what went wrong, in a sentence. Results come first."""
+    """Store what a job left in its folder, results first; return what went wrong in a sentence, '' for nothing."""
     wrong = ""
     for attempt in range(_TRIES):
         if attempt:
@@ -57,7 +57,7 @@ def push(url: str, job_folder: str) -> str:
 
 
 def _push(url: str, job_folder: str) -> str:
-    """Store what a job left, or raise; return which files were left out, in a sentence."""
+    """Store what a job left, or raise; return which files were left out in a sentence, '' for none."""
     found = [(os.path.join(job_folder, name), name) for name in (*RESULTS, VIEW)]
     files, cut = folders.files(os.path.join(job_folder, "files"))
     found += [(os.path.join(job_folder, "files", name), f"files/{name}") for name, _ in files]
@@ -67,7 +67,7 @@ def _push(url: str, job_folder: str) -> str:
         os.makedirs(target, 0o700, exist_ok=True)
     for source, name in found:
         if not stat.S_ISREG(_mode(source)):
-            continue  # a link may lead anywhere, a FIFO would hold us
+            continue  # a link may lead anywhere, a FIFO would block
         there = f"{path}/{name}"
         if max(len(os.fsencode(source)), len(os.fsencode(there))) > _LONGEST_PATH:
             cut = cut or f"a path is longer than {_LONGEST_PATH} bytes"
@@ -90,22 +90,22 @@ def _mode(path: str) -> int:
 
 
 class Storage:
-    """What jobs left in a storage, seen from here."""
+    """Access to what jobs left in a storage."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     def of(self, job_id: str) -> str:
-        """Return where one job leaves what it leaves."""
+        """Return the URL of what one job leaves."""
         return f"{self.url}/{job_id}"
 
     def folder(self, job_id: str) -> Path | None:
-        """Return that as a folder, None where the storage is none."""
+        """Return it as a folder, None where the storage is not a folder."""
         folder = folder_of(self.of(job_id))
         return None if folder is None else Path(folder)
 
     def files(self, job_id: str) -> list[tuple[str, int, float]]:
-        """List the files of a job: path, size in bytes, when it was changed (seconds since the epoch)."""
+        """List the files of a job: path, size in bytes, modification time (seconds since the epoch)."""
         fs, path = _filesystem(f"{self.of(job_id)}/files")
         try:
             found = fs.find(path, detail=True)
@@ -119,7 +119,7 @@ class Storage:
         )
 
     def open(self, job_id: str, name: str) -> IO[bytes] | None:
-        """Open one of a job's files below its place; None where there is none."""
+        """Open a file below a job's URL, copied to a temporary file; None where there is none."""
         fs, path = _filesystem(self.of(job_id))
         file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         try:
@@ -135,7 +135,7 @@ class Storage:
         return file
 
     def remove(self, job_id: str, left: bool = False, until: float = math.inf) -> folders.Removal:
-        """Remove what a job left; ``left`` says that it left something, ``until`` is as for :func:`folders.remove`.
+        """Remove what a job left; ``left``: it did leave something; ``until`` is that of :func:`folders.remove`.
 
         Raises :class:`Unavailable` where the storage can't be reached.
         """
@@ -165,7 +165,7 @@ def _modified(about: dict[str, Any]) -> float:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
-    """Return the file system and the path of a URL; raise :class:`Unavailable` where what it needs is not there."""
+    """Return the file system and the path of a URL; raise :class:`Unavailable` where a package is missing."""
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -176,6 +176,6 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise Unavailable(f"{url} needs a package that is not installed here: {error}") from None
     except ValueError as error:
         raise BadRequest(f"storage {url[:64]!r} can't be used: {error}") from None
-    except Exception as error:  # what lets in is not there, say
+    except Exception as error:  # missing credentials, say
         raise Unavailable(f"{url} can't be used: {type(error).__name__}: {error}") from None
     return fs, path.rstrip("/")

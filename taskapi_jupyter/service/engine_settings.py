@@ -1,4 +1,4 @@
-"""What a home's engine is told, ``engine.json``. Standard library only."""
+"""``engine.json``: which engine a home has, and its settings. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskapi_jupyter.core.paths import HomePaths
 
 
 def read(home: str) -> dict[str, Any]:
-    """Return what a home's engine is told: its provider, and what else that needs."""
+    """Return the settings of a home's engine: ``provider`` and what that needs; without a file, ``local``."""
     path = HomePaths(home).engine
     try:
         data = files.read_own(path, 1 << 20)
@@ -24,5 +24,5 @@ def read(home: str) -> dict[str, Any]:
 
 
 def write(home: str, settings: dict[str, Any]) -> None:
-    """Write that down: the ids that jobs have elsewhere are made from it, so it must not be lost with the power."""
+    """Write the settings, synced: a cluster's ids of jobs are made from them, so they must survive a power cut."""
     files.write_atomic(HomePaths(home).engine, json.dumps(settings).encode(), sync=True)

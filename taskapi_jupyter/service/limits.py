@@ -20,11 +20,11 @@ from .store import readable
 from .store.connection import Row
 from .store.store import IN_LINE, Store
 
-_BEGINS = 1_000_000  # microseconds within which a job that was started has a log, as a rule
+_BEGINS = 1_000_000  # microseconds after which a running job should have a log
 
 
 class ThisMachine:
-    """Where jobs run: this machine. What a service asks the place of its jobs; a cluster's has the same methods."""
+    """The placement of a service whose jobs run on this machine; that of a cluster overrides these methods."""
 
     stop_margin = 5.0  # seconds that a stop may take beyond the grace period
 
@@ -36,7 +36,7 @@ class ThisMachine:
         return api_spec.build(request, environ=environ, pickle=pickle)
 
     def check_fits(self, built: api_spec.APISpec) -> list[str]:
-        """Raise where a job could never start here; return what is to be said of it beside that."""
+        """Raise :class:`BadRequest` where a job could never start here; return warnings."""
         has, limits, told = capacity.here(), self._store.settings(), list[str]()
         count = limits.get("gpus")
         if built.gpu and count is None:
@@ -61,7 +61,7 @@ class ThisMachine:
         return told
 
     def visible(self, api: str, version: Row, given: str | None) -> str | None:
-        """Return the list of GPUs from which a job may have some; raise where it could never have enough."""
+        """Return the list (CUDA_VISIBLE_DEVICES) from which a job gets GPUs; raise where it could never get enough."""
         if not version["gpu"]:
             return None
         given = os.environ.get(gpus.VARIABLE) if given is None else given
@@ -86,17 +86,17 @@ class ThisMachine:
         return [status_of(row, self._jobs) for row in rows]
 
     def deleted(self, job_id: str | None = None) -> None:
-        """A job was deleted, or several: nothing of them is left elsewhere."""
+        """Clean up elsewhere after a job was deleted, or several (None); nothing of them is elsewhere here."""
 
     def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
-        """Give each pending job what it waits for as its reason, by as many queries as one job takes."""
+        """Set each pending job's reason to what it waits for; the number of queries does not depend on how many."""
         rows = [row for row in rows if not readable.fault(row)]
         pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
         obstacle = room.obstacle(self._home) or room.obstacle(self._jobs)
         for row in rows:
             late = row["status"] == JobCode.RUNNING.value and host.now_us() - row["started"] > _BEGINS
             if late and not os.path.lexists(JobPaths(self._jobs / row["id"]).log):
-                log = f"{HomePaths(self._home).log} says what for"
+                log = f"see {HomePaths(self._home).log}"
                 row["reason"] = f"waits to begin: {obstacle.strerror if obstacle else log}"
         if not pending:
             return
@@ -113,7 +113,7 @@ class ThisMachine:
 
 
 def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:
-    """Return what a pending job waits for that asks for GPUs, None where they are free; ``limit`` is config.yaml's."""
+    """Return which GPUs a pending job waits for, None where they are free; ``limit`` is that of config.yaml."""
     asked = f"{row['gpu']} GPU{'' if row['gpu'] == 1 else 's'}"
     choices = gpus.visible(row["visible"], known.devices, limit)
     if choices is None:
@@ -131,8 +131,8 @@ def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) ->
 def waits_for(row: Row, place: int | None, held: Row, limits: Row, wanted: str | None = None) -> str | None:
     """Return what a pending job waits for, None where it is about to start.
 
-    ``place`` is its place in line, from 1 on, None where that is not known; ``held`` is what running jobs hold of the
-    ``limits``; ``wanted`` is what it waits for of GPUs.
+    ``place`` is its place in line from 1 on, None where it is not known; ``held`` is what running jobs use of the
+    ``limits``; ``wanted`` says which GPUs it waits for.
     """
     has = {"cpu": limits.get("cpus"), "mem": limits["mem"]}
     short = [
@@ -143,7 +143,7 @@ def waits_for(row: Row, place: int | None, held: Row, limits: Row, wanted: str |
         )
         if row[key] and held[key] + row[key] > has[key]
     ]
-    if not held["jobs"]:  # what asks for more than there is runs alone
+    if not held["jobs"]:  # a job that asks for more than there is runs alone
         short = []
     if wanted is not None:
         short.append(wanted)

@@ -108,7 +108,7 @@ def outputs_of(environment: str, url: str | None) -> Outputs:
 
 
 def _files_in(root: Path) -> FileList:
-    """List the regular files below a folder; links are left out, and a link in the place of the folder is empty."""
+    """List the regular files below a folder, links left out; nothing where the folder itself is a link."""
     if root.parent.is_symlink():
         return FileList()
     found, cut = folders.files(root)
@@ -129,10 +129,10 @@ def _files_in(root: Path) -> FileList:
 
 
 def _open_within(root: Path, path: str) -> IO[bytes]:
-    """Open a file below a folder; raise :class:`NotFound` where dots or links lead outside, or it is no plain file.
+    """Open a file below a folder; raise :class:`NotFound` where dots or links lead outside, or it is no regular file.
 
-    What was found is what is opened: a link or a FIFO that takes its place meanwhile is not followed. ``root`` is a
-    folder in a job's folder, either of which the task may have replaced.
+    A link or a FIFO that takes its place meanwhile is not followed. ``root`` is a folder in a job's folder; the task
+    may have replaced either.
     """
     missing = NotFound(f"the job has no file {path!r}")
     if not path or "\0" in path:
@@ -150,6 +150,6 @@ def _open_within(root: Path, path: str) -> IO[bytes]:
 
 
 def _raise_unknown(error: Exception) -> None:
-    """Raise the error of a process that may open nothing more: whether the file is there is not known."""
+    """Raise the error of a process without free descriptors: it does not know whether the file exists."""
     if isinstance(error, OSError) and error.errno in files.NO_DESCRIPTOR:
         raise error

@@ -1,4 +1,4 @@
-"""What is asked of a home's TaskAPI: its APIs, its jobs, and what those left."""
+"""The part of ``Service`` that reads: APIs, jobs, and what jobs left."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from .supervisor.wake import Waker
 
 IN_PROGRESS = [code.value for code in sorted(MOVES)]
 
-_COMPARED = 500  # names that one which isn't deployed is compared with
-_LONGEST_ID = 100  # characters of a word that may be a job's id
+_COMPARED = 500  # deployed names among which a similar one is looked for
+_LONGEST_ID = 100  # characters
 _LONGEST_NAME = 63  # characters
-_LISTED_WITH_API = 10  # jobs that one API shows: those in progress, topped up
+_LISTED_WITH_API = 10  # jobs that one API shows at least: those in progress, then recent ones
 
 
 class Reading(TaskAPI):
-    """The part of :class:`Service` that changes nothing."""
+    """A ``TaskAPI`` over a home, as far as it only reads."""
 
     home: Path
     provider = "local"
-    poll_ceiling = 0.05  # a look costs 50 µs here
+    poll_ceiling = 0.05  # one poll costs 50 µs here
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Reading(TaskAPI):
         before = None
         if cursor:
             if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-                raise BadRequest(f"cursor {cursor[:40]!r} is none that a page ended with")
+                raise BadRequest(f"invalid cursor {cursor[:40]!r}: use next_cursor of the previous page")
             before = int(cursor)
         self._keep_supervisor()
         rows = self.store.jobs(api, wanted, limit + 1, before)
@@ -186,8 +186,8 @@ class Reading(TaskAPI):
     def open_result(self, job: Job | str, view: bool = False) -> tuple[str, IO[bytes]]:
         """Return the name of the file that holds a job's result, and the file.
 
-        With ``view``, of one that is pickled what JSON has of it, where that is something. Raises :class:`NotFound`
-        where the job has no result, :class:`ResultNotStored` where it should have one.
+        With ``view``, the JSON form of a pickled result, where there is one. Raises :class:`NotFound` where the job has
+        no result, :class:`ResultNotStored` where it should have one.
         """
         row = self._row(job)
         for name in (RESULTS[0], *([VIEW] if view else []), RESULTS[1]):
@@ -201,7 +201,7 @@ class Reading(TaskAPI):
         raise ResultNotStored(f"{what}: {row['reason'] or 'its result is gone'}")
 
     def result(self, job: Job | str) -> Any:
-        """Return what the task returned. A pickle is loaded: call this for jobs of your own only, never in a server."""
+        """Return what the task returned. This may load a pickle: call it only for your own jobs, never in a server."""
         row = self._row(job)
         name, file = self.open_result(row["id"])
         with file:
@@ -214,7 +214,7 @@ class Reading(TaskAPI):
         return results.load(data, row["id"], self.paths.version(row["api_id"]))
 
     def output_dir(self, job: Job | str) -> Path:
-        """Return the folder that the task finds as ``TASKAPI_OUTPUT_DIR``."""
+        """Return the folder that the task has as ``TASKAPI_OUTPUT_DIR``."""
         return self._outputs.folder(self._row(job)["id"])
 
     def files(self, job: Job | str) -> FileList:
@@ -222,13 +222,13 @@ class Reading(TaskAPI):
         return self._outputs.files(self._row(job)["id"])
 
     def open_file(self, job: Job | str, path: str) -> IO[bytes]:
-        """Open one of those files; a path that leads outside, by dots or by links, is not found."""
+        """Open one of those files; raise :class:`NotFound` for a path that leads outside by dots or links."""
         return self._outputs.open_file(self._row(job)["id"], path)
 
     # Helpers
 
     def _not_deployed(self, api: str) -> APINotDeployed:
-        """Return the error for an API that isn't there, with the one that may be meant."""
+        """Return the error for an API that isn't deployed, with a similar name that is."""
         near = difflib.get_close_matches(api[:_LONGEST_NAME], self.store.api_names(_COMPARED), 1)
         return APINotDeployed(api, *near)
 
@@ -248,7 +248,7 @@ class Reading(TaskAPI):
         return None if endpoint is None else f"{endpoint}?jobID={job_id}"
 
     def _keep_supervisor(self) -> None:
-        """Start a supervisor where jobs are in progress and none lives."""
+        """Start a supervisor where jobs are in progress and none is running."""
         if self.store.any_in_progress() and not self.waker.alive():
             self.waker.check_place()
             self.waker.wake()
@@ -263,10 +263,10 @@ def _is_command(launch: Any) -> bool:
 
 
 def named_states(given: str | Sequence[str] | None, among: Iterable[JobCode]) -> list[str]:
-    """Return the states that were named; raise :class:`BadRequest` for one that is not among those it may be."""
+    """Return the given states as a list; raise :class:`BadRequest` for one that is not in ``among``."""
     statuses = [given] if isinstance(given, str) else list(given or ())
     known = values(among)
     for one in statuses:
         if one not in known:
-            raise BadRequest(f"status {one!r} is none of {', '.join(known)}")
+            raise BadRequest(f"unknown status {one!r}: use {', '.join(known)}")
     return statuses

@@ -30,7 +30,7 @@ def rfc3339(us: int) -> str:
 
 
 def spec_of(version: Row) -> dict[str, Any]:
-    """Return a version's specification, with when it was deployed first and last (seconds since the epoch)."""
+    """Return a version's specification, with its first and last deployment (seconds since the epoch)."""
     if wrong := fault_of_api(version):
         told = f"its row in the database can't be read: {wrong}; deploy it again, or delete it"
         return {"name": readable.text(version["name"]), "kind": KIND, "error": told}
@@ -43,7 +43,7 @@ def spec_of(version: Row) -> dict[str, Any]:
 
 
 def fault_of_api(version: Row) -> str | None:
-    """Return what is wrong with the row of an API's version, None where it can be read and its tasks be started."""
+    """Return what is wrong with the row of a version, None where its tasks can be started."""
     wrong = readable.fault(version)
     for name in ("spec", "config", "launch"):
         if wrong is None and name in version:
@@ -55,7 +55,7 @@ def fault_of_api(version: Row) -> str | None:
 
 
 def metadata_of(version: Row) -> Metadata:
-    """Return what a list says of an API, as Cortex 0.42 does."""
+    """Return an API's entry in a list, as Cortex 0.42 does."""
     updated = version.get("last_updated") or version["updated"]
     return Metadata(
         name=readable.text(version["name"]),
@@ -65,9 +65,9 @@ def metadata_of(version: Row) -> Metadata:
 
 
 def status_of(row: Row, jobs: Path) -> JobStatus:
-    """Return a job as every reader sees it; in its folder below ``jobs`` a running task leaves its progress.
+    """Return a job as every reader sees it; a running task leaves its progress in its folder below ``jobs``.
 
-    Of a row that can't be read it says so: what has ended is ``unknown``, with what is wrong as its reason.
+    A job whose row can't be read and that is not in progress is ``unknown``, with what is wrong as its reason.
     """
     wrong, config = readable.fault(row), None
     try:
@@ -118,7 +118,7 @@ def _or_unset(value: Any) -> Any:
 
 
 def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
-    """Return what the task last said: of a running job from its folder, of an ended one from its row."""
+    """Return the task's last progress: of a running job from its folder, of an ended one from its row."""
     text: str | bytes | None = row["progress"]
     if code is JobCode.RUNNING:
         try:

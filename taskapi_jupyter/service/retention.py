@@ -1,9 +1,9 @@
-"""What is deleted, when and how: ended jobs beyond what config.yaml keeps, and what an interrupted deletion left.
+"""Deletes ended jobs that config.yaml does not keep, unused versions, and what an interrupted deletion left.
 
-A process that the supervisor starts now and then does it, so that its loop is never held up; killed anywhere, it
-leaves nothing that the next one doesn't finish. Standard library only. Each deletion takes the row first: nobody sees a
-job without its folder. A folder goes only where the store says that its job, or its version, was deleted, and after
-what its job left in a cluster's storage.
+The supervisor starts it as a process of its own, so that its loop never waits. Killed at any point, it leaves nothing
+that the next run does not finish. Standard library only. The row is deleted first, so that nobody sees a job without
+its folder. A folder is removed only where the store says that its job or version was deleted, and after what the job
+left in a cluster's storage.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from . import engine_settings
 from .store.store import Store
 
 AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
-_YOUNG = 600.0  # seconds; what is younger may belong to a deploy that is under way
+_YOUNG = 600.0  # seconds; a younger folder may belong to a deploy in progress
 _DAY = 86_400
-_VERSIONS = 5  # of each deployed API that are kept, also where no job refers to them
+_VERSIONS = 5  # newest versions that a deployed API keeps even if no job refers to them
 NEW = ".new-"  # how the name of a version's folder begins while it is written
-_OLD = ".old-"  # and when it is to be removed
-SLICE = 60.0  # seconds that one thing may take to be removed; the next time goes on with it
-_PARTS = 100  # files of a half-written version that are looked at; it has fewer
+_OLD = ".old-"  # and how it begins while it is removed
+SLICE = 60.0  # seconds to remove one folder; the next run goes on with it
+_PARTS = 100  # files of a half-written version whose age is checked; it has fewer
 
-Stuck = dict[str, str]  # what could not be removed, by its path, and why
+Stuck = dict[str, str]  # path that could not be removed -> reason
 
 
 def purge(
@@ -54,7 +54,7 @@ def purge(
     stuck: Stuck,
     until: float = math.inf,
 ) -> int:
-    """Delete the jobs in some terminal states, those that ended before a time (in µs) where one is given."""
+    """Delete the jobs in the given terminal states, optionally only those that ended before a time (µs); count them."""
     last, count = store.last(), 0
     for status in statuses:
         while some := store.forget_some(api, status, last, AT_ONCE, ended_before):
@@ -69,9 +69,9 @@ def remove_jobs(
 ) -> None:
     """Remove the folders of jobs that the store no longer has, and what they left in ``storage``.
 
-    Each within :data:`SLICE`, and all until a time (by ``time.monotonic``): the next that tidies goes on with what is
-    left then. What can't be removed goes into ``stuck``. A folder stays where the storage can't be reached: it says to
-    the next that tidies that there is more to remove. To try that for one job is enough: it may take long.
+    Each folder gets :data:`SLICE` seconds, and all have to be done by ``until`` (``time.monotonic``): the next run goes
+    on with the rest. Paths that can't be removed go into ``stuck``. Where the storage can't be reached, the job's
+    folder stays, as a sign for the next run, and no other job is tried: each attempt may take long.
     """
     for job_id in job_ids:
         now = time.monotonic()
@@ -94,27 +94,27 @@ def remove_jobs(
 
 
 def is_name(text: object) -> bool:
-    """Return whether this is the name of something in a folder, and of nothing elsewhere."""
+    """Whether this is the name of an entry of a folder, not a path to elsewhere."""
     return isinstance(text, str) and text not in ("", ".", "..") and not {"/", "\0"} & set(text)
 
 
 def words(stuck: Stuck) -> str:
-    """Return what is said behind "deleted" of what could not be removed."""
+    """Return the end of the message after "deleted" that names what could not be removed."""
     some = [f"{path} ({why})" for path, why in list(stuck.items())[:3]]
     more = f" and {len(stuck) - len(some)} more" if len(stuck) > len(some) else ""
     return f"; not all could be removed: {', '.join(some)}{more}" if some else ""
 
 
 def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
-    """Remove what nobody needs: versions, their files, project folders that came with a form.
+    """Remove unused versions, their files, and project folders that came with a form.
 
-    No job refers to them, and their API is not deployed, or has as many that are newer.
+    A version is unused where no job refers to it and its API is not deployed or has enough newer versions.
     """
     paths = HomePaths(home)
     apis = paths.apis
 
     def dropping(api_id: str) -> None:
-        # Out of the way before a deploy of the same may look: it then writes the files again.
+        # Renamed before a deploy of the same content can look: it then writes the files again.
         if is_name(api_id):
             with suppress(OSError):
                 (apis / api_id).rename(apis / f"{_OLD}{api_id}-{time.time_ns()}")
@@ -128,7 +128,7 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
     if projects.is_dir():
         used, made = set(filter(None, map(_folder_of, store.launches()))), store.made()
         for folder in projects.iterdir():
-            # Of what was there before this database nothing is known: it may take the place of a damaged one.
+            # Nothing is known of older folders: this database may have replaced a damaged one.
             if made < _changed(folder) < time.time() - _YOUNG and not any(
                 Path(cwd).is_relative_to(folder) for cwd in used
             ):
@@ -136,7 +136,7 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
 
 
 def _folder_of(launch: str) -> str | None:
-    """Return the folder that a version's tasks run in; None where its row can't be read: it starts none."""
+    """Return the folder that a version's tasks run in; None where its row can't be read, so that it has no tasks."""
     try:
         return str(nesting.loads(launch)["cwd"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -148,7 +148,7 @@ def _remove(folder: Path, stuck: Stuck) -> None:
 
 
 def tidy(home: Path) -> None:
-    """Do all that is due in a home: what one step can't do does not stop the others."""
+    """Do all steps of retention for a home; a step that fails does not stop the others."""
     store = Store(HomePaths(home).database, follow=False)
     limits, stuck = store.settings(), dict[str, str]()
     kept_at = engine_settings.read(str(home)).get("storage")
@@ -175,7 +175,7 @@ def tidy(home: Path) -> None:
     ):
         try:
             step()
-        except Unavailable:  # of the database: no step can do without
+        except Unavailable:  # the database, which every step needs
             raise
         except Exception as error:
             _say(f"can't {what}: {type(error).__name__}: {error}")
@@ -196,9 +196,10 @@ def _say(text: str) -> None:
 def finish_forgetting(
     store: Store, home: Path, storage: Storage | None, stuck: Stuck, seconds: float = math.inf
 ) -> None:
-    """Remove folders whose job's row was deleted by a process that died before it removed them, or could not.
+    """Remove folders that a process left after it had deleted the job's row.
 
-    It ends after some seconds, and where a storage can't be reached; it goes on another time, with others first.
+    It ends after ``seconds``, and where a storage can't be reached. The order is random, so that the next call reaches
+    other folders.
     """
     there, until = set(os.listdir(HomePaths(home).jobs)), time.monotonic() + seconds
     left = [job_id for job_id in store.forgotten() if job_id in there]
@@ -209,14 +210,14 @@ def finish_forgetting(
 
 
 class _Elsewhere(Storage):
-    """What takes fsspec, and somebody's variables and keys: a server removes what jobs left there, this does not."""
+    """A storage that needs fsspec and the user's credentials: a Jupyter server removes what jobs left there instead."""
 
     def remove(self, job_id: str, left: bool = False, until: float = math.inf) -> folders.Removal:
         raise Unavailable("not from here")
 
 
 def _sweep_apis(home: Path, stuck: Stuck) -> None:
-    """Remove what a deploy that was killed left half-written; an upload that goes on writes again and again."""
+    """Remove folders of deploys that were killed: those in which nothing was written for a while."""
     for folder in HomePaths(home).apis.glob(f"{NEW}*"):
         with suppress(OSError):
             inside = islice(folder.iterdir(), _PARTS) if stat.S_ISDIR(folder.lstat().st_mode) else ()
@@ -232,7 +233,7 @@ def _changed(path: Path) -> float:
 
 
 def main(home: str) -> None:
-    """Tidy a home, unless another process is at it; a disk without room is no reason to complain."""
+    """Tidy a home, unless another process is doing it. A full disk is no error here."""
     reaping.call_itself(reaping.RETENTION)
     with suppress(OSError, Unavailable):
         guard.check(home)

@@ -1,7 +1,7 @@
-"""``servers/PID.json``: which Jupyter servers use a home, for whoever reads that home without one.
+"""``servers/PID.json``: which Jupyter servers use a home, for processes that read the home without a server.
 
-A server writes ``{"url", "pid", "start_time"}`` when it starts and removes it when it ends. What a killed one left is
-removed by the next reader. Nothing in it authenticates.
+A server writes ``{"url", "pid", "start_time"}`` when it starts and removes it when it ends. The next reader removes the
+file of a killed server. It holds no credentials.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import quote, urlsplit
 from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.paths import HomePaths
 
-MAX_FILES = 1000  # that are looked at
+MAX_FILES = 1000  # that are read
 MAX_BYTES = 4096
 MAX_URL = 2000  # characters
-HOLDS = 0.2  # seconds that a list of jobs asks only once
+HOLDS = 0.2  # seconds for which an answer is reused
 
 _NAME = re.compile(r"\.?([1-9][0-9]{0,9})\.json((\.[0-9]+-[0-9]+)?\.tmp)?")
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,7 +35,7 @@ class Running(NamedTuple):
 
 
 def write(home: str | os.PathLike[str], url: str) -> None:
-    """Write this process's file, unless it is there; raise OSError where that can't be done."""
+    """Write this process's file, unless it is up to date; raise OSError where it can't be written."""
     pid = os.getpid()
     record = {"url": url, "pid": pid, "start_time": process.start_time(pid)}
     folder = HomePaths(os.fspath(home)).servers
@@ -81,7 +81,7 @@ def running(home: str | os.PathLike[str]) -> list[Running]:
 
 
 class Endpoints:
-    """URLs that an environment's APIs have at the newest server that uses a home; None where none runs."""
+    """The URLs of an environment's APIs at the newest server of a home; None where no server runs."""
 
     def __init__(self, home: str | os.PathLike[str], environment: str) -> None:
         self._home = home
@@ -111,7 +111,7 @@ def _read(path: str, folder: int | None = None) -> dict[str, Any]:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, None for one that has ended, also where its parent has not asked how."""
+    """Return when a process started; None for one that has ended, a zombie included."""
     if host.LINUX:
         try:
             fields = process.stat(pid)
@@ -122,12 +122,12 @@ def _started(pid: int) -> str | None:
 
 
 def _other(recorded: object, started: str) -> bool:
-    """Whether a process is another than the recorded one; a server writes text, anything else is not its file."""
+    """Whether a process is not the recorded one. A server writes text; a file with anything else is not a server's."""
     return isinstance(recorded, str) and recorded != started
 
 
 def _usable(record: dict[str, Any]) -> str | None:
-    """Return the URL of a record where it can be shown and asked."""
+    """Return the URL of a record; None where it is not a plain HTTP URL."""
     url = record.get("url")
     if not isinstance(url, str) or len(url) > MAX_URL or not re.fullmatch(r"[!-~]+", url) or set("<>\"'\\") & set(url):
         return None

@@ -1,4 +1,4 @@
-"""TaskAPI on this machine: writes wishes into the store, reads it, and wakes the supervisor, which does the rest."""
+"""TaskAPI on this machine: writes jobs and requests into the store and wakes the supervisor, which does the rest."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from .store.connection import Row
 Steps = Generator[float, None, str]  # yields the seconds until the next step, returns a sentence
 
 _LONGEST_PAUSE = 0.2  # seconds between looks at a job that is being stopped
-_REMOVING = 45.0  # seconds that who deletes waits for folders to be removed; what is left then goes later
+_REMOVING = 45.0  # seconds that a deletion waits for folders to be removed; retention removes the rest
 
 
 class Service(Reading):
     """The TaskAPI of one home. One object serves all threads of a process.
 
-    ``endpoint`` gives the URL of an API, None where it has none; without it, that is at the newest server of this
-    home. ``placement`` is where jobs run, by default this machine; ``outputs`` is what they leave, by default in the
-    home.
+    ``endpoint`` returns the URL of an API, or None; by default its URL at the newest Jupyter server of this home.
+    ``placement`` is where jobs run, by default this machine; ``outputs`` is where they leave results and files, by
+    default in the home.
     """
 
     # Deploying
@@ -60,13 +60,13 @@ class Service(Reading):
         return super().deploy(target, name=name, **{"environ_extra": self.more_variables(), **options})
 
     def more_variables(self) -> list[str]:
-        """Return the names of the variables that config.yaml adds to what a deploy takes along."""
+        """Return the names of the environment variables that config.yaml adds to each deploy."""
         return self._config.read().environ
 
     def deploy_request(self, request: DeployRequest, pickle: Path | None = None) -> list[DeployResult]:
-        """Deploy one API; raise :class:`BadRequest` where it can't be used or could never be started here.
+        """Deploy one API; raise :class:`BadRequest` where it is invalid or could never be started here.
 
-        ``pickle`` is a file that holds the request's, on the home's disk; what becomes of it later is no matter.
+        ``pickle`` is a file with the request's pickle, on the home's disk; it may be removed afterwards.
         """
         self.waker.check_place()
         self._check_room()
@@ -91,9 +91,7 @@ class Service(Reading):
         }
         what, old = self.store.put_api(version, now, request.notebook)
         fault_point("deploy.deployed")
-        versions.write(
-            self.paths.apis, built
-        )  # where they were removed just now, as those of a version that nothing referred to
+        versions.write(self.paths.apis, built)  # where retention has just removed them, as those of an unused version
         told = {
             "created": f"created {built.name} (TaskAPI)",
             "updated": f"updated {built.name} (TaskAPI)",
@@ -182,11 +180,11 @@ class Service(Reading):
             "progress": None,
         }
         job = Job(self, status_of(pending, self.paths.jobs), self._job_endpoint(api, job_id))
-        self.waker.wake()  # last: from here on the job wants the processor too
+        self.waker.wake()  # last: from here on the job competes for the processor
         return job
 
     def _check_room(self) -> None:
-        """Raise :class:`Unavailable` where it is known that there is no room for a job, or for what it runs."""
+        """Raise :class:`Unavailable` where the disk is known to have no room for a job or a version."""
         for folder in (self.home, self.paths.jobs):
             room.check_room(str(folder))
 
@@ -213,11 +211,11 @@ class Service(Reading):
     # Ending
 
     def stop(self, job: Job | str, api: str | None = None) -> str:
-        """Stop a job; return when nothing of it is left."""
+        """Stop a job; return when none of its processes is left."""
         return _sleeping(self.stopping(job, api))
 
     def stopping(self, job: Job | str, api: str | None = None) -> Steps:
-        """Stop a job as :meth:`stop` does, in steps: whoever takes them needs no thread in between."""
+        """Stop a job as :meth:`stop` does, in steps: the caller needs no thread between them."""
         row = self._row(job, api)
         job_id, name = row["id"], row["api_name"]
         self.waker.check_place()
@@ -281,15 +279,15 @@ class Service(Reading):
         status: str | Sequence[str] | None = None,
         older_than: float | None = None,
     ) -> str:
-        """Delete all jobs that have ended by now, or those of one API, in some states, or that ended long ago.
+        """Delete ended jobs with what they left: all, or those of one API, in some states, or that ended long ago.
 
-        ``older_than`` is a number of days since they ended. What the jobs left goes with them.
+        ``older_than``: only jobs that ended more than so many days ago.
         """
         wanted: list[Any] = named_states(status, TERMINAL) or [*values(TERMINAL), *self.store.odd_states()]
         before = None
         if older_than is not None:
             if not 0 <= older_than < math.inf:
-                raise BadRequest(f"older_than is a number of days that is not negative, not {older_than}")
+                raise BadRequest(f"older_than must be a number of days from 0 on, not {older_than}")
             before = int(host.now_us() - older_than * 86_400_000_000)
         stuck: retention.Stuck = {}
         until = time.monotonic() + _REMOVING
@@ -302,7 +300,7 @@ class Service(Reading):
         return f"deleted {count} job{'' if count == 1 else 's'}{self._told(stuck)}"
 
     def _told(self, stuck: retention.Stuck) -> str:
-        """Note what could not be removed, and return it in words."""
+        """Record what could not be removed, and return the end of the message that names it."""
         if stuck:
             self.store.set_unremoved({**self.store.unremoved(), **stuck})
         return retention.words(stuck)
@@ -311,7 +309,7 @@ class Service(Reading):
         return float(self.store.settings().get("stop_grace", Config().stop_grace)) + self._placement.stop_margin
 
     def _until_ended(self, job_ids: Iterable[str], patience: float) -> Generator[float, None, dict[str, str | None]]:
-        """Return the states that jobs end in; None for those that have not within ``patience`` seconds."""
+        """Wait for jobs to end and return their states: None for one that has not ended after ``patience`` seconds."""
         ended: dict[str, str | None] = dict.fromkeys(job_ids)
         deadline = time.monotonic() + patience
         pauses = host.backoff(0.002, _LONGEST_PAUSE)
@@ -336,12 +334,12 @@ def _sleeping(steps: Steps) -> str:
 
 
 def _unlike(path: str, other: str) -> str:
-    """Return a path's last part, or all of it where the other one ends alike."""
+    """Return a path's last part, or the whole path where the other one has the same last part."""
     return os.path.basename(path) if os.path.basename(path) != os.path.basename(other) else path
 
 
 def _ago(us: int) -> str:
-    """Say how long ago something was, given in microseconds, such as ``3 minutes ago``."""
+    """Return a time span in microseconds as text, such as ``3 minutes ago``."""
     seconds = max(us // 1_000_000, 1)
     size, unit = next(
         one for one in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if seconds >= one[0]
@@ -350,12 +348,12 @@ def _ago(us: int) -> str:
 
 
 def _check_parameters(api: str, of: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise :class:`BadRequest` where a config lacks a parameter of the task, or has a key that is none."""
+    """Raise :class:`BadRequest` where a config lacks a parameter of the task or has an unknown key."""
     parameters = api_spec.parameters.of(of)
     if parameters is not None and (complaint := api_spec.parameters.complaint(parameters, config)):
         raise BadRequest(f"{api}: {complaint}")
 
 
 def _json(value: Any) -> str:
-    """Return a config, which is plain, as JSON text."""
+    """Return a plain config as JSON text."""
     return json.dumps(value, ensure_ascii=False)

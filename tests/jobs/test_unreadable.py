@@ -128,9 +128,9 @@ def test_the_supervisor_skips_them(home: Path, capsys: pytest.CaptureFixture[str
     until(lambda: not processes(home), "the supervisor to leave")
     log = (home / "supervisor.log").read_text()
     assert "Traceback" not in log
-    assert "can't be read: its status is 'bogus', which no version writes" in log
+    assert "can't be read: its status is 'bogus', which is invalid" in log
     assert "zzzz" in log
-    assert "can't be read: its cpu is 'many', which no version writes" in log
+    assert "can't be read: its cpu is 'many', which is invalid" in log
     states = {job.id: job.record for job in service.jobs(limit=1000)}
     assert states[running].status == "unknown"
     assert main(["doctor"]) == 1

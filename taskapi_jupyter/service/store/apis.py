@@ -1,4 +1,4 @@
-"""What is deployed, and what the home's processes tell each other, as rows. No msgspec."""
+"""Statements for deployed APIs, their versions and the settings. No msgspec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .schema import IN_PROGRESS, next_change
 class APIs(Connections):
     """The store's settings, APIs and their versions."""
 
-    # Settings: what the supervisor needs of config.yaml, which it doesn't read itself
+    # Settings: the supervisor reads the limits of config.yaml here, as it has no YAML
 
     def settings(self) -> Row:
         """Return the limits that were last read from config.yaml."""
@@ -37,7 +37,7 @@ class APIs(Connections):
             return 0.0
 
     def _setting(self, name: str) -> Row:
-        """Return a setting; what no version wrote is as good as none."""
+        """Return a setting, {} where it is missing or can't be read."""
         row = self._one("SELECT value FROM settings WHERE name = ?", name)
         try:
             return dict(nesting.loads(row[0])) if row else {}
@@ -80,7 +80,7 @@ class APIs(Connections):
             return ("updated" if old else "created"), old
 
     def delete_api(self, name: str) -> list[str] | None:
-        """Take an API away and wish its jobs stopped; return their ids, None where there is no such API."""
+        """Delete an API and request that its jobs stop; return their ids, None where there is no such API."""
         with self.write() as transaction:
             if not transaction.execute("DELETE FROM apis WHERE name = ?", (name,)).rowcount:
                 return None

@@ -19,7 +19,7 @@ from . import database, readable, schema
 
 Row = dict[str, Any]
 
-_WAL_KEPT = 4 << 20  # bytes that the log of writes keeps when all of it stands in the database
+_WAL_KEPT = 4 << 20  # bytes to which the write-ahead log is cut once all of it is in the database
 
 
 class _Held:
@@ -44,9 +44,9 @@ class _Held:
 class Connections:
     """The database of one home. One object serves all threads of a process; each gets its own connection.
 
-    Whatever SQLite can't do is raised as :class:`Unavailable`. A damaged database is set aside, which whoever notices
-    is told by :class:`Damaged`; the next call works on a new one, unless ``follow`` is false: then every call from
-    there on raises. ``wal`` says whether to write ahead; None: unless the file lies on a network file system.
+    An error of SQLite is raised as :class:`Unavailable`. A damaged database is renamed, and the call that found the
+    damage raises :class:`Damaged`. The next call uses a new database, unless ``follow`` is false: then each later call
+    raises. ``wal`` chooses the write-ahead log; None: used unless the file is on a network file system.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Connections:
         self._local = _local()
         self._all: WeakSet[_Held] = WeakSet()
         self._lock = allocate_lock()
-        self._writing = allocate_lock()  # threads that wait in SQLite sleep, for longer and longer
+        self._writing = allocate_lock()  # threads that wait in SQLite sleep for longer and longer
         self._migrate()
         if not follow:
             self._only = self._held().identity
 
     def identity(self) -> database.Identity | None:
-        """Return which file the database is now: another one where it was set aside."""
+        """Return the identity of the file that has the database's name now; it changes when that is replaced."""
         return database.look(self.path)
 
     def _held(self) -> _Held:
@@ -74,7 +74,7 @@ class Connections:
         if held is not None and held.open:
             if database.look(self.path) == held.identity:
                 return held
-            held.close()  # another file is there now, or none: what was written to this one would be seen by nobody
+            held.close()  # another file has the name now, or none: nobody would see what is written to this one
         if self._only is not None and database.look(self.path) != self._only:
             raise Damaged(f"{self.path} is no longer the database that this process had open")
         held = self._open()
@@ -129,14 +129,14 @@ class Connections:
             raise (database.explain(error, self.path, self._patience) or error) from error
 
     def _explained(self, error: sqlite3.Error, identity: database.Identity) -> Exception:
-        """Return what SQLite says as one of our errors, having set a damaged file aside; or the error itself: a bug."""
+        """Return our error for one of SQLite's, a damaged file renamed; the error itself where it is a bug."""
         if database.is_damage(error):
             return database.set_aside(self.path, identity, str(error), self._patience)
         return database.explain(error, self.path, self._patience) or error
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Lend this thread's connection; nobody closes it meanwhile."""
+        """Give this thread's connection; nobody closes it meanwhile."""
         while True:
             held = self._held()
             with held.in_use:
@@ -148,7 +148,7 @@ class Connections:
                     return
 
     def close(self) -> None:
-        """Close the connections of all threads, each after what it is doing; whoever asks later opens another."""
+        """Close the connections of all threads once their current call is done; a later call opens a new one."""
         with self._lock:
             held = list(self._all)
             self._all.clear()
@@ -168,7 +168,7 @@ class Connections:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction that holds the writer's place from its first line on."""
+        """Open a transaction that holds SQLite's write lock from its first line on."""
         with self._writing, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -186,7 +186,7 @@ class Connections:
             raise Damaged(f"{self.path} was set aside while it was written to; try again")
 
     def counter(self) -> int:
-        """Return the change counter; whoever saw this number has seen everything."""
+        """Return the change counter: it is the same as long as nothing has changed."""
         return int(self._one("SELECT n FROM counter")[0])
 
     def _one(self, sql: str, *values: Any) -> Any:
@@ -199,10 +199,10 @@ class Connections:
 
 
 def _text(data: bytes) -> str:
-    """Read any text that stands in the database: what is not UTF-8 is one row's fault, and no reason to read none."""
+    """Decode text of the database. Bytes that are not UTF-8 must not keep other rows from being read."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def bindable(value: Any) -> Any:
-    """Return a value that was read as SQLite takes it."""
+    """Return a value that was read in the form that SQLite accepts as a parameter."""
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and not readable.is_utf8(value) else value

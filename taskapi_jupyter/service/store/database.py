@@ -1,7 +1,7 @@
-"""The file of the store: made whole, looked at, set aside where it is damaged; what SQLite says, as sentences.
+"""The file of the store: how it is made, checked and, where it is damaged, renamed; SQLite's errors as sentences.
 
-Standard library only. SQLite itself neither checkpoints into nor removes the ``-wal`` of a file that was renamed under
-it, so whoever still has a damaged database open can't harm the one that took its place.
+Standard library only. SQLite neither checkpoints into nor removes the ``-wal`` of a file that was renamed under it, so
+a process that still has a damaged database open can't harm the one that took its place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskapi_jupyter.core.paths import HomePaths
 
 Identity = tuple[int, int]  # device and inode
 
-_TRIED = 1 << 16  # bytes that are written to see what is in the way
+_TRIED = 1 << 16  # bytes that are written to find out why SQLite could not write
 
 _BESIDE = ("-wal", "-shm", "-journal")
 
@@ -50,12 +50,12 @@ def code_of(error: sqlite3.Error) -> int:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Say whether an error means that the file is damaged or no database."""
+    """Whether an error means that the file is damaged or not a database."""
     return code_of(error) in (11, 26)
 
 
 def explain(error: sqlite3.Error, path: str, patience: float) -> Unavailable | None:
-    """Return what an error of SQLite says to people; None for one that is a bug of ours."""
+    """Return an error of SQLite as an error for people; None for one that is a bug of ours."""
     code, folder = code_of(error), os.path.dirname(path) or "."
     if code in (5, 6):
         return Unavailable(f"{path} was kept busy by other processes for more than {patience:g} s; try again")
@@ -81,7 +81,7 @@ def explain(error: sqlite3.Error, path: str, patience: float) -> Unavailable | N
 
 
 def of_network(folder: str) -> str | None:
-    """Return what is to be said of a folder on a network file system, without a full stop; None for a local one."""
+    """Return a warning for a folder on a network file system, without a full stop; None for a local folder."""
     kind = host.network_filesystem(folder)
     if kind is None:
         return None
@@ -89,7 +89,7 @@ def of_network(folder: str) -> str | None:
 
 
 def _try(folder: str) -> OSError | None:
-    """Write a file and remove it; return what was in the way: SQLite says of a quota, or of inodes, nothing."""
+    """Write a file and remove it; return the error: SQLite does not tell that a quota or inodes are used up."""
     path = os.path.join(folder, f".try-{os.getpid()}-{time.monotonic_ns()}")
     try:
         fd = files.create(path, os.O_WRONLY | os.O_EXCL)
@@ -105,13 +105,13 @@ def _try(folder: str) -> OSError | None:
 
 
 def look(path: str) -> Identity | None:
-    """Return which file is there; None where there is none, or none with anything in it."""
+    """Return the identity of the file; None where it is missing or empty."""
     found = _plain(path)
     return (found.st_dev, found.st_ino) if found and found.st_size else None
 
 
 def _plain(path: str) -> os.stat_result | None:
-    """Return what a file is, None where there is none; raise for what SQLite would follow, or wait for without end."""
+    """Return the file's status, None where it is missing; raise for a link or a FIFO, which SQLite would use."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -128,14 +128,14 @@ def _plain(path: str) -> os.stat_result | None:
 
 
 def check_files(path: str) -> None:
-    """Raise :class:`Unavailable` where a database, or what SQLite has beside it, is not to be opened."""
+    """Raise :class:`Unavailable` where a database, or a file that SQLite has beside it, is unsafe to open."""
     for end in ("", *_BESIDE):
         _plain(path + end)
 
 
 @contextmanager
 def _locked(path: str, patience: float) -> Iterator[None]:
-    """Be the only one that makes or sets aside the database."""
+    """Hold the lock under which the database is made or renamed."""
     deadline = time.monotonic() + patience
     try:
         fd = files.create(f"{path}.lock", os.O_RDWR)
@@ -156,7 +156,7 @@ def _locked(path: str, patience: float) -> Iterator[None]:
 
 
 def connect(path: str, patience: float) -> sqlite3.Connection:
-    """Open the database that is there; SQLite would make one in the place of a file that was just set aside."""
+    """Open the existing database. By default SQLite would make a new one in place of a file that was just renamed."""
     check_files(path)
     escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
@@ -165,9 +165,9 @@ def connect(path: str, patience: float) -> sqlite3.Connection:
 
 
 def set_journal(connection: sqlite3.Connection, mode: str, patience: float) -> None:
-    """Change how a database is written, unless others have it open just now: any of the modes does for all of us.
+    """Change the journal mode, unless other processes have the database open: every process can use either mode.
 
-    Not waited for: a file that was emptied under somebody who has it open seems to be in another mode, and is locked.
+    It does not wait for them: a file that was emptied while open seems to be in another mode, and is locked.
     """
     if connection.execute("PRAGMA journal_mode").fetchone()[0] == mode:
         return
@@ -182,7 +182,7 @@ def set_journal(connection: sqlite3.Connection, mode: str, patience: float) -> N
 
 
 def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, patience: float) -> None:
-    """Make the database, whole or not at all, unless there is one."""
+    """Make the database, all of it or nothing, unless there is one."""
     folder = os.path.dirname(path) or "."
     with _locked(path, patience):
         if os.path.exists(path):
@@ -217,7 +217,7 @@ def make(path: str, fill: Callable[[sqlite3.Connection], None], *, wal: bool, pa
 
 
 def was_emptied(path: str) -> bool:
-    """Say whether the file lost all that was in it: a new one is never seen empty beside folders of jobs."""
+    """Whether the file lost its content: a new database is never empty while there are folders of jobs."""
     try:
         return os.stat(path).st_size == 0 and bool(os.listdir(HomePaths(os.path.dirname(path)).jobs))
     except OSError:
@@ -225,7 +225,7 @@ def was_emptied(path: str) -> bool:
 
 
 def is_short(connection: sqlite3.Connection, path: str) -> bool:
-    """Say whether the file ends before its last page, or has none: SQLite notices when it needs what is missing."""
+    """Whether the file ends before its last page, or has none: SQLite only notices when it needs a missing page."""
     size: int = connection.execute("PRAGMA page_size").fetchone()[0]
     before, times = None, 0
     while times < 3:
@@ -247,9 +247,9 @@ def is_short(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def set_aside(path: str, damaged: Identity, why: str, patience: float) -> Damaged:
-    """Give a damaged database a dated name, unless another process has; return what is to be said of it.
+    """Give a damaged database a dated name, unless another process has; return the error to raise.
 
-    ``damaged`` is the device and the inode of the file in which the damage was seen: one that took its place stays.
+    ``damaged`` identifies the file in which the damage was seen: a file that took its place is left alone.
     """
     home = os.path.dirname(path)
     try:
@@ -281,7 +281,7 @@ def _identity(path: str) -> Identity | None:
 
 
 def _free_name(path: str) -> str:
-    """Return a dated name that nothing has."""
+    """Return a dated name that is free."""
     taken = set(os.listdir(os.path.dirname(path) or "."))
     name = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
     count = 1

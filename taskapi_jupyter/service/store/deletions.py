@@ -14,13 +14,13 @@ from .apis import APIs
 from .connection import bindable
 from .schema import IN_PROGRESS, next_change
 
-_NOTED = 10_000  # changes for which it is noted that a job was deleted; until its folder is gone, however long that is
+_NOTED = 10_000  # changes for which a deleted job is kept in `forgotten`; one whose folder is still there stays longer
 _WORTH_VACUUM = 1 << 20  # bytes
 _VACUUM_PAGES = 256
-_ODD = 10  # states that no version writes that are told apart
-_UNREMOVED = 100  # things that can't be removed that are noted
+_ODD = 10  # unknown states that are told apart
+_UNREMOVED = 100  # paths that could not be removed that are recorded
 
-#: Of a row ``v`` of ``versions``: whether no API needs it. ?1 is how many of an API's are kept, ?2 since when all are.
+#: Whether no API needs the row ``v`` of ``versions``. An API keeps its newest ?1, and all since the time ?2 (µs).
 _UNUSED = (
     "(NOT EXISTS (SELECT 1 FROM apis WHERE name = v.name) OR v.updated < ?2 "
     "AND NOT EXISTS (SELECT 1 FROM apis WHERE api_id = v.api_id) "
@@ -29,14 +29,14 @@ _UNUSED = (
 
 
 class Deletions(APIs):
-    """What retention and whoever deletes ask the store for."""
+    """The statements of retention and of the verbs that delete."""
 
     def unremoved(self) -> dict[str, str]:
-        """Return what of deleted jobs and versions could not be removed, by its path, and why."""
+        """Return the paths of deleted jobs and versions that could not be removed, each with the reason."""
         return self._setting("unremoved")
 
     def set_unremoved(self, stuck: Mapping[str, str]) -> None:
-        """Note that, for whoever asks what is wrong with the home; of more than a hundred, the first."""
+        """Record them for ``jupyter taskapi doctor``; only the first hundred."""
         text = json.dumps(dict(list(stuck.items())[:_UNREMOVED]))
         with self.write() as transaction:
             transaction.execute("INSERT OR REPLACE INTO settings (name, value) VALUES ('unremoved', ?)", (text,))
@@ -44,13 +44,13 @@ class Deletions(APIs):
     def unused_versions(
         self, dropping: Callable[[str], None] = lambda api_id: None, *, keep: int = 5, before: int = 0
     ) -> list[str]:
-        """Take away versions that no job refers to and that are not deployed; return their ids.
+        """Delete versions that no job refers to and that are not deployed; return their ids.
 
-        Of an API that is deployed, the newest ``keep`` versions stay, and those deployed since ``before`` (in µs): who
-        deployed one may be about to submit to it. ``dropping`` is called with each while nobody can deploy it again.
+        A deployed API keeps its newest ``keep`` versions, and those deployed since ``before`` (µs): somebody may be
+        about to submit to one. ``dropping`` is called with each id while nobody can deploy that version again.
         """
         last = self.last()
-        # All jobs are looked through before anybody has to wait for it, and but those since then again.
+        # All jobs are searched before the transaction, which blocks writers; in it only the jobs submitted since.
         found = self._rows(
             f"SELECT api_id FROM versions v WHERE {_UNUSED} AND api_id NOT IN (SELECT api_id FROM jobs)", keep, before
         )
@@ -76,7 +76,7 @@ class Deletions(APIs):
         return int(self._one("SELECT coalesce(max(seq), 0) FROM jobs")[0])
 
     def odd_states(self) -> list[Any]:
-        """Return the states of jobs that no version writes, at most ten."""
+        """Return the unknown states that jobs are in, at most ten."""
         odd: list[Any] = []
         row = self._one("SELECT min(status) FROM jobs")
         while row[0] is not None and len(odd) < _ODD:
@@ -87,7 +87,7 @@ class Deletions(APIs):
         return odd
 
     def forget(self, job_id: str, force: bool = False) -> bool:
-        """Delete a job that has ended, or any with ``force``; False where it is in progress or not there."""
+        """Delete a job that has ended, or any job with ``force``; False where it is in progress or missing."""
         with self.write() as transaction:
             return bool(
                 _forget(
@@ -131,11 +131,11 @@ class Deletions(APIs):
             )
 
     def forgotten(self) -> list[str]:
-        """Return the ids of deleted jobs that are still noted as such."""
+        """Return the ids of deleted jobs that are still recorded."""
         return [row["id"] for row in self._rows("SELECT id FROM forgotten")]
 
     def drop_forgotten(self, keep: Container[str]) -> None:
-        """Drop the notes of jobs that were deleted long ago, but for some."""
+        """Drop the records of jobs that were deleted long ago, except those in ``keep``."""
         old = self._rows("SELECT rowid, id FROM forgotten WHERE change < ?", self.counter() - _NOTED)
         gone = [(row["rowid"],) for row in old if row["id"] not in keep]
         if gone:
@@ -143,7 +143,7 @@ class Deletions(APIs):
                 transaction.executemany("DELETE FROM forgotten WHERE rowid = ?", gone)
 
     def give_space_back(self) -> None:
-        """Make the file smaller where a good part of it is empty."""
+        """Shrink the file where a quarter of it or more is empty."""
         with self._connection() as connection:
 
             def ask(what: str) -> int:
@@ -165,7 +165,7 @@ class Deletions(APIs):
 
 
 def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> list[str]:
-    """Delete jobs and note that they were; return their ids."""
+    """Delete jobs and record them as deleted; return their ids."""
     if jobs:
         change = next_change(transaction)
         transaction.executemany("DELETE FROM jobs WHERE seq = ?", [(job["seq"],) for job in jobs])

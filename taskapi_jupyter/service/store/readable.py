@@ -1,7 +1,7 @@
-"""Whether a row of the store is one that a version of this package wrote, or what is wrong with it. Standard library.
+"""Checks that a row of the store is one that this package can have written. Standard library only.
 
-SQLite keeps any value in any column, and somebody may have written some. A row that can't be read is shown as such and
-can be deleted; the supervisor starts nothing for it.
+SQLite keeps any value in any column, and somebody may have changed one. An invalid row is shown as such and can be
+deleted; the supervisor starts nothing for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _GPUS = re.compile(r"([0-9]{1,6}(,[0-9]{1,6})*)?")
 _LAST = 253_402_300_799_999_999  # µs since the epoch: the end of the year 9999
 _MOST = 1 << 53
 
-#: Whole numbers: the least and the most they may be, and whether they may be missing.
+#: Whole numbers: minimum, maximum, and whether they may be NULL.
 _NUMBERS = {
     "created": (0, _LAST, False),
     "started": (0, _LAST, True),
@@ -40,7 +40,7 @@ _TEXTS_OR_NONE = ("reason", "notebook", "boot", "started_boot", "progress", "mer
 
 
 def fault(row: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a job's row, or with an API's; None where nothing is. It may have some columns only."""
+    """Return what is wrong with the row of a job or an API, None if nothing is. The row may have only some columns."""
     for name, value in row.items():
         wrong = _fault(name, value)
         if wrong:
@@ -66,20 +66,20 @@ def _fault(name: str, value: Any) -> str | None:
         good = (value is None and name in _TEXTS_OR_NONE) or (isinstance(value, str) and is_utf8(value))
     else:
         good = True
-    return None if good else f"is {shown(value)}, which no version writes"
+    return None if good else f"is {shown(value)}, which is invalid"
 
 
 def config(text: Any) -> dict[str, Any] | None:
-    """Return a config of a row; raise ValueError, with what is wrong, where it can't be read."""
+    """Return a row's config; raise ValueError, which says what is wrong, where it can't be read."""
     if text is None:
         return None
     return mapping(text, nesting.MAX_DEPTH + 1)  # the config itself is no level of the values in it
 
 
 def mapping(text: Any, most: int = nesting.MAX_DEPTH + nesting.ENVELOPE) -> dict[str, Any]:
-    """Return what stands in a row as a JSON object; raise ValueError, with what is wrong, where it can't be read."""
+    """Return a column that holds a JSON object; raise ValueError, which says what is wrong, where it can't be read."""
     if not isinstance(text, str):
-        raise ValueError(f"is {shown(text)} and no text")
+        raise ValueError(f"is {shown(text)}, not text")
     if not is_utf8(text):
         raise ValueError("is not valid UTF-8")
     try:
@@ -89,7 +89,7 @@ def mapping(text: Any, most: int = nesting.MAX_DEPTH + nesting.ENVELOPE) -> dict
     except ValueError:
         raise ValueError("is not valid JSON") from None
     if not isinstance(found, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     return found
 
 
@@ -106,7 +106,7 @@ def fault_of_job(job: Mapping[str, Any]) -> str | None:
 
 
 def mended(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a running job's row with nothing in the place of figures that no version writes."""
+    """Return a running job's row with invalid figures replaced by NULL or 0."""
     return {
         name: (0 if name in _NUMBERS and not _NUMBERS[name][2] else None)
         if name in (*_NUMBERS, "deadline", "gpus") and _fault(name, value)
@@ -123,10 +123,10 @@ def text(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a sentence can bear it."""
+    """Return a value, shortened, for an error message."""
     return repr(text(value)[:60]) if isinstance(value, str | bytes) else repr(value)[:60]
 
 
 def is_utf8(value: str) -> bool:
-    """Whether a text of a row was UTF-8 in the database: what was not, stands in it as lone surrogates."""
+    """Whether a text was valid UTF-8 in the database: other bytes were decoded to lone surrogates."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

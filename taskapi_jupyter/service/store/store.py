@@ -1,8 +1,8 @@
-"""APIs, jobs, wishes and moves in one SQLite file. Plain rows: the supervisor imports this and no msgspec.
+"""The store: the APIs and jobs of a home in one SQLite file, as plain rows. The supervisor imports it: no msgspec.
 
-Every transaction that changes something raises one counter and stamps it on the rows it touched, so that a reader
-learns with one cheap query whether anything changed, and with another what. A job changes its state by
-compare-and-set alone. Commits are synced: what was acknowledged is on disk.
+Every transaction that changes something increments one counter and writes it into the rows it changed. A reader learns
+with one cheap query whether anything changed, and with another what. A job changes its state only by compare-and-set.
+Commits are synced: what was acknowledged is on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .connection import Row
 from .deletions import Deletions
 from .schema import IN_PROGRESS, IS_JOB, LISTED, next_change
 
-IN_LINE = 1000  # pending jobs of which it is said how far they are from the first
+IN_LINE = 1000  # pending jobs whose place in line is shown
 
 
 class Store(Deletions):
@@ -26,10 +26,10 @@ class Store(Deletions):
     # What changed
 
     def news(self, since: int) -> list[Row]:
-        """Return ``id``, ``api_name``, ``status`` and ``change`` of what changed after the counter was at ``since``.
+        """Return ``id``, ``api_name``, ``status`` and ``change`` of the jobs that changed since a value of the counter.
 
-        Oldest change first, and all of them: one transaction may have moved any number under one value of the counter.
-        The status of a job that was forgotten is ``deleted``.
+        The oldest change comes first. All are returned: one transaction may have changed any number of jobs under one
+        value of the counter. The status of a deleted job is ``deleted``.
         """
         return self._rows(
             "SELECT id, api_name, status, change FROM jobs WHERE change > ?1 UNION ALL "
@@ -40,7 +40,7 @@ class Store(Deletions):
     # Jobs
 
     def add_job(self, job: Mapping[str, Any], first_id: int) -> str:
-        """Write a pending job and return its id: ``first_id`` as 16 hex digits, or less where that isn't the newest.
+        """Write a pending job and return its id: ``first_id`` as 16 hex digits, or one below that of the newest job.
 
         Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the version was deleted meanwhile.
         """
@@ -64,7 +64,7 @@ class Store(Deletions):
             return str(job["id"])
 
     def job(self, job_id: str) -> Row | None:
-        """Return one job as a list shows it."""
+        """Return one job with the columns of a list."""
         row = self._one(f"SELECT {LISTED} FROM jobs WHERE id = ?", job_id)
         return dict(row) if row else None
 
@@ -99,7 +99,7 @@ class Store(Deletions):
         return int(self._one(f"SELECT count(*) FROM jobs WHERE status IN (?, ?) AND {IS_JOB}", *IN_PROGRESS)[0])
 
     def any_in_progress(self) -> bool:
-        """Say whether any job is pending or running."""
+        """Whether any job is pending or running."""
         sql = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?) AND {IS_JOB})"
         return bool(self._one(sql, *IN_PROGRESS)[0])
 
@@ -108,7 +108,7 @@ class Store(Deletions):
         return self._rows(f"SELECT * FROM jobs WHERE status = 'running' AND {IS_JOB} ORDER BY seq")
 
     def next_pending(self, after: int = 0) -> Row | None:
-        """Return what admission looks at of the pending job that is first in line behind ``after`` (a ``seq``)."""
+        """Return the columns that admission needs of the first pending job behind ``after`` (a ``seq``)."""
         row = self._one(
             f"SELECT id, seq, cpu, mem, gpu, visible FROM jobs WHERE status = 'pending' AND seq > ? AND {IS_JOB} "
             "ORDER BY seq LIMIT 1",
@@ -134,7 +134,7 @@ class Store(Deletions):
         )
 
     def to_stop(self) -> list[Row]:
-        """Return the jobs in progress that somebody wishes stopped."""
+        """Return the jobs in progress that are to be stopped."""
         return self._rows(
             "SELECT id, status, hurry FROM jobs INDEXED BY jobs_to_stop "  # sqlite would look at all that are pending
             f"WHERE stop = 1 AND status IN ('pending', 'running') AND {IS_JOB} ORDER BY seq"
@@ -150,9 +150,9 @@ class Store(Deletions):
         )
 
     def rebase_deadlines(self, boot: str, boottime: float, now: float) -> None:
-        """Have deadlines of earlier boots count by this one's clock; only the wall clock spans a restart.
+        """Convert the deadlines of earlier boots to this boot's clock, by the wall clock, which alone spans a restart.
 
-        It may be wrong by then: from here on a job has no more than its whole timeout.
+        The wall clock may be wrong by then, so no job gets more than its whole timeout from now on.
         """
         old = "status = 'pending' AND deadline IS NOT NULL AND boot != ?1"
         if self._one(f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {old})", boot)[0]:
@@ -164,7 +164,7 @@ class Store(Deletions):
                 )
 
     def request_stop(self, job_id: str) -> bool:
-        """Note that a job is to be stopped, and at once where that was wished before; False where it has ended."""
+        """Request a job's stop; a second request ends its grace period. False where the job has ended."""
         with self.write() as transaction:
             done = transaction.execute(
                 "UPDATE jobs SET hurry = stop, stop = 1, change = ? WHERE id = ? AND status IN (?, ?)",
@@ -173,7 +173,7 @@ class Store(Deletions):
             return done.rowcount == 1
 
     def odd(self, limit: int) -> list[Row]:
-        """Return jobs that the supervisor skips: in states that no version writes, or in progress under a wrong id.
+        """Return jobs that the supervisor skips: those in an unknown state, or in progress under an invalid id.
 
         The cost does not depend on how many jobs there are: it walks the index from one state to the next.
         """
@@ -185,9 +185,9 @@ class Store(Deletions):
         return found[:limit]
 
     def move(self, moves: Sequence[tuple[str, JobCode, JobCode, Mapping[str, Any]]]) -> list[bool]:
-        """Move jobs from one state to another, all in one transaction: ``(id, from, to, other columns)``.
+        """Move jobs from one state to another in one transaction; each move is ``(id, from, to, other columns)``.
 
-        Each is a compare-and-set; False where the job was not in the state named.
+        Each is a compare-and-set: False where the job was not in the state ``from``.
         """
         with self.write() as transaction:
             change = next_change(transaction)
@@ -208,5 +208,5 @@ class Store(Deletions):
 
 
 def _value(column: str) -> str:
-    """Return what a column is set to: a wall clock that was set back makes no time end before it began."""
+    """Return the SQL for a column's new value: no time is before the one it follows, even if the clock was set back."""
     return {"started": "max(?, created)", "ended": "max(?, coalesce(started, created))"}.get(column, "?")
