@@ -322,9 +322,9 @@ class LocalEngine:
         job_id = watched.job["id"]
         until = time.monotonic() + _PATIENCE
         for pause in host.backoff(0.001, 0.01):
-            strays = self._strays()
-            left = {stray.pid: stray.start_time for stray in strays}
-            if not strays:  # these are found at once; the rest takes a look at all processes there are
+            orphans = self._orphans()
+            left = {one.pid: one.start_time for one in orphans}
+            if not orphans:  # these are found at once; the rest takes a look at all processes there are
                 left = process.of_job(job_id, watched.pid or None, watched.start_time)
             if not left:
                 return
@@ -335,7 +335,7 @@ class LocalEngine:
             time.sleep(pause)
         print(f"{job_id}: processes that can't be killed: {sorted(left)}", file=sys.stderr, flush=True)  # noqa: T201
 
-    def _strays(self) -> list[process_tree.Process]:
+    def _orphans(self) -> list[process_tree.Process]:
         """Return our descendants that no living watcher has below it: their watchers are dead."""
         if not host.LINUX:
             return []

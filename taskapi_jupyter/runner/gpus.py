@@ -21,9 +21,7 @@ from typing import Any, NamedTuple
 from taskapi_jupyter.core import files, host, nesting
 from taskapi_jupyter.core.paths import HomePaths
 
-from . import launch
-
-VARIABLE = launch.VISIBLE
+VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 _PATIENCE = 3.0  # seconds for an answer
 _HOLDS = 600.0  # seconds after which one is asked for again
@@ -118,6 +116,11 @@ def count(devices: Devices) -> int:
 def numbers(text: str | None) -> list[int]:
     """Return the numbers that a job's row has."""
     return [int(one) for one in (text or "").split(",") if one.isdigit()]
+
+
+def are_hidden(count: int | None) -> bool:
+    """Whether a task that asks for no GPU is to see none; where it is not known how many there are, by their driver."""
+    return os.path.exists("/dev/nvidia0") if count is None else count > 0
 
 
 # What there is

@@ -1,21 +1,31 @@
-"""What a task is started with: its command, its variables, its job file. Standard library only."""
+"""How a task is started: its command, its variables, its job file, its process. Standard library only."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import TASK_PATH, WORKER, HomePaths, JobPaths
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+from . import gpus
+from .process_tree import bind_to_parent
 
 #: Tells a cluster's entry point how long its job may still take; the task does not see it.
 SECONDS_LEFT = "TASKAPI_SECONDS_LEFT"
 
 #: Imports the harness by path, so that its compiled form is cached, and leaves no trace of that for the task to see.
 START_HARNESS = "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
+
+#: Signals that Python, or the process that started the supervisor, handles or ignores; a task gets the default again.
+_INHERITED = (
+    *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
+)
 
 
 def task_command(job: Mapping[str, Any], launch: Mapping[str, Any], apis: str) -> list[str]:
@@ -55,7 +65,7 @@ def task_environment(
     if "TASKAPI_FAULTS" in os.environ:  # only where a test looks into what dying at some moment does
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
-        environment[VISIBLE] = job.get("devices") or job["gpus"] or ""
+        environment[gpus.VARIABLE] = job.get("devices") or job["gpus"] or ""
     if launch["kind"] == "command":
         # Found before installed packages this way; the modules in it give way to installed ones of their names.
         paths = [environment.get("PYTHONPATH", ""), TASK_PATH]
@@ -76,3 +86,64 @@ def job_file(job: Mapping[str, Any]) -> bytes:
     }
     merged = job["merged"] or job["config"] or "{}"
     return json.dumps(known)[:-1].encode() + b', "config": ' + merged.encode() + b"}"
+
+
+class Spawned(NamedTuple):
+    """A task's main process, and what its watcher reads."""
+
+    pid: int
+    output: int  # a descriptor: its standard output and error
+    start_error: int  # a descriptor: an errno and a text, where the command could not be executed
+
+
+def spawn(command: list[str], environment: Mapping[str, str], cwd: str) -> Spawned:
+    """Start the task's main process, in a process group of its own, which dies when this watcher does."""
+    output, write_end = pipe()
+    start_error, error_end = pipe()
+    os.set_blocking(write_end, True)
+    me = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        what = "the task's process"
+        try:
+            fault_point("task.forked")
+            bind_to_parent(signal.SIGKILL)
+            if os.getppid() != me and host.LINUX:
+                os._exit(1)
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            for number in _INHERITED:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(write_end, 1)
+            os.dup2(write_end, 2)
+            what = cwd
+            try:
+                os.chdir(cwd)
+            except (FileNotFoundError, NotADirectoryError):  # Cortex's client deploys from a temporary folder
+                instead = environment["TASKAPI_OUTPUT_DIR"]
+                os.chdir(instead)
+                note = f"taskapi: the folder {cwd} is gone; this task runs in {instead}\n"
+                os.write(1, note.encode("utf-8", "surrogateescape"))
+            what = command[0]
+            fault_point("task.executing")
+            os.execvpe(what, command, environment)  # noqa: S606
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            cause = error.errno if isinstance(error, OSError) else 0
+            os.write(error_end, f"{cause} {what}: {why}".encode("utf-8", "replace"))
+        finally:
+            os._exit(127)
+    os.close(write_end)
+    os.close(error_end)
+    return Spawned(pid, output, start_error)
+
+
+def pipe() -> tuple[int, int]:
+    """Return the ends of a pipe, neither of which blocks."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    return read_end, write_end

@@ -45,7 +45,7 @@ def _cgroup(pid: int) -> tuple[str, str]:
     return "", ""
 
 
-def _look(pid: int) -> _Counts:
+def _read_counts(pid: int) -> _Counts:
     folder, name = _cgroup(pid)
     count = _count(f"{folder}/{name}") if folder else None
     if name == "memory.oom_control" and os.access(f"{folder}/cgroup.procs", os.W_OK):
@@ -58,14 +58,14 @@ class OOMKills:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.before = self.lately = _look(pid)
+        self.before = self.lately = _read_counts(pid)
         self.at = time.monotonic()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Remember the counters; called now and then while the process lives."""
         now = time.monotonic()
         if now - self.at >= _LATELY:
-            self.before, self.lately, self.at = self.lately, _look(self.pid), now
+            self.before, self.lately, self.at = self.lately, _read_counts(self.pid), now
 
     def one_was_ours(self) -> bool:
         """Whether the kernel killed the process, which has died and is not reaped yet, as far as counters show."""

@@ -22,8 +22,8 @@ from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 
-from . import claim, process_tree, reaping
-from .launch import job_file, task_command, task_environment
+from . import claim, gpus, process_tree, reaping
+from .launch import job_file, pipe, spawn, task_command, task_environment
 from .log_file import LogWriter
 from .memory import MemoryLimit
 from .oom_kills import OOMKills
@@ -36,19 +36,13 @@ from .outcome import (
     too_late,
     vanished,
 )
-from .process_tree import bind_to_parent, collect_orphans
+from .process_tree import collect_orphans
 
-_MEMORY_CHECK = 0.1  # seconds from one look to the next at a tree that has a limit
+_MEMORY_CHECK = 0.1  # seconds between two measurements of a tree that has a limit
 _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadline's does not
 _READ = 1 << 16
 _REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
 _REPORT = 2048  # bytes
-
-#: Signals that Python, or the process that started the supervisor, handles or ignores; a task gets the default again.
-_INHERITED = (
-    *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
-    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
-)
 
 
 class Watcher:
@@ -59,7 +53,6 @@ class Watcher:
         self.launch = nesting.loads(job["launch"])
         self.limits = limits
         self.home = home
-        self.apis = HomePaths(home).apis
         self.folder = HomePaths(home).job(job["id"]).folder
         self.command = self.launch["kind"] == "command"
         self.ending: tuple[JobCode, str] | None = None  # why we ended it, where we did
@@ -71,8 +64,8 @@ class Watcher:
         self.exit: int | None = None  # wait status of the task's main process
         self.lost = ""  # what is to be said of output that could not be kept
         self.memory = MemoryLimit(job["mem"]) if job["mem"] is not None else None
-        self.look_at = 0.0  # when the tree's memory is to be looked at
-        self.oom = False  # whether the kernel killed the main process for want of memory
+        self.check_at = 0.0  # when the tree's memory is to be measured next
+        self.oom = False  # whether the kernel killed the main process for lack of memory
         self.deadlines: list[tuple[float, str]] = []  # each with what is said of a job that is past it
         if job["deadline"] is not None:
             deadline = job["deadline"]
@@ -91,12 +84,15 @@ class Watcher:
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
         fault_point("watcher.log_made")
         collect_orphans()
-        wake_read, wake_write = _pipe()
+        wake_read, wake_write = pipe()
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_hurry)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._spawn()
+        command = task_command(self.job, self.launch, HomePaths(self.home).apis)
+        environment = task_environment(self.job, self.launch, self.home, gpus.are_hidden(self.limits["gpus"]))
+        self.main, self.output, self.start_error = spawn(command, environment, self.launch["cwd"])
+        self.begun = True
         longest = self.job.get("run_timeout")
         if longest is not None:
             self.deadlines.append((host.boottime() + longest, f"ran longer than its run_timeout of {longest} s"))
@@ -115,7 +111,7 @@ class Watcher:
                 else:
                     self._read_output()
             self._reap()  # what has ended by itself is not ended by us
-            self._look_at_limits()
+            self._check_limits()
         while self.output_open and self._read_output():
             pass
         try:
@@ -124,52 +120,6 @@ class Watcher:
             self._lost_output(error)
         fault_point("watcher.ended")
         return self._outcome()
-
-    def _spawn(self) -> None:
-        """Start the task's main process, in a process group of its own, which dies when this watcher does."""
-        command = task_command(self.job, self.launch, self.apis)
-        environment = task_environment(self.job, self.launch, self.home, hides_gpus(self.limits["gpus"]))
-        self.output, write_end = _pipe()
-        self.start_error, error_end = _pipe()
-        os.set_blocking(write_end, True)
-        me = os.getpid()
-        self.main = os.fork()
-        self.begun = True
-        if self.main == 0:
-            what = "the task's process"
-            try:
-                fault_point("task.forked")
-                bind_to_parent(signal.SIGKILL)
-                if os.getppid() != me and host.LINUX:
-                    os._exit(1)
-                os.setpgid(0, 0)
-                signal.set_wakeup_fd(-1)
-                for number in _INHERITED:
-                    signal.signal(number, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())
-                null = os.open(os.devnull, os.O_RDONLY)
-                os.dup2(null, 0)
-                os.dup2(write_end, 1)
-                os.dup2(write_end, 2)
-                what = self.launch["cwd"]
-                try:
-                    os.chdir(what)
-                except (FileNotFoundError, NotADirectoryError):  # Cortex's client deploys from a folder of moments
-                    output = environment["TASKAPI_OUTPUT_DIR"]
-                    os.chdir(output)
-                    note = f"taskapi: the folder {what} is gone; this task runs in {output}\n"
-                    os.write(1, note.encode("utf-8", "surrogateescape"))
-                what = command[0]
-                fault_point("task.executing")
-                os.execvpe(what, command, environment)  # noqa: S606
-            except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or str(error)
-                cause = error.errno if isinstance(error, OSError) else 0
-                os.write(error_end, f"{cause} {what}: {why}".encode("utf-8", "replace"))
-            finally:
-                os._exit(127)
-        os.close(write_end)
-        os.close(error_end)
 
     # What may happen meanwhile
 
@@ -226,21 +176,21 @@ class Watcher:
             left = self.kill_at - time.monotonic()
             waits.append(left if left > 0 else min(max(-left / 50, 0.005), 0.5))
         if self.memory is not None and (self.kill_at is None or self.kill_at > time.monotonic()):
-            waits.append(self.look_at - time.monotonic())
+            waits.append(self.check_at - time.monotonic())
         return max(min(waits), 0) * 1000 + 1
 
-    def _look_at_limits(self) -> None:
+    def _check_limits(self) -> None:
         if self.exit is None and self.ending is None:
             if self.stop_asked:
                 self._end(JobCode.STOPPED, "")
             elif self.deadlines and host.boottime() >= min(self.deadlines)[0]:
                 self._end(JobCode.TIMED_OUT, min(self.deadlines)[1])
-            self.oom_kills.look()
+            self.oom_kills.poll()
         if self.hurry and self.kill_at is not None:
             self.kill_at = min(self.kill_at, time.monotonic())
         killing = self.kill_at is not None and time.monotonic() >= self.kill_at
-        if self.memory is not None and not killing and time.monotonic() >= self.look_at:
-            self.look_at = time.monotonic() + _MEMORY_CHECK
+        if self.memory is not None and not killing and time.monotonic() >= self.check_at:
+            self.check_at = time.monotonic() + _MEMORY_CHECK
             used = self.memory.passed(os.getpid())
             if used is not None:  # the tree stands still, and is killed at once, in a grace period too
                 if self.exit is None and self.ending is None:
@@ -340,18 +290,6 @@ class Watcher:
             self.begun = False  # nothing of the task's was executed
             raise OSError(int(number), error)
         return (JobCode.UNEXPECTED_ERROR, f"could not be started: {error}") if error else None
-
-
-def hides_gpus(count: int | None) -> bool:
-    """Whether a task that asks for no GPU is to see none; where it is not known how many there are, by their driver."""
-    return os.path.exists("/dev/nvidia0") if count is None else count > 0
-
-
-def _pipe() -> tuple[int, int]:
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
-    os.set_blocking(write_end, False)
-    return read_end, write_end
 
 
 def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Callable[[], None]) -> int:

@@ -39,7 +39,7 @@ from .wake import command, start, wake
 IDLE = 3.0  # seconds without work after which it leaves
 _LAST = 0.5  # seconds for the process that tidied to be gone, too, when nothing is left to do
 _RETRY = 0.5  # seconds until what could not be written is tried again
-_LOOK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
+_ASK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _TIDY_EVERY = 3600.0  # seconds, while there is work
 _NAMED = 100  # rows that can't be read of which that is said
 
@@ -304,7 +304,7 @@ class Supervisor:
     def _until_ready(self) -> float | None:
         """Return when to look again whether jobs can be started that wait for that."""
         if self.admission.waits_for_gpus or (not self.engine.accepts_jobs() and self._any_in_progress()):
-            return _LOOK_AGAIN
+            return _ASK_AGAIN
         return None
 
 
