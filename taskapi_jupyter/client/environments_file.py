@@ -1,4 +1,4 @@
-"""``environments.yaml``: the environments of a home, read again when the file changes, changed whole or not at all."""
+"""``environments.yaml``: the environments of a home; read again when the file changes, replaced atomically."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLUSTERS = {
 }
 PROVIDERS = (LOCAL, *CLUSTERS)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-#: What belongs to a connection or is set by whoever sends a request.
+#: Headers that belong to a connection or are set with each request.
 _NOT_TO_SET = {
     "connection",
     "content-length",
@@ -50,7 +50,7 @@ _NOT_TO_SET = {
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """One environment as the file has it; ``local`` has no more than a name."""
+    """One environment as in the file; ``local`` has only a name."""
 
     name: str
     provider: Literal["local", "cortex", "ray"]
@@ -64,7 +64,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     timeout: Annotated[float, Meta(gt=0, le=86_400)] = 30.0
 
     def check(self) -> None:
-        """Raise :class:`BadRequest` for what can't be used, naming the field and its value."""
+        """Raise :class:`BadRequest` for an invalid entry, with the field and its value."""
         try:
             self._check()
         except BadRequest as error:
@@ -103,12 +103,12 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
             raise BadRequest(f"verify: there is no file {self.verify!r} with certificates of authorities")
         for name, value in self.headers.items():
             if not _HEADER.fullmatch(name) or name.lower() in _NOT_TO_SET:
-                raise BadRequest(f"headers: {name[:64]!r} is no header that can be set")
+                raise BadRequest(f"headers: {name[:64]!r} is not a header that can be set")
             if isinstance(value, dict) and list(value) not in (["env"], ["file"]):
                 raise BadRequest(f"headers: {name}: must be text, {{env: VARIABLE}} or {{file: PATH}}")
 
     def public(self) -> Environment:
-        """Return what anybody may see who is let in: no header, where its value is from included."""
+        """Return what every authenticated user may see: no headers, nor where their values come from."""
         return Environment(
             name=self.name,
             provider=self.provider,
@@ -141,7 +141,7 @@ class Environments:
         return self.entries[name]
 
     def response(self) -> EnvironmentsResponse:
-        """Return what the wire has of them."""
+        """Return them as the wire has them."""
         entries = [entry.public() for entry in self.entries.values()]
         return EnvironmentsResponse(self.default, entries, __version__, list(FEATURES))
 
@@ -155,7 +155,7 @@ class EnvironmentFile:
         self._read: Environments | None = None
 
     def stamp(self) -> tuple[int, ...]:
-        """Return what changes when the file does."""
+        """Return a value that changes when the file does."""
         try:
             stat = self.path.lstat()
         except FileNotFoundError:
@@ -165,7 +165,7 @@ class EnvironmentFile:
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def read(self) -> Environments:
-        """Return the environments; :class:`BadRequest` says what is wrong with the file, and where."""
+        """Return the environments; raise :class:`BadRequest` with what is wrong in the file, and where."""
         seen = self.stamp()
         if self._read is None or seen != self._seen:
             guard.check(self.path.parent)
@@ -173,7 +173,7 @@ class EnvironmentFile:
         return self._read
 
     def configure(self, entry: Entry) -> bool:
-        """Add an environment or put it in the place of the one of its name; return whether it is new."""
+        """Add an environment, or replace the one of its name; return whether it is new."""
         entry.check()
 
         def change(file: dict[str, Any]) -> bool:
@@ -187,7 +187,7 @@ class EnvironmentFile:
         return bool(self._change(change))
 
     def delete(self, name: str) -> None:
-        """Take an environment away; the default falls back to ``local`` where it was that one."""
+        """Delete an environment; if it was the default one, ``local`` becomes that."""
         if name == LOCAL:
             raise BadRequest(f"{LOCAL!r} is this machine and can't be deleted")
 
@@ -200,7 +200,7 @@ class EnvironmentFile:
         self._change(change)
 
     def set_default(self, name: str) -> None:
-        """Make an environment the one that is meant where none is named."""
+        """Make an environment the default one."""
 
         def change(file: dict[str, Any]) -> None:
             Environments([Entry(**one) for one in file["environments"]], "").find(name)
@@ -209,7 +209,7 @@ class EnvironmentFile:
         self._change(change)
 
     def parse(self) -> Environments:
-        """Return what the file says now, as :meth:`read` does."""
+        """Read the file now; see :meth:`read`."""
         try:
             text = (files.read_own(self.path, MAX_YAML) or b"").decode("utf-8")
         except UnicodeDecodeError:
@@ -248,7 +248,7 @@ class EnvironmentFile:
         return entry
 
     def _change(self, change: Callable[[dict[str, Any]], Any]) -> Any:
-        """Read the file, change what it says and write it, while nobody else does; it has to be well-formed before."""
+        """Read the file, change and write it, under a lock; it must be valid before."""
         with self._locked():
             now = self.parse()
             file = {

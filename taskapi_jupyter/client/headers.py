@@ -1,4 +1,4 @@
-"""Values of headers that the client's side sends: those of ``environments.yaml``, and which kernel this process is."""
+"""Headers that clients send: those configured in ``environments.yaml``, and the kernel's id."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Value = str | dict[str, str]  # text, in which ${NAME} is a variable; {"env": NA
 
 
 def read_value(environment: str, header: str, value: Value) -> str:
-    """Return a header's value as it is now, for an environment that configures it; no message shows it.
+    """Return the current value of a header that an environment configures; no message shows it.
 
-    Raises :class:`Unavailable` where the variable or the file that it is read from is not there.
+    Raises :class:`Unavailable` if the variable or the file that it is read from does not exist.
     """
 
     def missing(why: str) -> Unavailable:
@@ -55,7 +55,7 @@ def _latin1(text: str) -> bool:
 
 
 def kernel_id() -> str | None:
-    """Return the id that a Jupyter server knows this kernel by; None in what is no kernel, or one of no server."""
+    """Return this kernel's id at its Jupyter server; None outside a kernel, or in one without a server."""
     kernel = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
     if kernel is None or not kernel.initialized():
         return None

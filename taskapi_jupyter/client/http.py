@@ -1,4 +1,4 @@
-"""HTTP as the client speaks it: one session, who we are, what is sent once only, and errors made of answers."""
+"""HTTP of all clients: one session with its credentials, changes that are sent only once, errors made from answers."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ BY_STATUS[507] = Unavailable
 class Transport:
     """Sends requests below a base URL and raises the errors that answers stand for.
 
-    ``timeout`` is seconds that the server may be silent. What changes something is never sent twice; a read is
-    sent once more when the connection broke. ``sign`` returns what else is sent with a request for a path, which
-    begins with a slash; ``cluster`` is the environment's name where a Cortex operator is spoken to.
+    ``timeout`` is in seconds of silence. A request that changes something is never sent twice; a read is sent once
+    more if the connection broke. ``sign`` returns further headers for a path, which begins with a slash; ``cluster`` is
+    the environment's name if the server is a Cortex operator.
     """
 
     def __init__(
@@ -111,7 +111,9 @@ class Transport:
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         self._session.verify = bundle or True if verify is True else verify
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # the token says who we are
+        self._session.cookies.set_policy(
+            DefaultCookiePolicy(allowed_domains=[])
+        )  # the token authenticates, not a cookie
         if not is_loopback(self.base_url):
             self._session.proxies.update(requests.utils.get_environ_proxies(self.base_url))
         self._session.headers.update(headers or {})
@@ -193,13 +195,13 @@ class Transport:
         self._xsrf = xsrf_of(*answer.raw.headers.getlist("Set-Cookie")) or self._xsrf
         return answer
 
-    # A Jupyter server takes changes of who has no token only with a cookie that the request repeats in a header.
+    # Without a token, a Jupyter server accepts changes only with a cookie whose value a header repeats.
 
     def _has_token(self) -> bool:
         return "Authorization" in self._session.headers
 
     def _fetch_xsrf(self) -> bool:
-        """Have a Jupyter server give us such a cookie, in the place of one that it does not take; True if it did."""
+        """Get such a cookie from a Jupyter server, to replace one that it refused; True if there is one now."""
         path = re.sub(r".*/taskapi/[^/]+$", "../environments", self.base_url)
         self._xsrf = None
         if path != self.base_url:
@@ -208,7 +210,7 @@ class Transport:
         return self._xsrf is not None
 
     def _with_xsrf(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Add the pair to the headers of a request, and to a cookie that they or the session's have."""
+        """Add cookie and header to a request, beside a cookie that the request or the session has."""
         given = headers.get("Cookie") or str(self._session.headers.get("Cookie") or "")
         if self._xsrf is None and not given:
             return dict(headers)
@@ -239,8 +241,8 @@ class Transport:
                 f"ws{self.base_url.removeprefix('http')}/{path}?{urlencode(query)}",
                 timeout=min(self.timeout, CONNECT_TIMEOUT),
                 header=[f"{name}: {value}" for name, value in headers.items()],
-                suppress_origin=True,  # it is for browsers, whom a server refuses from foreign pages
-                redirect_limit=0,  # what lets us in belongs to this address
+                suppress_origin=True,  # only browsers send it; a server refuses foreign pages
+                redirect_limit=0,  # credentials are for this address only
                 sslopt=ssl,
                 http_no_proxy=["*"] if is_loopback(self.base_url) else None,
                 skip_utf8_validation=True,
@@ -275,12 +277,12 @@ class Transport:
         return error
 
     def _not_let_in(self, status_code: int) -> Forbidden:
-        """Return the error for an answer to somebody whom the server does not know; it shows no token."""
+        """Return the error for refused credentials; its message shows no token."""
         if self._cluster:
-            return Forbidden(f"{self._where()} does not let this client in (HTTP {status_code})")
-        token = "its token is not, or no longer, that server's" if self._has_token() else "it has no token"
+            return Forbidden(f"{self._where()} refuses this client's credentials (HTTP {status_code})")
+        token = "its token is not, or no longer, valid there" if self._has_token() else "it has no token"
         return Forbidden(
-            f"this client is not let in by {self.base_url} (HTTP {status_code}): {token}. Set TASKAPI_URL and "
+            f"{self.base_url} refuses this client (HTTP {status_code}): {token}. Set TASKAPI_URL and "
             "TASKAPI_TOKEN to the URL and the token of a server that runs (`jupyter server list` shows both)"
         )
 
@@ -298,7 +300,7 @@ class Transport:
         return Unreachable(f"{self._where()} {what}: see whether the Jupyter server there is running")
 
     def foreign(self, answer: requests.Response) -> Unreachable:
-        """Return the error for an answer that is none of this contract."""
+        """Return the error for an answer that is not one of this API."""
         return self._foreign(answer.status_code, answer.headers.get("Content-Type", ""))
 
     def _foreign(self, status_code: int, content_type: str) -> Unreachable:
@@ -315,7 +317,7 @@ class Transport:
 
 
 class Multipart:
-    """A form of named parts, which is sent from where their bytes are: it makes no copy of them."""
+    """A form of named parts; their bytes are sent without a copy."""
 
     def __init__(self, parts: Mapping[str, bytes]) -> None:
         boundary = secrets.token_hex(16)
@@ -362,7 +364,7 @@ def checked(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Say whether a URL leads to this machine, where no proxy has a place."""
+    """Whether a URL leads to this machine, so that no proxy is used."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -371,12 +373,12 @@ def is_loopback(url: str) -> bool:
 
 
 def _never_connected(error: requests.RequestException) -> bool:
-    """Whether there was no connection that anything could have been sent on."""
+    """Whether no connection was made, so that nothing can have been sent."""
     return isinstance(getattr(error.args[0] if error.args else None, "reason", None), NewConnectionError)
 
 
 def cause(error: BaseException) -> str:
-    """Return what lies under an error of requests, in few words; its own text is long."""
+    """Return the innermost cause of an error of requests, in few words; its own text is long."""
     inner: Any = error
     while True:
         nearer = getattr(inner, "reason", None) or next(

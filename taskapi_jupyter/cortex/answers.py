@@ -1,4 +1,4 @@
-"""What clusters send, read into this contract's bodies: the shapes of 0.28 and of 0.42.
+"""Reads answers of clusters, in the shapes of 0.28 and of 0.42, into the wire model's Structs.
 
 Functions take decoded JSON and raise what msgspec raises, KeyError, TypeError or AttributeError for another shape.
 """
@@ -35,16 +35,16 @@ def api(raw: dict[str, Any]) -> API:
     """Read an API: 0.42 lists metadata alone, 0.28 specifications alone."""
     jobs = [status(one) for one in raw.get("task_job_statuses") or []]
     known = {name: raw[name] for name in ("spec", "endpoint", "api_versions") if raw.get(name) is not None}
-    told = raw.get("metadata") or raw.get("spec") or {}
-    about = {key: told[key] for key in ("name", "kind", "last_updated") if told.get(key) is not None}
-    about["id"] = told.get("id") or told.get("api_id") or ""
+    metadata = raw.get("metadata") or raw.get("spec") or {}
+    about = {key: metadata[key] for key in ("name", "kind", "last_updated") if metadata.get(key) is not None}
+    about["id"] = metadata.get("id") or metadata.get("api_id") or ""
     found = decoding.convert({**known, "metadata": about}, API)
     found.task_job_statuses = jobs
     return found
 
 
 def deployed(raw: dict[str, Any]) -> DeployResult:
-    """Read what became of one API of a deploy."""
+    """Read the result of a deploy for one API."""
     result = DeployResult(message=raw.get("message") or "", error=raw.get("error") or "")
     one = raw.get("api")
     if isinstance(one, dict):

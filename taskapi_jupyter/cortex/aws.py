@@ -11,7 +11,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-HOLDS = 300.0  # seconds that a signature is used; AWS takes it for 900, botocore's credentials hold for 600 at least
+HOLDS = 300.0  # seconds that a signature is used; AWS accepts it for 900, botocore's credentials hold for 600 at least
 
 BODY = "Action=GetCallerIdentity&Version=2011-06-15"
 
@@ -40,7 +40,7 @@ def signature() -> str | None:
         )
         SigV4Auth(credentials.get_frozen_credentials(), "sts", region).add_auth(request)
     except BotoCoreError:
-        return None  # what it can't find or renew; the cluster says what it misses
+        return None  # it can't find or renew credentials; the cluster answers that they are missing
     return encoded(request.method, request.url, dict(request.headers), BODY)
 
 

@@ -1,4 +1,4 @@
-"""A Cortex cluster's operator as an environment has it: where it is, and what is sent to be let in.
+"""A Cortex cluster's operator: its address and the credentials that an environment configures for it.
 
 Used by the server's proxy and by a client that speaks to a cluster without one. What it hands out are secrets: they
 are read when they are needed, kept in memory alone, and belong to the operator's endpoint and to no other address.
@@ -65,9 +65,9 @@ class Upstream:
         return f"{parts.scheme}://{parts.netloc}"
 
     def headers(self, path: str) -> dict[str, str]:
-        """Return what is sent with a request for a path of the operator, such as ``/get/hello``.
+        """Return the headers of a request for a path of the operator, such as ``/get/hello``.
 
-        Raises :class:`Unavailable` where a variable or a file that a header is read from is not there.
+        Raises :class:`Unavailable` if a variable or a file that a header is read from does not exist.
         """
         headers = self.configured()
         if OPEN.match(path):
@@ -83,7 +83,7 @@ class Upstream:
         return {name: read_value(self.name, name, value) for name, value in self._values.items()}
 
     def cluster_version(self) -> str | None:
-        """Return the cluster's version: as configured, else as its ``/info`` says; None where that can't be had."""
+        """Return the cluster's version: as configured, else from its ``/info``; None if it does not tell."""
         if self.version is not None:
             return self.version
         with self._lock:
@@ -96,13 +96,13 @@ class Upstream:
         return time.monotonic() - asked < (VERSION_HOLDS if version else FAILURE_HOLDS)
 
     def at_hand(self, path: str) -> bool:
-        """Say whether :meth:`headers` has nothing to wait for."""
+        """Whether :meth:`headers` returns at once: without reading a file, asking AWS or the cluster."""
         if any("file" in value for value in self._values.values() if isinstance(value, dict)):
             return False
         if OPEN.match(path):
             return True
-        knows_who = before(self.version, SIGNED_SINCE) or time.monotonic() - self._signature[0] < aws.HOLDS
-        return knows_who and (self.version is not None or self._knows_version())
+        is_signed = before(self.version, SIGNED_SINCE) or time.monotonic() - self._signature[0] < aws.HOLDS
+        return is_signed and (self.version is not None or self._knows_version())
 
     def _ask_version(self) -> str | None:
         headers = self.configured()
@@ -126,11 +126,11 @@ class Upstream:
         return version if isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,40}", version) else None
 
     def _signed(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return Cortex's STS header where this cluster takes one and there are AWS credentials to sign with."""
+        """Return Cortex's STS header if this cluster accepts one and there are AWS credentials to sign with."""
         if SIGNATURE_HEADER.lower() in {name.lower() for name in headers} or before(self.version, SIGNED_SINCE):
             return {}
         if not (self.endpoint.startswith("https:") or is_loopback(self.endpoint)):
-            return {}  # whoever reads it on the way could be us for a quarter of an hour
+            return {}  # anybody who reads it on the way could use it for a quarter of an hour
         signed, signature = self._signature
         if time.monotonic() - signed >= aws.HOLDS:
             signature = aws.signature()
@@ -139,7 +139,7 @@ class Upstream:
 
 
 def before(version: str | None, bound: tuple[int, int]) -> bool:
-    """Say whether a version is known to be older than a bound of two numbers."""
+    """True if a version is known and older than a bound of two numbers."""
     numbers = re.match(r"(\d+)\.(\d+)", version or "")
     return numbers is not None and (int(numbers[1]), int(numbers[2])) < bound
 

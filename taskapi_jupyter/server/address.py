@@ -1,4 +1,4 @@
-"""Where this server is: the address that people use, and what its kernels and the readers of its home learn of it."""
+"""The server's URLs: the one that people use, and the one that kernels and terminals get."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def forwarded_url(request: HTTPServerRequest, base_url: str) -> str | None:
 
 
 def _parts(url: str) -> Any:
-    """Return the parts of a URL of HTTP, None for what is none."""
+    """Return the parts of a URL; None if it is not one of HTTP."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc)

@@ -1,4 +1,4 @@
-"""The clusters that this server speaks to: each with a client and threads of its own, so that none delays another."""
+"""The Cortex clusters: each with a client and threads of its own, so that none delays another."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NO_LIMIT = 1 << 62  # an answer is passed on as it comes, however long it is
 
 
 class Cluster:
-    """One cluster's operator: what passes requests on to it, and the client that asks it itself."""
+    """One cluster: the HTTP client that passes requests on to its operator, and the TaskAPI for our own questions."""
 
     def __init__(self, upstream: Upstream, about: Environment) -> None:
         self.upstream = upstream
@@ -80,7 +80,7 @@ class Cluster:
             return await asyncio.wait_for(asyncio.wrap_future(work), self.upstream.timeout + RACE)
         except asyncio.TimeoutError:
             raise self.too_slow() from None
-        except Forbidden as refusal:  # it is us whom it keeps out, not who asked
+        except Forbidden as refusal:  # it refuses this server's credentials, not the user
             raise Unreachable(refusal.message, kind="environment.credentials") from None
         except TaskAPIError as error:
             if type(error) is TaskAPIError:  # with whatever status the cluster gave it
@@ -88,7 +88,7 @@ class Cluster:
             raise
 
     async def headers(self, path: str) -> dict[str, str]:
-        """Return what lets in there; to find it may take no longer than an answer."""
+        """Return the headers with the cluster's credentials; to find them may take no longer than an answer."""
         if self.upstream.at_hand(path):
             return self.upstream.headers(path)
         try:
@@ -118,7 +118,7 @@ class Cluster:
         return Unreachable(f"{self.where} can't be reached ({why})", kind="environment.unreachable")
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads and close the connections."""
         self._pool.shutdown(wait=False)
         self.api.close()
 
@@ -131,7 +131,7 @@ class Clusters:
         self._known: dict[str, Cluster] = {}
 
     def find(self, name: str) -> Cluster | None:
-        """Return a cluster by its environment's name; None where that is no cluster."""
+        """Return a Cortex cluster by its environment's name; None for environments of other providers."""
         if name == LOCAL:  # the usual one costs no look into the file
             return None
         there = self._file.read()
@@ -140,14 +140,14 @@ class Clusters:
         upstream = upstream_of(there, entry) if entry is not None and is_relayed else None
         known = self._known.get(name)
         if known is not None and known.upstream is not upstream:
-            del self._known[name]  # not closed: its requests go on, and its threads end with the last of them
+            del self._known[name]  # not closed: its requests go on, and its threads end with the last one
             known = None
         if known is None and entry is not None and upstream is not None:
             known = self._known[name] = Cluster(upstream, entry.public())
         return known
 
     def close(self) -> None:
-        """Let all go."""
+        """Close all."""
         while self._known:
             self._known.popitem()[1].close()
 
@@ -186,7 +186,7 @@ class _Resolver(Resolver):
 
 
 class _Connection(_HTTPConnection):
-    """Hands an answer on as it comes, and reads on only when it was taken; ``sink`` is who takes it."""
+    """Passes an answer to ``request.sink`` as it comes, and reads on only when the sink has sent the piece."""
 
     def __init__(self, client: Any, request: Any, *args: Any) -> None:
         request.sink.upstream = self
@@ -209,12 +209,14 @@ class _Connection(_HTTPConnection):
 
     async def _write_body(self, start_read: bool) -> None:
         await super()._write_body(start_read)
-        if start_read and self.final_callback is not None:  # tornado 6.5 says nothing of an answer that is no HTTP
+        if (
+            start_read and self.final_callback is not None
+        ):  # tornado 6.5 reports no error for an answer that is not HTTP
             self._handle_exception(HTTPStreamClosedError, HTTPStreamClosedError("no HTTP"), None)
 
     async def headers_received(self, first_line: ResponseStartLine | RequestStartLine, headers: HTTPHeaders) -> None:
         await super().headers_received(first_line, headers)
-        # What is only informative is no answer; that it now speaks another protocol would be one, and nobody asked.
+        # Informational answers (1xx) are skipped; 101 is passed on, and refused, since no other protocol was asked for.
         if isinstance(first_line, ResponseStartLine) and first_line.code not in (100, *range(102, 200)):
             await self.request.sink.head_received(first_line, headers)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Jupyter events: what became of jobs and APIs of this machine, whichever process did it.
+"""Jupyter events for changes of jobs and APIs of this machine, whichever process made them.
 
 One thread looks at the store's change counter, on a connection of its own, and has the event loop tell what is new.
 """
@@ -32,7 +32,7 @@ News = tuple[str, dict[str, str]]  # schema and data of one event
 
 
 class Events:
-    """Tells Jupyter's event logger what changes in one database, from when it was started on."""
+    """Emits an event for each change in one database, from its start on."""
 
     def __init__(self, path: Path, logger: EventLogger, log: Logger, try_again: float = 1.0) -> None:
         self._path = path
@@ -41,13 +41,13 @@ class Events:
         self.try_again = try_again  # seconds until a database that could not be read is tried again
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskapi-events", daemon=True)
-        self._seen: int | None = None  # the counter up to which all was told
+        self._seen: int | None = None  # the counter up to which all events were emitted
         self._apis: Mapping[str, int] = {}
         for name in ("job", "api"):
             logger.register_event_schema(Path(__file__).parent / "event_schemas" / f"{name}.yaml")
 
     def start(self) -> None:
-        """Begin; what happened before is not told."""
+        """Begin; earlier changes are not emitted."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
@@ -71,11 +71,11 @@ class Events:
                     said = str(error)
                     self._log.warning("changes of jobs can't be seen: %s", said)
                 self._stopping.wait(self.try_again)
-            except RuntimeError:  # the event loop has ended, and with it whoever would be told
+            except RuntimeError:  # the event loop has ended
                 return
 
     def _look(self, store: Store) -> None:
-        """Have told what is new."""
+        """Emit what is new."""
         counter = store.counter()
         if counter == self._seen:
             return
@@ -95,7 +95,7 @@ class Events:
             if not fault({"id": row["id"], "api_name": row["api_name"]})
             and (row["status"] == "deleted" or not fault({"status": row["status"]}))
         ]
-        # Waiting for it paces this thread: what changes meanwhile is told as it is then.
+        # Waiting for it paces this thread; what changes meanwhile is emitted in its latest state.
         asyncio.run_coroutine_threadsafe(self._tell(news), self._loop).result()
         self._seen = max([counter, *(row["change"] for row in rows if isinstance(row["change"], int))])
         self._apis = apis
@@ -111,4 +111,4 @@ class Events:
         try:
             self._logger.emit(schema_id=schema, data=data)
         except Exception:  # whatever somebody's handler or modifier raises
-            self._log.exception("an event could not be told")
+            self._log.exception("an event could not be emitted")

@@ -84,7 +84,7 @@ def document(base_url: str, routes: Mapping[str, Mapping[str, Operation]]) -> by
                     "token": {
                         "type": "http",
                         "scheme": "bearer",
-                        "description": "The Jupyter server's token; `Authorization: token …` is taken too.",
+                        "description": "The Jupyter server's token; `Authorization: token …` is accepted too.",
                     }
                 },
             },

@@ -357,7 +357,7 @@ def test_environments(live_server: LiveServer) -> None:
 
 def test_a_wrong_token(live_server: LiveServer) -> None:
     for token in (None, "wrong"):
-        with pytest.raises(Forbidden, match="not let in"):
+        with pytest.raises(Forbidden, match="refuses this client"):
             Client(live_server.taskapi, token).get()
 
 

@@ -464,7 +464,7 @@ def link() -> bytes:
         ({"config": PROJECT.encode(), "project_zip": zipped({"a/../../one.py": ONE})}, "leads out"),
         ({"config": PROJECT.encode(), "project_zip": zipped({"..\\one.py": ONE})}, "leads out"),
         ({"config": PROJECT.encode(), "project_zip": zipped({"a": "", "a/b": ""})}, "one name"),
-        ({"config": PROJECT.encode(), "project_zip": link()}, "no file"),
+        ({"config": PROJECT.encode(), "project_zip": link()}, "neither file nor folder"),
         ({"config": PROJECT.encode(), "project_zip": zipped({"other.py": ONE})}, "one.py"),
         ({"config": PROJECT.encode(), "project_zip": zipped({})}, "one.py"),
     ],

@@ -1,4 +1,4 @@
-"""What the server says of itself, and 404 for all other paths."""
+"""The routes about the server itself, and 404 for all other paths."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class DocumentHandler(Handler):
 
 
 class NothingHandler(BodyHandler):
-    """Whatever else is asked for below ``taskapi/``."""
+    """All other paths below ``taskapi/``."""
 
     async def prepare(self) -> None:
-        """Answer 404 to who is let in."""
+        """Answer 404 to users who are authenticated, 403 to others."""
         await super().prepare()
         if self.refused is None and self.request.method != "OPTIONS":
             self.refused = web.HTTPError(404)

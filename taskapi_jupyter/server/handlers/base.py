@@ -33,7 +33,7 @@ class Errors:
 
     @property
     def activity(self: Any) -> Activity:
-        """Return what is told of submissions."""
+        """Return what counts jobs in progress; it is told of submissions."""
         return cast("Activity", self.settings[ACTIVITY])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -63,12 +63,12 @@ class Errors:
             methods = [m for m in self.SUPPORTED_METHODS if implemented(self, m)]
             self.set_header("Allow", ", ".join(methods))
         if status_code == 403 and getattr(self, "_jupyter_current_user", None) is None:
-            error = None  # that an XSRF token was missing too is no help to who has no token at all
+            error = None  # a client without any token needs to know that, not that an XSRF token is missing
         self.set_header("Content-Type", "application/json")
         self.finish(encode(error_body(error, status_code, self.request.method)))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log what nobody foresaw; what is meant for people, they are told."""
+        """Log unforeseen exceptions; errors with a message for people are in the answer."""
         told = value if isinstance(value, Damaged) else room.as_told(value)
         if told is not None:
             self.log.warning("%s", told)  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ class Errors:
 
 
 def implemented(handler: Any, method: str) -> bool:
-    """Say whether a handler answers an HTTP method."""
+    """Whether a handler answers an HTTP method."""
     function = getattr(type(handler), method.lower(), None)
     return function is not None and function is not web.RequestHandler._unimplemented_method
 

@@ -27,7 +27,7 @@ class BodyHandler(Handler):
 
     @property
     def max_body(self) -> int:
-        """Return the largest body that is taken, in bytes."""
+        """Return the largest body that is accepted, in bytes."""
         return MAX_BODY
 
     async def prepare(self) -> None:
@@ -54,7 +54,7 @@ class BodyHandler(Handler):
             raise self.too_large()
 
     async def admit(self) -> None:
-        """Raise HTTPError where this request is not let in."""
+        """Raise HTTPError unless the request is authenticated, and one of our errors while the home can't be used."""
         await super().prepare()
 
     def check_encoding(self) -> None:

@@ -35,13 +35,13 @@ class DeployHandler(BodyHandler):
 
     @property
     def is_form(self) -> bool:
-        """Say whether the body is a form."""
+        """Whether the body is a form."""
         kind: str = self.request.headers.get("Content-Type", "")
         return kind.strip().lower().startswith(FORM)
 
     @property
     def max_body(self) -> int:
-        """Return the largest body that is taken: a form's parts have limits of their own."""
+        """Return the largest body that is accepted; a form's parts have limits of their own."""
         return sum(self.limits.values()) + FRAME if self.is_form else MAX_BODY
 
     @property
@@ -51,12 +51,12 @@ class DeployHandler(BodyHandler):
         return {"config": MAX_BODY, "project.zip": MAX_PROJECT, **upload}
 
     def status_of(self, error: TaskAPIError) -> int:
-        """Return the HTTP status of an error: of an upload, it says where something is too large."""
+        """Return the HTTP status of an error; for an upload that is too large, 413."""
         is_upload = self.is_form and (self.form is None or bool(set(UPLOAD) & set(self.form.names)))
         return error.status if is_upload and error.status == 413 else super().status_of(error)
 
     async def admit(self) -> None:
-        """Let in who may deploy, before a form is written anywhere."""
+        """Check that the user may deploy, before a form is written to disk."""
         await super().admit()
         await self.check_authorized()
 
@@ -67,7 +67,7 @@ class DeployHandler(BodyHandler):
             await self._write()
 
     async def _write(self) -> None:
-        """Write what came of a form, or drop it where it was turned down; raise nothing before all has come."""
+        """Write the received piece of a form, or drop it if the form was refused; that is raised after the body."""
         piece = b"".join(self._chunks)
         self._chunks.clear()
         if self.turned_down is not None:
@@ -81,24 +81,24 @@ class DeployHandler(BodyHandler):
             self._discard()
 
     def _discard(self) -> None:
-        """Remove what was written of a form, after what is being written of it."""
+        """Remove the files of a form, once the write in progress has ended."""
         if self.form is not None:
             self.backends.discard(self.form.remove)
 
     def on_connection_close(self) -> None:
-        """Keep nothing of a form that will never be whole."""
+        """Remove the files of a form that will never be complete."""
         super().on_connection_close()
-        if not self.is_whole:  # what is whole is deployed, whether or not anybody waits for the answer
+        if not self.is_whole:  # a complete form is deployed even if the client has gone
             self._discard()
 
     def on_finish(self) -> None:
-        """Keep nothing of a form that was answered."""
+        """Remove the files of a form that was answered."""
         super().on_finish()
         self._discard()
 
     @guarded
     async def post(self, env: str) -> None:
-        """Answer a list with what became of each API."""
+        """Answer a list with the result for each API."""
         self.is_whole = True
         environment = self.backends.environment(env)
         self.flag("force")  # Cortex's: here a deploy never waits for jobs, so there is nothing to force
@@ -136,7 +136,7 @@ def answer(results: list[DeployResult]) -> bytes:
 
 
 def deploy_form(service: Service, form: Form, name: str, root: Path, home: Path) -> list[DeployResult]:
-    """Deploy what Cortex's form has; ``name`` is that of its configuration, ``root`` the folder without a project."""
+    """Deploy Cortex's form; ``name`` is that of its configuration, ``root`` the folder if it has no project."""
     config, project = form.text("config"), form.read("project.zip")
     if config is None:
         raise BadRequest(

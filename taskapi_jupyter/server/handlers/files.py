@@ -131,7 +131,7 @@ class ResultHandler(FileBase):
 
     @guarded
     async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
-        """Answer JSON; the bytes of a pickle to who asks for them, or takes anything where there is no JSON."""
+        """Answer JSON; a pickle's bytes if the client asks for them, or accepts anything and there is no JSON."""
         accept = self.request.headers.get("Accept", "*/*")
         wants_pickle = BINARY in accept.lower() and accepts(accept, BINARY)
         name, file = await self.backends.ask(
@@ -171,7 +171,7 @@ class FilesHandler(Handler):
 
 
 def accepts(header: str, media: str) -> bool:
-    """Say whether an Accept header takes a media type; the most specific range that fits decides."""
+    """Whether an Accept header includes a media type; the most specific range that fits decides."""
     best = (-1, 0.0)
     for one in header.split(","):
         name, *parameters = [part.strip().lower() for part in one.split(";")]

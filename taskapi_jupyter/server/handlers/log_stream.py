@@ -25,7 +25,7 @@ SHORTEST, LONGEST = 0.1, 1.0  # seconds between looks at a log that doesn't grow
 
 
 class Lines:
-    """Cut bytes into text that ends with a newline; no character is split, what is no UTF-8 is replaced.
+    """Cut bytes into text that ends with a newline; no character is split, and what is not UTF-8 is replaced.
 
     A line that rewrites itself is sent in the states that it has at each look, each as a line, and in its last.
     """
@@ -45,12 +45,12 @@ class Lines:
 
 
 class Stream(Errors, Authenticated, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
-    """Base of the websockets: who is let in, and from which pages."""
+    """Base of the websockets: checks the user and the page that opens it."""
 
     contract = True
 
     async def admit(self) -> None:
-        """Refuse who may not follow."""
+        """Raise HTTPError or one of our errors for a request that may not open a websocket."""
         await self.check_authorized("execute")
         if not JupyterHandler.check_origin(self):
             raise web.HTTPError(403, "Cross origin websockets not allowed")
@@ -87,7 +87,7 @@ class LogStream(Stream):
         """Ignore what the client says."""
 
     def on_close(self) -> None:
-        """Stop following: nobody listens any more."""
+        """Stop following: the client has gone."""
         super().on_close()
         if self._follower is not None:
             self._follower.cancel()

@@ -23,12 +23,12 @@ MAX_UNPACKED = 256 << 20  # bytes of all its files
 MAX_FILES = 10_000
 
 
-_one_at_a_time = threading.Lock()  # else one that fails could take away what another just unpacked
+_one_at_a_time = threading.Lock()  # else one that fails could remove what another just unpacked
 
 
 @contextmanager
 def unpacked(project: bytes, home: Path) -> Iterator[Path]:
-    """Unpack a zip and yield the folder; take it away again where what is done with it fails.
+    """Unpack a zip and yield the folder; remove it again if the block fails.
 
     The folder is named by its content: the same project is the same API again.
     """
@@ -75,7 +75,7 @@ def _checked(entry: ZipInfo) -> PurePosixPath:
     if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         raise BadRequest("project.zip is compressed in a way that isn't read here: use the usual one, deflate")
     if kind not in (0, stat.S_IFREG):
-        raise BadRequest(f"project.zip holds something that is no file: {entry.filename[:256]!r}")
+        raise BadRequest(f"project.zip holds an entry that is neither file nor folder: {entry.filename[:256]!r}")
     return path
 
 

@@ -33,7 +33,7 @@ class Form:
         self._content_type = content_type
         self._parent = HomePaths(home).apis
         self._limits = limits
-        self._lock = threading.Lock()  # whoever loses the connection removes the files while a thread may write
+        self._lock = threading.Lock()  # a lost connection removes the files while a thread may write
         self._removed = False
         self._whole = False
         self._folder: Path | None = None
@@ -67,11 +67,11 @@ class Form:
             )
         except ValueError as error:
             raise BadRequest(f"malformed form: {error}") from None
-        parser.logger.setLevel(logging.ERROR)  # who sent it is told what is wrong with it
+        parser.logger.setLevel(logging.ERROR)  # the client gets the error
         return parser
 
     def write(self, piece: bytes) -> None:
-        """Take a piece of the body; raise where it is none of a form, a part is too large, or the disk is full."""
+        """Take a piece of the body; raise if it is malformed, a part is too large, or the disk is full."""
         with self._lock:
             if self._removed:
                 return

@@ -45,7 +45,7 @@ DOWN = (
 )
 #: Routes of our own below an environment: their handlers ask a cluster themselves.
 OWN = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/jobs" in one.path]
-#: Those of an operator; of any other path nobody knows what a slash at its end means.
+#: Those of an operator, where a slash at the end has no meaning; on other paths it may have one.
 OPERATORS = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/" in one.path]
 NO_HEAD = (405, 501)  # how an operator answers that knows no HEAD; Cortex's knows none
 LINGER = 1.0  # seconds
@@ -117,7 +117,7 @@ class ProxyHandler(BodyHandler):
         self.turned_down: Exception | None = None  # answered once the body has been read
         self.too_slow = False
         self.gone = False
-        self.no_http: str | None = None  # what of the answer is none of HTTP
+        self.no_http: str | None = None  # what is not HTTP in the answer
         self.method = self.request.method or "GET"
 
     @property
@@ -130,7 +130,7 @@ class ProxyHandler(BodyHandler):
         """Leave it to the cluster."""
 
     async def prepare(self) -> None:
-        """Let in who may, before anything is sent; then begin, since the body is passed on as it comes."""
+        """Check the user before anything is sent; then begin, since the body is passed on as it comes."""
         await super().prepare()
         self._transforms: list[Any] = []  # what the cluster compressed, or not, comes down as it is
         if self.refused is not None:
@@ -140,14 +140,14 @@ class ProxyHandler(BodyHandler):
             self.url = self._url()
             length = self.request.headers.get("Content-Length", "0")
             if not length.isdecimal():
-                raise BadRequest("Content-Length is no number")
+                raise BadRequest("Content-Length must be a whole number")
             if int(length) > self.max_body:
                 raise self.too_large()
         except (web.HTTPError, TaskAPIError) as error:
             self.turned_down = error
             return
         self.asked = asyncio.create_task(self._ask())
-        self.asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever waits is told
+        self.asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # `_answer` raises it
 
     def _url(self) -> str:
         _, question, query = (self.request.uri or "").partition("?")
@@ -165,7 +165,7 @@ class ProxyHandler(BodyHandler):
             await self._put(chunk)
 
     async def _put(self, piece: bytes | None) -> None:
-        """Have a piece sent, unless the request has ended meanwhile."""
+        """Queue a piece to be sent, unless the request has ended meanwhile."""
         assert self.asked is not None
         putting = asyncio.ensure_future(self.pieces.put(piece))
         await asyncio.wait({putting, self.asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +185,7 @@ class ProxyHandler(BodyHandler):
             for value in self.request.headers.get_list(name):
                 headers.add(name, value)
         for name, value in ours.items():
-            headers[name] = value  # in the place of what the request had
+            headers[name] = value  # replaces the header of the request
         if "Content-Length" in self.request.headers:
             headers["Content-Length"] = self.request.headers["Content-Length"]
         elif self.has_body and self.request.method not in ("POST", "PUT", "PATCH"):
@@ -193,7 +193,7 @@ class ProxyHandler(BodyHandler):
         return headers
 
     async def _ask(self) -> None:
-        """Ask the cluster; a read whose connection failed is asked once more."""
+        """Send the request to the cluster; a read is sent once more if its connection failed."""
         headers = await self._up_headers()
         tries_left = 1 if self.request.method in ("GET", "HEAD") and not self.has_body else 0
         if not self.has_body:
@@ -205,7 +205,9 @@ class ProxyHandler(BodyHandler):
                     if self.answering or self.method == self.request.method or not tries_left:
                         return
                     tries_left = 0
-                except Exception as error:  # whatever the client makes of a connection that failed, or of no HTTP
+                except (
+                    Exception
+                ) as error:  # tornado raises many kinds for a failed connection or an answer that is not HTTP
                     if not tries_left or self.answering or self.gone or isinstance(error, HTTPTimeoutError):
                         raise self._failed(error) from None
                     tries_left -= 1
@@ -231,7 +233,7 @@ class ProxyHandler(BodyHandler):
         request.untyped = "Content-Type" not in headers  # type: ignore[attr-defined]
         self.upstream = None
         fetching = asyncio.ensure_future(self.cluster.client.fetch(request, raise_error=False))
-        fetching.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still waits is told
+        fetching.add_done_callback(lambda done: done.cancelled() or done.exception())  # the awaiting request raises it
         await asyncio.shield(fetching)  # tornado logs what becomes of a request that was cancelled
 
     def _failed(self, failure: BaseException) -> TaskAPIError:
@@ -259,11 +261,11 @@ class ProxyHandler(BodyHandler):
         if stream is not None:
             stream.close()
         if self.asked is not None:
-            # Closing ends it; where it doesn't, as tornado may have forgotten whom to tell, nobody is to wait for ever.
+            # Closing ends it, as a rule; tornado may have lost its callback, and then it must not wait for ever.
             asyncio.get_running_loop().call_later(0.0 if stream is None else LINGER, self.asked.cancel)
 
     def on_connection_close(self) -> None:
-        """Ask no further: nobody waits for the answer."""
+        """Give up the request: the client has gone."""
         self._abandon()
         super().on_connection_close()
 
@@ -272,7 +274,7 @@ class ProxyHandler(BodyHandler):
     async def head_received(self, line: ResponseStartLine, headers: HTTPHeaders) -> None:
         """Begin the answer with the cluster's status and headers, once the request has been read."""
         if not 200 <= line.code <= 599:
-            self.no_http = f"it answered with the status {line.code}, which is none"
+            self.no_http = f"it answered with the invalid status {line.code}"
             raise HTTPInputError(self.no_http)
         if self.method == "HEAD" and line.code in NO_HEAD and any(one.fullmatch(self.path[1:]) for one in OPERATORS):
             self.method = "GET"  # it is asked once more, and what it answers is not passed on but for its head
@@ -306,7 +308,7 @@ class ProxyHandler(BodyHandler):
 
     @property
     def content_security_policy(self) -> str:
-        """Confine what a browser shows: a cluster's pages have no say on this origin."""
+        """Sandbox what a browser shows: a cluster's page must not act on this origin."""
         return f"{super().content_security_policy}; sandbox"
 
     async def _answer(self) -> None:
@@ -329,13 +331,13 @@ class ProxyHandler(BodyHandler):
         web.RequestHandler.finish(self)  # Jupyter's would give it a content type
 
     def _break_off(self) -> None:
-        """End the answer so that its reader sees that it is not whole."""
+        """End the answer so that the client sees that it is incomplete."""
         self.detach().close()
 
     get = head = post = put = patch = delete = _answer
 
     def on_finish(self) -> None:
-        """Leave nothing behind."""
+        """End the request to the cluster, if it still runs."""
         self._disarm()
         if self.asked is not None and not self.asked.done():
             self._abandon()

@@ -1,4 +1,4 @@
-"""What of a request's URL goes up to a cluster: the path and the query as they came, and nothing that lets in here."""
+"""The URL that a request is passed on to: path and query as they came, without credentials of this server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import unquote, unquote_plus
 
 from taskapi_jupyter.core.errors import BadRequest
 
-JUPYTERS = ("token", "_xsrf")  # parameters of the query that let in here
+JUPYTERS = ("token", "_xsrf")  # parameters of the query that are credentials of this server
 
 
 def upstream_url(endpoint: str, path: str, query: str | None) -> str:
@@ -20,7 +20,7 @@ def upstream_url(endpoint: str, path: str, query: str | None) -> str:
 
 
 def checked(path: str) -> str:
-    """Return a path as it came, or refuse one that a server may take for another."""
+    """Return a path as it came; raise for one that a server may normalize to another."""
     decoded = unquote(unquote(path))
     if not _plain(path) or "\\" in decoded:
         raise BadRequest("the path holds characters that a URL can't have")
@@ -30,7 +30,7 @@ def checked(path: str) -> str:
 
 
 def without_jupyters(query: str) -> str:
-    """Return a query as it came, but for the parameters that let in here, however their names are written."""
+    """Return a query as it came, without this server's credentials, however their names are encoded."""
     return "&".join(one for one in query.split("&") if unquote_plus(one.partition("=")[0]) not in JUPYTERS)
 
 

@@ -37,7 +37,7 @@ class RelayHandler(Stream):
 
     @ws_authenticated  # type: ignore[untyped-decorator]
     async def get(self, *args: str, **kwargs: str) -> None:
-        """Shake hands with the cluster first: what it refuses is refused here, in its words."""
+        """Open the cluster's websocket first: its refusal is passed on as it is."""
         await self.admit()
         try:
             self.upstream = await self._connect()
@@ -54,7 +54,7 @@ class RelayHandler(Stream):
 
     @property
     def content_security_policy(self) -> str:
-        """Confine what a browser shows: a cluster's pages have no say on this origin."""
+        """Sandbox what a browser shows: a cluster's page must not act on this origin."""
         return f"{super().content_security_policy}; sandbox"
 
     async def _connect(self) -> WebSocketClientConnection:
@@ -103,7 +103,7 @@ class RelayHandler(Stream):
             pass
 
     def on_connection_close(self) -> None:
-        """Let the cluster go, in the middle of the handshake too."""
+        """Close the cluster's side, also in the middle of the handshake."""
         super().on_connection_close()
         self._leave()
 
