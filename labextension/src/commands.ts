@@ -16,10 +16,7 @@ import {
   refreshIcon,
   stopIcon
 } from '@jupyterlab/ui-components';
-import type {
-  ReadonlyJSONObject,
-  ReadonlyPartialJSONObject
-} from '@lumino/coreutils';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import type { IJobRef } from './api/client';
 import type { Job } from './api/contract';
@@ -28,6 +25,7 @@ import { clean, shortId } from './ui/format';
 import type { TaskAPIModel } from './model/model';
 import { APIError } from './api/request';
 import { taskAPIIcon } from './ui/icon';
+import { argsOf, jobOf, placeOf, POINTED, rememberPointed } from './targets';
 import { CommandIDs } from './tokens';
 
 /** What commands need of the sidebar. */
@@ -43,42 +41,6 @@ export interface ISidebar {
 /** Milliseconds that a message stays on the screen; Lab keeps it in its list of notifications. */
 const STAYS = 8_000;
 
-/** An argument of context menu entries: the command is about the row that the menu was opened on. */
-const POINTED = 'pointed';
-
-const REF = {
-  environment: { type: 'string', description: 'Name of an environment.' },
-  api: { type: 'string', description: 'Name of an API.' },
-  id: { type: 'string', description: 'A job’s id.' },
-  [POINTED]: {
-    type: 'boolean',
-    description: 'Take the row that the context menu was opened on.'
-  }
-};
-
-/** The row that the last context menu was opened on, read at once: rows move while the menu is open. */
-let pointed: Partial<IJobRef> = {};
-
-/**
- * Return the job that a command is about: that of its arguments, of the row under the pointer (where its arguments
- * say so) or with the focus, else the one that is selected.
- */
-export function jobOf(
-  args: ReadonlyPartialJSONObject,
-  model: TaskAPIModel
-): IJobRef | null {
-  let found = args[POINTED] ? pointed : textsOf(args);
-  if (!found.id && !args[POINTED]) {
-    found = rowAt(document.activeElement);
-  }
-  const { id, environment = model.environment } = found;
-  if (id) {
-    const api = found.api ?? model.jobs(environment).get(id)?.api_name ?? '';
-    return { environment, api, id };
-  }
-  return !args[POINTED] && model.selected ? model.ref(model.selected) : null;
-}
-
 /** Add the commands, except that which shows a log. */
 export function addCommands(
   app: JupyterFrontEnd,
@@ -92,13 +54,7 @@ export function addCommands(
   /** Requests that await an answer: none is sent twice for a job. */
   const busy = new Set<string>();
 
-  document.addEventListener(
-    'contextmenu',
-    event => {
-      pointed = rowAt(event.target);
-    },
-    true // before the menu is opened, and whatever else listens
-  );
+  rememberPointed();
 
   function known(ref: IJobRef): Job | undefined {
     return model.jobs(ref.environment).get(ref.id);
@@ -191,7 +147,7 @@ export function addCommands(
     icon: inContext(addIcon),
     describedBy: argsOf('environment', 'api', POINTED),
     execute: args => {
-      const { environment, api } = placeOf(args);
+      const { environment, api } = placeOf(args, model);
       sidebar.openSubmit(environment, api);
     }
   });
@@ -274,10 +230,10 @@ export function addCommands(
     caption: trans.__('Delete ended jobs with their logs, results and files'),
     icon: inContext(clearIcon),
     describedBy: argsOf('environment', 'api', POINTED),
-    isEnabled: args => model.keeps(placeOf(args).environment),
-    isVisible: args => model.keeps(placeOf(args).environment),
+    isEnabled: args => model.keeps(placeOf(args, model).environment),
+    isVisible: args => model.keeps(placeOf(args, model).environment),
     execute: async args => {
-      const { environment, api } = placeOf(args);
+      const { environment, api } = placeOf(args, model);
       const sure = await ask(
         api
           ? trans.__('Delete all ended jobs of %1?', clean(api, 60))
@@ -298,10 +254,10 @@ export function addCommands(
     caption: trans.__('Delete an API and stop its jobs'),
     icon: inContext(deleteIcon),
     describedBy: argsOf('environment', 'api', POINTED),
-    isEnabled: args => !!placeOf(args).api,
-    isVisible: args => !!placeOf(args).api,
+    isEnabled: args => !!placeOf(args, model).api,
+    isVisible: args => !!placeOf(args, model).api,
     execute: async args => {
-      const { environment, api } = placeOf(args);
+      const { environment, api } = placeOf(args, model);
       const sure =
         api &&
         (await ask(
@@ -316,16 +272,6 @@ export function addCommands(
       }
     }
   });
-
-  function placeOf(args: ReadonlyPartialJSONObject): {
-    environment: string;
-    api: string | undefined;
-  } {
-    const { environment = model.environment, api } = args[POINTED]
-      ? pointed
-      : textsOf(args);
-    return { environment, api };
-  }
 
   async function ask(title: string, body: string): Promise<boolean> {
     const { button } = await showDialog({
@@ -371,34 +317,9 @@ export function addCommands(
   }
 }
 
-/** Return what a row of ours says about itself. */
-function rowAt(target: EventTarget | null): Partial<IJobRef> {
-  const row =
-    target instanceof Element
-      ? target.closest<HTMLElement>('[data-job-id], [data-api]')
-      : null;
-  const { jobId: id, api, environment } = row?.dataset ?? {};
-  return { environment, api, id };
-}
-
-function textsOf(args: ReadonlyPartialJSONObject): Partial<IJobRef> {
-  const text = (value: unknown) =>
-    typeof value === 'string' && value ? value : undefined;
-  return {
-    environment: text(args.environment),
-    api: text(args.api),
-    id: text(args.id)
-  };
-}
-
 /** Context menus have icons; Lab's palette and its other menus have none. */
 function inContext(
   icon: LabIcon
 ): (args: ReadonlyPartialJSONObject) => LabIcon | undefined {
   return args => (args[POINTED] ? icon : undefined);
-}
-
-function argsOf(...names: (keyof typeof REF)[]): { args: ReadonlyJSONObject } {
-  const properties = Object.fromEntries(names.map(name => [name, REF[name]]));
-  return { args: { type: 'object', properties } };
 }

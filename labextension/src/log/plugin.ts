@@ -10,7 +10,7 @@ import type { Widget } from '@lumino/widgets';
 import { SplitPanel } from '@lumino/widgets';
 
 import type { IJobRef } from '../api/client';
-import { jobOf } from '../commands';
+import { argsOf, jobOf, POINTED } from '../targets';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 import { logTab, LogView } from './view';
 
@@ -41,16 +41,7 @@ export const log: JupyterFrontEndPlugin<void> = {
       label: trans.__('Show Log'),
       caption: trans.__('Show a job’s output as it is written'),
       icon: listIcon,
-      describedBy: {
-        args: {
-          type: 'object',
-          properties: {
-            environment: { type: 'string' },
-            api: { type: 'string' },
-            id: { type: 'string' }
-          }
-        }
-      },
+      describedBy: argsOf('environment', 'api', 'id', POINTED),
       isEnabled: args => jobOf(args, model) !== null,
       execute: args => {
         const ref = jobOf(args, model);

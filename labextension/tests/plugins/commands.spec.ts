@@ -6,9 +6,10 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { IJobRef } from '../../src/api/client';
 import type { Job } from '../../src/api/contract';
-import { addCommands, jobOf } from '../../src/commands';
+import { addCommands } from '../../src/commands';
 import type { TaskAPIModel } from '../../src/model/model';
 import { refOf } from '../../src/model/model';
+import { jobOf } from '../../src/targets';
 import { CommandIDs, NAMESPACE } from '../../src/tokens';
 import { Wire } from './wire';
 
