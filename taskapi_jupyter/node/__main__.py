@@ -32,7 +32,7 @@ from taskapi_jupyter.runner.storage import push
 
 from .frames import frame, output
 
-_EVERY = 0.05  # seconds from one look at the output to the next, where there was some
+_EVERY = 0.05  # seconds between two readings of the output, while there is some
 _SELDOM = 0.2  # seconds, where there was none
 _PROGRESS = 0.5  # seconds between two reports of progress
 _ALIVE = 20.0  # seconds of silence after which a frame says that the stream is open still

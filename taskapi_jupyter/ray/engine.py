@@ -180,7 +180,7 @@ class RayEngine:
         return []
 
     def interval(self) -> float | None:
-        """Return how long until the next look at the cluster."""
+        """Return the seconds until the next list of the cluster's jobs."""
         if not self.jobs:
             return None
         hearing_out = any(job.ended_at is not None for job in self.jobs.values())
@@ -199,12 +199,12 @@ class RayEngine:
         try:
             files.create_folder(job.folder)
             if not job.marker:
-                job.session = self.cluster.session()  # now: who looked last may have looked at another
+                job.session = self.cluster.session()  # asked now: the last list may be of an earlier session
                 job.marker, job.address, job.package.uri = secrets.token_hex(8), self.cluster.address, ""
                 try:
                     job.write_claim()
                 except OSError:
-                    job.marker = ""  # nothing was sent that this would be about
+                    job.marker = ""  # nothing was sent, so no claim stands for it
                     raise
             fault_point("ray.claimed")
             if not job.package.uri and not self._upload(job):
@@ -221,12 +221,12 @@ class RayEngine:
                     job.refused += 1
                     job.phase, job.unsure_at = before
                 return
-        except Unreachable as error:  # whether that is so for all, the next look tells
+        except Unreachable as error:  # whether the cluster is away for all, the next list tells
             job.problem = str(error)
             job.put_off()
             self._suspect()
             return
-        except Exception as error:  # of its files: no other job is to wait for this one
+        except Exception as error:  # of the job's files: other jobs go on
             self._finish(job, vanished(f"could not be started: {type(error).__name__}: {error}"))
             return
         job.has_arrived()
@@ -264,7 +264,7 @@ class RayEngine:
                 uri = cluster.upload(name, packed)
                 if job.marker == marker:  # else it goes to another session by now
                     its.uri, job.unseen_since = uri, None
-            except Exception as error:  # whatever it is, `_submit` says it
+            except Exception as error:  # `_submit` raises it
                 its.error = error
             its.uploading, self.next_poll = False, 0.0  # which submits it
             self.wake()
@@ -287,7 +287,7 @@ class RayEngine:
         try:
             self.cluster.stop(job.submission_id)
             self.next_poll = min(self.next_poll, now + 0.2)
-        except Unreachable:  # whether that is so for all, the next look tells
+        except Unreachable:  # whether the cluster is away for all, the next list tells
             self._suspect()
         except Refused as error:
             if error.status != 404:
@@ -315,7 +315,7 @@ class RayEngine:
         except Unreachable as error:
             self._is_away(error)
             return set(), ""
-        except Refused as error:  # a head that is only just coming up
+        except Refused as error:  # a head that is starting
             self._is_away(
                 Unreachable(f"the Ray cluster at {self.cluster.address} answers with an error: {last_line(error.text)}")
             )

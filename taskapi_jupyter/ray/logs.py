@@ -24,13 +24,13 @@ from .rest import RayCluster, Refused
 
 _FOLLOWED = 64  # logs at once; Ray answers 100 such requests at most
 _LAST_READS = 8  # of jobs that have ended, beside those
-_BEGUN = 0.1  # seconds from one look whether a job has begun to the next, at first
+_BEGUN = 0.1  # seconds between two requests whether a job has begun, at first
 _LISTED = 1.0  # seconds; where that would take longer, the list of all jobs says so
 _WHOLES = 2  # logs that are read as a whole at once: each is in memory then
 _WHOLE = 3.0  # seconds between two readings of a log as a whole at least
 _SHARE = 5  # times as long as such a reading takes is waited for the next, up to
 _LONGEST = 30.0  # seconds
-_BACK_OFF = 5.0  # seconds between two looks at a log at most
+_BACK_OFF = 5.0  # seconds between two readings of a log at most
 _TRIES = 5  # of the last reading of a log, where Ray refuses it
 _CUT = 30  # of those where it does not come to its end
 

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine: forks watchers, adopts those of an earlier supervisor, sweeps after dead ones."""
+"""Jobs on this machine: forks watchers, adopts those of an earlier supervisor, kills what dead ones left."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class LocalEngine:
         return [watched.pidfd for watched in self.watched.values() if watched.pidfd is not None]
 
     def interval(self) -> float | None:
-        """Return how often to look at adopted watchers; often where the system has no pidfds."""
+        """Return the seconds between checks of adopted watchers: few where the system has no pidfds."""
         if self.over:
             return 0.0
         adopted = [one for one in self.watched.values() if not one.child]
@@ -324,7 +324,7 @@ class LocalEngine:
         for pause in host.backoff(0.001, 0.01):
             orphans = self._orphans()
             left = {one.pid: one.start_time for one in orphans}
-            if not orphans:  # these are found at once; the rest takes a look at all processes there are
+            if not orphans:  # these are found at once; the rest takes a list of all processes
                 left = process.of_job(job_id, watched.pid or None, watched.start_time)
             if not left:
                 return

@@ -62,7 +62,7 @@ def task_environment(
         TASKAPI_OUTPUT_DIR=JobPaths(folder).files,
         PYTHONUNBUFFERED="1",
     )
-    if "TASKAPI_FAULTS" in os.environ:  # only where a test looks into what dying at some moment does
+    if "TASKAPI_FAULTS" in os.environ:  # set by a test that kills processes at chosen moments
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
         environment[gpus.VARIABLE] = job.get("devices") or job["gpus"] or ""

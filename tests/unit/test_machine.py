@@ -129,3 +129,8 @@ def test_what_the_supervisor_imports_is_small() -> None:
     told = subprocess.run([sys.executable, *flags, "-c", code, package], capture_output=True, text=True, timeout=30)
     assert told.stderr == ""
     assert told.stdout.split() == []
+
+
+def test_pauses_grow_up_to_the_longest() -> None:
+    pauses = host.backoff(1.0, 5.0, 2.0)
+    assert [next(pauses) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]

@@ -37,13 +37,13 @@ from .lock import acquire, inherit
 from .wake import command, start, wake
 
 IDLE = 3.0  # seconds without work after which it leaves
-_LAST = 0.5  # seconds for the process that tidied to be gone, too, when nothing is left to do
+_LAST = 0.5  # seconds that the process that tidied gets to exit, too, when nothing is left to do
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ASK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _TIDY_EVERY = 3600.0  # seconds, while there is work
-_NAMED = 100  # rows that can't be read of which that is said
+_NAMED = 100  # unreadable rows that supervisor.log names at most
 
-#: What stands for a limit that nobody set; cpus in thousandths, sizes in bytes, stop_grace in seconds.
+#: Limits where config.yaml sets none: sizes in bytes, stop_grace in seconds.
 DEFAULT_LIMITS: dict[str, Any] = {"gpus": None, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
 
 T = TypeVar("T")
@@ -61,18 +61,18 @@ class Supervisor:
         )
         if handed:
             self.engine.take_over(handed.get("unclaimed", {}))
-        self.chosen: dict[str, Any] = {}  # of them, those that config.yaml sets
+        self.chosen: dict[str, Any] = {}  # the limits that config.yaml sets
         self.limits = self._read_limits()
         self.admission = Admission(home, self.store, elastic=self.engine.elastic, skip=self._name)
-        self.using: dict[str, Row] = {}  # what the running jobs hold of the machine
+        self.using: dict[str, Row] = {}  # the running jobs, with the cores, memory and GPUs that they hold
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
-        self.rebased = False  # whether the deadlines of earlier boots were
+        self.rebased = False  # whether the deadlines of earlier boots were converted to this boot's clock
         self.leaving = False
         self.behind = True  # whether jobs may be marked running that this supervisor doesn't know
         self.tell = log.Teller()
-        self.named: set[str] = set()  # rows that can't be read, of which that was said
+        self.named: set[str] = set()  # what supervisor.log says of unreadable rows
         self.tidied = time.monotonic()
-        self.untidy = False  # whether jobs ended since
+        self.untidy = False  # whether jobs ended since then
         self.tidying: int | None = None  # ends when the process that tidies does
 
     def run(self, lock: int) -> None:
@@ -302,7 +302,7 @@ class Supervisor:
                 fault_point("supervisor.started")
 
     def _until_ready(self) -> float | None:
-        """Return when to look again whether jobs can be started that wait for that."""
+        """Return the seconds until it is checked again whether pending jobs can start; None where none waits."""
         if self.admission.waits_for_gpus or (not self.engine.accepts_jobs() and self._any_in_progress()):
             return _ASK_AGAIN
         return None
