@@ -1,4 +1,4 @@
-"""A Ray cluster as the place where jobs run: what it may be asked for, and what is known of it while it is away."""
+"""A Ray cluster as the placement of a service: which APIs it accepts, and its jobs while it is unreachable."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OnRay(ThisMachine):
         super().__init__(home, store)
         self._environment, self._settings = environment, settings
         self._cluster = RayCluster(settings)
-        self._off_list: set[str] = set()  # deleted jobs that the cluster's list is known not to have
+        self._off_list: set[str] = set()  # deleted jobs that are known to be missing in the cluster's list
 
     def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> api_spec.APISpec:
         """Check a request; the task runs with the variables of a node, not with this machine's."""
@@ -82,25 +82,25 @@ class OnRay(ThisMachine):
     def renew(self) -> None:
         """Where the cluster is unreachable for the supervisor, try it with our headers; may take some seconds."""
         with suppress(TaskAPIError):
-            if self._away() and engine_settings.read(self._home)["headers"] != self._settings["headers"]:
+            if self._outage() and engine_settings.read(self._home)["headers"] != self._settings["headers"]:
                 self.check_reachable()
 
     def statuses(self, rows: Sequence[Row]) -> list[JobStatus]:
         """Return jobs as readers see them, as last seen while the cluster is unreachable."""
         found = [status_of(row, self._jobs) for row in rows]
-        away = self._away() if any(status.code in IN_PROGRESS for status in found) else None
+        outage = self._outage() if any(status.code in IN_PROGRESS for status in found) else None
         for status in found:
             if status.code not in IN_PROGRESS:
                 continue
-            if away is not None:
-                status.stale = rfc3339(int(away["since"]))
-                status.reason = f"as last seen: {away['why']}"
+            if outage is not None:
+                status.stale = rfc3339(int(outage["since"]))
+                status.reason = f"as last seen: {outage['why']}"
             elif status.code is JobCode.RUNNING:
                 with suppress(OSError):
                     status.reason = files.read(self._jobs / status.job_id / NOTE, 500).decode("utf-8", "replace")
         return found
 
-    def _away(self) -> dict[str, Any] | None:
+    def _outage(self) -> dict[str, Any] | None:
         """Return since when and why the supervisor can't reach the cluster; None where it can."""
         try:
             found = nesting.loads(files.read(os.path.join(self._home, UNREACHABLE), 4096))
@@ -114,7 +114,7 @@ class OnRay(ThisMachine):
         Those that have not ended there stay until the next time.
         """
         with suppress(TaskAPIError, Refused):
-            if self._away() is not None:
+            if self._outage() is not None:
                 return
             if job_id is not None:
                 self._cluster.delete(submission_id(job_id, self._settings))

@@ -86,9 +86,9 @@ class RayService(Service):
 
 
 def headers(entry: Entry) -> dict[str, str]:
-    """Return what lets us into an environment's cluster, as it is now.
+    """Return the headers that authenticate at an environment's cluster, read anew.
 
-    Raises :class:`Unavailable` where a variable or a file that a header is read from is not there.
+    Raises :class:`Unavailable` where a variable or a file that a header is read from is missing.
     """
     return Upstream(entry.name, entry.address or "", headers=entry.headers).configured()
 
@@ -103,12 +103,12 @@ def connect(home: Path, entry: Entry, endpoint: Callable[[str], str | None] | No
         headers=headers(entry),
         verify=str(Path(entry.verify).expanduser()) if isinstance(entry.verify, str) else entry.verify,
         storage=entry.storage,
-        endpoint=endpoint or servers.Endpoints(home, entry.name),  # servers are known in this machine's home
+        endpoint=endpoint or servers.Endpoints(home, entry.name),  # servers register in this machine's home
     )
 
 
 def forget_headers(home: Path, name: str) -> None:
-    """Have nothing left that lets in, of an environment that was deleted."""
+    """Remove the credentials of an environment that was deleted from its home."""
     there = HomePaths(home).ray / name
     if HomePaths(there).engine.exists():
         with suppress(OSError, TaskAPIError), files.locked_folder(there):
@@ -116,11 +116,12 @@ def forget_headers(home: Path, name: str) -> None:
 
 
 def _settle(home: Path, settings: dict[str, Any], storage: str | None) -> dict[str, Any]:
-    """Write down, where it is not so already, what the supervisor needs of the environment; return ours.
+    """Write the settings that the supervisor needs, unless they are there; return them with our headers.
 
-    Headers that others wrote stay until ours were seen to let in: they come from variables of whoever connects.
+    Headers that another process wrote stay until the cluster has accepted ours: each process reads them from its own
+    variables.
     """
-    with files.locked_folder(home):  # two who come first must not give it two ids
+    with files.locked_folder(home):  # two processes must not give it two ids
         there = engine_settings.read(str(home))
         home_id = there.get("home_id") or secrets.token_hex(4)
         settings = {**settings, "home_id": home_id, "storage": f"{storage.rstrip('/')}/{home_id}" if storage else None}
