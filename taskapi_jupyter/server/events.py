@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
 API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 
-LOOK_EVERY = 0.1  # seconds
+POLL_INTERVAL = 0.1  # seconds
 PATIENCE = 1.0  # seconds to wait for one that is locked
 
 News = tuple[str, dict[str, str]]  # schema and data of one event
@@ -62,10 +62,10 @@ class Events:
         while not self._stopping.is_set():
             try:
                 with closing(Store(self._path, patience=PATIENCE)) as store:
-                    self._look(store)
+                    self._poll(store)
                     said = ""
-                    while not self._stopping.wait(LOOK_EVERY):
-                        self._look(store)
+                    while not self._stopping.wait(POLL_INTERVAL):
+                        self._poll(store)
             except (sqlite3.Error, OSError, TaskAPIError) as error:
                 if str(error) != said:
                     said = str(error)
@@ -74,7 +74,7 @@ class Events:
             except RuntimeError:  # the event loop has ended
                 return
 
-    def _look(self, store: Store) -> None:
+    def _poll(self, store: Store) -> None:
         """Emit what is new."""
         counter = store.counter()
         if counter == self._seen:

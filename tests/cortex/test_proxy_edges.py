@@ -555,7 +555,8 @@ async def test_statuses_that_are_none(cluster: Upstream, call: Any, caplog: Any,
     for method, body in (("GET", None), ("POST", "{}")):
         answer = await call(method, "prod/tasks/a", body)
         assert (answer.status, answer.json["kind"]) == (502, "environment.unreachable")
-        assert f"the status {status}," in answer.json["message"] or len(str(status)) != 3  # which is no HTTP at all
+        # What has not three digits is no HTTP at all.
+        assert f"the invalid status {status}" in answer.json["message"] or len(str(status)) != 3
     assert not [one for one in caplog.records if one.exc_info]
 
 

@@ -296,7 +296,7 @@ async def test_it_ends_with_the_extension(jp_serverapp: Any, told: Told, ours: A
     await jp_serverapp.web_app.settings["taskapi_jupyter"].stop_extension()
     assert "taskapi-events" not in [thread.name for thread in threading.enumerate()]
     many(service.store, 5)
-    await asyncio.sleep(3 * events.LOOK_EVERY)
+    await asyncio.sleep(3 * events.POLL_INTERVAL)
     assert told.events == []
 
 

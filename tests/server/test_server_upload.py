@@ -276,7 +276,7 @@ def test_a_server_that_is_killed_leaves_it_to_retention(tmp_path: Path) -> None:
 PEAK = """
 import os, sys, resource
 from pathlib import Path
-sys.path.append(sys.argv[1])
+sys.path += [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_server_upload import function
 from taskapi_jupyter.client.rest import Client
 client = Client(sys.argv[2], sys.argv[3])
