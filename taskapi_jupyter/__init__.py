@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .client.job import Job
     from .client.taskapi import TaskAPI
     from .ui.panel import Panel as Panel
 
@@ -64,6 +65,15 @@ def connect(env: str | None = None) -> TaskAPI:
     from .environments import connect as _connect
 
     return _connect(env)
+
+
+def _stored_job(state: dict[str, str]) -> Job:
+    """Return a job from its pickle, which names this function."""
+    from .client.job import Job
+
+    job = Job.__new__(Job)
+    job.__setstate__(state)
+    return job
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from datetime import datetime
@@ -377,6 +377,10 @@ class Job:
         copied = self.__copy__()
         copied._record = deepcopy(self._record, memo)
         return copied
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, str]], Job], tuple[dict[str, str]]]:
+        # A pickle names a function of the package itself, so that this module may be moved.
+        return import_module("taskapi_jupyter")._stored_job, (self.__getstate__(),)
 
     def __getstate__(self) -> dict[str, str]:
         state = {"job_id": self.id, "api_name": self.api_name, "environment": self.environment}

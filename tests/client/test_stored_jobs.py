@@ -107,6 +107,12 @@ def test_a_deep_copy_has_a_config_of_its_own(job: Job) -> None:
     assert job.config == {"x": 1}
 
 
+def test_a_pickle_names_no_module_that_may_be_moved(job: Job) -> None:
+    text = pickle.dumps(job, 0).decode()
+    assert "ctaskapi_jupyter\n_stored_job\n" in text
+    assert "taskapi_jupyter." not in text
+
+
 def test_a_pickle_holds_no_credentials(job: Job) -> None:
     client = Client("http://user.example:1234/taskapi/local", "a-secret-token", {"X-Secret": "another"})
     data = pickle.dumps(Job(client, job.record, "http://user.example:1234/?token=a-secret-token"))
