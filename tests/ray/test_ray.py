@@ -459,7 +459,20 @@ def test_the_notebooks(tmp_path: Path, head: Head) -> None:
     nbval = ["--nbval", "--nbval-sanitize-with", notebooks / "sanitize.cfg", "--nbval-cell-timeout", "90"]
     which = [notebooks / "quickstart.ipynb", notebooks / "training.ipynb"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider", *nbval, *which],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "nbval.plugin",
+            "-p",
+            "pytest_timeout",
+            "-p",
+            "no:cacheprovider",
+            *nbval,
+            *which,
+        ],
         env={**environ, "TASKAPI_HOME": str(home), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=notebooks,
         capture_output=True,

@@ -25,7 +25,20 @@ def check(home: Path, **more: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JPY_"))}
     nbval = ["--nbval", "--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg", "--nbval-cell-timeout", "60"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider", *nbval, NOTEBOOKS],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "nbval.plugin",
+            "-p",
+            "pytest_timeout",
+            "-p",
+            "no:cacheprovider",
+            *nbval,
+            NOTEBOOKS,
+        ],
         env={**environment, "TASKAPI_HOME": str(home), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **more},
         cwd=NOTEBOOKS,
         capture_output=True,
