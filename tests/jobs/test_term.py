@@ -140,10 +140,17 @@ async def task(config):
 
 IN_A_POOL = """
 import multiprocessing
+context = multiprocessing.get_context("fork")
+began = context.Semaphore(0)
+def sleep(seconds):
+    began.release()
+    time.sleep(seconds)
 def task(config):
     atexit.register(print, "atexit")
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        waits = pool.map_async(time.sleep, [1000, 1000])
+    with context.Pool(2) as pool:
+        waits = pool.map_async(sleep, [1000, 1000])
+        for _ in range(2):
+            began.acquire()  # a worker that is killed while it waits for work takes the pool's lock with it
         try:
             print(os.getpid(), flush=True)
             waits.get()

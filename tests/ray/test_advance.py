@@ -22,11 +22,18 @@ RUNS = {"status": "RUNNING", "node": "n"}
 def job_of(phase: Phase, left: float | None = None, **known: Any) -> RayJob:
     """Return a job; ``left`` are the seconds that it has."""
     row = {"id": "j", "timeout": None if left is None else 5, "boot": host.boot_id()}
-    row["deadline"] = None if left is None else host.boottime() + left
+    row["left"] = left
     known = {"session": "one", "address": "http://one", "marker": "m", **known}
     if phase in (UNSURE, ARRIVED, ENDED):
         known = {"unsure_at": NOW - 5, **known}
     return RayJob(row, "/nowhere", "taskapi-j-h", phase, **known)
+
+
+def from_now(job: RayJob) -> RayJob:
+    """Count a job's seconds from now on, not from when this file was read."""
+    left = job.job["left"]
+    job.job["deadline"] = None if left is None else host.boottime() + left
+    return job
 
 
 def seen_of(**more: Any) -> Seen:
@@ -84,7 +91,7 @@ GOES_ON: dict[str, tuple[RayJob, Seen, Action | None]] = {
 @pytest.mark.parametrize("what", GOES_ON)
 def test_goes_on(what: str) -> None:
     job, seen, action = GOES_ON[what]
-    assert advance(job, seen, NOW) == (job.phase, action, None)
+    assert advance(from_now(job), seen, NOW) == (job.phase, action, None)
 
 
 def test_a_log_is_followed_a_while_after_the_end() -> None:
@@ -93,7 +100,7 @@ def test_a_log_is_followed_a_while_after_the_end() -> None:
 
     for ended_at, action in ((NOW - 0.1, None), (NOW - 1, Action.SHUT)):
         job = job_of(ENDED, ended_at=ended_at, log=JobLog(stream=Stream()))  # type: ignore[arg-type]
-        assert advance(job, seen_of(), NOW).action is action
+        assert advance(from_now(job), seen_of(), NOW).action is action
 
 
 FAILED = {"status": "FAILED", "log": JobLog(done=True)}
@@ -181,7 +188,7 @@ IS_OVER: dict[str, tuple[RayJob, Seen, tuple[str, str | None]]] = {
 @pytest.mark.parametrize("what", IS_OVER)
 def test_is_over(what: str) -> None:
     job, seen, how = IS_OVER[what]
-    phase, action, outcome = advance(job, seen, NOW)
+    phase, action, outcome = advance(from_now(job), seen, NOW)
     assert outcome is not None
     assert (phase, action, (outcome["status"], outcome["reason"])) == (Phase.OVER, None, how)
 

@@ -167,7 +167,7 @@ def test_no_value_of_a_header_is_shown(home: Path, run: Run, said: Said) -> None
         (["configure", "prod", "--operator-endpoint", "x", "--verify", "/no/ca.pem"], 1, "there is no file"),
         (["configure", "prod", "--operator-endpoint", "x", "--provider", "slurm"], 2, "invalid choice: 'slurm'"),
         (["configure", "prod", "--operator-endpoint", "x", "--header", "hunter2"], 2, "'Name=value'"),
-        (["configure", "prod", "--operator-endpoint", "x", "--header", "Host=hunter2"], 1, "'Host' is no header"),
+        (["configure", "prod", "--operator-endpoint", "x", "--header", "Host=hunter2"], 1, "'Host' is not a header"),
         (
             ["configure", "prod", "--operator-endpoint", "x", "--header", "A=env:hunter-2"],
             2,
