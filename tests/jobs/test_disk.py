@@ -38,7 +38,7 @@ fill(folder / "rest")  # what the refused wrote and took away again
 assert "no space" in refused(service.deploy_request, request_for("new", "def task(config):\\n    pass\\n"))
 assert [api.name for api in service.get()] == ["waiting"]  # what can be read still can
 (folder.parent / "go").touch()
-until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
+until(lambda: not any("harness" in one for one in commands(home)), "the task to end")
 assert running.refresh().status == "running"
 (folder / "rest").unlink()
 (folder / "fill").unlink()
@@ -120,7 +120,7 @@ assert [api.name for api in client.get()] == ["waiting"]  # what can be read sti
 if any("inode" in one for one in doctor.problems(home)) is False:
     raise AssertionError(doctor.problems(home))
 (folder / "go").touch()
-until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
+until(lambda: not any("harness" in one for one in commands(home)), "the task to end")
 assert running.refresh().status == "running"  # how it ended waits for an inode, and it holds its core
 assert in_line[0].refresh().reason.startswith("waits for its disk: No inode left on device"), in_line[0].reason
 service.stop(in_line[2])
@@ -197,7 +197,7 @@ assert jobs in str(caught.value)
 assert "Read-only file system" in second.refresh().reason, second.reason
 service.stop(third)
 (folder / "go").touch()
-until(lambda: not [one for one in processes(home) if "harness" in " ".join(one.cmdline())], "the task to end")
+until(lambda: not any("harness" in one for one in commands(home)), "the task to end")
 assert [job.refresh().status for job in (running, second, third)] == ["running", "pending", "stopped"]
 subprocess.run(["umount", jobs], check=True)
 assert running.wait(PATIENCE).status == "succeeded", running.reason

@@ -41,6 +41,16 @@ def processes(home: Path) -> list[psutil.Process]:
     return found
 
 
+
+def commands(home: Path) -> list[str]:
+    """Return the command lines of a home's processes; of one that ends meanwhile none."""
+    found = []
+    for one in processes(home):
+        with suppress(psutil.NoSuchProcess):
+            found.append(" ".join(one.cmdline()))
+    return found
+
+
 def mentions(pid: int, text: bytes) -> bool:
     """Say whether a text stands in a process's command or environment; asking psutil takes ten times as long."""
     for name in ("cmdline", "environ"):

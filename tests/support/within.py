@@ -12,7 +12,7 @@ import pytest
 
 from support import PATIENCE, WAITING, request_for, until
 from support.disks import fill, free_inodes, refused, take_inodes, until_refused
-from support.homes import clean, processes
+from support.homes import clean, commands, processes
 from support.namespaces import children, mount
 from support.servers import start_server, stop_server
 from taskapi_jupyter.client.rest import Client
