@@ -138,7 +138,7 @@ async def task(config):
         print("finally")
 """
 
-IN_A_POOL = """
+IN_PROCESSES = """
 import multiprocessing
 context = multiprocessing.get_context("fork")
 began = context.Semaphore(0)
@@ -147,20 +147,19 @@ def sleep(seconds):
     time.sleep(seconds)
 def task(config):
     atexit.register(print, "atexit")
-    with context.Pool(2) as pool:
-        waits = pool.map_async(sleep, [1000, 1000])
-        for _ in range(2):
-            began.acquire()  # a worker that is killed while it waits for work takes the pool's lock with it
-        try:
-            print(os.getpid(), flush=True)
-            waits.get()
-        finally:
-            print("finally")
+    others = [context.Process(target=sleep, args=[1000], daemon=True) for _ in range(2)]
+    for other in others: other.start()
+    for other in others: began.acquire()
+    try:
+        print(os.getpid(), flush=True)
+        for other in others: other.join()
+    finally:
+        print("finally")
 """
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-@pytest.mark.parametrize("source", [PLAIN, WHILE_IMPORTED, COROUTINES, ASYNC, IN_A_POOL])
+@pytest.mark.parametrize("source", [PLAIN, WHILE_IMPORTED, COROUTINES, ASYNC, IN_PROCESSES])
 def test_a_term_lets_the_task_finish(started: Any, service: Service, source: str, how: str) -> None:
     job = end(started(source), how)
     assert ended_by_term(job, how), (job, job.logs())

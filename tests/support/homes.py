@@ -41,7 +41,6 @@ def processes(home: Path) -> list[psutil.Process]:
     return found
 
 
-
 def commands(home: Path) -> list[str]:
     """Return the command lines of a home's processes; of one that ends meanwhile none."""
     found = []
