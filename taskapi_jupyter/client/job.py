@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .taskapi import TaskAPI
 
 POLL_CEILING = 0.25  # seconds between two reads of a job at most, for as long as it is waited for
+PATIENCE = 15.0  # seconds for which a server may be unreachable while a job is waited for
 GLANCE = 0.3  # seconds that displaying a job may spend on reading its state
 FIRST_GLANCE = 2.0  # the same where nothing is known of it yet, and a connection has to be made
 
@@ -104,6 +105,11 @@ class Job:
     def poll_ceiling(self) -> float:
         """The most seconds between two reads of its state while it is waited for."""
         return POLL_CEILING if self._api is None else self._api.poll_ceiling
+
+    @property
+    def patience(self) -> float:
+        """The seconds for which a server may be unreachable while it is waited for."""
+        return PATIENCE if self._api is None else self._api.patience
 
     @property
     def environment(self) -> str:

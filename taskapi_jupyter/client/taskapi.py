@@ -12,7 +12,7 @@ from taskapi_jupyter.core.contract import DeployRequest, DeployResult, FileList,
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
 
 from . import log_reader
-from .job import API, POLL_CEILING, Job, JobList
+from .job import API, PATIENCE, POLL_CEILING, Job, JobList
 
 __all__ = ["API", "Job", "JobList", "TaskAPI"]
 
@@ -33,6 +33,8 @@ class TaskAPI(ABC):
         ``local``, ``ray`` or ``cortex``.
     poll_ceiling
         The most seconds between two reads of a job that is waited for.
+    patience
+        The seconds for which a server may be unreachable while a job is waited for.
     home
         The folder with its database and its jobs, where this process uses it without a server; else None.
 
@@ -47,6 +49,7 @@ class TaskAPI(ABC):
     environment: str
     provider: str
     poll_ceiling = POLL_CEILING
+    patience = PATIENCE
     home: Path | None = None
 
     @property

@@ -17,8 +17,6 @@ from . import interrupts, log_reader
 if TYPE_CHECKING:
     from .taskapi import Job
 
-PATIENCE = 15.0  # seconds for which a server may be unreachable while a job is waited for
-
 
 def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
     """Wait until all jobs have ended, in whatever state; raise TimeoutError after ``timeout`` seconds.
@@ -65,7 +63,7 @@ def _poll(job: Job, clock: _Clock) -> bool:
             job.refresh()
             clock.heard[job] = time.monotonic()
         except Unreachable as error:
-            if time.monotonic() - clock.heard.get(job, clock.began) > PATIENCE:
+            if time.monotonic() - clock.heard.get(job, clock.began) > job.patience:
                 seen = f"job {job.id} of {job.api_name} was {job.seen.code.label} when last seen"
                 raise type(error)(f"{error.message}; {seen}", kind=error.kind, status=error.status) from None
     return job.seen_ended

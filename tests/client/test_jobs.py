@@ -187,9 +187,9 @@ def test_waiting_forgives_a_server_that_is_away_for_a_moment(home: Path) -> None
     assert job.wait().status == "succeeded"
 
 
-def test_waiting_does_not_forgive_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskapi_jupyter.client.waiting.PATIENCE", 0.02)
+def test_waiting_does_not_forgive_for_ever(home: Path) -> None:
     away = Away(home)
+    away.patience = 0.02
     away.deploy_request(request_for("echo", ECHO))
     job = away.submit("echo")
     away.failures = 1_000_000

@@ -85,12 +85,9 @@ def test_it_can_be_closed_while_threads_ask(tmp_path: Path) -> None:
     assert children(code, 1, tmp_path / "taskapi.db") == ["True\n"]
 
 
-def test_the_store_of_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as older:
-        older.setattr("taskapi_jupyter.service.store.schema.MIGRATIONS", {1000: MIGRATIONS[1000]})
-        older.setattr("taskapi_jupyter.service.store.schema.SCHEMA", 1000)
-        with closing(Store(tmp_path / "old.db")) as old, old.write() as transaction:
-            transaction.execute("INSERT INTO forgotten VALUES (1, 'before')")
+def test_the_store_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.executescript(f"{MIGRATIONS[1000]}; PRAGMA user_version = 1000; INSERT INTO forgotten VALUES (1, 'before')")
     with closing(Store(tmp_path / "old.db")) as store:
         assert [(one["id"], one["api_name"]) for one in store.news(0)] == [("before", "")]
         deploy(store)

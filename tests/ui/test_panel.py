@@ -24,7 +24,6 @@ import yaml
 from ipywidgets import HTML, Button, Dropdown, Widget
 from ipywidgets.widgets.widget import _instances
 
-import taskapi_jupyter.ui.panel as panel_module
 from support import ECHO, PATIENCE, WAITING, request_for, until
 from support.cortex_double import Operator
 from support.kernels import Served
@@ -71,10 +70,11 @@ def api(request: pytest.FixtureRequest) -> Iterator[TaskAPI]:
 
 @pytest.fixture
 def shown(request: pytest.FixtureRequest) -> Callable[..., Panel]:
-    """Return what makes a panel and displays it; the panel is closed at the end."""
+    """Return what makes a panel, with pauses of its own, and displays it; the panel is closed at the end."""
 
-    def show(*arguments: Any, **options: Any) -> Panel:
-        panel = Panel(*arguments, **options)
+    def show(*arguments: Any, idle_poll: float = 5.0, unreachable_poll: float = 10.0, **options: Any) -> Panel:
+        kind = type("Panel", (Panel,), {"idle_poll": idle_poll, "unreachable_poll": unreachable_poll})
+        panel = kind(*arguments, **options)
         request.addfinalizer(panel.close)
         assert "application/vnd.jupyter.widget-view+json" in panel._repr_mimebundle_()
         return panel
@@ -576,13 +576,10 @@ def rounds(service: Counting) -> int:
     return len(service.looks)
 
 
-def test_it_looks_once_a_second_while_a_job_runs(
-    counting: Counting, shown: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(panel_module, "SLOW", 3600.0)
+def test_it_looks_once_a_second_while_a_job_runs(counting: Counting, shown: Any, name: str, tmp_path: Path) -> None:
     counting.deploy_request(request_for(name, WAITING))
     counting.submit(name, {"path": str(tmp_path / "go")})
-    panel = shown(counting)
+    panel = shown(counting, idle_poll=3600.0)
     shows(panel, "running")
     counting.looks.clear()
     until(lambda: rounds(counting) >= 3, "three looks")
@@ -615,12 +612,9 @@ def test_it_looks_neither_before_it_is_displayed_nor_after(counting: Counting, s
     panel.close()
 
 
-def test_a_job_from_elsewhere_shows_up(
-    service: Service, shown: Any, echo: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(panel_module, "SLOW", 0.5)
+def test_a_job_from_elsewhere_shows_up(service: Service, shown: Any, echo: Any) -> None:
     name = echo(service)
-    panel = shown(service, name)
+    panel = shown(service, name, idle_poll=0.5)
     shows(panel, "No jobs yet.")
     job = service.submit(name)
     shows(panel, job.id[-6:])
@@ -679,11 +673,7 @@ class Relay:
             other.shutdown(socket.SHUT_WR)
 
 
-def test_a_server_that_is_away_is_said_and_waited_for(
-    live_server: LiveServer, shown: Any, monkeypatch: pytest.MonkeyPatch, echo: Any
-) -> None:
-    monkeypatch.setattr(panel_module, "AWAY", 0.5)
-    monkeypatch.setattr(panel_module, "SLOW", 0.5)
+def test_a_server_that_is_away_is_said_and_waited_for(live_server: LiveServer, shown: Any, echo: Any) -> None:
     url = urlsplit(live_server.taskapi)
     relay = Relay(int(url.port or 0))
     relay.open()
@@ -691,7 +681,7 @@ def test_a_server_that_is_away_is_said_and_waited_for(
     try:
         name = echo(client)
         job = client.submit(name).wait()
-        panel = shown(client, name)
+        panel = shown(client, name, idle_poll=0.5, unreachable_poll=0.5)
         choose(panel, job)
         relay.close()
         shows(panel, "can't be reached")

@@ -27,9 +27,7 @@ from .jobs import JobsView
 from .poller import Attention, Poller
 
 QUICK = 1.0  # seconds between two polls while a job that is shown is in progress
-SLOW = 5.0  # seconds between two polls while none is: a job may have been submitted elsewhere
 SHARE = 4  # polling takes at most one in so many parts of the time: a slow server is asked less often
-AWAY = 10.0  # seconds between two attempts at most to reach a server that is unreachable
 ALONE = 5.0  # seconds between two checks whether a page has connected again
 
 
@@ -57,6 +55,9 @@ class Panel(VBox):  # type: ignore[misc]
     >>> panel
     >>> panel.close()  # ends its thread and removes its widgets
     """
+
+    idle_poll = 5.0  # seconds between two polls while no job on view is in progress: one may be submitted elsewhere
+    unreachable_poll = 10.0  # seconds between two attempts at most to reach a server that is unreachable
 
     def __init__(self, api: TaskAPI | None = None, name: str | None = None, *, environment: str | None = None) -> None:
         self._closed = False
@@ -158,7 +159,7 @@ class Panel(VBox):  # type: ignore[misc]
                 return self._away(f"The panel failed: {type(error).__name__}: {error}")
             self._failures = 0
             self.banner.value = ""
-            pause = max(QUICK if moving else SLOW, api.poll_ceiling)
+            pause = max(QUICK if moving else self.idle_poll, api.poll_ceiling)
             return max(pause, SHARE * (time.monotonic() - began))
 
     def _connected(self) -> TaskAPI:
@@ -171,7 +172,7 @@ class Panel(VBox):  # type: ignore[misc]
 
     def _read(self, api: TaskAPI) -> bool:
         """Read what is on view and draw it; return whether a job of it is in progress."""
-        if self._stale or time.monotonic() - self._listed >= SLOW:
+        if self._stale or time.monotonic() - self._listed >= self.idle_poll:
             self._read_choices(api)
         page = self._query.read(api)
         self.details.read(api, page)
@@ -241,7 +242,7 @@ class Panel(VBox):  # type: ignore[misc]
         if not self._closed:
             again = "Retrying; the panel shows the last known state."
             self.banner.value = said(f"{clean(why, 400)}. {again}", "ta-banner")
-        return min(2.0 ** (self._failures - 1), AWAY)
+        return min(2.0 ** (self._failures - 1), self.unreachable_poll)
 
     # What the user does, in the kernel's main thread
 
