@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,18 @@ class World:
     def attack_at_point(
         self, round_: Round, chance: random.Random, facts: Facts, work: threading.Thread, user: Program | Kernel
     ) -> None:
+        with ThreadPoolExecutor() as stops:  # a stop may lead to the point, and last until who is held there goes on
+            self._attack_at_point(round_, chance, facts, work, user, stops)
+
+    def _attack_at_point(
+        self,
+        round_: Round,
+        chance: random.Random,
+        facts: Facts,
+        work: threading.Thread,
+        user: Program | Kernel,
+        stops: ThreadPoolExecutor,
+    ) -> None:
         assert round_.point is not None
         path = self.armed / round_.point
         taken, held = path.with_name(f"{path.name}.taken"), path.with_name(f"{path.name}.held")
@@ -231,8 +244,11 @@ class World:
                 self.kill(["swap"] if swapped else chance.choice(some), chance, facts, user)
             if not work.is_alive():
                 for job in self.service.jobs(status=IN_PROGRESS):
-                    if (job.config or {}).get("kind") == "asleep":  # or nobody would come by ever again
-                        self.stop(job.id, facts)
+                    if (job.config or {}).get(
+                        "kind"
+                    ) == "asleep" and job.id not in facts.stops:  # or all would be quiet
+                        facts.stops[job.id] = False
+                        stops.submit(self.stop, job.id, facts)
         facts.injected += 1
         if not round_.hold:
             return
