@@ -75,7 +75,8 @@ def frames(log: Log, silence: float, enough: Callable[[], bool], *, keep: bool =
     finally:
         if not keep:
             socket.close(timeout=1)
-            socket.shutdown()  # close() leaves the connection where the other side closed first
+            # close() leaves the connection where the other side closed first.
+            socket.shutdown()  # type: ignore[no-untyped-call]
 
 
 def first(pieces: Iterator[str], longest: float) -> Iterator[str]:
