@@ -5,12 +5,16 @@ A process is known by its pid and its start time within one boot, never by a bar
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import signal
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .host import LINUX, boot_id, is_here, namespace
+
+# Those in `signal` make an enum of each of 64 signals, which takes 0.2 ms each time.
+mask_signals, valid_signals = _signal.pthread_sigmask, _signal.valid_signals
 
 
 def stat(pid: int | str) -> list[str]:

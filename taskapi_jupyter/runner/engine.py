@@ -167,11 +167,11 @@ class LocalEngine:
     def _fork(self, job: Mapping[str, Any], tries: int) -> None:
         limits = self.limits()
         fault_point("engine.forking")
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = process.mask_signals(signal.SIG_BLOCK, process.valid_signals())
         try:
             pid = os.fork()
         except OSError as error:  # as many processes as there may be
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            process.mask_signals(signal.SIG_SETMASK, before)
             self.watched.pop(job["id"], None)
             self._put_off(job, error.errno or errno.EAGAIN)
             return
@@ -189,7 +189,7 @@ class LocalEngine:
                 traceback.print_exc()
             finally:
                 os._exit(code)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        process.mask_signals(signal.SIG_SETMASK, before)
         fault_point("engine.forked")
         self.watched[job["id"]] = _Watched(job, pid, process.start_time(pid), child=True)
         self.watched[job["id"]].tries = tries

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from taskapi_jupyter.core import host
+from taskapi_jupyter.core import host, process
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import TASK_PATH, WORKER, HomePaths, JobPaths
 
@@ -60,13 +60,14 @@ def task_environment(
         TASKAPI_JOB_ID=job["id"],
         TASKAPI_API_NAME=job["api_name"],
         TASKAPI_OUTPUT_DIR=JobPaths(folder).files,
-        PYTHONUNBUFFERED="1",
     )
+    environment.pop("PYTHONUNBUFFERED", None)  # the harness sets it once its own interpreter has begun without it
     if "TASKAPI_FAULTS" in os.environ:  # set by a test that kills processes at chosen moments
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
         environment[gpus.VARIABLE] = job.get("devices") or job["gpus"] or ""
     if launch["kind"] == "command":
+        environment["PYTHONUNBUFFERED"] = "1"
         # Found before installed packages this way; the modules in it give way to installed ones of their names.
         paths = [environment.get("PYTHONPATH", ""), TASK_PATH]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -114,7 +115,7 @@ def spawn(command: list[str], environment: Mapping[str, str], cwd: str) -> Spawn
             signal.set_wakeup_fd(-1)
             for number in _INHERITED:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            process.mask_signals(signal.SIG_SETMASK, ())
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(write_end, 1)

@@ -99,7 +99,7 @@ class Watcher:
         self.oom_kills = OOMKills(self.main)
         fault_point("watcher.spawned")
         # Not earlier: a TERM must find the task, and one that reaches the task before its exec must end it.
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        process.mask_signals(signal.SIG_SETMASK, ())
         self.poll = select.poll()
         self.poll.register(self.output, select.POLLIN)
         self.poll.register(wake_read, select.POLLIN)

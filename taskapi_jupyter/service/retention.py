@@ -32,6 +32,7 @@ from . import engine_settings
 from .store.store import Store
 
 AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
+_PAUSE = 0.01  # seconds between two of them: SQLite hands its lock to whoever tries at that moment, in no order
 _YOUNG = 600.0  # seconds; a younger folder may belong to a deploy in progress
 _DAY = 86_400
 _VERSIONS = 5  # newest versions that a deployed API keeps even if no job refers to them
@@ -61,6 +62,7 @@ def purge(
             fault_point("purge.forgotten")
             count += len(some)
             remove_jobs(home, some, storage, stuck, until)
+            time.sleep(_PAUSE)
     return count
 
 
@@ -161,9 +163,12 @@ def tidy(home: Path) -> None:
 
     def delete_beyond() -> None:
         if limits.get("keep_jobs") is not None:
-            while some := store.forget_beyond(limits["keep_jobs"], AT_ONCE):
+            # Searched once, and outside the transactions, since it passes all jobs that are kept.
+            last = store.newest_beyond(limits["keep_jobs"])
+            while some := store.forget_until(last, AT_ONCE):
                 fault_point("purge.forgotten")
                 remove_jobs(home, some, storage, stuck)
+                time.sleep(_PAUSE)
 
     for what, step in (
         ("delete jobs past keep_days", delete_old),

@@ -43,6 +43,7 @@ def main() -> None:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")
     pid = os.getpid()
+    buffer_lines()
     hold_report(out)
     show_crashes()
     stopping = Stopping(out)
@@ -102,6 +103,13 @@ def run_as_main(path: str):  # type: ignore[no-untyped-def]
     module.__file__ = path
     exec(loader.get_code("__main__"), module.__dict__)  # type: ignore[arg-type]
     return module
+
+
+def buffer_lines() -> None:
+    """Have each line of output written at once, in one piece; without buffers, text and line end are two writes."""
+    os.environ["PYTHONUNBUFFERED"] = "1"  # for programs in Python that the task starts
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 class Figures:
@@ -260,6 +268,22 @@ def decode(text: str):  # type: ignore[no-untyped-def]
     return make_scanner(Context)(text, 0)[0]  # type: ignore[arg-type]
 
 
+def encode(value: object) -> bytes:
+    """Encode JSON, as ``json.dumps(value, allow_nan=False)`` does, with the encoder that ``json`` is built on."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+    except ImportError:
+        import json
+
+        return json.dumps(value, allow_nan=False).encode("utf-8")
+
+    def default(other: object) -> None:
+        raise TypeError("%s is none of JSON's types" % type(other).__name__)
+
+    encoder = make_encoder({}, default, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    return "".join(encoder(value, 0)).encode("utf-8")
+
+
 held = (-1, -1, -1)  # the report's descriptor, device and inode
 
 
@@ -352,11 +376,9 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
     try:
         if result is None:
             return write(out + "result.json", b"null", sync=False)
-        import json
-
         if fits_json(result, exact=True):
             try:
-                return write(out + "result.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+                return write(out + "result.json", encode(result))
             except ValueError:  # NaN, an infinity, a number too long to be written
                 pass
         data = pickled(result, api_id, module)
@@ -365,7 +387,7 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
         write(out + "result.pkl", data + written)
         try:
             if fits_json(result, exact=False):
-                write(out + "result.view.json", json.dumps(result, allow_nan=False).encode("utf-8"))
+                write(out + "result.view.json", encode(result))
         except Exception:  # it has none
             pass
     except Exception as error:  # no disk space, or what a __reduce__ raises: the task is done, its result is lost

@@ -360,6 +360,70 @@ def test_any_json_is_decoded_as_json_does(value: Any) -> None:
         assert pickle.dumps(decoded) is not None
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.tuples(inner)
+            | st.dictionaries(st.text() | st.integers() | st.none() | st.booleans() | st.floats(), inner, max_size=4)
+        ),
+    )
+)
+def test_any_json_is_encoded_as_json_does(value: Any) -> None:
+    try:
+        expected = json.dumps(value, allow_nan=False)
+    except ValueError:
+        with pytest.raises(ValueError, match="JSON compliant"):
+            harness.encode(value)
+    else:
+        assert harness.encode(value) == expected.encode()
+
+
+def test_what_json_can_not_encode() -> None:
+    circular: list[Any] = []
+    circular.append(circular)
+    with pytest.raises(ValueError, match="Circular"):
+        harness.encode(circular)
+    for value in (object(), [{1}], {(1,): 2}):
+        with pytest.raises(TypeError):
+            harness.encode(value)
+
+
+def test_storing_a_plain_result_imports_nothing(run: Any) -> None:
+    source = """
+import atexit, sys
+before = set(sys.modules)
+atexit.register(lambda: print(sorted(set(sys.modules) - before)))
+def task(config):
+    return {"loss": [0.5, None, "é"]}
+"""
+    job = run(source)
+    assert job.result() == {"loss": [0.5, None, "é"]}
+    assert eval(job.logs()) in ([], ["_json"])
+
+
+def test_output_is_written_in_lines(run: Any) -> None:
+    source = """
+import os, subprocess, sys
+def task(config):
+    print("one", 1, end=" ")
+    print("two")
+    os.write(1, b"three\\n")
+    print("four", end="\\r")
+    print("five", file=sys.stderr)
+    subprocess.run([sys.executable, "-c", "import os; print('six', end=' '); os.write(1, b'seven\\\\n')"])
+    print("eight", end="")
+    sys.stderr.write("nine")
+"""
+    job = run(source)
+    assert (job.result(), job.status) == (None, "succeeded")
+    data = b"".join(chunk.data for chunk in job.api.log_chunks(job))
+    assert data.startswith(b"one 1 two\nthree\nfour\rfive\nsix seven\n")
+    assert sorted(data.splitlines()[-1].partition(b"nine")) in ([b"", b"eight", b"nine"],)
+
+
 # What a job does not have: a keyboard, a screen
 
 

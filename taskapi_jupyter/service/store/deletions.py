@@ -117,16 +117,21 @@ class Deletions(APIs):
                 ).fetchall(),
             )
 
-    def forget_beyond(self, keep: int, limit: int) -> list[str]:
-        """Delete the oldest of the ended jobs that are more than ``keep``; return their ids."""
-        ended = "status NOT IN (?, ?)"
+    def newest_beyond(self, keep: int) -> int:
+        """Return the ``seq`` of the newest ended job that is not among the newest ``keep``; 0 where there is none."""
+        row = self._rows(
+            "SELECT seq FROM jobs WHERE status NOT IN (?, ?) ORDER BY seq DESC LIMIT 1 OFFSET ?", *IN_PROGRESS, keep
+        )
+        return int(row[0]["seq"]) if row else 0
+
+    def forget_until(self, until: int, limit: int) -> list[str]:
+        """Delete the oldest ended jobs, of those up to ``until`` (a ``seq``); return their ids."""
         with self.write() as transaction:
             return _forget(
                 transaction,
                 transaction.execute(
-                    f"SELECT seq, id, api_name FROM jobs WHERE {ended} AND seq <= "
-                    f"(SELECT seq FROM jobs WHERE {ended} ORDER BY seq DESC LIMIT 1 OFFSET ?) ORDER BY seq LIMIT ?",
-                    (*IN_PROGRESS, *IN_PROGRESS, keep, limit),
+                    "SELECT seq, id, api_name FROM jobs WHERE status NOT IN (?, ?) AND seq <= ? ORDER BY seq LIMIT ?",
+                    (*IN_PROGRESS, until, limit),
                 ).fetchall(),
             )
 
