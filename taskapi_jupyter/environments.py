@@ -65,17 +65,19 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
         base = f"{url}taskapi/{environment.name}"
         if (provider := PROVIDERS.get(environment.provider)) is not None and provider.is_relayed:
             return CortexClient(base, token, environment=environment)
-        home = None if environ.get("TASKAPI_URL") else _home_of(about, environment.name)
+        home = None if environ.get("TASKAPI_URL") else _home_of(about, environment)
         return Client(base, token, environment=environment.name, server=about, home=home)
     return _here(env, default_home())
 
 
-def _home_of(about: EnvironmentsResponse, env: str) -> Home | None:
+def _home_of(about: EnvironmentsResponse, environment: Environment) -> Home | None:
     """Return a server's home if it is also this process's; None where it is another one, or unknown."""
     path = default_home()
     if not about.home or about.home != host.folder_id(path):
         return None
-    return Home(path, about.home, partial(_here, env, path))
+    provider = PROVIDERS.get(environment.provider)
+    bell = path / environment.provider / environment.name if provider is not None and provider.has_home else path
+    return Home(path, about.home, partial(_here, environment.name, path), bell)
 
 
 def _here(env: str | None, home: Path) -> TaskAPI:

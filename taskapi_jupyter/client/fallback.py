@@ -29,10 +29,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Home:
-    """The home of a server, with the id that the server reported; ``here`` makes the TaskAPI that uses it."""
+    """The home of a server, with the id that the server reported; ``here`` makes the TaskAPI that uses it.
 
-    def __init__(self, path: Path, folder_id: str, here: Callable[[], TaskAPI]) -> None:
-        self._path, self._id, self._here = path, folder_id, here
+    ``bell`` is the home of the environment's jobs, which is another one for Ray.
+    """
+
+    def __init__(self, path: Path, folder_id: str, here: Callable[[], TaskAPI], bell: Path) -> None:
+        self._path, self._id, self._here, self.bell = path, folder_id, here, bell
         self._lock = threading.Lock()
         self._instead: TaskAPI | None = None
         self._again = float("-inf")  # when the server may be asked again

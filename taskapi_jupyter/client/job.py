@@ -107,6 +107,11 @@ class Job:
         return POLL_CEILING if self._api is None else self._api.poll_ceiling
 
     @property
+    def bell(self) -> Path | None:
+        """The home whose bell rings when it changes; None where that is not on this machine, or unknown."""
+        return None if self._api is None else self._api.bell
+
+    @property
     def patience(self) -> float:
         """The seconds for which a server may be unreachable while it is waited for."""
         return PATIENCE if self._api is None else self._api.patience

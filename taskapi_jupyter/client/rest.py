@@ -42,6 +42,8 @@ from .http import JSON, Multipart, Transport, media_type
 from .taskapi import API, Job, JobList, TaskAPI
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import requests
 
 PICKLE = "application/octet-stream"
@@ -81,6 +83,11 @@ class Client(TaskAPI):
     def base_url(self) -> str:
         """The URL of the environment that this client speaks to."""
         return self._http.base_url
+
+    @property
+    def bell(self) -> Path | None:
+        """The home of its server, if that is also this process's."""
+        return None if self.home_of_server is None else self.home_of_server.bell
 
     def __repr__(self) -> str:
         return f"<Client of {self.base_url}>"

@@ -53,6 +53,11 @@ class TaskAPI(ABC):
     home: Path | None = None
 
     @property
+    def bell(self) -> Path | None:
+        """The home whose bell rings when its jobs change; None where that is not on this machine, or unknown."""
+        return self.home
+
+    @property
     def base_url(self) -> str | None:
         """The URL of its routes, where this process goes through a server; else None."""
         return None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskapi_jupyter.core.errors import Unreachable
 from taskapi_jupyter.display import bar as bars
 from taskapi_jupyter.display.text import in_short
 
-from . import interrupts, log_reader
+from . import bell, interrupts, log_reader
 
 if TYPE_CHECKING:
     from .taskapi import Job
@@ -24,12 +26,14 @@ def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
     An interrupt leaves the jobs running and prints that.
     """
     jobs = list(dict.fromkeys(jobs))
-    clock = _Clock(timeout)
+    clock, changed = _Clock(timeout), threading.Event()
     try:
-        with _shown(jobs) as bar:
-            while going := [job for job in jobs if not _poll(job, clock)]:
+        with _shown(jobs) as bar, _listening(jobs, changed.set) as clock.heard_homes:
+            while going := _look(jobs, clock):
                 bar.show(*(job.seen for job in jobs))
-                time.sleep(clock.pause(going, jobs))
+                changed.wait(clock.pause(going, jobs))
+                time.sleep(clock.rest(going))
+                changed.clear()
     except KeyboardInterrupt as error:
         interrupts.say_what_goes_on(jobs)
         in_short(error)
@@ -38,12 +42,24 @@ def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
 
 async def wait_aside(job: Job) -> None:
     """Wait for a job without blocking the event loop; it can be cancelled, as any coroutine."""
-    clock = _Clock(None)
-    with _shown([job]) as bar, interrupts.listening(job) as listen:
-        while not await asyncio.to_thread(_poll, job, clock):
+    clock, changed, loop = _Clock(None), asyncio.Event(), asyncio.get_running_loop()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(changed.set)
+
+    with (
+        _shown([job]) as bar,
+        interrupts.listening(job) as listen,
+        _listening([job], wake) as clock.heard_homes,
+    ):
+        while await asyncio.to_thread(_look, [job], clock):
             bar.show(job.seen)
             listen()
-            await asyncio.sleep(clock.pause([job], [job]))
+            pause = min(clock.pause([job], [job]), job.poll_ceiling)  # no longer: another cell may begin meanwhile
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(changed.wait(), pause)
+            await asyncio.sleep(clock.rest([job]))
+            changed.clear()
 
 
 @contextmanager
@@ -54,6 +70,23 @@ def _shown(jobs: Sequence[Job]) -> Iterator[bars.Bar]:
         yield bar
     finally:
         bars.leave(bar, [job.seen for job in jobs])
+
+
+@contextmanager
+def _listening(jobs: Sequence[Job], woken: Callable[[], None]) -> Iterator[set[Path]]:
+    """Call ``woken`` at changes in the jobs' homes that are on this machine; give those where that works."""
+    with ExitStack() as stack:
+        homes = {job.bell for job in jobs if not job.seen_ended and job.bell is not None}
+        yield {home for home in homes if stack.enter_context(bell.Listener(home, woken)).works}
+
+
+def _look(jobs: Iterable[Job], clock: _Clock) -> list[Job]:
+    """Read the state of all jobs; return those that have not ended."""
+    began = time.monotonic()
+    going = [job for job in jobs if not _poll(job, clock)]
+    clock.looked = time.monotonic()
+    clock.took = clock.looked - began
+    return going
 
 
 def _poll(job: Job, clock: _Clock) -> bool:
@@ -70,22 +103,33 @@ def _poll(job: Job, clock: _Clock) -> bool:
 
 
 class _Clock:
-    """When to look again: after a quarter of the time waited so far, within bounds, until time is up."""
+    """When to look again unless woken: after a quarter of the time waited so far, within bounds, until time is up."""
 
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
         self.began = time.monotonic()
         self.heard: dict[Job, float] = {}  # when each was answered for
+        self.looked = self.took = 0.0  # when all were read, and in how many seconds
+        self.heard_homes: set[Path] = set()  # of which each change wakes us
 
     def pause(self, going: Sequence[Job], jobs: Sequence[Job]) -> float:
         """Return how long to sleep; raise TimeoutError where no time is left."""
         waited = time.monotonic() - self.began
-        pause = log_reader.pause(waited, max(job.poll_ceiling for job in going))
+        if all(job.bell in self.heard_homes for job in going):
+            pause = bell.LOOK_AGAIN
+        else:
+            pause = log_reader.pause(waited, max(job.poll_ceiling for job in going))
         if self.timeout is None:
             return pause
         if waited >= self.timeout:
             raise TimeoutError(_late(going, len(jobs), self.timeout))
         return min(pause, self.timeout - waited)
+
+    def rest(self, going: Sequence[Job]) -> float:
+        """Return how long not to look yet, although woken: other jobs may ring many times a second."""
+        now, ceiling = time.monotonic(), max(job.poll_ceiling for job in going)
+        pause = max(log_reader.pause(now - self.began, ceiling / 5), min(self.took, ceiling))
+        return max(self.looked + pause - now, 0)
 
 
 def _late(going: Sequence[Job], count: int, timeout: float) -> str:

@@ -19,7 +19,7 @@ from .errors import Unavailable
 _LONGEST = 512 - len("/taskapi.db.new-4194304-journal")
 _LINKS = 40  # on the way to a home; as many as Linux follows
 _FOLDERS = ("apis", "jobs", "projects", "ray", "servers")
-_FILES = ("engine.json", "retention.lock", "successor.json", "supervisor.lock", "supervisor.log")
+_FILES = ("bell", "engine.json", "retention.lock", "successor.json", "supervisor.lock", "supervisor.log")
 _DATABASE = "taskapi.db"  # and what SQLite has beside it
 _ELSEWHERE = "set TASKAPI_HOME to a folder of your own"
 

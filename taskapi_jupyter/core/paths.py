@@ -53,6 +53,7 @@ class HomePaths(_Paths[P]):
     """``TASKAPI_HOME``."""
 
     apis = _File("apis")  # the files of each version, by its `api_id`
+    bell = _File("bell")  # written after each commit, to wake whoever waits
     config = _File("config.yaml")
     database = _File("taskapi.db")
     engine = _File("engine.json")  # which engine it has, and what that is told; without one, this machine's

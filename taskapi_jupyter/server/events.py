@@ -1,6 +1,7 @@
 """Jupyter events for changes of jobs and APIs of this machine, whichever process made them.
 
-One thread looks at the store's change counter, on a connection of its own, and has the event loop tell what is new.
+One thread looks at the store's change counter when the home's bell rings, on a connection of its own, and has the event
+loop tell what is new.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskapi_jupyter.client.bell import Listener
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.service.store.readable import fault
 from taskapi_jupyter.service.store.store import Store
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
 API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 
-POLL_INTERVAL = 0.1  # seconds
+POLL_INTERVAL = 0.1  # seconds, where no bell can be heard
+LOOK_AGAIN = 1.0  # seconds after which we look where none was heard: a ring may be lost
 PATIENCE = 1.0  # seconds to wait for one that is locked
 
 News = tuple[str, dict[str, str]]  # schema and data of one event
@@ -39,7 +42,7 @@ class Events:
         self._logger = logger
         self._log = log
         self.try_again = try_again  # seconds until a database that could not be read is tried again
-        self._stopping = threading.Event()
+        self._stopping, self._changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskapi-events", daemon=True)
         self._seen: int | None = None  # the counter up to which all events were emitted
         self._apis: Mapping[str, int] = {}
@@ -54,6 +57,7 @@ class Events:
     async def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
+        self._changed.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, 2 * PATIENCE)
 
@@ -61,11 +65,15 @@ class Events:
         said = ""
         while not self._stopping.is_set():
             try:
-                with closing(Store(self._path, patience=PATIENCE)) as store:
-                    self._poll(store)
-                    said = ""
-                    while not self._stopping.wait(POLL_INTERVAL):
+                with (
+                    closing(Store(self._path, patience=PATIENCE)) as store,
+                    Listener(self._path.parent, self._changed.set) as listener,
+                ):
+                    while not self._stopping.is_set():
                         self._poll(store)
+                        said = ""
+                        self._changed.wait(LOOK_AGAIN if listener.works else POLL_INTERVAL)
+                        self._changed.clear()
             except (sqlite3.Error, OSError, TaskAPIError) as error:
                 if str(error) != said:
                     said = str(error)

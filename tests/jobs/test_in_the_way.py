@@ -26,7 +26,7 @@ from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.ui import cli, doctor
 
 FILES = ("taskapi.db", "taskapi.db-wal", "taskapi.db-shm", "config.yaml", "environments.yaml", "supervisor.lock")
-OTHERS = ("supervisor.log", "retention.lock", "taskapi.db.lock", "engine.json", "wake", "successor.json")
+OTHERS = ("bell", "supervisor.log", "retention.lock", "taskapi.db.lock", "engine.json", "wake", "successor.json")
 FOLDERS = ("jobs", "apis", "projects", "servers", "ray")
 NAMES = (*FILES, *OTHERS, *FOLDERS)
 

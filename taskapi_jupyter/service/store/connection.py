@@ -15,7 +15,7 @@ from taskapi_jupyter.core.errors import Damaged, TooNew
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths
 
-from . import database, readable, schema
+from . import bell, database, readable, schema
 
 Row = dict[str, Any]
 
@@ -176,6 +176,7 @@ class Connections:
                 fault_point("store.written")
                 connection.execute("COMMIT")
                 fault_point("store.committed")
+                bell.ring(os.path.dirname(self.path))
             except BaseException:
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):

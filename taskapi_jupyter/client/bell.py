@@ -1,0 +1,133 @@
+"""Waits for the bell of a home, which each commit rings (``service/store/bell``): inotify on Linux, nothing elsewhere.
+
+One thread and one inotify instance serve all who listen in a process to one home, as a user has 128 instances; the
+thread ends with the last of them. Order of whoever waits: listen, then read, then wait.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from taskapi_jupyter.core import guard
+from taskapi_jupyter.core.paths import HomePaths
+
+LOOK_AGAIN = 0.25  # seconds after which whoever listens looks without a ring, too: progress rings no bell
+
+_MASK = 0x2 | 0x4 | 0x400 | 0x800 | 0x2000000  # IN_MODIFY, _ATTRIB, _DELETE_SELF, _MOVE_SELF, _DONT_FOLLOW
+
+_lock = threading.Lock()
+_watches: dict[str, _Watch] = {}
+
+
+class Listener:
+    """Calls ``woken``, in a thread of its own, at each ring of a home's bell, from its making until it is closed.
+
+    ``works`` is false where nothing is told of changes: off Linux, or where no descriptor or inotify instance is left.
+    """
+
+    def __init__(self, home: str | os.PathLike[str], woken: Callable[[], Any]) -> None:
+        self._home, self._woken = os.path.abspath(home), woken
+        with _lock:
+            watch = _watches.get(self._home)
+            if watch is None:
+                with suppress(OSError, AttributeError):  # AttributeError: a C library without inotify
+                    watch = _watches[self._home] = _Watch(self._home)
+            self.works = watch is not None
+            if watch is not None:
+                watch.listeners.append(woken)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        with _lock:
+            watch = _watches.get(self._home)
+            if not self.works or watch is None or self._woken not in watch.listeners:
+                return  # closed before, or made before a fork
+            watch.listeners.remove(self._woken)
+            if not watch.listeners:
+                del _watches[self._home]
+                watch.end()
+
+
+class _Watch:
+    """The thread that is told of a home's rings."""
+
+    def __init__(self, home: str) -> None:
+        if not sys.platform.startswith("linux"):
+            raise OSError("no inotify")
+        guard.check(home)
+        self.listeners: list[Callable[[], Any]] = []
+        self._path = os.fsencode(HomePaths(home).bell)
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._inotify < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+        try:
+            self._ended, self._end = os.pipe()
+        except OSError:
+            os.close(self._inotify)
+            raise
+        try:
+            self._add()
+            threading.Thread(target=self._run, name="taskapi-bell", daemon=True).start()
+        except BaseException:
+            self.end()
+            self._close()
+            raise
+
+    def _add(self) -> None:
+        """Watch the file, which is made where it is missing; again where another one has its name now."""
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if self._libc.inotify_add_watch(self._inotify, self._path, _MASK) < 0:
+            raise OSError(ctypes.get_errno(), "inotify_add_watch")
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._inotify, select.POLLIN)
+        poll.register(self._ended, select.POLLHUP)
+        while self._ended not in dict(poll.poll()):
+            with suppress(BlockingIOError):
+                os.read(self._inotify, 1 << 16)
+            with suppress(OSError):  # the home is gone, or the disk is full: whoever listens still looks now and then
+                self._add()
+            with _lock:
+                listeners = list(self.listeners)
+            for woken in listeners:
+                with suppress(RuntimeError):  # of an event loop that has ended
+                    woken()
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._inotify)
+        os.close(self._ended)
+
+    def end(self) -> None:
+        """Have the thread end; in a forked child, which has no such thread, this leaves two descriptors."""
+        os.close(self._end)
+
+
+def _forget() -> None:
+    """Begin anew in a forked child: its parent's thread is not there."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    for watch in _watches.values():
+        with suppress(OSError):
+            watch.end()
+            watch._close()
+    _watches.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
