@@ -6,16 +6,15 @@ thread ends with the last of them. Order of whoever waits: listen, then read, th
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter.core import guard
+from taskapi_jupyter.core import guard, host
+from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.core.paths import HomePaths
 
 LOOK_AGAIN = 0.25  # seconds after which whoever listens looks without a ring, too: progress rings no bell
@@ -29,7 +28,8 @@ _watches: dict[str, _Watch] = {}
 class Listener:
     """Calls ``woken``, in a thread of its own, at each ring of a home's bell, from its making until it is closed.
 
-    ``works`` is false where nothing is told of changes: off Linux, or where no descriptor or inotify instance is left.
+    ``works`` is false where nobody is notified: off Linux, on a network file system, in a home that can't be used, or
+    where no descriptor or inotify instance is left.
     """
 
     def __init__(self, home: str | os.PathLike[str], woken: Callable[[], Any]) -> None:
@@ -37,7 +37,7 @@ class Listener:
         with _lock:
             watch = _watches.get(self._home)
             if watch is None:
-                with suppress(OSError, AttributeError):  # AttributeError: a C library without inotify
+                with suppress(OSError, AttributeError, TaskAPIError):  # AttributeError: a C library without inotify
                     watch = _watches[self._home] = _Watch(self._home)
             self.works = watch is not None
             if watch is not None:
@@ -65,15 +65,18 @@ class _Watch:
     """The thread that is told of a home's rings."""
 
     def __init__(self, home: str) -> None:
-        if not sys.platform.startswith("linux"):
-            raise OSError("no inotify")
+        if not host.LINUX or host.network_filesystem(home) is not None:
+            raise OSError("nobody would be notified")
+        import ctypes  # only who waits needs it
+
         guard.check(home)
+        self._errno = ctypes.get_errno
         self.listeners: list[Callable[[], Any]] = []
         self._path = os.fsencode(HomePaths(home).bell)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
+            raise OSError(self._errno(), "inotify_init1")
         try:
             self._ended, self._end = os.pipe()
         except OSError:
@@ -92,7 +95,7 @@ class _Watch:
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if self._libc.inotify_add_watch(self._inotify, self._path, _MASK) < 0:
-            raise OSError(ctypes.get_errno(), "inotify_add_watch")
+            raise OSError(self._errno(), "inotify_add_watch")
 
     def _run(self) -> None:
         poll = select.poll()
