@@ -98,6 +98,7 @@ bench: $(VENV)/.dev
 	@$(RUN) bench/proxy.py
 	@$(RUN) bench/events.py
 	@$(RUN) bench/load.py
+	@$(RUN) bench/retention.py
 	@$(RUN) bench/browser.py
 	@$(NPM) run bench
 
