@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from taskapi_jupyter.core import guard, host
+from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.core.paths import HomePaths
 
@@ -72,7 +72,7 @@ class _Watch:
         guard.check(home)
         self._errno = ctypes.get_errno
         self.listeners: list[Callable[[], Any]] = []
-        self._path = os.fsencode(HomePaths(home).bell)
+        self._path = HomePaths(home).bell
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
@@ -92,9 +92,9 @@ class _Watch:
 
     def _add(self) -> None:
         """Watch the file, which is made where it is missing; again where another one has its name now."""
-        with suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        if self._libc.inotify_add_watch(self._inotify, self._path, _MASK) < 0:
+        if not os.path.lexists(self._path):
+            os.close(files.create(self._path, os.O_WRONLY))
+        if self._libc.inotify_add_watch(self._inotify, os.fsencode(self._path), _MASK) < 0:
             raise OSError(self._errno(), "inotify_add_watch")
 
     def _run(self) -> None:

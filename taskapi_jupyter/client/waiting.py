@@ -50,14 +50,13 @@ async def wait_aside(job: Job) -> None:
     with (
         _shown([job]) as bar,
         interrupts.listening(job) as listen,
-        _listening([job], wake) as clock.heard_homes,
+        _listening([job], wake),
     ):
         while await asyncio.to_thread(_look, [job], clock):
             bar.show(job.seen)
             listen()
-            pause = min(clock.pause([job], [job]), job.poll_ceiling)  # no longer: another cell may begin meanwhile
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), pause)
+            with suppress(asyncio.TimeoutError):  # not as seldom as a blocking wait: another cell may begin meanwhile
+                await asyncio.wait_for(changed.wait(), clock.pause([job], [job]))
             await asyncio.sleep(clock.rest([job]))
             changed.clear()
 

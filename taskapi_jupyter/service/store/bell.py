@@ -7,21 +7,17 @@ whoever waits also looks now and then.
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 
+from taskapi_jupyter.core import files
 from taskapi_jupyter.core.paths import HomePaths
-
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def ring(home: str) -> None:
     """Wake everybody who listens in ``home``. What prevents it, such as a full disk or a FIFO there, is ignored."""
     with suppress(OSError):
-        fd = os.open(HomePaths(home).bell, _FLAGS, 0o600)
+        fd = files.create(HomePaths(home).bell, os.O_WRONLY)
         try:
-            about = os.fstat(fd)
-            if stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid():
-                os.pwrite(fd, b"!", 0)
+            os.pwrite(fd, b"!", 0)
         finally:
             os.close(fd)
