@@ -75,9 +75,15 @@ def _home_of(about: EnvironmentsResponse, environment: Environment) -> Home | No
     path = default_home()
     if not about.home or about.home != host.folder_id(path):
         return None
+    return Home(path, about.home, partial(_here, environment.name, path), jobs_home(path, environment))
+
+
+def jobs_home(home: Path, environment: Entry | Environment) -> Path:
+    """Return the home of an environment's jobs: ``home``, or one below it where each environment has its own."""
     provider = PROVIDERS.get(environment.provider)
-    bell = path / environment.provider / environment.name if provider is not None and provider.has_home else path
-    return Home(path, about.home, partial(_here, environment.name, path), bell)
+    if provider is None or not provider.has_home:
+        return home
+    return home / environment.provider / environment.name
 
 
 def _here(env: str | None, home: Path) -> TaskAPI:

@@ -118,7 +118,7 @@ class _Watch:
         os.close(self._ended)
 
     def end(self) -> None:
-        """Have the thread end; in a forked child, which has no such thread, this leaves two descriptors."""
+        """Have the thread end, which closes the other two descriptors."""
         os.close(self._end)
 
 

@@ -61,7 +61,6 @@ def task_environment(
         TASKAPI_API_NAME=job["api_name"],
         TASKAPI_OUTPUT_DIR=JobPaths(folder).files,
     )
-    environment.pop("PYTHONUNBUFFERED", None)  # the harness sets it once its own interpreter has begun without it
     if "TASKAPI_FAULTS" in os.environ:  # set by a test that kills processes at chosen moments
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
@@ -71,6 +70,8 @@ def task_environment(
         # Found before installed packages this way; the modules in it give way to installed ones of their names.
         paths = [environment.get("PYTHONPATH", ""), TASK_PATH]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    else:
+        environment.pop("PYTHONUNBUFFERED", None)  # the harness sets it once its own interpreter has begun without it
     return environment
 
 

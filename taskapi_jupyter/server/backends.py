@@ -25,7 +25,7 @@ from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import EnvironmentsResponse
 from taskapi_jupyter.core.errors import Damaged, NotStarted, TaskAPIError
-from taskapi_jupyter.environments import PROVIDERS
+from taskapi_jupyter.environments import PROVIDERS, jobs_home
 from taskapi_jupyter.service.service import Service
 
 from .address import Address
@@ -176,7 +176,7 @@ class Backends:
             self._log.exception("jobs of clusters could not be looked after")
 
     def _look_after_one(self, entry: Entry) -> None:
-        if PROVIDERS[entry.provider].has_home and (self.folder / entry.provider / entry.name).is_dir():
+        if PROVIDERS[entry.provider].has_home and jobs_home(self.folder, entry).is_dir():
             with suppress(TaskAPIError):  # a cluster that can't be used delays no other
                 self._remote(entry).look_after()
 

@@ -15,8 +15,9 @@ import random
 import stat
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -56,13 +57,27 @@ def purge(
     until: float = math.inf,
 ) -> int:
     """Delete the jobs in the given terminal states, optionally only those that ended before a time (µs); count them."""
-    last, count = store.last(), 0
-    for status in statuses:
-        while some := store.forget_some(api, status, last, AT_ONCE, ended_before):
-            fault_point("purge.forgotten")
-            count += len(some)
-            remove_jobs(home, some, storage, stuck, until)
-            time.sleep(_PAUSE)
+    last = store.last()
+    return sum(
+        _delete(home, partial(store.forget_some, api, status, last, AT_ONCE, ended_before), storage, stuck, until)
+        for status in statuses
+    )
+
+
+def _delete(
+    home: Path,
+    forget: Callable[[], Sequence[str]],
+    storage: Storage | None,
+    stuck: Stuck,
+    until: float = math.inf,
+) -> int:
+    """Delete jobs for as long as ``forget`` finds some, with a pause for whoever waits to write; count them."""
+    count = 0
+    while some := forget():
+        fault_point("purge.forgotten")
+        count += len(some)
+        remove_jobs(home, some, storage, stuck, until)
+        time.sleep(_PAUSE)
     return count
 
 
@@ -165,10 +180,7 @@ def tidy(home: Path) -> None:
         if limits.get("keep_jobs") is not None:
             # Searched once, and outside the transactions, since it passes all jobs that are kept.
             last = store.newest_beyond(limits["keep_jobs"])
-            while some := store.forget_until(last, AT_ONCE):
-                fault_point("purge.forgotten")
-                remove_jobs(home, some, storage, stuck)
-                time.sleep(_PAUSE)
+            _delete(home, partial(store.forget_until, last, AT_ONCE), storage, stuck)
 
     for what, step in (
         ("delete jobs past keep_days", delete_old),

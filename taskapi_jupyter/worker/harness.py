@@ -109,7 +109,10 @@ def buffer_lines() -> None:
     """Have each line of output written at once, in one piece; without buffers, text and line end are two writes."""
     os.environ["PYTHONUNBUFFERED"] = "1"  # for programs in Python that the task starts
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        try:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        except AttributeError:  # the interpreter's own sitecustomize has put something else there
+            pass
 
 
 class Figures:

@@ -178,6 +178,7 @@ def test_what_is_in_its_place_keeps_no_wait_from_ending(tmp_path: Path, make: Ca
 def test_behind_a_server_of_this_machine_the_same_bell_is_heard(
     live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv("TASKAPI_URL", raising=False)
     monkeypatch.setenv("TASKAPI_HOME", str(live_server.home))
     monkeypatch.setenv("JUPYTERHUB_SERVICE_URL", live_server.url)
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", live_server.token)

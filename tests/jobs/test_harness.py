@@ -424,6 +424,14 @@ def task(config):
     assert sorted(data.splitlines()[-1].partition(b"nine")) in ([b"", b"eight", b"nine"],)
 
 
+def test_output_that_the_interpreter_has_replaced_stays_so(run: Any, tmp_path: Path) -> None:
+    own = "import sys\nclass Own:\n    write, flush = sys.stdout.write, sys.stdout.flush\nsys.stdout = Own()\n"
+    (tmp_path / "sitecustomize.py").write_text(own)
+    source = "import sys\ndef task(config):\n    print('said')\n    return type(sys.stdout).__name__\n"
+    job = run(source, definition={"path": "task.py", "env": {"PYTHONPATH": str(tmp_path)}})
+    assert (job.result(), job.logs()) == ("Own", "said\n")
+
+
 # What a job does not have: a keyboard, a screen
 
 

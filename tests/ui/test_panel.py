@@ -72,7 +72,12 @@ def api(request: pytest.FixtureRequest) -> Iterator[TaskAPI]:
 def shown(request: pytest.FixtureRequest) -> Callable[..., Panel]:
     """Return what makes a panel, with pauses of its own, and displays it; the panel is closed at the end."""
 
-    def show(*arguments: Any, idle_poll: float = 5.0, unreachable_poll: float = 10.0, **options: Any) -> Panel:
+    def show(
+        *arguments: Any,
+        idle_poll: float = Panel.idle_poll,
+        unreachable_poll: float = Panel.unreachable_poll,
+        **options: Any,
+    ) -> Panel:
         kind = type("Panel", (Panel,), {"idle_poll": idle_poll, "unreachable_poll": unreachable_poll})
         panel = kind(*arguments, **options)
         request.addfinalizer(panel.close)

@@ -176,7 +176,6 @@ class Connections:
                 fault_point("store.written")
                 connection.execute("COMMIT")
                 fault_point("store.committed")
-                bell.ring(os.path.dirname(self.path))
             except BaseException:
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
@@ -185,6 +184,7 @@ class Connections:
         held: _Held = self._local.held
         if database.look(self.path) != held.identity:  # set aside while we wrote: what we wrote is not there
             raise Damaged(f"{self.path} was set aside while it was written to; try again")
+        bell.ring(os.path.dirname(self.path))
 
     def counter(self) -> int:
         """Return the change counter: it is the same as long as nothing has changed."""

@@ -119,10 +119,10 @@ class Deletions(APIs):
 
     def newest_beyond(self, keep: int) -> int:
         """Return the ``seq`` of the newest ended job that is not among the newest ``keep``; 0 where there is none."""
-        row = self._rows(
+        row = self._one(
             "SELECT seq FROM jobs WHERE status NOT IN (?, ?) ORDER BY seq DESC LIMIT 1 OFFSET ?", *IN_PROGRESS, keep
         )
-        return int(row[0]["seq"]) if row else 0
+        return int(row[0]) if row else 0
 
     def forget_until(self, until: int, limit: int) -> list[str]:
         """Delete the oldest ended jobs, of those up to ``until`` (a ``seq``); return their ids."""
