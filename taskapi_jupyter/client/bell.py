@@ -21,6 +21,8 @@ LOOK_AGAIN = 0.25  # seconds after which whoever listens looks without a ring, t
 
 _MASK = 0x2 | 0x4 | 0x400 | 0x800 | 0x2000000  # IN_MODIFY, _ATTRIB, _DELETE_SELF, _MOVE_SELF, _DONT_FOLLOW
 
+_PATIENCE = 1.0  # seconds to wait for the thread to end
+
 _lock = threading.Lock()
 _watches: dict[str, _Watch] = {}
 
@@ -56,9 +58,10 @@ class Listener:
             if not self.works or watch is None or self._woken not in watch.listeners:
                 return  # closed before, or made before a fork
             watch.listeners.remove(self._woken)
-            if not watch.listeners:
-                del _watches[self._home]
-                watch.end()
+            if watch.listeners:
+                return
+            del _watches[self._home]
+        watch.end()  # without the lock, which its thread may wait for
 
 
 class _Watch:
@@ -84,10 +87,10 @@ class _Watch:
             raise
         try:
             self._add()
-            threading.Thread(target=self._run, name="taskapi-bell", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, name="taskapi-bell", daemon=True)
+            self._thread.start()
         except BaseException:
-            self.end()
-            self._close()
+            self.close()
             raise
 
     def _add(self) -> None:
@@ -111,15 +114,18 @@ class _Watch:
             for woken in listeners:
                 with suppress(RuntimeError):  # of an event loop that has ended
                     woken()
-        self._close()
-
-    def _close(self) -> None:
         os.close(self._inotify)
         os.close(self._ended)
 
     def end(self) -> None:
-        """Have the thread end, which closes the other two descriptors."""
+        """End the thread; nothing of it is left on return."""
         os.close(self._end)
+        self._thread.join(_PATIENCE)
+
+    def close(self) -> None:
+        """Close the descriptors where no thread does."""
+        for fd in (self._end, self._ended, self._inotify):
+            os.close(fd)
 
 
 def _forget() -> None:
@@ -128,8 +134,7 @@ def _forget() -> None:
     _lock = threading.Lock()
     for watch in _watches.values():
         with suppress(OSError):
-            watch.end()
-            watch._close()
+            watch.close()
     _watches.clear()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import taskapi_jupyter
-from support import IMPORTS, PATIENCE, request_for, until
+from support import IMPORTS, PATIENCE, request_for
 from support.servers import LiveServer
 from taskapi_jupyter.client import bell
 from taskapi_jupyter.client.bell import Listener
@@ -78,11 +78,10 @@ def test_a_commit_of_another_process_is_heard(store: Store, home: Path) -> None:
 
 
 def test_all_listeners_of_a_process_share_a_thread_which_ends_with_the_last(store: Store, home: Path) -> None:
-    until(lambda: bells() == 0, "those of earlier tests to end")
-    instances = inotify_instances()
+    before, instances = bells(), inotify_instances()
     heard = [threading.Event() for _ in range(300)]
     listeners = [Listener(home, one.set) for one in heard]
-    assert (bells(), inotify_instances()) == (1, instances + 1)
+    assert (bells(), inotify_instances()) == (before + 1, instances + 1)
     change(store)
     assert all(one.wait(PATIENCE) for one in heard)
     for one in listeners[1:]:
@@ -92,7 +91,7 @@ def test_all_listeners_of_a_process_share_a_thread_which_ends_with_the_last(stor
     change(store)
     assert heard[0].wait(PATIENCE)
     listeners[0].close()
-    until(lambda: (bells(), inotify_instances()) == (0, instances), "the thread to end")
+    assert (bells(), inotify_instances()) == (before, instances)
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
