@@ -1,15 +1,17 @@
-"""Waits for the bell of a home, which each commit rings (``service/store/bell``): inotify on Linux, nothing elsewhere.
+"""Waits for changes of files: a home's bell, which each commit rings (``service/store/bell``), a job's log or progress.
 
-One thread and one inotify instance serve all who listen in a process to one home, as a user has 128 instances; the
-thread ends with the last of them. Order of whoever waits: listen, then read, then wait.
+By inotify on Linux, by nothing elsewhere. One thread and one inotify instance serve all who listen in a process, as a
+user has 128 instances; the thread ends with the last of them. Order of whoever waits: listen, then read, then wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,33 +19,60 @@ from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.core.paths import HomePaths
 
-LOOK_AGAIN = 0.25  # seconds after which whoever listens looks without a ring, too: progress rings no bell
+LOOK_AGAIN = 1.0  # seconds after which whoever listens looks without a ring, too: a ring may be lost
 
-_MASK = 0x2 | 0x4 | 0x400 | 0x800 | 0x2000000  # IN_MODIFY, _ATTRIB, _DELETE_SELF, _MOVE_SELF, _DONT_FOLLOW
+_NO_LINK, _ONLY_FOLDER, _ADD = 0x2000000, 0x1000000, 0x20000000  # IN_DONT_FOLLOW, IN_ONLYDIR, IN_MASK_ADD
+_OF_FILE = 0x2 | 0x4 | 0x400 | 0x800 | _NO_LINK | _ADD  # IN_MODIFY, IN_ATTRIB, IN_DELETE_SELF, IN_MOVE_SELF
+_OF_FOLDER = 0x80 | 0x100 | _ONLY_FOLDER | _NO_LINK | _ADD  # IN_MOVED_TO, IN_CREATE
+_WRITTEN = 0x2  # IN_MODIFY
+_GONE = 0x8000  # IN_IGNORED
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 
+_REST = 0.002  # seconds between two rounds: a task may write its log many thousand times a second
 _PATIENCE = 1.0  # seconds to wait for the thread to end
 
 _lock = threading.Lock()
-_watches: dict[str, _Watch] = {}
+_thread: _Thread | None = None
 
 
 class Listener:
-    """Calls ``woken``, in a thread of its own, at each ring of a home's bell, from its making until it is closed.
+    """Calls ``woken``, in a thread of its own, at each change from its making until it is closed.
 
-    ``works`` is false where nobody is notified: off Linux, on a network file system, in a home that can't be used, or
-    where no descriptor or inotify instance is left.
+    Changes are rings of the bell of ``home`` or, with ``job_id``, new files in that job's folder whose names begin with
+    ``prefix``, and what is ``written`` to them; the folder may come later. ``works`` is false where nobody is notified:
+    off Linux, on a network file system, in a home that can't be used, or where no descriptor or inotify instance is
+    left.
     """
 
-    def __init__(self, home: str | os.PathLike[str], woken: Callable[[], Any]) -> None:
-        self._home, self._woken = os.path.abspath(home), woken
-        with _lock:
-            watch = _watches.get(self._home)
-            if watch is None:
-                with suppress(OSError, AttributeError, TaskAPIError):  # AttributeError: a C library without inotify
-                    watch = _watches[self._home] = _Watch(self._home)
-            self.works = watch is not None
-            if watch is not None:
-                watch.listeners.append(woken)
+    def __init__(
+        self,
+        home: str | os.PathLike[str],
+        woken: Callable[[], Any],
+        job_id: str | None = None,
+        prefix: str = "",
+        written: bool = False,
+    ) -> None:
+        global _thread  # noqa: PLW0603
+        paths = HomePaths(os.path.abspath(home))
+        self.path = paths.bell if job_id is None else paths.job(job_id).folder
+        self.mask = _OF_FILE if job_id is None else _OF_FOLDER | (_WRITTEN if written else 0)
+        self.prefix, self.woken = os.fsencode(prefix), woken
+        self.works = False
+        with _lock, suppress(OSError, AttributeError, TaskAPIError):  # AttributeError: a C library without inotify
+            if not host.LINUX or host.network_filesystem(paths.folder) is not None:
+                return
+            guard.check(paths.folder)
+            begun = _thread or _Thread()
+            try:
+                begun.add(self)
+            except OSError:
+                if begun is not _thread:
+                    begun.close()
+                raise
+            if begun is not _thread:
+                begun.start()
+                _thread = begun
+            self.works = True
 
     def __enter__(self) -> Listener:
         return self
@@ -53,29 +82,37 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more."""
+        global _thread  # noqa: PLW0603
         with _lock:
-            watch = _watches.get(self._home)
-            if not self.works or watch is None or self._woken not in watch.listeners:
+            thread = _thread
+            if not self.works or thread is None or self not in thread.listeners.get(self.path, ()):
                 return  # closed before, or made before a fork
-            watch.listeners.remove(self._woken)
-            if watch.listeners:
+            thread.remove(self)
+            if thread.listeners:
                 return
-            del _watches[self._home]
-        watch.end()  # without the lock, which its thread may wait for
+            _thread = None
+        thread.end()  # without the lock, which it may wait for
 
 
-class _Watch:
-    """The thread that is told of a home's rings."""
+async def woken(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, at most so many seconds. ``asyncio.wait_for`` may lose a cancellation before 3.12."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=seconds)
+    finally:
+        waiting.cancel()
 
-    def __init__(self, home: str) -> None:
-        if not host.LINUX or host.network_filesystem(home) is not None:
-            raise OSError("nobody would be notified")
+
+class _Thread:
+    """The thread that is told of changes. All but its loop is called with ``_lock`` held."""
+
+    def __init__(self) -> None:
         import ctypes  # only who waits needs it
 
-        guard.check(home)
+        self.listeners: dict[str, set[Listener]] = {}  # by path
+        self._watches: dict[int, str] = {}
+        self._missing: set[str] = set()  # the paths that were not there yet
         self._errno = ctypes.get_errno
-        self.listeners: list[Callable[[], Any]] = []
-        self._path = HomePaths(home).bell
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
@@ -85,37 +122,99 @@ class _Watch:
         except OSError:
             os.close(self._inotify)
             raise
-        try:
-            self._add()
-            self._thread = threading.Thread(target=self._run, name="taskapi-bell", daemon=True)
-            self._thread.start()
-        except BaseException:
-            self.close()
-            raise
 
-    def _add(self) -> None:
-        """Watch the file, which is made where it is missing; again where another one has its name now."""
-        if not os.path.lexists(self._path):
-            os.close(files.create(self._path, os.O_WRONLY))
-        if self._libc.inotify_add_watch(self._inotify, os.fsencode(self._path), _MASK) < 0:
-            raise OSError(self._errno(), "inotify_add_watch")
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="taskapi-bell", daemon=True)
+        self._thread.start()
+
+    def add(self, listener: Listener) -> None:
+        """Begin to watch for a listener; a folder that is not there yet is watched as soon as it is."""
+        if not self._found(listener):
+            self._watch(os.path.dirname(listener.path), _OF_FOLDER)
+            if not self._found(listener):
+                self._missing.add(listener.path)
+        self.listeners.setdefault(listener.path, set()).add(listener)
+
+    def _found(self, listener: Listener) -> bool:
+        with suppress(FileNotFoundError):
+            self._watch(listener.path, listener.mask)
+            return True
+        return False
+
+    def remove(self, listener: Listener) -> None:
+        """Watch a path no longer than somebody listens."""
+        those = self.listeners[listener.path]
+        those.discard(listener)
+        if not those:
+            del self.listeners[listener.path]
+            self._missing.discard(listener.path)
+            self._drop_unused()
+
+    def _drop_unused(self) -> None:
+        """Watch nothing that nobody listens to, unless it is where a missing folder will be."""
+        parents = {os.path.dirname(path) for path in self._missing}
+        for watch, path in list(self._watches.items()):
+            if path not in self.listeners and path not in parents:
+                del self._watches[watch]
+                self._libc.inotify_rm_watch(self._inotify, watch)
+
+    def _watch(self, path: str, mask: int) -> None:
+        """Watch a path. A bell is made where it is missing, and where another file has its name, that is watched."""
+        if not mask & _ONLY_FOLDER and not os.path.lexists(path):
+            os.close(files.create(path, os.O_WRONLY))
+        watch = self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask)
+        if watch < 0:
+            number = self._errno()
+            raise OSError(number, os.strerror(number), path)
+        self._watches[watch] = path
 
     def _run(self) -> None:
-        poll = select.poll()
+        poll, end = select.poll(), select.poll()
         poll.register(self._inotify, select.POLLIN)
-        poll.register(self._ended, select.POLLHUP)
+        for one in (poll, end):
+            one.register(self._ended, select.POLLHUP)
         while self._ended not in dict(poll.poll()):
-            with suppress(BlockingIOError):
-                os.read(self._inotify, 1 << 16)
-            with suppress(OSError):  # the home is gone, or the disk is full: whoever listens still looks now and then
-                self._add()
             with _lock:
-                listeners = list(self.listeners)
-            for woken in listeners:
+                woken = self._changed()
+            for listener in woken:
                 with suppress(RuntimeError):  # of an event loop that has ended
-                    woken()
+                    listener.woken()
+            end.poll(_REST * 1000 if woken else 0)
         os.close(self._inotify)
         os.close(self._ended)
+
+    def _changed(self) -> set[Listener]:
+        """Return those whose files have changed."""
+        woken: set[Listener] = set()
+        again: set[str] = set()
+        for watch, mask, name in self._read():
+            path = self._watches.get(watch, "")
+            for listener in self.listeners.get(path, ()):
+                if not name:
+                    again.add(path)  # another file may have the bell's name now
+                if name.startswith(listener.prefix):
+                    woken.add(listener)
+            if mask & _GONE and self._watches.pop(watch, None) in self.listeners:
+                self._missing.add(path)
+        for path in again | self._missing:
+            with suppress(OSError):  # not there yet, or the home is gone: whoever listens still looks now and then
+                for listener in self.listeners[path]:
+                    self._watch(path, listener.mask)
+                if path in self._missing:
+                    self._missing.discard(path)
+                    woken |= self.listeners[path]
+                    self._drop_unused()
+        return woken
+
+    def _read(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the watch, the mask and the file's name of each event that waits."""
+        with suppress(BlockingIOError):
+            data = os.read(self._inotify, 1 << 16)
+            at = 0
+            while at < len(data):
+                watch, mask, _, length = _EVENT.unpack_from(data, at)
+                at += _EVENT.size + length
+                yield watch, mask, data[at - length : at].rstrip(b"\0")
 
     def end(self) -> None:
         """End the thread; nothing of it is left on return."""
@@ -130,12 +229,12 @@ class _Watch:
 
 def _forget() -> None:
     """Begin anew in a forked child: its parent's thread is not there."""
-    global _lock  # noqa: PLW0603
+    global _lock, _thread  # noqa: PLW0603
     _lock = threading.Lock()
-    for watch in _watches.values():
+    if _thread is not None:
         with suppress(OSError):
-            watch.close()
-    _watches.clear()
+            _thread.close()
+    _thread = None
 
 
 os.register_at_fork(after_in_child=_forget)

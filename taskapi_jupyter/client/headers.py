@@ -10,6 +10,9 @@ from pathlib import Path
 from taskapi_jupyter.core.errors import Unavailable
 
 KERNEL_HEADER = "X-TaskAPI-Kernel"  # of a submission: the kernel that it comes from
+VERSION_HEADER = "X-Taskapi-Version"  # of an answer: what ``since`` takes
+
+EARLY = 0.05  # seconds; a server that answers sooner, and nothing new, has not held its answer: it is asked less often
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

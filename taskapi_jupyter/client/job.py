@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from copy import deepcopy
@@ -23,6 +24,7 @@ from taskapi_jupyter.display.facts import created, ended, why
 from taskapi_jupyter.display.formats import utc_now
 
 from . import waiting
+from .headers import EARLY
 
 if TYPE_CHECKING:
     from IPython.lib.pretty import PrettyPrinter
@@ -63,6 +65,7 @@ class Job:
         self._record: JobStatus | None = record
         self._stored: dict[str, str] = {}
         self._seen_at = utc_now()
+        self._version: str | None = None  # of the record, as its server calls it
         self._unanswered = False  # whether a read has failed since
         self.endpoint = endpoint
 
@@ -183,10 +186,24 @@ class Job:
 
     def refresh(self) -> Job:
         """Read the job's state again, and return the job."""
-        response = self.api.job_response(self.id, self.api_name)
+        self._read(None, 0)
+        return self
+
+    def hold(self, seconds: float) -> bool:
+        """Read the state once it has changed since the last read, or after so many seconds.
+
+        False, before that, where its server can't hold the answer, or has not.
+        """
+        before, began = self._version, time.monotonic()
+        if before is None or self.bell is not None:
+            return False
+        self._read(before, seconds)
+        return self._version != before or time.monotonic() - began >= EARLY
+
+    def _read(self, since: str | None, seconds: float) -> None:
+        response, self._version = self.api.held_response(self.id, self.api_name, since, seconds)
         self.record = response.job_status
         self.endpoint = response.endpoint or self.endpoint
-        return self
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended, with a progress bar.
@@ -401,7 +418,7 @@ class Job:
         return state if home is None else {**state, "home": str(home)}
 
     def __setstate__(self, state: dict[str, str]) -> None:
-        self._api = self._record = self.endpoint = None
+        self._api = self._record = self.endpoint = self._version = None
         self._seen_at, self._unanswered = utc_now(), False
         self._stored = state
 

@@ -15,9 +15,13 @@ from taskapi_jupyter.core.errors import BadRequest, size
 from taskapi_jupyter.display.screen import LONG_LINE, MOVES_UP, Screen, Thinned, rewritten, seen
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from taskapi_jupyter.core.contract import LogChunk
 
     Fetch = Callable[[int], LogChunk]  # from an offset on; a negative one counts from the end
+    #: Sleeps until there may be more than an offset, or the job has ended; given that and the seconds without news.
+    Pauses = AbstractContextManager[Callable[[int, float], None]]
 
 FIRST_PAUSE = 0.005  # seconds
 INTERVAL = 0.1  # seconds between two states of a bar at least
@@ -110,34 +114,35 @@ def last_lines(written: str, count: int) -> str:
 
 
 def follow(
-    fetch: Fetch, has_ended: Callable[[], bool], offset: int, ceiling: float, most: int | None = None
+    fetch: Fetch, has_ended: Callable[[], bool], offset: int, pauses: Pauses, most: int | None = None
 ) -> Iterator[LogChunk | None]:
     """Yield a log's parts as they are written, and None each time that nothing is new, until the log is complete.
 
     A reader that is more than ``most`` bytes behind skips to the last ``most``: the next part's offset shows that.
     """
     ended, heard = False, time.monotonic()
-    while True:
-        chunk = fetch(offset)
-        if most is not None and chunk.size - offset > most:
-            chunk = fetch(-most)
-        if chunk.next > offset:
-            offset, heard = chunk.next, time.monotonic()
-            yield chunk
-            continue
-        if ended:  # the job had ended before the log was read to its end
-            return
-        ended = has_ended()
-        yield None
-        if not ended:
-            time.sleep(pause(time.monotonic() - heard, ceiling))
+    with pauses as sleep:
+        while True:
+            chunk = fetch(offset)
+            if most is not None and chunk.size - offset > most:
+                chunk = fetch(-most)
+            if chunk.next > offset:
+                offset, heard = chunk.next, time.monotonic()
+                yield chunk
+                continue
+            if ended:  # the job had ended before the log was read to its end
+                return
+            ended = has_ended()
+            yield None
+            if not ended:
+                sleep(offset, time.monotonic() - heard)
 
 
 def stream(
     fetch: Fetch,
     has_ended: Callable[[], bool],
     last: int | None,
-    ceiling: float,
+    pauses: Pauses,
     *,
     most: int | None = None,
     skip: bool = False,
@@ -160,7 +165,7 @@ def stream(
     piece = decoder.decode(data)
     yield piece
     ended = piece.endswith("\n") or not piece
-    for chunk in follow(fetch, has_ended, offset, ceiling, most if skip else None):
+    for chunk in follow(fetch, has_ended, offset, pauses, most if skip else None):
         if chunk is None:
             yield ""
             continue

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -30,14 +31,23 @@ from taskapi_jupyter.core.contract import (
     Rerun,
     encode,
 )
-from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, JobNotFound, NotFound, TooLarge, Unavailable, size
+from taskapi_jupyter.core.errors import (
+    APINotDeployed,
+    BadRequest,
+    JobNotFound,
+    NotFound,
+    TaskAPIError,
+    TooLarge,
+    Unavailable,
+    size,
+)
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 from taskapi_jupyter.runner.storage import RESULTS
 
 from . import results
 from .fallback import GONE, Home, changes, reads
-from .headers import KERNEL_HEADER, kernel_id
+from .headers import EARLY, KERNEL_HEADER, VERSION_HEADER, kernel_id
 from .http import JSON, Multipart, Transport, media_type
 from .taskapi import API, Job, JobList, TaskAPI
 
@@ -48,6 +58,7 @@ if TYPE_CHECKING:
 
 PICKLE = "application/octet-stream"
 SERVER_KNOWN = 5.0  # seconds for which a server's description of itself is reused
+LOG_HOLD = 10.0  # seconds for which a server holds an answer while a log is followed
 SMALL = 1 << 20  # bytes of a deploy up to which it is sent as JSON
 
 
@@ -245,7 +256,19 @@ class Client(TaskAPI):
     @reads
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
         """Return one job as the wire has it."""
-        return self._http.read(self._http.send("GET", self._path(job_id)), JobResponse)
+        return self.held_response(job_id, api, None, 0)[0]
+
+    @reads
+    def held_response(
+        self, job_id: str, api: str | None, since: str | None, seconds: float
+    ) -> tuple[JobResponse, str | None]:
+        """Return one job, and its version, once it has another than ``since``: see :class:`TaskAPI`."""
+        answer = self._http.send("GET", self._path(job_id), self._hold(since, seconds))
+        return self._http.read(answer, JobResponse), answer.headers.get(VERSION_HEADER)
+
+    def _hold(self, since: str | None, seconds: float) -> dict[str, Any]:
+        """Return the query that has the server hold its answer, for less than the time it may be silent."""
+        return {} if since is None else {"wait": f"{min(seconds, self._http.timeout / 2):.3f}", "since": since}
 
     @reads
     def jobs(
@@ -321,6 +344,22 @@ class Client(TaskAPI):
         except (KeyError, ValueError):
             raise self._http.foreign(answer) from None
         return LogChunk(answer.content, begin, after, size)
+
+    @contextmanager
+    def log_pauses(self, job_id: str) -> Iterator[Callable[[int, float], None]]:
+        """Have the server hold a request meanwhile, unless its bell is heard here."""
+        with super().log_pauses(job_id) as sleep:
+
+            def hold(offset: int, waited: float) -> None:
+                began, seconds = time.monotonic(), min(LOG_HOLD, self._http.timeout / 2)
+                with suppress(TaskAPIError):  # what is wrong, the next read of the log says
+                    query = {"offset": offset, "limit": 1, "wait": seconds}
+                    if self._http.send("GET", f"{self._path(job_id)}/log", query).content:
+                        return
+                if time.monotonic() - began < EARLY:
+                    sleep(offset, waited)
+
+            yield sleep if self.bell is not None else hold
 
     @reads
     def result(self, job: Job | str) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, overload
@@ -11,8 +14,10 @@ from typing import IO, Any, Literal, overload
 from taskapi_jupyter.core.contract import DeployRequest, DeployResult, FileList, JobResponse, LogChunk
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
 
-from . import log_reader
+from . import bell, log_reader
 from .job import API, PATIENCE, POLL_CEILING, Job, JobList
+
+REST_SHARE = 4  # a log is looked at in one of so many parts of the time at most, unless it grows
 
 __all__ = ["API", "Job", "JobList", "TaskAPI"]
 
@@ -138,6 +143,15 @@ class TaskAPI(ABC):
     @abstractmethod
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
         """Return one job as the wire has it; ``api``, the name of its API, spares a Cortex cluster a search."""
+
+    def held_response(
+        self, job_id: str, api: str | None, since: str | None, seconds: float
+    ) -> tuple[JobResponse, str | None]:
+        """Return one job, and its version; with a version ``since``, once it has another or ``seconds`` have passed.
+
+        Without a version, and at once, where no server can hold the answer.
+        """
+        return self.job_response(job_id, api), None
 
     @abstractmethod
     def jobs(
@@ -349,7 +363,8 @@ class TaskAPI(ABC):
         log_reader.check(tail)
         job_id = self.job_id(job)
         fetch = partial(self.log_chunk, job_id)
-        return log_reader.stream(fetch, self._has_ended(job_id), tail, self.poll_ceiling, most=most, skip=skip)
+        pauses = self.log_pauses(job_id)
+        return log_reader.stream(fetch, self._has_ended(job_id), tail, pauses, most=most, skip=skip)
 
     def log_chunks(self, job: Job | str, tail: int | None = None, follow: bool = False) -> Iterator[LogChunk]:
         """Yield the log's bytes exactly as they were written; where an offset jumps, output was dropped.
@@ -363,10 +378,34 @@ class TaskAPI(ABC):
         if tail is not None:
             data, _, end = log_reader.tail(fetch, tail)
             offset = max(end - len(data), 0)
-        for chunk in log_reader.follow(fetch, has_ended if follow else lambda: True, offset, self.poll_ceiling):
+        pauses = self.log_pauses(job_id)
+        for chunk in log_reader.follow(fetch, has_ended if follow else lambda: True, offset, pauses):
             if chunk is not None:
                 begin = len(chunk.data) - (chunk.next - chunk.offset)  # after the line that says what was dropped
                 yield LogChunk(chunk.data[begin:], chunk.offset, chunk.next, chunk.size)
+
+    @contextmanager
+    def log_pauses(self, job_id: str) -> Iterator[Callable[[int, float], None]]:
+        """Give what sleeps until a log may have grown beyond an offset or its job has ended: see ``log_reader``."""
+        changed, woken = threading.Event(), 0.0
+        with ExitStack() as stack:
+            ceiling = self.poll_ceiling
+            if self.bell is not None:
+                of_job = stack.enter_context(bell.Listener(self.bell, changed.set))
+                of_log = stack.enter_context(bell.Listener(self.bell, changed.set, job_id, "log", written=True))
+                ceiling = bell.LOOK_AGAIN if of_job.works and of_log.works else ceiling
+
+            def sleep(offset: int, waited: float) -> None:
+                nonlocal woken
+                began = time.monotonic()
+                soon = log_reader.INTERVAL if waited < 1 else ceiling  # lines that wait to be drawn are, then
+                changed.wait(log_reader.pause(waited, ceiling) if ceiling <= self.poll_ceiling else soon)
+                rest = min(REST_SHARE * (began - woken), self.poll_ceiling)  # other jobs may ring many times a second
+                woken = max(time.monotonic(), began + rest)
+                time.sleep(max(woken - time.monotonic(), 0))
+                changed.clear()
+
+            yield sleep
 
     def _has_ended(self, job_id: str) -> Callable[[], bool]:
         return lambda: Job(self, self.job_response(job_id).job_status).ended

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,11 @@ from . import bell, interrupts, log_reader
 
 if TYPE_CHECKING:
     from .taskapi import Job
+
+HOLD = 20.0  # seconds for which a server holds an answer at most; proxies give up on silent ones after 30 to 60
+ASIDE = 2.0  # the same where an event loop goes on: its thread can't be interrupted
+LISTEN_AGAIN = 0.25  # seconds until an awaiting cell takes over interrupts from a cell that has begun meanwhile
+PROGRESS = 20  # jobs whose progress wakes a wait
 
 
 def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
@@ -31,9 +36,11 @@ def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
         with _shown(jobs) as bar, _listening(jobs, changed.set) as clock.heard_homes:
             while going := _look(jobs, clock):
                 bar.show(*(job.seen for job in jobs))
-                changed.wait(clock.pause(going, jobs))
-                time.sleep(clock.rest(going))
-                changed.clear()
+                pause = clock.pause(going, jobs)
+                if not _hold(going[0], clock, clock.held(going, pause)):
+                    changed.wait(pause)
+                    time.sleep(clock.rest(going))
+                    changed.clear()
     except KeyboardInterrupt as error:
         interrupts.say_what_goes_on(jobs)
         in_short(error)
@@ -54,11 +61,15 @@ async def wait_aside(job: Job) -> None:
     ):
         while await asyncio.to_thread(_look, [job], clock):
             bar.show(job.seen)
-            listen()
-            with suppress(asyncio.TimeoutError):  # not as seldom as a blocking wait: another cell may begin meanwhile
-                await asyncio.wait_for(changed.wait(), clock.pause([job], [job]))
-            await asyncio.sleep(clock.rest([job]))
-            changed.clear()
+            holding = asyncio.ensure_future(asyncio.to_thread(_hold, job, clock, ASIDE))
+            while not holding.done():
+                listen()  # often: another cell may begin meanwhile
+                await asyncio.wait({holding}, timeout=LISTEN_AGAIN)
+            if not holding.result():
+                listen()
+                await bell.woken(changed, min(clock.pause([job], [job]), LISTEN_AGAIN))
+                await asyncio.sleep(clock.rest([job]))
+                changed.clear()
 
 
 @contextmanager
@@ -75,7 +86,10 @@ def _shown(jobs: Sequence[Job]) -> Iterator[bars.Bar]:
 def _listening(jobs: Sequence[Job], woken: Callable[[], None]) -> Iterator[set[Path]]:
     """Call ``woken`` at changes in the jobs' homes that are on this machine; give those where that works."""
     with ExitStack() as stack:
-        homes = {job.bell for job in jobs if not job.seen_ended and job.bell is not None}
+        here = [(job.bell, job.id) for job in jobs if not job.seen_ended and job.bell is not None]
+        for home, job_id in here[:PROGRESS]:
+            stack.enter_context(bell.Listener(home, woken, job_id, "progress"))
+        homes = {home for home, _ in here}
         yield {home for home in homes if stack.enter_context(bell.Listener(home, woken)).works}
 
 
@@ -88,11 +102,20 @@ def _look(jobs: Iterable[Job], clock: _Clock) -> list[Job]:
     return going
 
 
-def _poll(job: Job, clock: _Clock) -> bool:
+def _hold(job: Job, clock: _Clock, seconds: float) -> bool:
+    """Let the server answer when the job has changed; False where it can't, or where that is no reason not to pause."""
+    before = clock.heard.get(job)
+    return _poll(job, clock, seconds) or clock.heard.get(job) != before
+
+
+def _poll(job: Job, clock: _Clock, hold: float = 0) -> bool:
     """Read the state unless it is final, and return whether it is; a server may be unreachable for a while."""
     if not job.seen_ended:
         try:
-            job.refresh()
+            if not hold:
+                job.refresh()
+            elif not job.hold(hold):
+                return False
             clock.heard[job] = time.monotonic()
         except Unreachable as error:
             if time.monotonic() - clock.heard.get(job, clock.began) > job.patience:
@@ -123,6 +146,11 @@ class _Clock:
         if waited >= self.timeout:
             raise TimeoutError(_late(going, len(jobs), self.timeout))
         return min(pause, self.timeout - waited)
+
+    def held(self, going: Sequence[Job], pause: float) -> float:
+        """Return for how long a server may hold its answer about the first of some jobs; of others, nothing is seen."""
+        left = HOLD if self.timeout is None else self.began + self.timeout - time.monotonic()
+        return max(min(left, HOLD), 0.01) if len(going) == 1 else pause
 
     def rest(self, going: Sequence[Job]) -> float:
         """Return how long not to look yet, although woken: other jobs may ring many times a second."""

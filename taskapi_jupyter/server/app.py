@@ -66,6 +66,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.backends = Backends(folder, self.address, self.max_upload, self.log, self._begin)
         self.activity = Activity(self.serverapp, self.backends, lambda: self.report_activity, self.log)
         self.events = Events(HomePaths(folder).database, self.serverapp.event_logger, self.log)
+        self.backends.changes[folder] = self.events
         self.settings[BACKENDS] = self.backends
         self.settings[ACTIVITY] = self.activity
         self.settings[DOCUMENT] = document(self.serverapp.base_url)
@@ -97,8 +98,6 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
     async def stop_extension(self) -> None:
         """End tasks and threads; jobs go on."""
         gc.unfreeze()
-        if self.events is not None:
-            await self.events.stop()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

@@ -30,6 +30,7 @@ from taskapi_jupyter.service.service import Service
 
 from .address import Address
 from .clusters import Clusters
+from .events import Changes
 
 if TYPE_CHECKING:
     from taskapi_jupyter.ray.service import RayService
@@ -63,6 +64,7 @@ class Backends:
         self.follow = ThreadPoolExecutor(4, "taskapi-follow")
         self.uploads = ThreadPoolExecutor(2, "taskapi-upload")  # a slow disk delays nothing else
         self.followers: set[asyncio.Task[None]] = set()
+        self.changes: dict[Path, Changes] = {}  # by the home
         self.environment_file = EnvironmentFile(folder)
         self.clusters = Clusters(self.environment_file)
         self._clients: dict[str, tuple[object, RayService]] = {}  # with the settings that each was made from
@@ -107,6 +109,8 @@ class Backends:
 
     async def close(self) -> None:
         """End followers and threads; jobs go on."""
+        for changes in self.changes.values():
+            await changes.stop()
         for task in self.followers:
             task.cancel()
         await asyncio.gather(*self.followers, return_exceptions=True)
@@ -144,6 +148,12 @@ class Backends:
                 known = (now, connect(self.folder, entry, partial(self.address.endpoint, env=entry.name)))
                 self._clients[entry.name] = known
             return known[1]
+
+    def changes_of(self, environment: Service) -> Changes:
+        """Return what tells the changes in an environment's home."""
+        if environment.home not in self.changes:
+            self.changes[environment.home] = Changes(environment.paths.database, self._log)
+        return self.changes[environment.home]
 
     async def ask(self, env: str, function: Callable[[TaskAPI], T], pool: ThreadPoolExecutor | None = None) -> T:
         """Call a function with the TaskAPI of an environment.

@@ -1,4 +1,4 @@
-"""Jupyter events for changes of jobs and APIs of this machine, whichever process made them.
+"""Changes of jobs and APIs in a home, whichever process made them: they wake held requests and become Jupyter events.
 
 One thread looks at the store's change counter when the home's bell rings, on a connection of its own, and has the event
 loop tell what is new.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskapi_jupyter.client.bell import Listener
+from taskapi_jupyter.client.bell import LOOK_AGAIN, Listener
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.service.store.readable import fault
 from taskapi_jupyter.service.store.store import Store
@@ -24,52 +24,81 @@ if TYPE_CHECKING:
 
     from jupyter_events import EventLogger
 
+    from taskapi_jupyter.service.store.connection import Row
+
 JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
 API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 
 POLL_INTERVAL = 0.1  # seconds, where no bell can be heard
-LOOK_AGAIN = 1.0  # seconds after which we look where none was heard: a ring may be lost
 PATIENCE = 1.0  # seconds to wait for one that is locked
+
+MAX_HELD = 1000  # requests and streams that wait at a time
 
 News = tuple[str, dict[str, str]]  # schema and data of one event
 
 
-class Events:
-    """Emits an event for each change in one database, from its start on."""
+class Changes:
+    """Tells the event loop what changes in one database, from its start on."""
 
-    def __init__(self, path: Path, logger: EventLogger, log: Logger, try_again: float = 1.0) -> None:
+    def __init__(self, path: Path, log: Logger, try_again: float = 1.0) -> None:
         self._path = path
-        self._logger = logger
         self._log = log
         self.try_again = try_again  # seconds until a database that could not be read is tried again
-        self._stopping, self._changed = threading.Event(), threading.Event()
+        self.count = 0  # how often anything has changed
+        self.stopping = False
+        self._held: dict[str | None, set[asyncio.Event]] = {}
+        self._ended, self._changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskapi-events", daemon=True)
-        self._seen: int | None = None  # the counter up to which all events were emitted
+        self._seen: int | None = None  # the counter up to which all changes were told
         self._apis: Mapping[str, int] = {}
-        for name in ("job", "api"):
-            logger.register_event_schema(Path(__file__).parent / "event_schemas" / f"{name}.yaml")
 
     def start(self) -> None:
-        """Begin; earlier changes are not emitted."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        """Begin, unless it has begun; earlier changes are not told."""
+        if not self._thread.is_alive() and not self._ended.is_set():
+            self._loop = asyncio.get_running_loop()
+            self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
+        """End the thread, and wake all that wait."""
+        self.stopping = True
+        self._wake(*self._held)
+        self._ended.set()
         self._changed.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, 2 * PATIENCE)
 
+    @contextmanager
+    def watching(self, job_id: str | None) -> Iterator[asyncio.Event]:
+        """Give an event that is set at each change of a job, or of anything at all."""
+        self.start()
+        event = asyncio.Event()
+        self._held.setdefault(job_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._held[job_id].discard(event)
+            if not self._held[job_id]:
+                del self._held[job_id]
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that another one must not."""
+        return sum(map(len, self._held.values())) >= MAX_HELD
+
+    def _wake(self, *job_ids: str | None) -> None:
+        for job_id in job_ids:
+            for event in self._held.get(job_id, ()):
+                event.set()
+
     def _run(self) -> None:
         said = ""
-        while not self._stopping.is_set():
+        while not self._ended.is_set():
             try:
                 with (
                     closing(Store(self._path, patience=PATIENCE)) as store,
                     Listener(self._path.parent, self._changed.set) as listener,
                 ):
-                    while not self._stopping.is_set():
+                    while not self._ended.is_set():
                         self._poll(store)
                         said = ""
                         self._changed.wait(LOOK_AGAIN if listener.works else POLL_INTERVAL)
@@ -78,19 +107,46 @@ class Events:
                 if str(error) != said:
                     said = str(error)
                     self._log.warning("changes of jobs can't be seen: %s", said)
-                self._stopping.wait(self.try_again)
+                self._ended.wait(self.try_again)
             except RuntimeError:  # the event loop has ended
                 return
 
     def _poll(self, store: Store) -> None:
-        """Emit what is new."""
+        """Tell what is new."""
         counter = store.counter()
         if counter == self._seen:
             return
         if self._seen is None or counter < self._seen:  # at the beginning, or where another database took its place
             self._seen, self._apis = counter, store.deployed()
+            self._loop.call_soon_threadsafe(self._wake_all)
             return
         rows, apis = store.news(self._seen), store.deployed()
+        # Waiting for it paces this thread; what changes meanwhile is told in its latest state.
+        asyncio.run_coroutine_threadsafe(self._tell(rows, apis), self._loop).result()
+        self._seen = max([counter, *(row["change"] for row in rows if isinstance(row["change"], int))])
+        self._apis = apis
+
+    def _wake_all(self) -> None:
+        self.count += 1
+        self._wake(*self._held)
+
+    async def _tell(self, rows: list[Row], apis: Mapping[str, int]) -> None:
+        """Tell which jobs have changed, and which APIs are deployed now."""
+        self.count += 1
+        self._wake(None, *(row["id"] for row in rows))
+
+
+class Events(Changes):
+    """Emits an event for each change, too."""
+
+    def __init__(self, path: Path, logger: EventLogger, log: Logger, try_again: float = 1.0) -> None:
+        super().__init__(path, log, try_again)
+        self._logger = logger
+        for name in ("job", "api"):
+            logger.register_event_schema(Path(__file__).parent / "event_schemas" / f"{name}.yaml")
+
+    async def _tell(self, rows: list[Row], apis: Mapping[str, int]) -> None:
+        await super()._tell(rows, apis)
         news: list[News] = [(API, {"api_name": name, "status": "deleted"}) for name in self._apis.keys() - apis]
         news += [
             (API, {"api_name": name, "status": "deployed"})
@@ -103,14 +159,8 @@ class Events:
             if not fault({"id": row["id"], "api_name": row["api_name"]})
             and (row["status"] == "deleted" or not fault({"status": row["status"]}))
         ]
-        # Waiting for it paces this thread; what changes meanwhile is emitted in its latest state.
-        asyncio.run_coroutine_threadsafe(self._tell(news), self._loop).result()
-        self._seen = max([counter, *(row["change"] for row in rows if isinstance(row["change"], int))])
-        self._apis = apis
-
-    async def _tell(self, news: list[News]) -> None:
         for schema, data in news:
-            if self._stopping.is_set():
+            if self.stopping:
                 return
             self._emit(schema, data)
             await asyncio.sleep(0)  # each listener has a task of its own now: others have their turn between two events

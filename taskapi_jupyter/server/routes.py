@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from taskapi_jupyter.client.headers import VERSION_HEADER
 from taskapi_jupyter.core.contract import (
     API,
     DeployRequest,
@@ -25,6 +26,7 @@ from . import openapi
 from .handlers.about import DocumentHandler, EnvironmentsHandler, NothingHandler
 from .handlers.deploy import DeployHandler
 from .handlers.files import INT64, MAX_CHUNK, FileHandler, FilesHandler, LogHandler, ResultHandler
+from .handlers.held import MAX_WAIT
 from .handlers.jobs import MAX_DAYS, MAX_PAGE, JobHandler, JobsHandler, RerunHandler
 from .handlers.log_stream import LogStream
 from .handlers.operator import APIsHandler, DeleteHandler, OneAPIHandler, TasksHandler, VerifyHandler, VersionHandler
@@ -59,6 +61,17 @@ LOG_HEADERS = {
     "X-Log-Next": header(BYTES, "The offset of the next piece."),
     "X-Log-Size": header(BYTES, "How many bytes were written so far."),
 }
+WAIT = query(
+    "wait",
+    {"type": "number", "minimum": 0, "maximum": MAX_WAIT, "default": 0},
+    "Seconds for which the answer may be held until something has changed. A Cortex cluster's is never held.",
+)
+SINCE = query(
+    "since",
+    {"type": "string", "minLength": 1},
+    "`X-Taskapi-Version` of an earlier answer: with `wait`, this one comes as soon as it would be another.",
+)
+VERSION = {VERSION_HEADER: header({"type": "string"}, "What `since` takes; another one for another answer.")}
 LOADER = header({"type": "string"}, "What loads a pickle, and which Python wrote it: `cloudpickle; python=3.11`.")
 FORM = {
     "type": "object",
@@ -141,20 +154,25 @@ ROUTES = (
     _route(
         "/taskapi/{env}/jobs",
         JobsHandler,
-        get=Operation("Jobs, newest first", JobsPage, (ONLY, _states(JobCode), LIMIT, CURSOR)),
+        get=Operation(
+            "Jobs, newest first", JobsPage, (ONLY, _states(JobCode), LIMIT, CURSOR, WAIT, SINCE), headers=VERSION
+        ),
         delete=Operation("Delete all ended jobs, or those that match", Message, (ONLY, _states(TERMINAL), OLDER_THAN)),
     ),
     _route(
         "/taskapi/{env}/jobs/{job_id}",
         JobHandler,
-        get=Operation("A job's status", JobResponse, (OF,)),
+        get=Operation("A job's status", JobResponse, (OF, WAIT, SINCE), headers=VERSION),
         delete=Operation("Delete an ended job", Message, errors=(409,)),
     ),
     _route(
         "/taskapi/{env}/jobs/{job_id}/log",
         LogHandler,
         get=Operation(
-            "A piece of a job's log", {TEXT: {"type": "string"}}, (OFFSET, BYTES_AT_MOST, OF), headers=LOG_HEADERS
+            "A piece of a job's log; with `wait`, once there is one or the job has ended",
+            {TEXT: {"type": "string"}},
+            (OFFSET, BYTES_AT_MOST, OF, WAIT),
+            headers=LOG_HEADERS,
         ),
     ),
     _route(

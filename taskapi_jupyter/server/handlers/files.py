@@ -13,11 +13,12 @@ from tornado.iostream import StreamClosedError
 
 from taskapi_jupyter.client import results
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, encode
+from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
 from taskapi_jupyter.core.errors import NotAcceptable
 from taskapi_jupyter.server.authentication import guarded
 
 from .base import Handler
+from .held import HeldHandler
 
 INT64 = (1 << 63) - 1
 MAX_CHUNK = 16 << 20  # bytes of a log
@@ -25,7 +26,7 @@ BLOCK = 256 << 10  # bytes read at a time
 BINARY = "application/octet-stream"
 
 
-class LogHandler(Handler):
+class LogHandler(HeldHandler):
     """A job's log."""
 
     @guarded
@@ -35,7 +36,17 @@ class LogHandler(Handler):
         limit = self.integer("limit", 1 << 20, 1, MAX_CHUNK)
         api = self.text("api")
 
-        chunk = await self.backends.ask(env, lambda environment: environment.log_chunk(job_id, offset, limit, api))
+        def read(environment: TaskAPI) -> tuple[LogChunk, bool]:
+            chunk = environment.log_chunk(job_id, offset, limit, api)
+            nothing_new = self.waits and offset >= 0 and chunk.size <= offset
+            return chunk, nothing_new and environment.job_response(job_id, api).job_status.code.in_progress
+
+        async def look() -> bool:
+            self.chunk, waits = await self.backends.ask(env, read)
+            return not waits
+
+        await self.hold(env, look, job_id, "log")
+        chunk = self.chunk
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Log-Offset", str(chunk.offset))
         self.set_header("X-Log-Next", str(chunk.next))

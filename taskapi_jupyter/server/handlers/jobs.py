@@ -11,14 +11,14 @@ from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.server.authentication import guarded
 
-from .base import Handler
 from .body import BodyHandler
+from .held import HeldHandler
 
 MAX_PAGE = 1000  # jobs
 MAX_DAYS = 36_525
 
 
-class JobsHandler(Handler):
+class JobsHandler(HeldHandler):
     """All jobs, newest first."""
 
     @guarded
@@ -26,13 +26,19 @@ class JobsHandler(Handler):
         """Answer one page."""
         api, cursor = self.text("api"), self.text("cursor")
         limit = self.integer("limit", 50, 1, MAX_PAGE)
-        status = self.statuses(JobCode)
+        status, self.since = self.statuses(JobCode), self.text("since")
 
         def page(environment: TaskAPI) -> bytes:
             jobs = environment.jobs(api, status, limit, cursor)
+            self.restless = any(job.record.code is JobCode.RUNNING for job in jobs)
             return encode(JobsPage([job.record for job in jobs], jobs.next_cursor))
 
-        self.finish(await self.backends.ask(env, page))
+        async def look() -> bool:
+            self.answer = await self.backends.ask(env, page)
+            return self.differs(self.answer)
+
+        await self.hold(env, look, None)
+        self.finish(self.answer)
 
     @guarded
     async def delete(self, env: str) -> None:
@@ -54,14 +60,24 @@ class JobsHandler(Handler):
         return given or None
 
 
-class JobHandler(Handler):
+class JobHandler(HeldHandler):
     """One job."""
 
     @guarded
     async def get(self, env: str, job_id: str) -> None:
         """Answer its status, as the contract's route does."""
-        api = self.text("api")
-        self.finish(encode(await self.backends.ask(env, lambda environment: environment.job_response(job_id, api))))
+        api, self.since = self.text("api"), self.text("since")
+
+        def response(environment: TaskAPI) -> tuple[bytes, bool]:
+            found = environment.job_response(job_id, api)
+            return encode(found), found.job_status.code.in_progress
+
+        async def look() -> bool:
+            self.answer, goes_on = await self.backends.ask(env, response)
+            return self.differs(self.answer) or not goes_on
+
+        await self.hold(env, look, job_id, "progress")
+        self.finish(self.answer)
 
     @guarded
     async def delete(self, env: str, job_id: str) -> None:

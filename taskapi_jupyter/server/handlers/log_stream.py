@@ -12,6 +12,8 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from taskapi_jupyter.client import log_reader
+from taskapi_jupyter.client.bell import Listener, woken
 from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired, TaskAPIError, printable
 from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.display.screen import Screen
@@ -22,23 +24,25 @@ from .base import Errors
 
 CHUNK = 256 << 10  # bytes read at a time
 SHORTEST, LONGEST = 0.1, 1.0  # seconds between looks at a log that doesn't grow
+REST = 0.01  # seconds between looks at one that does
 
 
 class Lines:
     """Cut bytes into text that ends with a newline; no character is split, and what is not UTF-8 is replaced.
 
-    A line that rewrites itself is sent in the states that it has at each look, each as a line, and in its last.
+    A line that rewrites itself is sent in the states that it has when asked for, each as a line, and in its last.
     """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._screen = Screen()
 
-    def feed(self, data: bytes, *, gap: bool = False, final: bool = False) -> str:
+    def feed(self, data: bytes, *, gap: bool = False, final: bool = False, states: bool = True) -> str:
         """Return complete lines, with ``final`` the last one too; a ``gap`` before ``data`` ends a line."""
         rest = self._screen.close() if gap else ""
         lines = [f"{rest}\n" if rest else "", self._screen.feed(self._decoder.decode(data, final))]
-        lines += [f"{state}\n" for state in self._screen.states(idle=not data)]
+        if states:
+            lines += [f"{state}\n" for state in self._screen.states(idle=not data)]
         if final and (rest := self._screen.close()):
             lines.append(f"{rest}\n")
         return "".join(lines)
@@ -105,24 +109,33 @@ class LogStream(Stream):
             raise
 
     async def _send(self, environment: Service, job_id: str) -> None:
-        run, pool = self.backends.run, self.backends.follow
+        run, pool, loop = self.backends.run, self.backends.follow, asyncio.get_running_loop()
         lines, offset, pauses, ended = Lines(), 0, backoff(SHORTEST, LONGEST), False
-        while True:
-            chunk = await run(pool, environment.log_chunk, job_id, offset, CHUNK)
-            if chunk.next > offset:
-                text = lines.feed(chunk.data, gap=chunk.offset > offset)
-                offset, pauses = chunk.next, backoff(SHORTEST, LONGEST)
-                if text:
-                    await self.write_message(text)
-            elif ended:
-                break
-            else:
-                # What has ended writes no more: one more look at the log, then, is the last.
-                response = await run(pool, environment.job_response, job_id)
-                ended = not response.job_status.code.in_progress
-                if text := lines.feed(b""):  # a bar that stands still
-                    await self.write_message(text)
-            if offset >= chunk.size and not ended:
-                await asyncio.sleep(next(pauses))
+        heard = due = 0.0  # when the log was seen to grow, and when states of a bar are sent again
+        with (
+            self.backends.changes_of(environment).watching(job_id) as changed,
+            Listener(environment.home, lambda: loop.call_soon_threadsafe(changed.set), job_id, "log", True),
+        ):
+            while True:
+                changed.clear()
+                began = loop.time()
+                chunk = await run(pool, environment.log_chunk, job_id, offset, CHUNK)
+                if chunk.next > offset:
+                    text = lines.feed(chunk.data, gap=chunk.offset > offset, states=began >= due)
+                    due = began + log_reader.INTERVAL if began >= due else due
+                    offset, heard, pauses = chunk.next, began, backoff(SHORTEST, LONGEST)
+                    if text:
+                        await self.write_message(text)
+                elif ended:
+                    break
+                else:
+                    # What has ended writes no more: one more look at the log, then, is the last.
+                    response = await run(pool, environment.job_response, job_id)
+                    ended = not response.job_status.code.in_progress
+                    if began - heard >= log_reader.INTERVAL and (text := lines.feed(b"")):  # a bar that stands still
+                        await self.write_message(text)
+                if offset >= chunk.size and not ended:
+                    await woken(changed, next(pauses))
+                    await asyncio.sleep(max(began + REST - loop.time(), 0))
         if text := lines.feed(b"", final=True):
             await self.write_message(text)

@@ -1,0 +1,81 @@
+"""Answers that wait for a change: ``?wait=SECONDS&since=VERSION``. No thread is held meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
+from hashlib import blake2b
+
+from taskapi_jupyter.client.bell import LOOK_AGAIN, Listener, woken
+from taskapi_jupyter.client.headers import VERSION_HEADER
+
+from .base import Handler
+
+MAX_WAIT = 60  # seconds
+REST = 0.005  # seconds between two looks at least
+SHARE = 4  # looks take one in so many parts of the time at most, however much changes
+
+
+class HeldHandler(Handler):
+    """Base of the routes that can wait."""
+
+    answer = b""
+    since: str | None = None  # the version that the client has
+    waits = False  # whether this request may wait
+    restless = False  # whether something changes that nobody is notified of, such as the progress of several jobs
+    _changed: asyncio.Event | None = None
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        """Wait no more: the client has gone."""
+        super().on_connection_close()
+        self._gone = True
+        if self._changed is not None:
+            self._changed.set()
+
+    def differs(self, answer: bytes) -> bool:
+        """Put an answer's version into its header; return whether the client has another one.
+
+        A client that has none waits for the next change.
+        """
+        version = blake2b(answer, digest_size=8).hexdigest()
+        self.set_header(VERSION_HEADER, version)
+        self.since = self.since or version
+        return version != self.since
+
+    async def hold(self, env: str, look: Callable[[], Awaitable[bool]], job_id: str | None, prefix: str = "") -> None:
+        """Call ``look`` at each change until it returns true, ``wait`` is over, or the client has gone.
+
+        Changes are those of one job, and of the files in its folder that begin with ``prefix``; without a job, all of
+        the home.
+        """
+        seconds = self.number("wait", MAX_WAIT) or 0.0
+        self.waits = seconds > 0 and self.backends.clusters.find(env) is None
+        if await look() or not self.waits:
+            return
+        environment, loop = self.backends.environment(env), asyncio.get_running_loop()
+        changes, until = self.backends.changes_of(environment), loop.time() + seconds
+        if changes.full:
+            return
+        with ExitStack() as stack:
+            changed = self._changed = stack.enter_context(changes.watching(job_id))
+            if job_id is not None:
+                wake = partial(loop.call_soon_threadsafe, changed.set)
+                files = Listener(environment.home, wake, job_id, prefix, written=prefix == "log")
+                self.restless = not stack.enter_context(files).works
+            while not self._gone and not changes.stopping:
+                changed.clear()
+                count, began = changes.count, loop.time()
+                if await look():
+                    return
+                took = loop.time() - began
+                while not changed.is_set():
+                    left = until - loop.time()
+                    if left <= 0:
+                        return
+                    await woken(changed, min(left, LOOK_AGAIN))
+                    if self.restless or changes.count != count:  # other jobs change a job's place in line
+                        break
+                await asyncio.sleep(max(began + max(REST, SHARE * took) - loop.time(), 0))
