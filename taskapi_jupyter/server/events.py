@@ -32,7 +32,6 @@ API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 POLL_INTERVAL = 0.1  # seconds, where no bell can be heard
 PATIENCE = 1.0  # seconds to wait for one that is locked
 
-MAX_HELD = 1000  # requests and streams that wait at a time
 
 News = tuple[str, dict[str, str]]  # schema and data of one event
 
@@ -81,9 +80,9 @@ class Changes:
                 del self._held[job_id]
 
     @property
-    def full(self) -> bool:
-        """Whether so many wait that another one must not."""
-        return sum(map(len, self._held.values())) >= MAX_HELD
+    def waiting(self) -> int:
+        """How many requests and streams wait now."""
+        return sum(map(len, self._held.values()))
 
     def _wake(self, *job_ids: str | None) -> None:
         for job_id in job_ids:

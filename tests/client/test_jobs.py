@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from support import ECHO, WAITING, request_for, until
+from support import ECHO, WAITING, at_once, request_for, until
 from taskapi_jupyter.client import log_reader
 from taskapi_jupyter.client import waiting as waiting_for
 from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
@@ -491,9 +491,9 @@ lines_of_text = st.lists(st.sampled_from([b"a", b"\n", b"\r", "Ã¤".encode(), "æ—
 def test_whatever_is_written_is_read_whole(data: bytes, most: int) -> None:
     fetch, text, shown = written(data, most), data.decode("utf-8", "replace"), log_reader.text(data)
     assert log_reader.read(fetch)[0] == data
-    assert "".join(log_reader.stream(fetch, lambda: True, None, 0)) == text
+    assert "".join(log_reader.stream(fetch, lambda: True, None, at_once())) == text
     assert "\n".join(
-        log_reader.lines(log_reader.stream(fetch, lambda: True, None, 0), states=False)
+        log_reader.lines(log_reader.stream(fetch, lambda: True, None, at_once()), states=False)
     ) == shown.removesuffix("\n")
 
 
@@ -520,7 +520,7 @@ def test_a_log_that_grows_while_the_job_is_looked_at_is_read_to_its_end() -> Non
     def fetch(offset: int) -> LogChunk:
         return written(bytes(data), 100)(offset)
 
-    assert "".join(log_reader.stream(fetch, ends, None, 0)) == "one\ntwo"
+    assert "".join(log_reader.stream(fetch, ends, None, at_once())) == "one\ntwo"
 
 
 def test_base_names_jobs_either_way(waiting: tuple[Job, Path]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from support import request_for, until
+from support import at_once, request_for, until
 from support.servers import LiveServer
 from taskapi_jupyter.client import log_reader
 from taskapi_jupyter.client.rest import Client
@@ -182,8 +182,8 @@ def test_of_an_endless_bar_little_is_read(end: bytes) -> None:
     assert start > 0
     assert log_reader.text(data).rstrip("\n") == last
     for follows in (
-        log_reader.stream(log, lambda: True, 1, 0, most=log_reader.SHOWN),
-        log_reader.stream(log, lambda: True, None, 0, most=log_reader.SHOWN),
+        log_reader.stream(log, lambda: True, 1, at_once(), most=log_reader.SHOWN),
+        log_reader.stream(log, lambda: True, None, at_once(), most=log_reader.SHOWN),
     ):
         shown = list(log_reader.lines(follows))
         assert shown[-1] == last
@@ -213,7 +213,7 @@ def test_one_line_of_many_megabytes_is_not_nothing() -> None:
 
 def test_whoever_falls_behind_goes_on_with_the_newest() -> None:
     log = Written(b"".join(b"line %d\n" % n for n in range(400_000)))
-    follows = log_reader.stream(log, lambda: True, None, 0, most=100_000, skip=True)
+    follows = log_reader.stream(log, lambda: True, None, at_once(), most=100_000, skip=True)
     text = next(follows) + next(follows)
     assert text.startswith("[... 4.4 MiB of output are left out here; job.logs() returns all ...]\nline ")
     log.data += b"half a li" + b"ne, and" * 100_000 + b"\nthe end\n"
@@ -223,7 +223,7 @@ def test_whoever_falls_behind_goes_on_with_the_newest() -> None:
 def test_what_was_dropped_begins_a_line() -> None:
     marker = b"[... 7 bytes of output were dropped here ...]\n"
     chunks = [LogChunk(b"half \xe2\x82", 0, 7, 20), LogChunk(marker + b"on\n", 14, 17, 17), LogChunk(b"", 17, 17, 17)]
-    follows = log_reader.stream(lambda offset: chunks[min(offset, 1) + (offset > 7)], lambda: True, None, 0)
+    follows = log_reader.stream(lambda offset: chunks[min(offset, 1) + (offset > 7)], lambda: True, None, at_once())
     assert "".join(follows) == f"half \ufffd\n{marker.decode()}on\n"
 
 

@@ -14,6 +14,7 @@ from taskapi_jupyter.client.headers import VERSION_HEADER
 from .base import Handler
 
 MAX_WAIT = 60  # seconds
+MAX_HELD = 1000  # requests and streams that wait at a time; beyond that, requests are answered at once
 REST = 0.005  # seconds between two looks at least
 SHARE = 4  # looks take one in so many parts of the time at most, however much changes
 
@@ -57,7 +58,7 @@ class HeldHandler(Handler):
             return
         environment, loop = self.backends.environment(env), asyncio.get_running_loop()
         changes, until = self.backends.changes_of(environment), loop.time() + seconds
-        if changes.full:
+        if changes.waiting >= MAX_HELD:
             return
         with ExitStack() as stack:
             changed = self._changed = stack.enter_context(changes.watching(job_id))
