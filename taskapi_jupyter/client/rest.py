@@ -256,7 +256,7 @@ class Client(TaskAPI):
     @reads
     def job_response(self, job_id: str, api: str | None = None) -> JobResponse:
         """Return one job as the wire has it."""
-        return self.held_response(job_id, api, None, 0)[0]
+        return self._http.read(self._http.send("GET", self._path(job_id)), JobResponse)
 
     @reads
     def held_response(
@@ -265,6 +265,11 @@ class Client(TaskAPI):
         """Return one job, and its version, once it has another than ``since``: see :class:`TaskAPI`."""
         answer = self._http.send("GET", self._path(job_id), self._hold(since, seconds))
         return self._http.read(answer, JobResponse), answer.headers.get(VERSION_HEADER)
+
+    def held_jobs(self, since: str | None, seconds: float) -> str | None:
+        """Return the version of the newest jobs in progress: see :class:`TaskAPI`."""
+        query = {"status": ["pending", "running"], **self._hold(since, seconds)}
+        return self._http.send("GET", "jobs", query).headers.get(VERSION_HEADER)
 
     def _hold(self, since: str | None, seconds: float) -> dict[str, Any]:
         """Return the query that has the server hold its answer, for less than the time it may be silent."""

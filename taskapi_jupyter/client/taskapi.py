@@ -153,6 +153,10 @@ class TaskAPI(ABC):
         """
         return self.job_response(job_id, api), None
 
+    def held_jobs(self, since: str | None, seconds: float) -> str | None:
+        """Return the version of the newest jobs in progress, once it is another than ``since``, as above."""
+        return None
+
     @abstractmethod
     def jobs(
         self,

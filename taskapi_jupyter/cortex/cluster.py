@@ -10,7 +10,7 @@ import msgspec
 
 from taskapi_jupyter.client.http import Transport
 from taskapi_jupyter.client.rest import Client, api_segment
-from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.client.taskapi import Job, TaskAPI
 from taskapi_jupyter.core.contract import Environment, JobResponse, JobStatus
 from taskapi_jupyter.core.errors import JobNotFound, TaskAPIError
 from taskapi_jupyter.core.host import backoff
@@ -34,6 +34,8 @@ class Cluster(Client):
 
     provider = "cortex"
     poll_ceiling = 2.0  # seconds; a cluster looks at its jobs once a minute
+    # It holds no answer.
+    held_response, held_jobs, log_pauses = TaskAPI.held_response, TaskAPI.held_jobs, TaskAPI.log_pauses
 
     def __init__(self, base_url: str, token: str | None = None, *, environment: Environment) -> None:
         super().__init__(base_url, token, environment=environment.name, timeout=_patience(environment))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from taskapi_jupyter.client.bell import Listener
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host, room
 from taskapi_jupyter.core.contract import MAX_BODY, DeployedAPI, DeployRequest, DeployResult, Submission, convert
@@ -212,7 +214,7 @@ class Service(Reading):
 
     def stop(self, job: Job | str, api: str | None = None) -> str:
         """Stop a job; return when none of its processes is left."""
-        return _sleeping(self.stopping(job, api))
+        return self._sleeping(self.stopping(job, api))
 
     def stopping(self, job: Job | str, api: str | None = None) -> Steps:
         """Stop a job as :meth:`stop` does, in steps: the caller needs no thread between them."""
@@ -236,7 +238,7 @@ class Service(Reading):
 
     def delete(self, api: str) -> str:
         """Delete an API and stop its jobs; ended ones stay readable."""
-        return _sleeping(self.deleting(api))
+        return self._sleeping(self.deleting(api))
 
     def deleting(self, api: str) -> Steps:
         """Delete an API as :meth:`delete` does, in steps."""
@@ -305,6 +307,17 @@ class Service(Reading):
             self.store.set_unremoved({**self.store.unremoved(), **stuck})
         return retention.words(stuck)
 
+    def _sleeping(self, steps: Steps) -> str:
+        """Take steps in this thread, which sleeps in between until something changes; return what they return."""
+        changed = threading.Event()
+        with Listener(self.home, changed.set):
+            while True:
+                try:
+                    changed.wait(next(steps))
+                except StopIteration as end:
+                    return str(end.value)
+                changed.clear()
+
     def _patience(self) -> float:
         return float(self.store.settings().get("stop_grace", Config().stop_grace)) + self._placement.stop_margin
 
@@ -322,15 +335,6 @@ class Service(Reading):
                 return ended
             yield next(pauses)
             self._keep_supervisor()
-
-
-def _sleeping(steps: Steps) -> str:
-    """Take steps in this thread, which sleeps in between; return what they return."""
-    while True:
-        try:
-            time.sleep(next(steps))
-        except StopIteration as end:
-            return str(end.value)
 
 
 def _unlike(path: str, other: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import taskapi_jupyter
-from support import IMPORTS, PATIENCE, request_for
+from support import IMPORTS, PATIENCE, request_for, until
 from support.servers import LiveServer
 from taskapi_jupyter.client import bell
 from taskapi_jupyter.client.bell import Listener
@@ -189,3 +190,44 @@ def test_behind_a_server_of_this_machine_the_same_bell_is_heard(
     assert job.wait(PATIENCE).result() == 1
     monkeypatch.setenv("TASKAPI_HOME", str(tmp_path / "another"))
     assert taskapi_jupyter.connect().bell is None
+
+
+def test_a_jobs_files_are_watched_before_and_after_its_folder_is_made(home: Path) -> None:
+    job, log, progress = "0123456789abcdef", threading.Event(), threading.Event()
+    (home / "jobs").mkdir()
+    with Listener(home, log.set, job, "log", written=True), Listener(home, progress.set, job, "progress"):
+        folder = home / "jobs" / job
+        folder.mkdir()
+        for _ in range(3):
+            with (folder / "log").open("a") as file:
+                log.clear()
+                file.write("line\n")
+            assert log.wait(PATIENCE)
+        (folder / "progress.json.new").write_text("{}")
+        progress.clear()
+        log.clear()
+        (folder / "progress.json.new").rename(folder / "progress.json")
+        assert progress.wait(PATIENCE)
+        assert not log.is_set()
+        shutil.rmtree(folder)
+    assert (bells(), inotify_instances()) == (0, 0)
+
+
+def test_a_folder_in_whose_place_a_link_is_is_not_watched(home: Path, tmp_path: Path) -> None:
+    (home / "jobs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (home / "jobs" / "0123456789abcdef").symlink_to(tmp_path / "elsewhere")
+    heard = threading.Event()
+    with Listener(home, heard.set, "0123456789abcdef", "log", written=True) as listener:
+        assert not listener.works
+        (tmp_path / "elsewhere" / "log").touch()
+        assert not heard.is_set()
+
+
+@pytest.mark.parametrize("end", ["stop", "delete"])
+def test_a_stop_returns_when_the_job_has_ended(service: Service, tmp_path: Path, end: str) -> None:
+    service.deploy_request(request_for("stops", WAITING))
+    job = service.submit("stops", {"path": str(tmp_path / "go")})
+    until(lambda: job.refresh().status == "running", "the job to run")
+    assert (job.stop() if end == "stop" else service.delete("stops")).split()[0] in ("stopped", "deleted")
+    assert job.refresh().status == "stopped"

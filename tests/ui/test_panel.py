@@ -617,6 +617,18 @@ def test_it_looks_neither_before_it_is_displayed_nor_after(counting: Counting, s
     panel.close()
 
 
+def test_it_looks_when_something_changes(api: TaskAPI, shown: Any, name: str, tmp_path: Path) -> None:
+    api.deploy_request(request_for(name, WAITING))
+    panel = shown(api, name, idle_poll=3600.0)
+    shows(panel, "No jobs yet.")
+    job = api.submit(name, {"path": str(tmp_path / "go")})
+    shows(panel, job.id[-6:])
+    (tmp_path / "go").touch()
+    shows(panel, "succeeded")
+    api.submit(name, {"path": str(tmp_path / "go")}).wait(PATIENCE)
+    until(lambda: words(panel.jobs.box).count("succeeded") == 2, "the end of the second job")
+
+
 def test_a_job_from_elsewhere_shows_up(service: Service, shown: Any, echo: Any) -> None:
     name = echo(service)
     panel = shown(service, name, idle_poll=0.5)

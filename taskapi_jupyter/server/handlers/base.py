@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -11,12 +10,14 @@ from typing import Any, TypeVar, cast
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
+from taskapi_jupyter.client import bell
 from taskapi_jupyter.core import room
 from taskapi_jupyter.core.contract import NOT_LET_IN, ErrorBody, encode
 from taskapi_jupyter.core.errors import BadRequest, Damaged, NotStarted, TaskAPIError, UnsupportedEncoding, printable
 from taskapi_jupyter.server.activity import ACTIVITY, Activity
 from taskapi_jupyter.server.authentication import Authenticated
 from taskapi_jupyter.server.backends import BACKENDS, Backends
+from taskapi_jupyter.service.service import Service
 
 T = TypeVar("T")
 
@@ -141,9 +142,8 @@ class Handler(Errors, Authenticated, APIHandler):  # type: ignore[misc]
         """Run blocking work that takes milliseconds."""
         return await self.backends.run(self.backends.quick, function, *args)
 
-    async def steps(self, begin: Callable[..., Generator[float, None, T]], *args: object) -> T:
-        """Take the steps of some work, each in a thread; none is held while the work waits for its next step."""
-        work = begin(*args)
+    async def steps(self, environment: Service, work: Generator[float, None, T]) -> T:
+        """Take the steps of some work, each in a thread; none is held while it waits until something changes."""
 
         def step() -> tuple[float, T | None]:
             try:
@@ -151,11 +151,13 @@ class Handler(Errors, Authenticated, APIHandler):  # type: ignore[misc]
             except StopIteration as end:
                 return -1, end.value
 
-        while True:
-            pause, value = await self.slow(step)
-            if pause < 0:
-                return cast("T", value)
-            await asyncio.sleep(pause)
+        with self.backends.changes_of(environment).watching(None) as changed:
+            while True:
+                changed.clear()
+                pause, value = await self.slow(step)
+                if pause < 0:
+                    return cast("T", value)
+                await bell.woken(changed, pause)
 
     async def slow(self, function: Callable[..., T], *args: object) -> T:
         """Run blocking work that may take long."""

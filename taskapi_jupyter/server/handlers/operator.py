@@ -72,7 +72,7 @@ class TasksHandler(BodyHandler):
     async def delete(self, env: str, api: str) -> None:
         """Stop a job; the answer comes once nothing of it is left."""
         environment, job_id = self.backends.environment(env), self.job_id()
-        self.finish(encode(Message(await self.steps(environment.stopping, job_id, api))))
+        self.finish(encode(Message(await self.steps(environment, environment.stopping(job_id, api)))))
 
 
 class APIsHandler(ContractHandler):
@@ -113,4 +113,4 @@ class DeleteHandler(ContractHandler):
         """Stop its jobs and delete it; ``keepCache`` is Cortex's and changes nothing here."""
         environment = self.backends.environment(env)
         self.flag("keepCache")
-        self.finish(encode(Message(await self.steps(environment.deleting, api))))
+        self.finish(encode(Message(await self.steps(environment, environment.deleting(api)))))

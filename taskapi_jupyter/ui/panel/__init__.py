@@ -24,7 +24,7 @@ from .form import Form
 from .html import said, style_sheet
 from .job_query import JobQuery, Page
 from .jobs import JobsView
-from .poller import Attention, Poller
+from .poller import Attention, Changes, Poller
 
 QUICK = 1.0  # seconds between two polls while a job that is shown is in progress
 SHARE = 4  # polling takes at most one in so many parts of the time: a slow server is asked less often
@@ -70,6 +70,8 @@ class Panel(VBox):  # type: ignore[misc]
         self._setting, self._polling = False, threading.Lock()
         self._query = JobQuery(name)
         self._poller = Poller(self._poll)
+        self._changes: Changes | None = None
+        self._listening = threading.Lock()
         self._attention = Attention(self._heard)
         self._audience = Audience()
         self._build()
@@ -115,6 +117,7 @@ class Panel(VBox):  # type: ignore[misc]
             self._poller.do(lambda: None)  # so that a page which came back is up to date at once
         else:
             self._poller.stop()
+            self._listen(None)
 
     def _begin(self) -> None:
         if not self._closed:
@@ -126,6 +129,7 @@ class Panel(VBox):  # type: ignore[misc]
             return
         self._closed = True
         self._poller.stop(wait=True)
+        self._listen(None)
         self._audience.close()
         if self._shell is not None:
             with suppress(ValueError):
@@ -136,8 +140,18 @@ class Panel(VBox):  # type: ignore[misc]
                 widget.close()
         super().close()
 
+    def _listen(self, api: TaskAPI | None) -> None:
+        """Poll when jobs of this TaskAPI change."""
+        with self._listening:
+            if self._changes is not None and self._changes.api is not api:
+                self._changes.close()
+                self._changes = None
+            if api is not None and self._changes is None and self._poller.running:
+                self._changes = Changes(api, lambda: self._poller.do(lambda: None))
+
     def _disconnect(self) -> None:
         """Close the connection, unless a thread still uses it."""
+        self._listen(None)
         api, self._taskapi = self._taskapi, None
         if api is not None and self._given is None and self._poller.idle:
             api.close()
@@ -152,6 +166,7 @@ class Panel(VBox):  # type: ignore[misc]
                 return ALONE
             try:
                 api = self._connected()
+                self._listen(api)
                 moving = self._read(api)
             except TaskAPIError as error:
                 return self._away(str(error))

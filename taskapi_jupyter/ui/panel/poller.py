@@ -1,4 +1,4 @@
-"""The one thread of a panel: it carries out what the user asked for, polls, waits, and polls again."""
+"""The one thread of a panel: it carries out what the user asked for, polls, waits until woken, and polls again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from taskapi_jupyter.client.bell import Listener
+from taskapi_jupyter.client.headers import EARLY
+from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.errors import TaskAPIError
 
 PATIENCE = 2.0  # seconds to wait for a thread to end; a query under way then ends by itself
 GAP = 0.25  # seconds between two polls at least, however fast the user types
+HOLD = 10.0  # seconds for which a server may hold its answer
 BLOCKED = 1.5  # seconds without an answer after which a kernel counts as busy
 
 T = TypeVar("T")
@@ -105,6 +109,39 @@ class Poller:
                 return
             what()
             until = min(until, earliest)
+
+
+class Changes:
+    """Calls ``changed`` when jobs of a TaskAPI change: by the bell of its home, or by answers that its server holds."""
+
+    def __init__(self, api: TaskAPI, changed: Callable[[], None]) -> None:
+        self.api, self._changed = api, changed
+        self._over = threading.Event()
+        self._listener = None if api.bell is None else Listener(api.bell, changed)
+        if self._listener is None or not self._listener.works:
+            threading.Thread(target=self._hold, daemon=True, name="taskapi-changes").start()
+
+    def _hold(self) -> None:
+        version: str | None = None
+        while not self._over.is_set():
+            before, began = version, time.monotonic()
+            try:
+                version = self.api.held_jobs(version, HOLD)
+            except TaskAPIError:
+                version = None  # the panel says what is wrong
+            else:
+                if version is None:
+                    return
+            if before != version and before and version:
+                self._changed()
+            elif time.monotonic() - began < EARLY and before:
+                self._over.wait(HOLD)
+
+    def close(self) -> None:
+        """Call it no more."""
+        self._over.set()
+        if self._listener is not None:
+            self._listener.close()
 
 
 class Attention:
