@@ -96,6 +96,7 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(RUN) bench/latency.py
 	@$(RUN) bench/proxy.py
+	@$(RUN) bench/waits.py
 	@$(RUN) bench/events.py
 	@$(RUN) bench/load.py
 	@$(RUN) bench/retention.py

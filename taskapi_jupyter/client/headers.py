@@ -11,6 +11,7 @@ from taskapi_jupyter.core.errors import Unavailable
 
 KERNEL_HEADER = "X-TaskAPI-Kernel"  # of a submission: the kernel that it comes from
 VERSION_HEADER = "X-Taskapi-Version"  # of an answer: what ``since`` takes
+ENDED_HEADER = "X-Log-Ended"  # of a piece of a log that was waited for: nothing more is written
 
 EARLY = 0.05  # seconds; a server that answers sooner, and nothing new, has not held its answer: it is asked less often
 

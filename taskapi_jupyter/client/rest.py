@@ -45,9 +45,9 @@ from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 from taskapi_jupyter.runner.storage import RESULTS
 
-from . import results
+from . import log_reader, results
 from .fallback import GONE, Home, changes, reads
-from .headers import EARLY, KERNEL_HEADER, VERSION_HEADER, kernel_id
+from .headers import EARLY, ENDED_HEADER, KERNEL_HEADER, VERSION_HEADER, kernel_id
 from .http import JSON, Multipart, Transport, media_type
 from .taskapi import API, Job, JobList, TaskAPI
 
@@ -352,19 +352,20 @@ class Client(TaskAPI):
 
     @contextmanager
     def log_pauses(self, job_id: str) -> Iterator[Callable[[int, float], None]]:
-        """Have the server hold a request meanwhile, unless its bell is heard here."""
-        with super().log_pauses(job_id) as sleep:
+        """Have the server hold a request meanwhile."""
 
-            def hold(offset: int, waited: float) -> None:
-                began, seconds = time.monotonic(), min(LOG_HOLD, self._http.timeout / 2)
-                with suppress(TaskAPIError):  # what is wrong, the next read of the log says
-                    query = {"offset": offset, "limit": 1, "wait": seconds}
-                    if self._http.send("GET", f"{self._path(job_id)}/log", query).content:
-                        return
-                if time.monotonic() - began < EARLY:
-                    sleep(offset, waited)
+        def hold(offset: int, waited: float) -> None:
+            # Short at first: whoever draws lines ten times a second has some that wait.
+            seconds = log_reader.INTERVAL if waited < 1 else min(LOG_HOLD, self._http.timeout / 2)
+            query, began = {"offset": offset, "limit": 1, "wait": seconds}, time.monotonic()
+            with suppress(TaskAPIError):  # what is wrong, the next read of the log says
+                answer = self._http.send("GET", f"{self._path(job_id)}/log", query)
+                if answer.content or answer.headers.get(ENDED_HEADER):
+                    return
+            if time.monotonic() - began < EARLY:
+                time.sleep(log_reader.pause(waited, self.poll_ceiling))
 
-            yield sleep if self.bell is not None else hold
+        yield hold
 
     @reads
     def result(self, job: Job | str) -> Any:

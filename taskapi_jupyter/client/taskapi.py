@@ -405,8 +405,8 @@ class TaskAPI(ABC):
                 soon = log_reader.INTERVAL if waited < 1 else ceiling  # lines that wait to be drawn are, then
                 changed.wait(log_reader.pause(waited, ceiling) if ceiling <= self.poll_ceiling else soon)
                 rest = min(REST_SHARE * (began - woken), self.poll_ceiling)  # other jobs may ring many times a second
-                woken = max(time.monotonic(), began + rest)
-                time.sleep(max(woken - time.monotonic(), 0))
+                time.sleep(max(began + rest - time.monotonic(), 0))
+                woken = time.monotonic()
                 changed.clear()
 
             yield sleep

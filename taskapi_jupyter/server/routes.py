@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from taskapi_jupyter.client.headers import VERSION_HEADER
+from taskapi_jupyter.client.headers import ENDED_HEADER, VERSION_HEADER
 from taskapi_jupyter.core.contract import (
     API,
     DeployRequest,
@@ -60,6 +60,7 @@ LOG_HEADERS = {
     "X-Log-Offset": header(BYTES, "Where the piece begins, in bytes as written."),
     "X-Log-Next": header(BYTES, "The offset of the next piece."),
     "X-Log-Size": header(BYTES, "How many bytes were written so far."),
+    ENDED_HEADER: header({"const": "true"}, "With `wait`, where the job has ended and this is the end of its log."),
 }
 WAIT = query(
     "wait",

@@ -87,7 +87,9 @@ async def test_progress_and_output_are_changes(call: Call, changes: Any, tmp_pat
         assert (await soon(log)).body == f"step {step}\n".encode()
         offset = int((await log).headers["X-Log-Next"])
     await ended(call, job_id)
-    assert (await soon(call("GET", f"local/jobs/{job_id}/log?wait=60&offset={offset}"))).body == b""
+    end = await soon(call("GET", f"local/jobs/{job_id}/log?wait=60&offset={offset}"))
+    assert (end.body, end.headers["X-Log-Ended"]) == (b"", "true")
+    assert "X-Log-Ended" not in (await call("GET", f"local/jobs/{job_id}/log?wait=60&limit=1")).headers
 
 
 async def test_a_list_is_answered_when_it_changes(call: Call, changes: Any) -> None:

@@ -12,6 +12,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from taskapi_jupyter.client import results
+from taskapi_jupyter.client.headers import ENDED_HEADER
 from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
 from taskapi_jupyter.core.errors import NotAcceptable
@@ -37,13 +38,15 @@ class LogHandler(HeldHandler):
         api = self.text("api")
 
         def read(environment: TaskAPI) -> tuple[LogChunk, bool]:
-            chunk = environment.log_chunk(job_id, offset, limit, api)
-            nothing_new = self.waits and offset >= 0 and chunk.size <= offset
-            return chunk, nothing_new and environment.job_response(job_id, api).job_status.code.in_progress
+            # What has ended writes no more: its state is read before its log.
+            ended = self.waits and not environment.job_response(job_id, api).job_status.code.in_progress
+            return environment.log_chunk(job_id, offset, limit, api), ended
 
         async def look() -> bool:
-            self.chunk, waits = await self.backends.ask(env, read)
-            return not waits
+            self.chunk, ended = await self.backends.ask(env, read)
+            if ended and self.chunk.next >= self.chunk.size:
+                self.set_header(ENDED_HEADER, "true")
+            return ended or self.chunk.size > offset
 
         await self.hold(env, look, job_id, "log")
         chunk = self.chunk
