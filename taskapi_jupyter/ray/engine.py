@@ -158,6 +158,9 @@ class RayEngine:
                 os.unlink(os.path.join(job.folder, NOTE))
         return list(over.items())
 
+    def recorded(self, job_id: str) -> None:
+        """Keep what is here of a job: most of it was on the node."""
+
     def _advance(self, job: RayJob, missing: bool, session: str, grace: float) -> None:
         """Carry out what follows for a job."""
         seen = Seen(missing, session, self.cluster.address, self.away, self.suspect, self.reached_since, grace)

@@ -17,6 +17,10 @@ from taskapi_jupyter.core.paths import JobPaths
 
 GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
 
+_EMPTY = "claim.empty"
+
+_SPENT = ("job.json", "report", "outcome.json", "progress.json")  # once a job's end is recorded
+
 
 def take(folder: str) -> int | None:
     """Claim a job; return the locked descriptor, None where another watcher was first.
@@ -37,6 +41,9 @@ def take(folder: str) -> int | None:
         fault_point("watcher.claiming")
         os.link(path, JobPaths(folder).claim)
         fault_point("watcher.linked")
+        if os.path.lexists(JobPaths(folder).log):  # the job has run: its claim was removed after its end was recorded
+            os.close(fd)
+            return None
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, GIVEN_BACK))
     except FileExistsError:
@@ -54,6 +61,36 @@ def give_back(folder: str) -> None:
         with suppress(OSError):
             os.unlink(os.path.join(folder, name))
     os.rename(JobPaths(folder).claim, os.path.join(folder, GIVEN_BACK))
+
+
+def clear(folder: str, *, seen: bool, alone: bool) -> None:
+    """Remove what nobody reads once a job's end is recorded: log, result and files stay.
+
+    ``seen``: a watcher saw that end; where none did, the claim stays, as it says which one was killed. ``alone``: no
+    other watcher can come that was forked for this job. Where one can (it may be of an older package and know the
+    claim alone), an empty file takes the claim's place. What can't be removed stays until the job is deleted.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # deleted meanwhile, or the task put something else there
+        return
+    try:
+        fault_point("engine.clearing")
+        with suppress(OSError):
+            if seen and alone:
+                os.stat("log", dir_fd=fd, follow_symlinks=False)  # tells `take`: without it the claim stays
+                os.unlink("claim", dir_fd=fd)
+            elif seen:
+                os.close(os.open(_EMPTY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
+                os.rename(_EMPTY, "claim", src_dir_fd=fd, dst_dir_fd=fd)
+        fault_point("engine.unclaimed")
+        for name in _SPENT:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=fd)
+        with suppress(OSError):  # the task left files
+            os.rmdir("files", dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def is_free(folder: str) -> bool:

@@ -65,6 +65,8 @@ class LocalEngine:
         self.wake = wake
         self.watched: dict[str, _Watched] = {}
         self.over: list[tuple[str, Mapping[str, Any]]] = []
+        self.inherited: set[str] = set()  # running jobs that another process may have forked a watcher for
+        self.unrecorded: dict[str, bool] = {}  # jobs that ended, and whether their watchers saw that
         self.unclaimed: Mapping[str, Any] = {}  # watchers that this process forked when it was an older supervisor
         self.waiting: dict[str, Mapping[str, Any]] = {}  # jobs that nobody has claimed, for want of something
         self.try_at = 0.0
@@ -75,6 +77,7 @@ class LocalEngine:
     def adopt(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Take over what an earlier supervisor marked running: adopt, start, or read how it ended."""
         for job in jobs:
+            self.inherited.add(job["id"])
             if job["started_boot"] != host.boot_id():
                 self.watched[job["id"]] = watched = _Watched(job, 0, None, child=False, here=False)
                 watched.why = "the machine was restarted while it ran"
@@ -131,7 +134,15 @@ class LocalEngine:
                 self._go_on(watched)
         self._start_waiting()
         over, self.over = self.over, []
+        self.unrecorded.update((job_id, how["status"] != JobCode.UNEXPECTED_ERROR.value) for job_id, how in over)
         return over
+
+    def recorded(self, job_id: str) -> None:
+        """Remove what nobody reads any more of a job that `ended` returned: of 28 KiB on disk, 12 stay."""
+        if job_id in self.unrecorded:
+            seen = self.unrecorded.pop(job_id)
+            claim.clear(self._folder(job_id), seen=seen, alone=job_id not in self.inherited)
+            self.inherited.discard(job_id)
 
     def filenos(self) -> list[int]:
         """Return the pidfds of adopted watchers; SIGCHLD reports the end of our own children."""
@@ -275,6 +286,7 @@ class LocalEngine:
                 self._conclude(watched)
             else:
                 del self.watched[job_id]
+                self.inherited.add(job_id)
                 self._adopt(watched.job)  # another watcher was first
 
     def _conclude(self, watched: _Watched) -> None:

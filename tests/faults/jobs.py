@@ -25,6 +25,7 @@ def mark(word, path, pid=None):
 
 def task(config):
     mark("begun", config["evidence"])
+    mark("session", config["evidence"], os.getsid(0))
     kind = config["kind"]
     if kind == "talks":
         from taskapi_jupyter.job import progress

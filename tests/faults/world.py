@@ -339,8 +339,8 @@ class World:
                     facts.killed_watchers.add(claim.parent.name)
                     return
         for word, job_id, its in self.marks():
-            if word == "begun" and its == pid:
-                facts.killed_tasks.add(job_id)
+            if word in ("begun", "session") and its == pid:
+                (facts.killed_tasks if word == "begun" else facts.killed_watchers).add(job_id)
                 return
         facts.killed_unknown = True
 
@@ -428,8 +428,8 @@ class World:
 
     def orphans(self, ids: list[str]) -> list[str]:
         """Return the processes that jobs left, once they had a moment to be gone."""
-        sessions = {}
-        for job_id in ids:
+        sessions = {pid: job_id for word, job_id, pid in self.marks() if word == "session" and job_id in ids}
+        for job_id in ids:  # claims of jobs that did not come to say it
             with suppress(OSError, ValueError, KeyError):
                 sessions[json.loads((self.home / "jobs" / job_id / "claim").read_bytes())["pid"]] = job_id
 

@@ -27,12 +27,12 @@ from taskapi_jupyter.core.errors import BadRequest
 # Permissions
 
 WRITES = f"""
-import os, sys
+import json, os, signal, sys
 os.umask(int(sys.argv[2], 8))
 {IMPORTS}from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
-from support import request_for
+from support import request_for, until
 from taskapi_jupyter.client.environments_file import Entry, EnvironmentFile
 from taskapi_jupyter.server.handlers.project_zip import unpacked
 from taskapi_jupyter.service.service import Service
@@ -44,12 +44,22 @@ with ZipFile(buffer, "w") as archive:
     archive.writestr("folder/inner/task.py", "def task(config): pass")
 with unpacked(buffer.getvalue(), service.home):
     pass
-for name, source in (("a", "return {{1: 2}}"), ("b", "return 1"), ("c", "1 / 0")):
-    source = "import os, sys\\nsys.dont_write_bytecode = True\\nfrom taskapi_jupyter.job import progress\\n\\ndef task(config):\\n" + (
+until_go = "\\n    while not os.path.exists(os.environ['TASKAPI_HOME'] + '/go'):\\n        time.sleep(0.01)\\n    1 / 0"
+for name, source in (("a", "return {{1: 2}}"), ("b", "return 1"), ("c", until_go)):
+    source = "import os, sys, time\\nsys.dont_write_bytecode = True\\nfrom taskapi_jupyter.job import progress\\n\\ndef task(config):\\n" + (
         "    os.umask(0o" + sys.argv[2] + ")\\n    progress(1)\\n    print(1)\\n    " + source
     )
     service.deploy_request(request_for(name, source))
-    service.submit(name).wait(30)
+    job = service.submit(name)
+    if name != "c":
+        job.wait(30)
+folder = service.home / "jobs" / job.id
+until((folder / "progress.json").exists, "the last job to begin")
+# Once it has recorded the end, the supervisor removes most of these files.
+os.kill(json.loads((service.home / "supervisor.lock").read_bytes())["pid"], signal.SIGSTOP)
+(service.home / "go").touch(mode=0o600)
+os.chmod(service.home / "go", 0o600)
+until((folder / "outcome.json").exists, "the last job to end")
 """
 
 
@@ -79,6 +89,8 @@ def test_nobody_else_may_read_what_is_written(tmp_path: Path, umask: str) -> Non
         }
         assert wrong == {}
     finally:
+        for one in processes(home):
+            one.resume()
         stop_supervisor(home)
 
 

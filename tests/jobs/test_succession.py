@@ -259,7 +259,7 @@ def test_a_watcher_that_has_no_claim_yet(
     faults.mkdir()
     (faults / point).write_text("pause")
     monkeypatch.setenv("TASKAPI_FAULTS", str(faults))
-    service.deploy_request(request_for(name, "def task(config):\n    pass\n"))
+    service.deploy_request(request_for(name, "import os\ndef task(config):\n    return os.getppid()\n"))
     job = service.submit(name)
     held = faults / f"{point}.held"
     forked = int(until(lambda: held.exists() and held.read_text(), "the watcher"))
@@ -269,8 +269,7 @@ def test_a_watcher_that_has_no_claim_yet(
     until(lambda: image(pid) != before and fifo.poke(str(home)), "the next supervisor")
     assert [one.pid for one in psutil.Process(pid).children()] == [forked]  # it knows that one, and forked no other
     held.unlink()
-    assert job.wait(PATIENCE).status == "succeeded"
-    assert watcher(home, job) == forked
+    assert job.result(PATIENCE) == forked
 
 
 def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, name: str, tmp_path: Path) -> None:

@@ -471,9 +471,7 @@ def test_two_hundred_jobs_leave_nothing(service: Service, name: str, home: Path)
     started = [job.start_time for job in jobs]
     assert started == sorted(started)  # in the order of their submission
     for folder in (home / "jobs").iterdir():
-        assert sorted(os.listdir(folder)) == [
-            "claim", "files", "job.json", "log", "outcome.json", "result.json",
-        ]  # fmt: skip
+        until(lambda folder=folder: sorted(os.listdir(folder)) == ["log", "result.json"], "only what is read to stay")
 
 
 @pytest.mark.skipif(not host.LINUX, reason="counts descriptors in /proc")
@@ -487,10 +485,17 @@ def test_descriptors_do_not_become_more(service: Service, counting: Any, home: P
     (tmp_path / "go").touch()
     first.wait(PATIENCE)
     counting().wait(PATIENCE)
-    before = sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+
+    def opened() -> list[str]:
+        with suppress(FileNotFoundError):  # it is removing what is left of the last job
+            found = sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+            return [] if any("/jobs/" in one for one in found) else found
+        return []
+
+    before = until(opened, "what it has open")
     for _ in range(10):
         counting().wait(PATIENCE)
-    assert sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")) == before
+    until(lambda: opened() == before, "no more to be open than before")
     assert not [one for one in before if "pidfd" in one]
 
 
@@ -685,6 +690,7 @@ def task(config):
         "watcher": os.getppid(),
         "group": os.getpgid(0) == os.getpid(),
         "spec": json.load(open(os.environ["TASKAPI_JOB_SPEC"])),
+        "claim": json.load(open(os.path.dirname(os.environ["TASKAPI_JOB_SPEC"]) + "/claim")),
         "tty": os.path.exists("/dev/tty") and os.open("/dev/tty", os.O_RDWR) if False else None,
     }
 """
@@ -729,7 +735,7 @@ def test_what_a_task_sees(
     assert seen["cwd"] == str(tmp_path)
     assert seen["python"] == sys.executable
     assert seen["fds"] == [0, 1, 2, 3, 4]  # the last: its report, and where the traceback of a crash goes
-    assert seen["session"] == seen["watcher"] == claim(home, job)["pid"]
+    assert seen["session"] == seen["watcher"] == seen["claim"]["pid"]
     assert seen["group"]
     assert seen["spec"] == {
         "job_id": job.id,
@@ -853,3 +859,87 @@ def test_a_redeploy_leaves_running_jobs_as_they_were(service: Service, name: str
     assert (job.result(PATIENCE), later.result(PATIENCE)) == (1, 2)
     assert job.record.api_id != later.record.api_id
     assert service.get_version(name, job.record.api_id).api_id == job.record.api_id
+
+
+# What is left of a job
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in [folder, *folder.rglob("*")])
+
+
+def test_a_job_whose_end_is_recorded_takes_little_room(service: Service, name: str, home: Path) -> None:
+    source = (
+        "from taskapi_jupyter.job import progress\n\ndef task(config):\n    print(1)\n    progress(1)\n    return 1\n"
+    )
+    service.deploy_request(request_for(name, source))
+    job = service.submit(name, {"a": 1})
+    assert job.result(PATIENCE) == 1
+    folder = home / "jobs" / job.id
+    until(lambda: sorted(os.listdir(folder)) == ["log", "result.json"], "only what is read to stay")
+    assert on_disk(folder) <= 12 << 10
+    job.refresh()
+    assert (job.logs(), job.result(), service.files(job), job.config) == ("1\n", 1, [], {"a": 1})
+    assert job.progress is not None
+    assert job.progress.done == 1
+
+
+def test_files_that_a_task_left_stay(service: Service, name: str, home: Path) -> None:
+    source = "import os\n\ndef task(config):\n    open(os.environ['TASKAPI_OUTPUT_DIR'] + '/a', 'w').write('b')\n"
+    service.deploy_request(request_for(name, source))
+    job = service.submit(name).wait(PATIENCE)
+    until(lambda: "claim" not in os.listdir(home / "jobs" / job.id), "the rest to be removed")
+    assert [one.path for one in service.files(job)] == ["a"]
+
+
+def test_what_a_task_put_in_the_place_of_its_folder_is_left_alone(service: Service, name: str, tmp_path: Path) -> None:
+    source = (
+        "import os\n\ndef task(config):\n    own = os.path.dirname(os.environ['TASKAPI_JOB_SPEC'])\n"
+        "    os.rename(own, config['folder'] + '/moved')\n    os.symlink(config['folder'], own)\n"
+    )
+    service.deploy_request(request_for(name, source))
+    for kept in ("job.json", "claim", "log", "report"):
+        (tmp_path / kept).write_text("mine")
+    service.submit(name, {"folder": str(tmp_path)}).wait(PATIENCE)
+    service.deploy_request(request_for(f"{name}-next", NOTHING))
+    assert service.submit(f"{name}-next").wait(PATIENCE).status == "succeeded"  # a step later
+    assert {(tmp_path / kept).read_text() for kept in ("job.json", "claim", "log")} == {"mine"}
+
+
+LATE = """
+import sys
+from taskapi_jupyter.runner.watcher import watch
+from taskapi_jupyter.service.store.store import Store
+job = Store(sys.argv[1] + "/taskapi.db").whole_job(sys.argv[2])
+sys.exit(watch(sys.argv[1], job, {"gpus": None, "stop_grace": 1.0, "log_max_bytes": 1 << 20}, lambda: None))
+"""
+
+
+def test_a_watcher_that_comes_late_does_not_run_a_job_again(service: Service, counting: Any, tmp_path: Path) -> None:
+    """Its job was started by another watcher, has ended, and its claim was removed or emptied."""
+    (tmp_path / "go").touch()
+    job = counting().wait(PATIENCE)
+    folder = service.home / "jobs" / job.id
+    until(lambda: "claim" not in os.listdir(folder), "the claim to be removed")
+    for claimed in (False, True):
+        (folder / "claim").unlink(missing_ok=True)
+        if claimed:
+            (folder / "claim").touch()
+        command = [sys.executable, "-c", LATE, str(service.home), job.id]
+        subprocess.run(command, check=True, timeout=PATIENCE)
+        assert begun(tmp_path, 1) == [job.id]
+
+
+def test_an_adopted_job_keeps_an_empty_claim(service: Service, counting: Any, home: Path, tmp_path: Path) -> None:
+    """A watcher of an older package, forked by an earlier supervisor, knows the claim alone."""
+    job = counting()
+    begun(tmp_path, 1)
+    killed = kill_supervisor(home)
+    service.jobs()  # which starts another
+    another(home, killed)
+    (tmp_path / "go").touch()
+    assert job.wait(PATIENCE).status == "succeeded"
+    folder = home / "jobs" / job.id
+    until(lambda: "claim" in os.listdir(folder) and not (folder / "claim").stat().st_size, "the claim to be emptied")
+    until(lambda: "job.json" not in os.listdir(folder), "the rest to be removed")
+    assert on_disk(folder) <= 12 << 10

@@ -61,6 +61,9 @@ class Engine(Protocol):
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""
 
+    def recorded(self, job_id: str) -> None:
+        """Remove what is no longer needed of a job, once its end is in the store and synced."""
+
     def filenos(self) -> list[int]:
         """Return descriptors that turn readable when ``ended`` may have something new."""
 

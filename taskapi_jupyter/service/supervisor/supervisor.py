@@ -292,7 +292,8 @@ class Supervisor:
         done = self.store.move(moves)
         fault_point("supervisor.moved")
         self.untidy = self.untidy or bool(self.unrecorded)
-        for job_id, _ in self.unrecorded:
+        over = {job_id for job_id, _ in self.unrecorded}
+        for job_id in over:
             self.using.pop(job_id, None)
         self.unrecorded.clear()
         for (job_id, _, code, _), won in zip(moves, done, strict=True):
@@ -300,6 +301,9 @@ class Supervisor:
             if job is not None:
                 self.engine.start(job)
                 fault_point("supervisor.started")
+        for (job_id, *_), won in zip(moves, done, strict=True):
+            if won and job_id in over:
+                self.engine.recorded(job_id)
 
     def _until_ready(self) -> float | None:
         """Return the seconds until it is checked again whether pending jobs can start; None where none waits."""
