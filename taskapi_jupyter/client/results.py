@@ -20,8 +20,11 @@ from typing import IO, Any
 from taskapi_jupyter.core.errors import ResultNotStored, TaskAPIError
 
 #: After the pickle's end, which loaders ignore. Where it names no loader, an older version of this package wrote it.
-_WRITTEN = re.compile(rb"(?:#taskapi-loader=(\w+))?#taskapi-python=(\d+\.\d+)$")
-_TAIL = 80  # bytes at the end that contain it
+#: ``values`` is there where it holds values of built-in types alone, which takes no class and no certain Python.
+_WRITTEN = re.compile(
+    rb"(?:#taskapi-values=(?P<values>\w+))?(?:#taskapi-loader=(?P<loader>\w+))?#taskapi-python=(?P<python>\d+\.\d+)$"
+)
+_TAIL = 120  # bytes at the end that contain it
 _CLOUDPICKLE = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast")
 _MAKERS = ("_make_skeleton_class", "_make_skeleton_enum")
 #: Attributes that may differ between two classes of the same definition.
@@ -46,14 +49,17 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     loaded for another reason.
     """
     written, here = _WRITTEN.search(data[-_TAIL:]), "{}.{}".format(*sys.version_info)
-    if written and written[2].decode() != here:
+    values = written is not None and written["values"] is not None
+    if written and not values and written["python"].decode() != here:
         raise ResultNotStored(
-            f"the result of job {job_id} was pickled by Python {written[2].decode()}, and this is Python {here}, which "
-            "can't load it: let the task return JSON values, or write a file"
+            f"the result of job {job_id} was pickled by Python {written['python'].decode()}, and this is Python "
+            f"{here}, which can't load it: let the task return JSON values, or write a file"
         )
     path = [] if modules is None or written else [str(modules)]
     sys.path += path
     try:
+        if values:
+            return _Values(io.BytesIO(data)).load()
         unpickler = _Unpickler(data, {})
         value = unpickler.load()
         same = {number: ours for number, (cls, ours) in unpickler.ours.items() if _is_same(cls, ours, set())}
@@ -71,18 +77,29 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
 def loader_in(data: bytes) -> tuple[str, str] | None:
     """Return the loader of a pickled result (pickle, cloudpickle) and the Python that wrote it, from its last bytes."""
     written = _WRITTEN.search(data[-_TAIL:])
-    return None if written is None else ((written[1] or b"cloudpickle").decode(), written[2].decode())
+    return None if written is None else ((written["loader"] or b"cloudpickle").decode(), written["python"].decode())
 
 
-def loader_of(file: IO[bytes]) -> tuple[str, str] | None:
-    """Return the same of a file."""
+def end_of(file: IO[bytes]) -> bytes:
+    """Return the last bytes of a pickled result, in which it says what it is."""
     file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
-    return loader_in(file.read())
+    return file.read()
+
+
+def is_unviewed(end: bytes) -> bool:
+    """Whether a pickled result holds plain values whose JSON form, if any, has not been made."""
+    written = _WRITTEN.search(end)
+    return written is not None and written["values"] == b"unviewed"
 
 
 def words(loader: str, python: str) -> str:
     """Return a loader in words."""
     return f"Python {python}" + (f" with {loader}" if loader != "pickle" else "")
+
+
+class _Values(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} among values that take no class")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -372,24 +372,36 @@ def no_keyboard(error: BaseException) -> str:
 def keep(out: str, result: object, api_id: str, module: str) -> None:
     """Store what the task returned: as JSON where that gives the same back, else pickled.
 
-    A pickle has a JSON view beside it where there is one, and says behind its end which Python wrote it and whether
-    loading it takes cloudpickle. Classes of the task's ``module`` go by value: whoever loads the result has no such
-    module.
+    JSON takes ten times as long as a pickle, so plain values beyond :data:`LARGE` are pickled, too. Behind its end a
+    pickle says which Python wrote it, whether loading it takes cloudpickle, and whether it holds plain values alone,
+    which any Python loads. It has a JSON view beside it where there is one; that of a large one is made when it is
+    asked for (:func:`view`). Classes of the task's ``module`` go by value: whoever loads the result has no such module.
     """
     try:
         if result is None:
             return write(out + "result.json", b"null", sync=False)
-        if fits_json(result, exact=True):
+        keeps = json_keeps(result)
+        if keeps:
             try:
-                return write(out + "result.json", encode(result))
+                data = encode(result)
+                if b"\\ud" not in data or decode(data.decode("ascii")) == result:  # two surrogates come back as one
+                    return write(out + "result.json", data)
             except ValueError:  # NaN, an infinity, a number too long to be written
                 pass
-        data = pickled(result, api_id, module)
-        loader = b"cloudpickle" if b"cloudpickle" in data else b"pickle"  # which also takes what only a pickle needs
-        written = b"#taskapi-loader=%s#taskapi-python=%d.%d" % (loader, sys.version_info[0], sys.version_info[1])
-        write(out + "result.pkl", data + written)
+        large = keeps is None or fits_json(result, LARGE) is None
+        python = b"#taskapi-python=%d.%d" % sys.version_info[:2]
         try:
-            if fits_json(result, exact=False):
+            end = b"#taskapi-values=%s#taskapi-loader=pickle" % (b"unviewed" if large else b"viewed") + python
+            write(out + "result.pkl", lambda file: pickle_values(result, file), end)
+        except OSError:
+            raise
+        except Exception:  # it has other types, or nests too deeply
+            data = pickled(result, api_id, module)
+            loader = b"cloudpickle" if b"cloudpickle" in data else b"pickle"  # which takes what only a pickle needs too
+            write(out + "result.pkl", data, b"#taskapi-loader=" + loader + python)
+            large = False
+        try:
+            if not large and fits_json(result):
                 write(out + "result.view.json", encode(result))
         except Exception:  # it has none
             pass
@@ -401,6 +413,34 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
         except Exception:
             pass
     return None
+
+
+def pickle_values(result: object, file: "Sink") -> None:
+    """Pickle values of the built-in types that no class is needed for; raise TypeError where there are others."""
+    from _pickle import Pickler
+
+    class Values(Pickler):  # type: ignore[misc, unused-ignore]
+        def reducer_override(self, value):  # type: ignore[no-untyped-def]  # not called for those types: all is in C
+            raise TypeError("%s is no plain type" % type(value).__name__)
+
+    Values(file, 5).dump(result)
+
+
+def view() -> None:
+    """Write the JSON form of plain values to standard output, of which standard input is the pickle; for a server."""
+    import resource
+    from _pickle import Unpickler
+
+    class Values(Unpickler):  # type: ignore[misc, unused-ignore]
+        def find_class(self, module: str, name: str) -> None:  # type: ignore[override, unused-ignore]
+            raise TypeError("a class")
+
+    most = (2 << 30) + 8 * os.fstat(0).st_size  # what a task wrote may ask for any amount
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    value = Values(sys.stdin.buffer).load()
+    if not fits_json(value):
+        sys.exit(1)
+    sys.stdout.buffer.write(encode(value))
 
 
 def pickled(result: object, api_id: str, module: str) -> bytes:
@@ -425,16 +465,59 @@ def pickled(result: object, api_id: str, module: str) -> bytes:
     return cloudpickle.dumps(result)  # type: ignore[no-any-return]
 
 
-def fits_json(value: object, exact: bool) -> bool:
-    """Whether JSON can carry a value, 64 levels deep at most; with ``exact``, in types that come back as they were.
+LARGE = 1 << 17  # elements beyond which plain values are pickled
+LONG = 1 << 22  # characters of text beyond which they are
+LONG_NUMBER = 14_000  # bits; Python reads 4,300 digits at most
+
+
+def json_keeps(value: object) -> "bool | None":
+    """Whether JSON gives a value back as it is, types included, 64 levels deep at most; None where it is large.
+
+    Looks at a whole level at once, in C.
+    """
+    level, room, text = [value], LARGE, LONG
+    seen = set()  # type: set[int]
+    for _ in range(65):
+        types = set(map(type, level))
+        if not types <= {type(None), bool, int, float, str, list, dict}:
+            return False
+        numbers = [one for one in level if type(one) is int]
+        if numbers and max(max(numbers), -min(numbers)).bit_length() > LONG_NUMBER:  # noqa: PLW3301
+            return False
+        inner = []  # type: list[object]
+        for one in level if types & {list, dict} else ():
+            if type(one) is dict:
+                if not set(map(type, one)) <= {str}:
+                    return False
+                text -= sum(map(len, one))
+                inner.extend(one.values())
+            elif type(one) is list:
+                inner.extend(one)
+            else:
+                continue
+            if id(one) in seen:  # there twice: JSON would make two of it
+                return False
+            seen.add(id(one))
+            if len(inner) > room:
+                return None
+        text -= sum(len(one) for one in level if type(one) is str)
+        if text < 0:
+            return None
+        if not types & {list, dict}:
+            return True
+        room -= len(inner)
+        level = inner
+    return False
+
+
+def fits_json(value: object, room: int = 1 << 24) -> "bool | None":
+    """Whether JSON can carry a value, 64 levels deep at most; None where it has more elements than ``room``.
 
     Looks at a whole level at once, in C: lists may have millions of elements.
     """
-    level, room = [value], 1 << 24
+    level = [value]
     for _ in range(65):
         types = set(map(type, level))
-        if exact and not types <= {type(None), bool, int, float, str, list, dict}:
-            return False
         dicts = {one for one in types if issubclass(one, dict)}
         lists = {one for one in types if issubclass(one, (list, tuple))}
         if not dicts and not lists:
@@ -442,14 +525,13 @@ def fits_json(value: object, exact: bool) -> bool:
         inner = []  # type: list[object]
         for one in level:
             if type(one) in dicts:
-                keys = set(map(type, one))  # type: ignore[call-overload]
-                if not (keys <= {str} if exact else all(issubclass(key, str) for key in keys)):
+                if not all(issubclass(key, str) for key in set(map(type, one))):  # type: ignore[call-overload]
                     return False
                 inner.extend(one.values())  # type: ignore[attr-defined]
             elif type(one) in lists:
                 inner.extend(one)  # type: ignore[arg-type]
             if len(inner) > room:  # it may contain itself
-                return False
+                return None
         room -= len(inner)
         level = inner
     return False
@@ -462,16 +544,31 @@ def private(path: str, how: int = os.O_TRUNC) -> int:
     return fd
 
 
-def write(path: str, data: bytes, sync: bool = True) -> None:
-    """Write a file whole or not at all."""
+class Sink:
+    """Writes all of what it is given to a file without a buffer, which may take a part at a time."""
+
+    def __init__(self, file) -> None:  # type: ignore[no-untyped-def]
+        self.file = file
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self.file.write(view) :]
+
+
+def write(path: str, data, end: bytes = b"", sync: bool = True) -> None:  # type: ignore[no-untyped-def]
+    """Write a file whole or not at all: bytes, or what a function writes to the :class:`Sink` that it is given."""
     with open(private(path + ".tmp"), "wb", 0) as file:
+        sink = Sink(file)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+            if callable(data):
+                data(sink)
+            else:
+                sink.write(data)
+            sink.write(end)
             if sync:
                 os.fsync(file.fileno())
-        except OSError:
+        except BaseException:
             os.unlink(path + ".tmp")
             raise
     fault_point("task.result_temporary")

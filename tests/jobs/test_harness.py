@@ -24,7 +24,8 @@ from support.homes import clean
 from support.interpreters import OTHERS
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.contract import DeployRequest
-from taskapi_jupyter.core.errors import ResultNotStored
+from taskapi_jupyter.core.errors import ResultNotStored, TaskAPIError
+from taskapi_jupyter.service.outputs import view_of
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.worker import harness
 
@@ -169,6 +170,66 @@ def test_results_that_are_pickled(run: Any, service: Service, text: str) -> None
 def test_not_a_number_is_pickled(run: Any) -> None:
     result = run("def task(config):\n    return [float('nan')]\n").result()
     assert result[0] != result[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        ("[i / 7 for i in range(200_000)]", "result.pkl"),
+        ("{'c%d' % i: [i / 7] * 1000 for i in range(200)}", "result.pkl"),
+        ("[(i, str(i)) for i in range(200_000)]", "result.pkl"),
+        ("{i: {i} for i in range(200_000)}", "result.pkl"),
+        ("'é' * 5_000_000", "result.pkl"),
+        ("[float('inf')] * 200_000", "result.pkl"),
+        ("[b'a', bytearray(b'b')] * 100_000", "result.pkl"),
+        ("[True, 1, 1.0, None, '1'] * 50_000", "result.pkl"),
+        ("['\\ud83d\\ude00', '\\U0001f600']", "result.pkl"),  # JSON makes one character of the first
+        ("['\\ude00\\ud83d', r'\\ud83d', '\\U0001f600']", "result.json"),
+        ("[0, -10 ** 4290]", "result.pkl"),  # as long as a number may be in text
+        ("[-0.0, 1e-320, -2 ** 100, '\\0\\x7f\\u2028']", "result.json"),
+        ("{'a': 1, 'A': True, '': 1.0}", "result.json"),
+        ("{1: 'a', '1': 'b', True: 'c', 1.5: 'd'}", "result.pkl"),
+    ],
+)
+def test_a_plain_value_comes_back_as_it_was(run: Any, service: Service, text: str, file: str) -> None:
+    job = run(f"def task(config):\n    return {text}\n")
+    assert (job.status, job.reason, stored(service, job)[0]) == ("succeeded", None, file)
+    sys.set_int_max_str_digits(6000) if hasattr(sys, "set_int_max_str_digits") else None
+    assert repr(job.result()) == repr(eval(text))
+
+
+def test_a_number_too_long_to_be_written_as_text(run: Any) -> None:
+    assert run("def task(config):\n    return [10 ** 10_000]\n").result() == [10**10_000]
+
+
+def test_what_is_twice_in_a_result_is_one_object(run: Any) -> None:
+    one, other, again = run("def task(config):\n    a = [1]\n    return [a, {'a': a}, [1]]\n").result()
+    assert other["a"] is one
+    assert again is not one
+
+
+@pytest.mark.parametrize("text", ["[Level.LOW] * 200_000", "[Real(0.5)] * 200_000", "Items(range(200_000))"])
+def test_a_large_result_of_other_types(run: Any, text: str) -> None:
+    result = run(f"{TYPES}def task(config):\n    return {text}\n").result()
+    names: dict[str, Any] = {}
+    exec(TYPES, names)
+    wanted = eval(text, names)
+    assert repr(result) == repr(wanted)
+    assert [type(one).__name__ for one in (result, result[0])] == [type(one).__name__ for one in (wanted, wanted[0])]
+
+
+@pytest.mark.parametrize("pickled", [b"cos\nsystem\n(S'touch MARK'\ntR", b"cbuiltins\nlist\n"])
+def test_what_claims_to_be_values_finds_no_class(run: Any, service: Service, tmp_path: Path, pickled: bytes) -> None:
+    job = run("def task(config):\n    return 1\n")
+    folder = service.home / "jobs" / job.id
+    (folder / "result.json").unlink()
+    end = b".#taskapi-values=unviewed#taskapi-loader=pickle#taskapi-python=3.11"
+    (folder / "result.pkl").write_bytes(pickled.replace(b"MARK", bytes(tmp_path / "mark")) + end)
+    with pytest.raises(TaskAPIError, match="among values that take no class"):
+        job.result()
+    with (folder / "result.pkl").open("rb") as file:
+        assert view_of(file) is None
+    assert not (tmp_path / "mark").exists()
 
 
 def test_an_object_of_the_cells_own_class(run: Any) -> None:
@@ -537,6 +598,14 @@ def task(config):
 
 
 # Other interpreters
+
+
+@pytest.mark.skipif(not OTHERS, reason="no other Python 3.8 or newer is to be found here")
+@pytest.mark.parametrize("python", OTHERS or [""], ids=[".".join(Path(one).parts[-3:-2]) for one in OTHERS] or ["none"])
+def test_plain_values_of_another_python(run: Any, python: str) -> None:
+    text = "[(1, {2: b'3'}), bytearray(b'4'), {5}, float('inf'), list(range(200_000))]"
+    job = run(f"def task(config):\n    return {text}\n", python=python)
+    assert repr(job.result()) == repr(eval(text))
 
 
 @pytest.mark.skipif(not OTHERS, reason="no other Python 3.8 or newer is to be found here")

@@ -231,6 +231,16 @@ async def test_results(call: Call) -> None:
     assert cloudpickle.loads(answer.body) == {1}
     python = "{}.{}".format(*sys.version_info)
     assert answer.headers["X-Taskapi-Loader"] == f"pickle; python={python}"
+    await deploy(call, source="def task(config):\n    return [(1, 'ü')] * 200_000\n")  # its JSON is made when asked for
+    job_id = await submit(call)
+    await ended(call, job_id)
+    for accept in ("application/json", "*/*"):
+        answer = await call("GET", f"local/jobs/{job_id}/result", headers={"Accept": accept})
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+        assert answer.json == [[1, "ü"]] * 200_000
+    answer = await call("GET", f"local/jobs/{job_id}/result", headers={"Accept": "application/octet-stream"})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/octet-stream")
+    assert cloudpickle.loads(answer.body) == [(1, "ü")] * 200_000
     await deploy(call, source="class A:\n    pass\n\ndef task(config):\n    return A()\n")
     job_id = await submit(call)
     await ended(call, job_id)

@@ -16,7 +16,9 @@ from taskapi_jupyter.client.headers import ENDED_HEADER
 from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
 from taskapi_jupyter.core.errors import NotAcceptable
+from taskapi_jupyter.runner.storage import VIEW
 from taskapi_jupyter.server.authentication import guarded
+from taskapi_jupyter.service.outputs import view_of
 
 from .base import Handler
 from .held import HeldHandler
@@ -152,8 +154,12 @@ class ResultHandler(FileBase):
             env, lambda environment: environment.open_result(job_id, not wants_pickle), self.backends.keeping(env)
         )
         self.json = name.endswith(".json")
+        end = b"" if self.json else await self.backends.run(self.backends.keeping(env), results.end_of, file)
+        if not wants_pickle and results.is_unviewed(end) and (view := await self.slow(view_of, file)) is not None:
+            file.close()
+            self.json, name, file = True, VIEW, view
         if not self.json:
-            loader = await self.backends.run(self.backends.keeping(env), results.loader_of, file)
+            loader = results.loader_in(end)
             if not accepts(accept, BINARY):
                 file.close()
                 takes = f" for {results.words(*loader)}" if loader else ""
