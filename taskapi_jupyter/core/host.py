@@ -101,8 +101,11 @@ class Mount(NamedTuple):
     options: list[str]  # of the file system itself
 
 
-def mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return what is mounted, a later one may hide an earlier one; nothing where the system doesn't say."""
+def mounts(path: str = "/proc/self/mountinfo", kinds: str = "") -> list[Mount]:
+    """Return what is mounted, a later one may hide an earlier one; nothing where the system doesn't say.
+
+    ``kinds`` is how the types of the file systems that are wanted begin: each watcher reads this, which takes time.
+    """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
@@ -113,6 +116,8 @@ def mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
     found = []
     for line in lines:
         place, _, what = line.partition(" - ")
+        if not what.startswith(kinds):
+            continue
         fields, about = place.split(" "), what.split(" ")
         if len(fields) > 4 and len(about) > 2:
             found.append(Mount(_unescaped(fields[3]), _unescaped(fields[4]), about[0], about[2].split(",")))

@@ -107,7 +107,7 @@ def groups(controller: str, pid: int | str = "self", root: str = "") -> Iterator
     except OSError as error:
         _raise_unknown(error)
         return
-    mounts = [one for one in host.mounts(f"{root}/proc/self/mountinfo") if one.kind in ("cgroup", "cgroup2")]
+    mounts = host.mounts(f"{root}/proc/self/mountinfo", "cgroup")
     for number, controllers, path in lines:
         version = 1 if controller in controllers.split(",") else 2
         if version == 2 and number != "0":

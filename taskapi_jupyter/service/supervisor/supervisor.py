@@ -66,6 +66,7 @@ class Supervisor:
         self.admission = Admission(home, self.store, elastic=self.engine.elastic, skip=self._name)
         self.using: dict[str, Row] = {}  # the running jobs, with the cores, memory and GPUs that they hold
         self.unrecorded: list[tuple[str, Mapping[str, Any]]] = []
+        self.recorded: list[str] = []  # jobs whose end was recorded, and which the engine was not told about yet
         self.rebased = False  # whether the deadlines of earlier boots were converted to this boot's clock
         self.leaving = False
         self.behind = True  # whether jobs may be marked running that this supervisor doesn't know
@@ -112,6 +113,7 @@ class Supervisor:
             tidying = [] if self.tidying is None else [self.tidying]
             for fd in (reader, wakeups, *tidying, *self.engine.filenos()):
                 poll.register(fd, select.POLLIN)
+            self._clear(poll)
             ready = poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
             fifo.drain(reader)
             fifo.drain(wakeups)
@@ -124,6 +126,7 @@ class Supervisor:
         else:
             fifo.close_reader(reader)
             self._try_step()
+            self._clear()
             if self.using or self.behind:
                 self._become_newer(lock)
         self.store.close()
@@ -293,6 +296,7 @@ class Supervisor:
         fault_point("supervisor.moved")
         self.untidy = self.untidy or bool(self.unrecorded)
         over = {job_id for job_id, _ in self.unrecorded}
+        self.recorded += [move[0] for move, won in zip(moves, done, strict=True) if won and move[0] in over]
         for job_id in over:
             self.using.pop(job_id, None)
         self.unrecorded.clear()
@@ -301,9 +305,11 @@ class Supervisor:
             if job is not None:
                 self.engine.start(job)
                 fault_point("supervisor.started")
-        for (job_id, *_), won in zip(moves, done, strict=True):
-            if won and job_id in over:
-                self.engine.recorded(job_id)
+
+    def _clear(self, poll: select.poll | None = None) -> None:
+        """Tell the engine whose end was recorded, until something more urgent can be read: a disk may take its time."""
+        while self.recorded and not (poll and poll.poll(0)):
+            self.engine.recorded(self.recorded.pop())
 
     def _until_ready(self) -> float | None:
         """Return the seconds until it is checked again whether pending jobs can start; None where none waits."""
