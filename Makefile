@@ -100,6 +100,7 @@ bench: $(VENV)/.dev
 	@$(RUN) bench/events.py
 	@$(RUN) bench/load.py
 	@$(RUN) bench/retention.py
+	@$(RUN) bench/results.py
 	@$(RUN) bench/browser.py
 	@$(NPM) run bench
 

@@ -189,6 +189,10 @@ def main() -> int:  # noqa: PLR0915
             row(f"{count} trivial jobs, two at a time", rate, "/s", f"{rate / xargs:.2f} x xargs (at least 0.5)", None)
             rows.append(rate / xargs >= 0.5)
 
+            folders = [server.home / "jobs" / job for job in ids]
+            sizes = [sum(one.lstat().st_blocks for one in (at, *at.rglob("*"))) / 2 for at in folders]
+            row("a job's folder on disk", statistics.median(sizes), "KiB", "", 12)
+
             job = server.submit("sleeps")
             while not (claim := server.home / "jobs" / job / "claim").exists():
                 time.sleep(0.01)

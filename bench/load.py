@@ -1,8 +1,8 @@
 """Load: ``python bench/load.py`` (part of ``make bench``).
 
-8 processes submit 5,000 jobs in parallel, through the Service and then over HTTP, where 64 clients poll and follow logs
-while 200 jobs run at a time. Exits 1 if there was an error, if a job started out of order, if the server's memory grew,
-or if one callback blocked the event loop for longer than promised.
+8 processes submit 5,000 jobs in parallel, through the Service, then over HTTP, and then over HTTP while 64 clients poll
+and follow logs and 200 jobs run at a time. Exits 1 if there was an error, if a job started out of order, if the
+server's memory grew, or if one callback blocked the event loop for longer than promised.
 """
 
 import bisect
@@ -34,6 +34,7 @@ CLIENTS = {"get job": 16, "jobs list": 16, "log route": 12, "log websocket": 12,
 AT_ONCE = 200  # running jobs
 PAUSE = float(os.environ.get("BENCH_PAUSE", "1"))  # seconds between two requests of a client
 BLOCKED = 50.0  # ms that one callback may take
+PLAIN = 300.0  # submissions a second over HTTP, at least
 GROWTH = 8.0  # MiB of the server's memory
 
 TRIVIAL = """
@@ -347,6 +348,25 @@ def probe(server: Server, when: str) -> None:
     )
 
 
+def alone(folder: Path) -> None:
+    """Submit over HTTP while nobody watches and all jobs but two wait in line."""
+    (folder / "alone").mkdir()
+    server = Server(folder / "alone")
+    service = Service(server.home)
+    try:
+        deploy(service, TRIVIAL, "1")
+        submitted, errors = submit_in_parallel(submit_there, server.port, server.token)
+        seconds = (max(end for _, end, _ in submitted) - min(begin for begin, _, _ in submitted)) / 1e9
+        rate = len(submitted) / seconds
+        say("HTTP, nobody watching: submitted", f"{rate:.0f}/s (at least {PLAIN:.0f})", rate >= PLAIN)
+        complain("HTTP, nobody watching", errors)
+        service.delete("work")
+    finally:
+        service.close()
+        server.process.terminate()
+        server.process.wait()
+
+
 def there(folder: Path) -> None:
     """Submit over HTTP while clients poll and listen, and let them go on."""
     server = Server(folder, more=["probe"])
@@ -402,11 +422,13 @@ def there(folder: Path) -> None:
 
 
 def main() -> int:
-    which = sys.argv[1:] or ["here", "there"]
+    which = sys.argv[1:] or ["here", "alone", "there"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "here" in which:
             here(folder)
+        if "alone" in which:
+            alone(folder)
         if "there" in which:
             there(folder)
     print(f"over a limit: {', '.join(failures)}" if failures else "all within limits")

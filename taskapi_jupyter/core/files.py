@@ -114,8 +114,8 @@ def create(path: str | os.PathLike[str], flags: int) -> int:
             raise _other(path) from None
         raise
     try:
-        _check_ours(fd, path)
-        os.fchmod(fd, 0o600)
+        if stat.S_IMODE(_check_ours(fd, path).st_mode) != 0o600:
+            os.fchmod(fd, 0o600)
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:
@@ -124,12 +124,13 @@ def create(path: str | os.PathLike[str], flags: int) -> int:
     return fd
 
 
-def _check_ours(fd: int, path: str | os.PathLike[str]) -> None:
+def _check_ours(fd: int, path: str | os.PathLike[str]) -> os.stat_result:
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode):
         raise OSError(errno.EINVAL, f"it is {kind(about.st_mode)}, not a file", os.fspath(path))
     if about.st_uid != os.geteuid():  # or a hard link to that user's file
         raise PermissionError(errno.EPERM, f"it belongs to {owner(about.st_uid)}", os.fspath(path))
+    return about
 
 
 def _other(path: str | os.PathLike[str]) -> OSError:
@@ -154,7 +155,8 @@ def create_folder(path: str | os.PathLike[str]) -> None:
             if not os.path.isdir(one):
                 raise
         else:
-            os.chmod(one, 0o700)
+            if stat.S_IMODE(os.stat(one).st_mode) != 0o700:
+                os.chmod(one, 0o700)
 
 
 def write_atomic(
