@@ -109,11 +109,11 @@ class Backends:
 
     async def close(self) -> None:
         """End followers and threads; jobs go on."""
-        for changes in self.changes.values():
-            await changes.stop()
         for task in self.followers:
             task.cancel()
         await asyncio.gather(*self.followers, return_exceptions=True)
+        for changes in self.changes.values():
+            await changes.stop()
         for pool in (self.slow, self.away):
             pool.shutdown(wait=False, cancel_futures=True)
         for pool in (self.quick, self.submits, self.follow, self.uploads):

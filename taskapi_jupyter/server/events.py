@@ -58,13 +58,17 @@ class Changes:
             self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread, and wake all that wait."""
+        """Wake all that wait, and return when they have been answered and the thread has ended."""
         self.stopping = True
         self._wake(*self._held)
         self._ended.set()
         self._changed.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, 2 * PATIENCE)
+        for _ in range(100):
+            if not self._held:
+                break
+            await asyncio.sleep(PATIENCE / 100)
 
     @contextmanager
     def watching(self, job_id: str | None) -> Iterator[asyncio.Event]:
