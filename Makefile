@@ -101,6 +101,7 @@ bench: $(VENV)/.dev
 	@$(RUN) bench/load.py
 	@$(RUN) bench/retention.py
 	@$(RUN) bench/results.py
+	@$(RUN) bench/lists.py
 	@$(RUN) bench/browser.py
 	@$(NPM) run bench
 

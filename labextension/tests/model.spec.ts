@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 
 import { APIError, Unreachable, urlOf } from '../src/api/request';
+import { ViewState } from '../src/sidebar/state';
 import { Wire } from './plugins/wire';
 
 describe('Jobs', () => {
@@ -67,6 +68,87 @@ describe('Jobs', () => {
     delete wire.refusals['GET local/get'];
     await model.local.refresh();
     expect(model.local.error).toBeNull();
+  });
+});
+
+describe('lists of many jobs', () => {
+  it('are read once, in pages as short as the server makes them', async () => {
+    const wire = new Wire();
+    const waiting = Array.from({ length: 30 }, () =>
+      wire.add({ status: 'pending' })
+    );
+    const ended = Array.from({ length: 20 }, () => wire.add());
+    ended.forEach(job => wire.end(job, 5));
+    wire.most = 8;
+    const { model } = wire.tab();
+    await model.local.refresh();
+    expect(model.local.inProgress).toHaveLength(waiting.length);
+    expect(model.local.all).toHaveLength(waiting.length + 8);
+    expect(model.local.count('pending')).toBe(waiting.length);
+    expect(model.local.partial).toBe(false);
+    expect(model.local.total()).toBe(50);
+    expect(wire.lists).toHaveLength(1 + 4);
+    while (model.local.hasOlder()) {
+      await model.local.older();
+    }
+    expect(model.local.all).toHaveLength(50);
+    wire.lists.length = 0;
+    waiting.forEach(job => wire.end(job, 9));
+    wire.most = Infinity;
+    await model.local.refresh();
+    expect(model.local.inProgress).toHaveLength(0);
+    expect(wire.lists).toHaveLength(1);
+  });
+
+  it('are counted by the server where more are in progress than are read', async () => {
+    const wire = new Wire();
+    Array.from({ length: 1500 }, () => wire.add({ status: 'pending' }));
+    const { model } = wire.tab();
+    await model.local.refresh();
+    expect(model.local.partial).toBe(true);
+    expect(model.local.count('pending')).toBe(1500);
+    expect(model.local.total()).toBe(1500);
+  });
+
+  it('show what the server found, also in what was not read', async () => {
+    const wire = new Wire();
+    const old = wire.add({ config: { path: 'needle.csv' } });
+    const large = wire.add({ config: { text: `${'x'.repeat(3000)} needle` } });
+    Array.from({ length: 300 }, () => wire.add());
+    [...wire.jobs.local].forEach(job => wire.end(job, 5));
+    const { model } = wire.tab();
+    await model.local.refresh();
+    const state = new ViewState();
+    state.set({ search: 'needle' });
+    const shown = () =>
+      state
+        .pick(model.local.all, model.local.found(state.filter)?.ids)
+        .map(job => job.job_id);
+    expect(shown()).toEqual([]);
+    await model.local.older(state.filter);
+    expect(shown()).toEqual([large.job_id, old.job_id]);
+    expect(model.local.found(state.filter)?.searched).toBe(302);
+    expect(model.local.hasOlder(state.filter)).toBe(false);
+    state.set({ search: 'needles' });
+    expect(shown()).toEqual([]);
+  });
+
+  it('keep the config that was read of a job when they leave it out', async () => {
+    const wire = new Wire();
+    const job = wire.add({ config: { text: 'x'.repeat(3000) } });
+    const { model } = wire.tab();
+    await model.local.refresh();
+    expect(model.local.get(job.job_id)?.config_truncated).toBe(true);
+    await model.local.refreshJob(job.job_id);
+    expect(model.local.get(job.job_id)?.config).toEqual(job.config);
+    wire.end(job, 5);
+    await model.local.refresh();
+    const read = model.local.get(job.job_id);
+    expect([read?.status, read?.config]).toEqual(['succeeded', job.config]);
+    const ended = wire.tab().model;
+    await ended.local.refresh();
+    await ended.local.refreshJob(job.job_id);
+    expect(ended.local.get(job.job_id)?.config).toEqual(job.config);
   });
 });
 

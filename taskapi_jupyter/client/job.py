@@ -141,8 +141,10 @@ class Job:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The configuration as it was submitted; None where none was."""
-        return self.record.config
+        """The configuration as it was submitted; None where none was. Lists leave out a large one: it is read then."""
+        if self.record.config_truncated:
+            self.refresh()
+        return _known(self.record.config)
 
     @property
     def created_time(self) -> datetime | None:
@@ -382,11 +384,11 @@ class Job:
         return f"<Job {display.clean(self.id)} of {display.clean(self.api_name)}{status}>"
 
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
-        _glance(job for job in [self] if job._record is None)
+        _glance(job for job in [self] if job._record is None or job._record.config_truncated)
         printer.text(display.job_text(self.seen, self.endpoint, last_seen=self._last_seen))
 
     def _repr_html_(self) -> str:
-        _glance(job for job in [self] if not job.seen_ended)
+        _glance(job for job in [self] if not job.seen_ended or job.seen.config_truncated)
         return display.job_html(self.seen, self.endpoint, last_seen=self._last_seen)
 
     @property
@@ -440,17 +442,27 @@ class JobList(list[Job]):
     ----------
     next_cursor
         What :meth:`TaskAPI.jobs` takes as ``cursor`` to go on with older jobs; None where there are none.
+    searched
+        How many jobs a search looked at, from the newest (or from the cursor) on; None where nothing was searched.
     apis
         APIs to show above the jobs, as ``%taskapi status`` does; None: only jobs are shown.
     """
 
-    def __init__(self, jobs: Iterable[Job] = (), next_cursor: str | None = None, apis: list[API] | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[Job] = (),
+        next_cursor: str | None = None,
+        apis: list[API] | None = None,
+        *,
+        searched: int | None = None,
+    ) -> None:
         super().__init__(jobs)
         self.next_cursor = next_cursor
         self.apis = apis
+        self.searched = searched
 
     def __repr__(self) -> str:
-        text = display.jobs_text([job.seen for job in self], bool(self.next_cursor))
+        text = display.jobs_text([job.seen for job in self], bool(self.next_cursor), self.searched)
         return text if self.apis is None else f"{display.apis_text(self.apis)}\n\n{text}"
 
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
@@ -461,7 +473,7 @@ class JobList(list[Job]):
         _glance(job for job in self if job._record is None)
         records, more = [job.seen for job in self], bool(self.next_cursor)
         if self.apis is None:
-            return display.jobs_html(records, more)
+            return display.jobs_html(records, more, self.searched)
         return display.overview_html(self.apis, records, more)
 
 

@@ -92,19 +92,21 @@ class Resolver:
         return Job(self.api, response.job_status, response.endpoint)
 
     def _by_suffix(self, suffix: str, api: str | None) -> Job:
-        found = [job for job in self._newest(api) if job.id.endswith(suffix)]
+        found = [job for job in self._newest(api, suffix) if job.id.endswith(suffix)]
         if len(found) > 1:
             raise Unclear(f"{suffix} may be any of {', '.join(job.id for job in found[:8])}; give more digits")
         if not found:
             raise Unknown(f"no job's id ends in {suffix}" + (f" among the jobs of {api}" if api else ""))
         return found[0]
 
-    def _newest(self, api: str | None) -> Iterator[Job]:
+    def _newest(self, api: str | None, text: str) -> Iterator[Job]:
+        """Yield the newest jobs: those that mention a text, or, where the server is too old to search, all."""
+        search = None if self.api.lacks("search") else text
         cursor, seen = None, 0
         while seen < SEARCHED:
-            page = self.api.jobs(api, limit=_PAGE, cursor=cursor)
+            page = self.api.jobs(api, limit=_PAGE, cursor=cursor, search=search)
             yield from page
-            seen, cursor = seen + len(page), page.next_cursor
+            seen, cursor = seen + (len(page) if page.searched is None else page.searched), page.next_cursor
             if not cursor:
                 return
 

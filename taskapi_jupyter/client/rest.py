@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from taskapi_jupyter.core import nesting
 from taskapi_jupyter.core.contract import (
@@ -30,6 +30,7 @@ from taskapi_jupyter.core.contract import (
     Message,
     Rerun,
     encode,
+    without_large_config,
 )
 from taskapi_jupyter.core.errors import (
     APINotDeployed,
@@ -276,18 +277,33 @@ class Client(TaskAPI):
         return {} if since is None else {"wait": f"{min(seconds, self._http.timeout / 2):.3f}", "since": since}
 
     @reads
-    def jobs(
+    def page(
         self,
         api: str | None = None,
         status: str | Sequence[str] | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        search: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
+        search = search if search and search.strip() else None
+        self._needs("search", search)
+        page = self._jobs(api, status, {"limit": limit, "cursor": cursor, "search": search})
+        return JobList(
+            [Job(self, without_large_config(one)) for one in page.jobs],
+            page.next_cursor,
+            searched=None if page.searched is UNSET else page.searched,
+        )
+
+    @reads
+    def counts(self, api: str | None = None, status: str | Sequence[str] | None = None) -> dict[str, int]:
+        """Count jobs by status."""
+        self._needs("counts", True)
+        return self._jobs(api, status, {"limit": 1, "counts": "true"}).counts or {}
+
+    def _jobs(self, api: str | None, status: str | Sequence[str] | None, more: Mapping[str, Any]) -> JobsPage:
         statuses = [status] if isinstance(status, str) else list(status or ())
-        query = {"api": api, "status": statuses, "limit": limit, "cursor": cursor}
-        page = self._http.read(self._http.send("GET", "jobs", query), JobsPage)
-        return JobList([Job(self, record) for record in page.jobs], page.next_cursor)
+        return self._http.read(self._http.send("GET", "jobs", {"api": api, "status": statuses, **more}), JobsPage)
 
     # Ending
 

@@ -157,15 +157,15 @@ class TaskAPI(ABC):
         """Return the version of the newest jobs in progress, once it is another than ``since``, as above."""
         return None
 
-    @abstractmethod
     def jobs(
         self,
         api: str | None = None,
         status: str | Sequence[str] | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        search: str | None = None,
     ) -> JobList:
-        """Return a page of jobs, newest first.
+        """Return jobs, newest first.
 
         Parameters
         ----------
@@ -176,13 +176,46 @@ class TaskAPI(ABC):
         limit
             How many at most: 1 to 1000, by default 50.
         cursor
-            The ``next_cursor`` of the page before; None (default): begin with the newest.
+            The ``next_cursor`` of the list before; None (default): begin with the newest.
+        search
+            Only jobs in which each word of this text occurs, in either case: in the name of the API, id, status,
+            notebook, reason, message of the progress or config (its first 65,536 characters). At most 500 characters.
+            One search looks at some thousands of jobs: ``searched`` of the list is how many, its ``next_cursor`` goes
+            on with older ones. None (default): no search.
+
+        Returns
+        -------
+        JobList
+            The jobs. Those with a config of more than 2 KiB read it when :attr:`Job.config` is used.
 
         Raises
         ------
         BadRequest
-            A state, the limit or the cursor is invalid.
+            A state, the limit, the cursor or the search is invalid.
         """
+        jobs = self.page(api, status, limit, cursor, search)
+        while jobs.searched is None and jobs.next_cursor and 0 < len(jobs) < limit:
+            more = self.page(api, status, limit - len(jobs), jobs.next_cursor)
+            jobs.extend(more)
+            jobs.next_cursor = more.next_cursor
+            if not more:
+                break
+        return jobs
+
+    @abstractmethod
+    def page(
+        self,
+        api: str | None = None,
+        status: str | Sequence[str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        search: str | None = None,
+    ) -> JobList:
+        """Return jobs as :meth:`jobs` does, but fewer where more would pass 1 MiB; ``next_cursor`` then goes on."""
+
+    @abstractmethod
+    def counts(self, api: str | None = None, status: str | Sequence[str] | None = None) -> dict[str, int]:
+        """Count jobs by status, without states that no job is in; ``api`` and ``status`` are as in :meth:`jobs`."""
 
     @abstractmethod
     def stop(self, job: Job | str) -> str:

@@ -18,20 +18,28 @@ from .states import JobCode
 
 MAX_BITS = 14_000  # of a whole number; Python does not write longer ones as text
 MAX_BODY = 10 << 20  # bytes; Cortex's limit for a submission, inclusive
+MAX_PAGE = 1000  # jobs
+MAX_PAGE_BYTES = 1 << 20  # of a page of jobs on the wire; a single job may have more
+MAX_LISTED_CONFIG = 2 << 10  # bytes of a config, as JSON, up to which lists show it
+MAX_SEARCH = 500  # characters
 MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server accepts by default
 NOT_LET_IN = "you are not let in"  # a server's refusal begins so when credentials are missing; clients look for it
 BOM = b"\xef\xbb\xbf"  # some editors and shells begin a UTF-8 file with it
 KIND = "TaskAPI"
 
+_FRAME = 2 << 10  # bytes of a page beside its jobs: its counts, its cursor
+
 #: Optional keys and formats since 0.1.0 that this server accepts; a client sends none that its server lacks.
 FEATURES = (
     "api_id",
+    "counts",
     "cuda_visible_devices",
     "main",
     "notebook",
     "parameters",
     "rerun_same",
     "run_timeout",
+    "search",
     "sys_path",
     "upload",
 )
@@ -88,8 +96,13 @@ class JobSpec(Body, kw_only=True):
 
 
 class JobStatus(JobSpec, kw_only=True):
-    """A job as every reader sees it. ``start_time`` and ``end_time`` are absent until they are known."""
+    """A job as every reader sees it. ``start_time`` and ``end_time`` are absent until they are known.
 
+    In lists, a config of more than 2 KiB is absent, and ``config_truncated`` true: the job itself has it.
+    """
+
+    config: dict[str, Any] | UnsetType | None = None  # type: ignore[assignment]
+    config_truncated: bool | UnsetType = UNSET
     status: str
     start_time: str | UnsetType | None = UNSET
     end_time: str | UnsetType | None = UNSET
@@ -128,13 +141,17 @@ class APIVersion(Body):
 
 
 class API(Body, kw_only=True):
-    """A deployed task API: an element of ``GET get`` and of ``GET get/{api}``."""
+    """A deployed task API: an element of ``GET get`` and of ``GET get/{api}``.
+
+    ``GET get`` shows at most ten jobs in progress of each, and counts all of its jobs by status.
+    """
 
     spec: dict[str, Any] | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
     endpoint: str | None = None
     task_job_statuses: list[JobStatus] = []
     api_versions: list[APIVersion] | UnsetType = UNSET
+    job_counts: dict[str, int] | UnsetType = UNSET  # of all its jobs, by status; in the list of all APIs
 
     @property
     def name(self) -> str:
@@ -200,10 +217,17 @@ class ErrorBody(Body):
 
 
 class JobsPage(Body):
-    """``GET jobs``: newest first; ``next_cursor`` is null on the last page."""
+    """``GET jobs``: newest first; ``next_cursor`` is null on the last page.
+
+    A page has fewer jobs than asked for where more would pass 1 MiB, or where a search has looked at as many jobs as it
+    may. ``searched`` is how many jobs a search looked at for this page; ``counts`` those of the filter, by status,
+    whatever was searched for.
+    """
 
     jobs: list[JobStatus]
     next_cursor: str | None = None
+    searched: int | UnsetType = UNSET
+    counts: dict[str, int] | UnsetType = UNSET
 
 
 class FileEntry(Body):
@@ -303,7 +327,25 @@ def convert(value: Any, type_: type[T]) -> T:
 
 def submit_answer(status: JobStatus) -> JobSpec:
     """Return the part of a job's status that answers a submission."""
-    return JobSpec(**{field: getattr(status, field) for field in JobSpec.__struct_fields__})
+    fields = {field: getattr(status, field) for field in JobSpec.__struct_fields__}
+    return JobSpec(**{**fields, "config": None if status.config is UNSET else status.config})
+
+
+def cut_to_page(records: list[JobStatus]) -> list[JobStatus]:
+    """Return the first of some jobs, as many as a page may have: at least one, and no more than 1 MiB together."""
+    room = MAX_PAGE_BYTES - _FRAME
+    for number, record in enumerate(records):
+        room -= len(encode(record)) + 1
+        if room < 0 and number:
+            return records[:number]
+    return records
+
+
+def without_large_config(record: JobStatus) -> JobStatus:
+    """Return a job as a list shows it: without its config where that is large."""
+    if record.config_truncated or (record.config and len(encode(record.config)) > MAX_LISTED_CONFIG):
+        return msgspec.structs.replace(record, config=UNSET, config_truncated=True)
+    return record
 
 
 def encode(value: Any) -> bytes:

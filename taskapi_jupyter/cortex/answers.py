@@ -34,7 +34,9 @@ def response(raw: dict[str, Any]) -> JobResponse:
 def api(raw: dict[str, Any]) -> API:
     """Read an API: 0.42 lists metadata alone, 0.28 specifications alone."""
     jobs = [status(one) for one in raw.get("task_job_statuses") or []]
-    known = {name: raw[name] for name in ("spec", "endpoint", "api_versions") if raw.get(name) is not None}
+    known = {
+        name: raw[name] for name in ("spec", "endpoint", "api_versions", "job_counts") if raw.get(name) is not None
+    }
     metadata = raw.get("metadata") or raw.get("spec") or {}
     about = {key: metadata[key] for key in ("name", "kind", "last_updated") if metadata.get(key) is not None}
     about["id"] = metadata.get("id") or metadata.get("api_id") or ""

@@ -8,6 +8,7 @@ parts of a log: these raise :class:`NotKept`, which views show as a note.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,12 +24,15 @@ from taskapi_jupyter.core.contract import (
     FileList,
     JobStatus,
     LogChunk,
+    cut_to_page,
+    without_large_config,
 )
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, NotKept
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 from taskapi_jupyter.deploy import advice
 from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 from taskapi_jupyter.deploy.values import plain_config
+from taskapi_jupyter.display.facts import lists_all_in_progress, mentions
 
 from . import answers, form
 from .logs import PODS_SINCE, Logs
@@ -114,7 +118,7 @@ class CortexClient(Logs):
         if "config" not in raw:
             raise NotKept(f"{self.environment} does not tell the config of job {self.job_id(job)}: submit it anew")
         record = self._converted(answer, answers.status, raw)
-        return self.submit(record.api_name, record.config, record.timeout)
+        return self.submit(record.api_name, raw["config"], record.timeout)
 
     # Reading
 
@@ -151,14 +155,28 @@ class CortexClient(Logs):
         path = networking.get("endpoint") if isinstance(networking, dict) else None
         return f"{str(self._about.api_endpoint).rstrip('/')}/{str(path or api.name).lstrip('/')}"
 
-    def jobs(
+    def page(
         self,
         api: str | None = None,
         status: str | Sequence[str] | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        search: str | None = None,
     ) -> JobList:
         """Return the jobs that the cluster lists with its APIs, newest first: jobs in progress and the last few."""
+        records = [one for one in self._records(api, status) if cursor is None or one.job_id > cursor]
+        searched = len(records) if search and search.strip() else None
+        records = [without_large_config(one) for one in records if not search or mentions(one, search)]
+        kept = cut_to_page(records[:limit])
+        more = kept[-1].job_id if len(records) > len(kept) else None
+        return JobList([Job(self, record) for record in kept], more, searched=searched)
+
+    def counts(self, api: str | None = None, status: str | Sequence[str] | None = None) -> dict[str, int]:
+        """Count by status the jobs that the cluster lists."""
+        return dict(Counter(record.code.value for record in self._records(api, status)))
+
+    def _records(self, api: str | None, status: str | Sequence[str] | None) -> list[JobStatus]:
+        """Return all jobs that the cluster lists, newest first."""
         wanted = {JobCode.read(one) for one in ([status] if isinstance(status, str) else status or ())}
         found: dict[str, JobStatus] = {}
         for one in self._listed(api, only_in_progress=bool(wanted) and wanted <= IN_PROGRESS):
@@ -169,19 +187,16 @@ class CortexClient(Logs):
             elif api in (None, record.api_name):
                 found.setdefault(job_id, record)
         records = [found[job_id] for job_id in sorted(found)]  # ids descend with time: the newest job has the smallest
-        records = [record for record in records if not wanted or record.code in wanted]
-        records = [record for record in records if cursor is None or record.job_id > cursor]
-        more = records[limit - 1].job_id if len(records) > limit else None
-        return JobList([Job(self, record) for record in records[:limit]], more)
+        return [record for record in records if not wanted or record.code in wanted]
 
     def _listed(self, api: str | None, *, only_in_progress: bool) -> list[API]:
+        whole: list[API] = []
         if api is not None:
             names = [api]
         else:
             apis: list[API] = self.get()
-            if only_in_progress:
-                return apis
-            names = [one.name for one in apis]
+            whole = [one for one in apis if only_in_progress and lists_all_in_progress(one)]
+            names = [one.name for one in apis if not (only_in_progress and lists_all_in_progress(one))]
 
         def one(name: str) -> list[API]:
             try:
@@ -190,7 +205,7 @@ class CortexClient(Logs):
                 return []
 
         with ThreadPoolExecutor(8) as pool:
-            return [found for some in pool.map(one, names) for found in some]
+            return [*whole, *(found for some in pool.map(one, names) for found in some)]
 
     def environments(self) -> EnvironmentsResponse:
         """Return this environment: a cluster knows no other."""

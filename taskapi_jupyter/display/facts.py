@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.core.states import IN_PROGRESS, TERMINAL, JobCode
 
-from .formats import clean, duration, moment, number, utc_now
+from .formats import clean, duration, moment, number, short_json, utc_now
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
@@ -109,13 +110,35 @@ def progress_words(progress: Progress | None, limit: int | None = None) -> str:
 
 def busy(api: API) -> str:
     """Count an API's jobs in progress."""
-    counts = [_count(api, code) for code in (JobCode.RUNNING, JobCode.PENDING)]
-    return ", ".join(text for text in counts if text)
+    counts = [(_count(api, code), code.label) for code in (JobCode.RUNNING, JobCode.PENDING)]
+    return ", ".join(f"{count} {label}" for count, label in counts if count)
 
 
-def _count(api: API, code: JobCode) -> str:
-    count = sum(job.code is code for job in api.task_job_statuses)
-    return f"{count} {code.label}" if count else ""
+def _count(api: API, code: JobCode) -> int:
+    """Return how many jobs of an API are in a state: as its server counted them, else those that are listed."""
+    if api.job_counts:
+        return api.job_counts.get(code.value, 0)
+    return sum(job.code is code for job in api.task_job_statuses)
+
+
+def lists_all_in_progress(api: API) -> bool:
+    """Whether all of an API's jobs in progress are listed with it: of many, a server lists some and counts all."""
+    return sum(job.code in IN_PROGRESS for job in api.task_job_statuses) >= sum(_count(api, c) for c in IN_PROGRESS)
+
+
+def mentions(job: JobStatus, text: str) -> bool:
+    """Whether every word of a text occurs somewhere in a job."""
+    said = job.progress.message if job.progress else None
+    known = [job.api_name, job.job_id, job.code.label, job.notebook, job.reason, said]
+    if job.config:
+        known.append(json.dumps(job.config, ensure_ascii=False, default=str))
+    whole = "\n".join(str(one) for one in known if one).casefold()
+    return all(word in whole for word in text.casefold().split())
+
+
+def config_words(record: JobStatus, limit: int) -> str:
+    """Return a job's config on one line; of one that a list leaves out, that it is large."""
+    return "… (over 2 KiB)" if record.config_truncated else short_json(record.config or None, limit)
 
 
 def latest_job(api: API) -> JobStatus | None:

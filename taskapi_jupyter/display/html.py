@@ -23,9 +23,9 @@ MAX_ROWS = 200
 MAX_GOING = 8  # running jobs of a group that get a line of their own
 
 
-def jobs_html(jobs: Iterable[JobStatus], more: bool = False) -> str:
+def jobs_html(jobs: Iterable[JobStatus], more: bool = False, searched: int | None = None) -> str:
     """Return a table of jobs."""
-    return _page(_table_html(jobs_table(jobs, more)))
+    return _page(_table_html(jobs_table(jobs, more, searched)))
 
 
 def job_html(record: JobStatus, endpoint: str | None = None, last_seen: datetime | None = None) -> str:
@@ -139,7 +139,7 @@ def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
 def _table_html(shown: Table, leave_out: Container[str] = ()) -> str:
     """Return a table, without empty columns."""
     if not shown.rows:
-        return _dim(f"{shown.empty[0].upper()}{shown.empty[1:]}.")
+        return _dim(" ".join(f"{said[0].upper()}{said[1:]}." for said in (shown.empty, shown.more) if said))
     kept = [
         column
         for column, head in enumerate(shown.heads)

@@ -30,9 +30,11 @@ _COLOURS = {
 }  # all others are failures: red
 
 
-def jobs_text(jobs: Iterable[JobStatus], more: bool = False, *, colour: bool = False) -> str:
+def jobs_text(
+    jobs: Iterable[JobStatus], more: bool = False, searched: int | None = None, *, colour: bool = False
+) -> str:
     """Return a table of jobs as wide as the terminal."""
-    return _table_text(jobs_table(jobs, more), colour)
+    return _table_text(jobs_table(jobs, more, searched), colour)
 
 
 def job_text(
@@ -108,8 +110,9 @@ def in_short(error: E) -> E:
 
 
 def _table_text(shown: Table, colour: bool = False) -> str:
+    more = f"\n({shown.more})" if shown.more else ""
     if not shown.rows:
-        return shown.empty
+        return shown.empty + more
     text = table(
         [head.lower() for head in shown.heads],
         [[cut(cell.text, cell.width) for cell in row] for row in shown.rows],
@@ -117,7 +120,7 @@ def _table_text(shown: Table, colour: bool = False) -> str:
         least=shown.least,
         paint=lambda row, column, printed: _status(shown.rows[row][column], printed, colour),
     )
-    return f"{text}\n({shown.more})" if shown.more else text
+    return text + more
 
 
 def _card_text(title: str, facts: Sequence[Fact], colour: bool = False) -> str:

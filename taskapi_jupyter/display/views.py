@@ -11,6 +11,7 @@ from taskapi_jupyter.core.states import JobCode
 
 from .facts import (
     busy,
+    config_words,
     created,
     latest_job,
     note,
@@ -56,8 +57,8 @@ class Table:
     least: int = 1  # columns that a narrow terminal shows at least
 
 
-def jobs_table(jobs: Iterable[JobStatus], more: bool = False) -> Table:
-    """Return a table of jobs; ``more`` says that there are older ones."""
+def jobs_table(jobs: Iterable[JobStatus], more: bool = False, searched: int | None = None) -> Table:
+    """Return a table of jobs; ``more`` says that there are older ones, ``searched`` how many a search looked at."""
     now, rows = utc_now(), []
     for job in jobs:
         when = created(job)
@@ -69,11 +70,12 @@ def jobs_table(jobs: Iterable[JobStatus], more: bool = False) -> Table:
                 Cell(local(when, now) if when else "", time=when),
                 Cell(duration(took(job, now)), "number"),
                 Cell(note(job, 300), width=60),
-                Cell(short_json(job.config, 300), "code", 60),
+                Cell(config_words(job, 300), "code", 60),
             )
         )
     heads = ("Job", "API", "Status", "Submitted", "Took", "Note", "Config")
-    return Table(heads, rows, "no jobs", "there are older ones" if more else "", whole="Job", least=2)
+    older = "" if searched is None else f"searched {searched:,} jobs; "
+    return Table(heads, rows, "no jobs", f"{older}there are older ones" if more else "", whole="Job", least=2)
 
 
 def apis_table(apis: Iterable[API]) -> Table:
@@ -110,7 +112,7 @@ def job_card(record: JobStatus, endpoint: str | None, last_seen: datetime | None
         ("progress", Cell(progress_words(record.progress or None, 80))),
         *((head, Cell(local(time, now), time=time)) for head, time in times(record)),
         ("took", Cell(duration(took(record, now)), "plain")),
-        ("config", Cell(short_json(record.config, 400), "code")),
+        ("config", Cell(config_words(record, 400), "code")),
         ("timeout", Cell(duration(record.timeout))),
         ("run timeout", Cell(duration(record.run_timeout or None))),
         ("reason", Cell(clean(record.reason or "", 400))),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import cleandoc
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UnsetType
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import contract
@@ -62,7 +62,7 @@ def document(base_url: str, routes: Mapping[str, Mapping[str, Operation]]) -> by
     for name, model in vars(contract).items():
         if name in components and model not in (Submission, DeployRequest, Rerun):  # what we answer has every key
             fields = msgspec.structs.fields(model)
-            components[name]["required"] = [one.encode_name for one in fields if one.default is not UNSET]
+            components[name]["required"] = [one.encode_name for one in fields if UnsetType not in get_args(one.type)]
     paths = {
         path: {method: _operation(path, method, op, names) for method, op in methods.items()}
         for path, methods in routes.items()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from taskapi_jupyter.client.headers import ENDED_HEADER, VERSION_HEADER
 from taskapi_jupyter.core.contract import (
     API,
+    MAX_PAGE,
+    MAX_SEARCH,
     DeployRequest,
     DeployResult,
     EnvironmentsResponse,
@@ -27,7 +29,7 @@ from .handlers.about import DocumentHandler, EnvironmentsHandler, NothingHandler
 from .handlers.deploy import DeployHandler
 from .handlers.files import INT64, MAX_CHUNK, FileHandler, FilesHandler, LogHandler, ResultHandler
 from .handlers.held import MAX_WAIT
-from .handlers.jobs import MAX_DAYS, MAX_PAGE, JobHandler, JobsHandler, RerunHandler
+from .handlers.jobs import MAX_DAYS, JobHandler, JobsHandler, RerunHandler
 from .handlers.log_stream import LogStream
 from .handlers.operator import APIsHandler, DeleteHandler, OneAPIHandler, TasksHandler, VerifyHandler, VersionHandler
 from .openapi import JSON, Operation, header, query
@@ -49,8 +51,16 @@ JOB_ID = query("jobID", {"type": "string", "minLength": 1}, "The job.", required
 OF = query("api", {"type": "string", "minLength": 1}, "The job's API; a Cortex cluster need not be searched then.")
 ONLY = query("api", {"type": "string", "minLength": 1}, "Only jobs of this API.")
 FLAG = {"type": "boolean", "default": False}
-LIMIT = query("limit", _between(1, MAX_PAGE, 50), "How many jobs a page has at most.")
+LIMIT = query(
+    "limit", _between(1, MAX_PAGE, 50), "How many jobs a page has at most; it has fewer where more would pass 1 MiB."
+)
 CURSOR = query("cursor", {"type": "string", "minLength": 1}, "`next_cursor` of the previous page.")
+SEARCH = query(
+    "search",
+    {"type": "string", "minLength": 1, "maxLength": MAX_SEARCH},
+    "Only jobs in which each of these words occurs; `searched` says how many jobs were looked at for this page.",
+)
+COUNTS = query("counts", FLAG, "Also count the jobs by status, whatever is searched for.")
 DAYS = {"type": "number", "minimum": 0, "maximum": MAX_DAYS}
 OLDER_THAN = query("older_than", DAYS, "Only jobs that ended at least so many days ago.")
 OFFSET = query("offset", _between(-INT64, INT64, 0), "In bytes as written; a negative one counts from the end.")
@@ -156,7 +166,10 @@ ROUTES = (
         "/taskapi/{env}/jobs",
         JobsHandler,
         get=Operation(
-            "Jobs, newest first", JobsPage, (ONLY, _states(JobCode), LIMIT, CURSOR, WAIT, SINCE), headers=VERSION
+            "Jobs, newest first",
+            JobsPage,
+            (ONLY, _states(JobCode), LIMIT, CURSOR, SEARCH, COUNTS, WAIT, SINCE),
+            headers=VERSION,
         ),
         delete=Operation("Delete all ended jobs, or those that match", Message, (ONLY, _states(TERMINAL), OLDER_THAN)),
     ),

@@ -10,7 +10,17 @@ from typing import IO, Any
 from taskapi_jupyter.client import results
 from taskapi_jupyter.client.taskapi import API, Job, JobList, TaskAPI
 from taskapi_jupyter.core import nesting
-from taskapi_jupyter.core.contract import APIVersion, FileList, JobResponse, JobStatus, LogChunk
+from taskapi_jupyter.core.contract import (
+    MAX_PAGE,
+    MAX_SEARCH,
+    APIVersion,
+    FileList,
+    JobResponse,
+    JobStatus,
+    LogChunk,
+    cut_to_page,
+    without_large_config,
+)
 from taskapi_jupyter.core.errors import (
     APIIDNotFound,
     APINotDeployed,
@@ -30,9 +40,10 @@ from .config import ConfigFile
 from .home import prepare, warn_of_network
 from .limits import ThisMachine
 from .outputs import Outputs
-from .records import metadata_of, spec_of
+from .records import metadata_of, search_of, spec_of
 from .store import readable
 from .store.connection import Row
+from .store.schema import READ
 from .store.store import Store
 from .supervisor.wake import Waker
 
@@ -41,7 +52,7 @@ IN_PROGRESS = [code.value for code in sorted(MOVES)]
 _COMPARED = 500  # deployed names among which a similar one is looked for
 _LONGEST_ID = 100  # characters
 _LONGEST_NAME = 63  # characters
-_LISTED_WITH_API = 10  # jobs that one API shows at least: those in progress, then recent ones
+_LISTED_WITH_API = 10  # jobs: one API shows so many at least (in progress, then recent), the list of all at most
 
 
 class Reading(TaskAPI):
@@ -87,16 +98,17 @@ class Reading(TaskAPI):
         row = self.store.api(api)
         if row is None:
             raise self._not_deployed(api)
-        jobs = self.jobs(api, IN_PROGRESS, limit=1000)
-        if len(jobs) < _LISTED_WITH_API:
-            recent = self.jobs(api, limit=_LISTED_WITH_API)
-            ids = {job.id for job in jobs}
-            jobs += [job for job in recent if job.id not in ids][: _LISTED_WITH_API - len(jobs)]
+        self._keep_supervisor()
+        rows = self.store.jobs(api, IN_PROGRESS, MAX_PAGE, columns=READ)  # whole configs, as Cortex has them here
+        if len(rows) < _LISTED_WITH_API:
+            recent = self.store.jobs(api, [], _LISTED_WITH_API, columns=READ)
+            known = {job["seq"] for job in rows}
+            rows += [job for job in recent if job["seq"] not in known][: _LISTED_WITH_API - len(rows)]
         return API(
             spec=spec_of(row),
             metadata=metadata_of(row),
             endpoint=self._endpoint(api),
-            task_job_statuses=[job.record for job in jobs],
+            task_job_statuses=self._placement.statuses(rows),
             api_versions=[
                 APIVersion(api_id=one["api_id"], last_updated=one["updated"] // 1_000_000)
                 for one in self.store.versions(api)
@@ -104,17 +116,21 @@ class Reading(TaskAPI):
         )
 
     def _apis(self) -> list[API]:
-        in_progress: dict[str, list[JobStatus]] = {}
-        for job in self.jobs(status=IN_PROGRESS, limit=1000):
-            in_progress.setdefault(job.api_name, []).append(job.record)
+        self._keep_supervisor()
+        apis, counts = self.store.apis(), self.store.counts_by_api()
+        busy = [row["name"] for row in apis if counts.get(row["name"], {}).keys() & set(IN_PROGRESS)]
+        shown: dict[str, list[JobStatus]] = {}
+        for status in self._placement.statuses(self.store.newest_in_progress(busy, _LISTED_WITH_API)):
+            shown.setdefault(status.api_name, []).append(without_large_config(status))
         return [
             API(
                 spec=spec_of(row),
                 metadata=metadata_of(row),
                 endpoint=self._endpoint(row["name"]),
-                task_job_statuses=in_progress.get(row["name"], []),
+                task_job_statuses=shown.get(row["name"], []),
+                job_counts=counts.get(row["name"], {}),
             )
-            for row in self.store.apis()
+            for row in apis
         ]
 
     def get_version(self, api: str, api_id: str) -> API:
@@ -147,26 +163,42 @@ class Reading(TaskAPI):
             api_spec=spec_of(version) if version else {},
         )
 
-    def jobs(
+    def page(
         self,
         api: str | None = None,
         status: str | Sequence[str] | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        search: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         wanted = named_states(status, JobCode)
-        if not 1 <= limit <= 1000:
-            raise BadRequest(f"limit must be from 1 to 1000, not {limit}")
+        if not 1 <= limit <= MAX_PAGE:
+            raise BadRequest(f"limit must be from 1 to {MAX_PAGE}, not {limit}")
         before = None
         if cursor:
             if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
                 raise BadRequest(f"invalid cursor {cursor[:40]!r}: use next_cursor of the previous page")
             before = int(cursor)
+        if search is not None and len(search) > MAX_SEARCH:
+            raise BadRequest(f"search must have at most {MAX_SEARCH} characters, not {len(search)}")
         self._keep_supervisor()
-        rows = self.store.jobs(api, wanted, limit + 1, before)
-        more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
-        return JobList([self._job(status) for status in self._placement.statuses(rows[:limit])], more)
+        searched: int | None = None
+        if search and search.strip():
+            rows, searched, more = self.store.search(search_of(search, self.paths.jobs), api, wanted, limit, before)
+        else:
+            rows = self.store.jobs(api, wanted, limit + 1, before)
+            more = rows[limit - 1]["seq"] if len(rows) > limit else None
+        found = [without_large_config(record) for record in self._placement.statuses(rows[:limit])]
+        records = cut_to_page(found)
+        if len(records) < len(found):
+            last = rows[len(records) - 1]
+            more, searched = last["seq"], last.get("searched")
+        return JobList([self._job(one) for one in records], None if more is None else str(more), searched=searched)
+
+    def counts(self, api: str | None = None, status: str | Sequence[str] | None = None) -> dict[str, int]:
+        """Count jobs by status."""
+        return self.store.counts(api, named_states(status, JobCode))
 
     def in_progress(self) -> int:
         """Count the jobs that are pending or running."""

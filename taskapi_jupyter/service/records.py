@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from taskapi_jupyter.deploy import api_spec
 
 from .store import readable
 from .store.connection import Row
+from .store.lists import Texts
 
 _EPOCH = datetime(1970, 1, 1)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs; the years 1 and 9999: a task may date a file so
@@ -80,10 +82,12 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
     workers: dict[str, Any] | UnsetType = UNSET
     if code.in_progress:
         workers = {"pending" if code is JobCode.PENDING else "ready": 1}
+    is_large = bool(row.get("large"))
     return JobStatus(
         job_id=row["id"],
         api_name=row["api_name"],
-        config=config,
+        config=UNSET if is_large else config,
+        config_truncated=is_large or UNSET,
         api_id=row["api_id"],
         timeout=row["timeout"],
         created_time=rfc3339(row["created"]),
@@ -106,11 +110,32 @@ def _unreadable(row: Row, wrong: str) -> JobStatus:
     return JobStatus(
         job_id=readable.text(row["id"]),
         api_name=readable.text(row["api_name"]),
+        config=None,
         status=known or JobCode.UNKNOWN.value,
         created_time=when.get("created", UNSET),
         end_time=UNSET if known else when.get("ended") or when.get("created") or rfc3339(0),  # nothing waits for it
         reason=f"its row in the database can't be read: {wrong}; delete it",
     )
+
+
+def search_of(text: str, jobs: Path) -> Callable[[Texts], bool]:
+    """Return whether every word of a text occurs somewhere in a job; a running one has its progress below ``jobs``."""
+    words = sorted(set(text.casefold().split()), key=len, reverse=True)
+    labels = {code.value: code.label.casefold() for code in JobCode}
+
+    def fits(texts: Texts) -> bool:
+        there = texts.text.decode("utf-8", "replace").casefold()
+        missing = [word for word in words if word not in there]
+        if not missing:
+            return True
+        status, job_id = there.split("\n", 2)[:2]
+        said = labels.get(status, "")
+        if texts.progress or status == JobCode.RUNNING.value:
+            progress = _progress({"id": job_id, "progress": texts.progress}, JobCode.read(status), jobs)
+            said += f"\n{progress.message or ''}".casefold() if progress else ""
+        return all(word in said for word in missing)
+
+    return fits
 
 
 def _or_unset(value: Any) -> Any:

@@ -54,6 +54,7 @@ CONFIG = Option("--config", "json", "configuration: a JSON object or a dict of P
 WAIT = Option("--wait", "flag", "waits for the end; fails unless the job succeeds")
 TIMEOUT = Option("--timeout", "time", "the same, counted from submission, the time in the queue included", "T")
 LIMIT = Option("--limit", "int", "how many jobs at most", "N")
+SEARCH = Option("--search", "text", "only jobs in which each of these words occurs", "WORDS")
 PATIENCE = Option("--timeout", "time", "gives up waiting after so long, such as 15m; the job goes on", "T")
 RUN_TIMEOUT = Option("--run-timeout", "time", "stops a job that has run this long: 90 (seconds), 15m or 1h30m", "T")
 NEEDS = (
@@ -90,10 +91,11 @@ _ALL = (
     ),
     Verb(
         "status",
-        ("%taskapi status [API] [JOB] [--status S] [--limit N] [--watch]",),
+        ("%taskapi status [API] [JOB] [--status S] [--search WORDS] [--limit N] [--watch]",),
         "shows APIs and jobs, one API with its jobs, or one job",
         (
             Option("--status", "text", "only jobs in this state, or in one of several: a,b", "S"),
+            SEARCH,
             LIMIT,
             Option("--watch", "flag", "keeps showing until nothing is in progress", short="-w"),
         ),

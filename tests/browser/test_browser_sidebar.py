@@ -198,6 +198,33 @@ def test_find_and_sort(lab: Lab, page: Page, name: str) -> None:
     expect(row(page, other.id)).to_be_visible()
 
 
+def test_a_search_finds_jobs_that_were_not_loaded(lab: Lab, page: Page, name: str) -> None:
+    """The server searches; a large config, which lists leave out, is loaded with the job's details."""
+    lab.deploy(name, ECHO)
+    large = lab.service.submit(name, {"text": "x" * 3000, "colour": f"mauve-{name}"}).wait()
+    with lab.service.store.write() as transaction:
+        newest = int(large.id, 16)
+        transaction.executemany(
+            "INSERT INTO jobs (id, api_name, api_id, spec_id, status, change, created, ended, boot, cpu, gpu) "
+            "SELECT ?, api_name, api_id, spec_id, 'stopped', change, created, ended, boot, cpu, gpu FROM jobs "
+            "WHERE id = ?",
+            ((f"{newest - n:016x}", large.id) for n in range(1, 1001)),
+        )
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    expect(sidebar.get_by_role("button", name="Show older jobs")).to_be_visible()
+    expect(row(page, large.id)).to_have_count(0)
+    sidebar.get_by_role("searchbox").fill(f"MAUVE-{name}")
+    line = row(page, large.id)
+    line.get_by_role("button", name=name).first.click()
+    details = sidebar.get_by_role("region", name=f"Job {large.id}")
+    expect(details).to_contain_text(f"mauve-{name}")
+    sidebar.get_by_role("searchbox").fill("")
+    sidebar.get_by_label("API", exact=True).select_option(name)
+    expect(sidebar).to_contain_text("1001 of ")
+    lab.service.purge(name)
+
+
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>&lt;b&gt;"
 
 RAISES = f"""

@@ -14,8 +14,10 @@ import requests
 from support import PATIENCE, request_for
 from support.servers import LiveServer
 from support.shells import Run
+from taskapi_jupyter.client.job_lookup import Resolver
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import Unavailable
+from taskapi_jupyter.ui.panel.job_query import JobQuery
 
 SENTENCE = "restart the Jupyter server: it runs taskapi_jupyter 0.1.0"
 KNEW = {
@@ -99,10 +101,15 @@ def test_what_was_asked_for_is_refused_and_not_left_out(client: Client, older: O
         lambda: client.submit("plain", run_timeout=5),
         lambda: client.submit("plain", api_id=job.record.api_id),
         lambda: job.rerun(same=True),
+        lambda: client.jobs(search="plain"),
+        client.counts,
     ):
         with pytest.raises(Unavailable, match=SENTENCE):
             ask()
     assert len(client.jobs("plain")) == 1
+    assert Resolver(client, {}, None).one([job.id[-12:]]) == job
+    query = JobQuery("plain")
+    assert [one.job_id for one in query.read(client).jobs] == [job.id]
     assert job.rerun().wait(PATIENCE).result() == 1
 
 

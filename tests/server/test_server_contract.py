@@ -198,7 +198,8 @@ async def test_get(call: Call) -> None:
     await ended(call, job_id)
     keys = {"spec": dict, "metadata": dict, "endpoint": str, "task_job_statuses": list}
     (listed,) = (await call("GET", "local/get")).json
-    check(listed, keys)
+    check(listed, {**keys, "job_counts": dict})
+    assert listed["job_counts"] == {"succeeded": 1}
     check(listed["metadata"], {"name": str, "kind": str, "id": str, "last_updated": int})
     assert listed["task_job_statuses"] == []
     (one,) = (await call("GET", "local/get/hello")).json

@@ -23,6 +23,7 @@ import pytest
 from support import PATIENCE, request_for, until
 from support.cortex_double import Operator
 from support.program import PROGRAM, answer, run, run_apart
+from support.records import FIRST, deploy, ended
 from support.servers import LiveServer, reserved_port
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.display.formats import columns
@@ -50,6 +51,25 @@ def project(tmp_path: Path) -> Path:
     (folder / "waits.py").write_text("import time\ndef run(config):\n    print('up', flush=True)\n    time.sleep(60)\n")
     (folder / "cortex.yaml").write_text(YAML)
     return folder
+
+
+def test_jobs_are_searched_and_counted(service: Service) -> None:
+    deploy(service.store, "a", "a1")
+    (oldest,) = ended(service, 1)
+    values = "api_name, api_id, spec_id, status, change, created, boot, cpu, gpu"
+    with service.store.write() as transaction:
+        transaction.executemany(
+            f"INSERT INTO jobs (id, {values}, notebook) VALUES (?, 'a', 'a1', 's', 'stopped', 1, 1, 'b', 1, 0, ?)",
+            ((f"{FIRST - 100_000 - n:016x}", f"{n}.ipynb") for n in range(12_000)),
+        )
+    assert [job["job_id"] for job in answer("jobs", "list", "--search", f"{oldest} A")] == [oldest]
+    assert len(answer("get", "a", "--search", "IPYNB", "--limit", "3")) == 3
+    assert "older" in run("jobs", "list", "a", "--search", "ipynb", "--limit", "3").stdout
+    assert run("jobs", "list", "--search", "no such words").stdout.strip() == "no jobs"
+    assert answer("jobs", "count") == {"stopped": 12_000, "succeeded": 1}
+    assert answer("jobs", "count", "a", "--status", "stopped") == {"stopped": 12_000}
+    assert run("jobs", "count", "a").stdout == "12,000 stopped\n1 succeeded\n"
+    assert run("jobs", "count", "none").stdout.strip() == "no jobs"
 
 
 def test_a_job_from_end_to_end(home: Path, project: Path) -> None:

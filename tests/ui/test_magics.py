@@ -313,6 +313,8 @@ def test_status_shows_what_is_asked_for(run: Run) -> None:
     assert run("%taskapi status --status succeeded").value() == overview[1:]
     assert run("%taskapi status --status 'worker error,stopped'").value() == overview[:1]
     assert run("%taskapi status echo --status worker_error").value() == []
+    assert run("%taskapi status --search 'ECHO succeeded'").value() == overview[1:]
+    assert run("%taskapi status echo --search 'no such'").value() == []
     job = run("%taskapi status last").value()
     assert job == overview[0]
     assert run(f"%taskapi get echo {overview[1].id}").value() == overview[1]

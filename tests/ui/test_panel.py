@@ -320,6 +320,16 @@ def test_a_job_is_stopped_run_again_and_deleted(api: TaskAPI, shown: Any, name: 
         api.job_response(again.id)
 
 
+def test_a_config_that_lists_leave_out_is_shown(api: TaskAPI, shown: Any, name: str) -> None:
+    api.deploy_request(request_for(name, "def task(config): pass"))
+    job = api.submit(name, {"text": f"{'x' * 3000} the end"}).wait(PATIENCE)
+    panel = shown(api, name)
+    choose(panel, job)
+    panel.details.tabs.selected_index = 1
+    until(lambda: "the end" in panel.details.texts[1].value, "the whole config")
+    assert "without a config" not in words(panel)
+
+
 def test_a_job_that_is_gone_or_over_is_a_sentence(service: Service, shown: Any, echo: Any) -> None:
     job, other = (service.submit(echo(service)).wait() for _ in range(2))
     panel = shown(service)

@@ -35,8 +35,12 @@ export interface ILogChunk {
 export interface IJobQuery {
   api?: string;
   status?: readonly string[];
+  /** Words that each occur in a job. */
+  search?: string;
   limit?: number;
   cursor?: string;
+  /** Also count the jobs by status, whatever is searched for. */
+  counts?: boolean;
 }
 
 const JSON_BODY: RequestInit = {
@@ -57,9 +61,16 @@ export class TaskAPIClient {
 
   /** Newest first; `next_cursor` of the answer goes on. */
   jobs(environment: string, query: IJobQuery = {}): Promise<JobsPage> {
-    const { api, status, limit, cursor } = query;
+    const { api, status, search, limit, cursor, counts } = query;
     return this.ask([environment, 'jobs'], {
-      query: { api, status: status?.join(',') || undefined, limit, cursor }
+      query: {
+        api,
+        status: status?.join(',') || undefined,
+        search,
+        limit,
+        cursor,
+        counts: counts ? 'true' : undefined
+      }
     });
   }
 

@@ -2,7 +2,7 @@ import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import type { IJobQuery, TaskAPIClient } from '../api/client';
-import type { API, Job } from '../api/contract';
+import type { API, Job, JobsPage } from '../api/contract';
 import { hasEnded, IN_PROGRESS, nameOf, statusOf } from '../api/contract';
 import { APIError } from '../api/request';
 
@@ -15,8 +15,23 @@ const FEW = 4;
 /** Milliseconds between two reads because of events, at least; reads take a third of the time at most. */
 const BREATH = 150;
 
+/** Jobs that a search looks at before it asks whether to go on: the server takes fewer at a time where it is busy. */
+const SEARCHED = 5000;
+
+/** Jobs in progress that are read at most, beside the newest jobs: thousands may wait. */
+const MOST = 1000;
+
 /** What the server filters a list by. */
-export type Filter = Pick<IJobQuery, 'api' | 'status'>;
+export type Filter = Pick<IJobQuery, 'api' | 'status' | 'search'>;
+
+/** How many jobs are in each state. */
+type Counts = { [status: string]: number };
+
+/** What the server found, and among how many jobs. */
+export interface IFound {
+  ids: ReadonlySet<string>;
+  searched: number;
+}
 
 /** A job that changed; `before` is its status when it was last seen, undefined for a new one. */
 export interface IJobChange {
@@ -81,6 +96,36 @@ export class Jobs implements IDisposable {
     return cursor === undefined ? undefined : cursor !== null;
   }
 
+  /** How many jobs of this environment are in a state. */
+  count(status: string): number {
+    const known = this.inProgress.filter(job => statusOf(job) === status);
+    const counted = this._counts.get(keyOf({}))?.[status] ?? 0;
+    return this.partial ? Math.max(known.length, counted) : known.length;
+  }
+
+  /** Whether more jobs are in progress than are known. */
+  get partial(): boolean {
+    return this._partial;
+  }
+
+  /** How many jobs pass a filter, whatever it searches for. */
+  total({ api, status }: Filter = {}): number {
+    const passing = this.all.filter(
+      job =>
+        (!api || job.api_name === api) &&
+        (!status || status.includes(statusOf(job)))
+    );
+    const counts = this._counts.get(keyOf({ api, status }));
+    const older = this.hasOlder({ api, status }) ?? this.hasOlder();
+    const counted = Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
+    return older ? Math.max(passing.length, counted) : passing.length;
+  }
+
+  /** What the server found for a filter with a search; undefined before it was asked. */
+  found(filter: Filter): IFound | undefined {
+    return this._search?.key === keyOf(filter) ? this._search : undefined;
+  }
+
   /** Read the APIs, the newest jobs and all that are in progress. */
   refresh(): Promise<void> {
     return this.attempt(() =>
@@ -132,13 +177,27 @@ export class Jobs implements IDisposable {
     }
     this._asked.add(key);
     return this.attempt(async () => {
-      const page = await this.client.jobs(this.environment, {
-        ...filter,
-        limit: PAGE,
-        cursor
-      });
-      this.take(page.jobs);
-      this._cursors.set(key, page.next_cursor);
+      let from: string | null | undefined = cursor;
+      let searched = 0;
+      let found = 0;
+      do {
+        const page: JobsPage = await this.client.jobs(this.environment, {
+          ...filter,
+          limit: PAGE,
+          cursor: from,
+          counts: true
+        });
+        from = page.next_cursor;
+        this.take(page.jobs);
+        this._cursors.set(key, from);
+        this.keepCounts({ ...filter, search: undefined }, page.counts);
+        if (page.searched === undefined) {
+          break; // not searched, or by an older server: a page is a page
+        }
+        this.keepFound(key, page.jobs, page.searched);
+        searched += page.searched;
+        found += page.jobs.length;
+      } while (from !== null && searched < SEARCHED && found < PAGE);
     }).finally(() => this._asked.delete(key));
   }
 
@@ -189,16 +248,35 @@ export class Jobs implements IDisposable {
 
   private async readNewest(): Promise<void> {
     const known = this.inProgress.map(job => job.job_id);
-    const page = await this.client.jobs(this.environment, { limit: PAGE });
+    const page = await this.client.jobs(this.environment, {
+      limit: PAGE,
+      counts: true
+    });
     const found = [...page.jobs];
     const last = page.jobs[page.jobs.length - 1];
-    if (page.next_cursor !== null) {
-      const more = await this.client.jobs(this.environment, {
+    const { counts } = page;
+    this.keepCounts({}, counts);
+    // An older server doesn't count; a cluster has other words for these states.
+    let missing =
+      counts &&
+      Object.keys(counts).every(one => statusOf({ status: one }) === one)
+        ? IN_PROGRESS.reduce((sum, one) => sum + (counts[one] ?? 0), 0) -
+          page.jobs.filter(job => !hasEnded(job)).length
+        : Infinity;
+    let left = MOST;
+    let cursor = page.next_cursor;
+    while (cursor !== null && missing > 0 && left > 0) {
+      const more: JobsPage = await this.client.jobs(this.environment, {
         status: IN_PROGRESS,
-        limit: 1000
+        limit: left,
+        cursor // older ones than those of the page
       });
       found.push(...more.jobs);
+      missing -= more.jobs.length;
+      left -= more.jobs.length;
+      cursor = more.next_cursor;
     }
+    this._partial = cursor !== null && missing > 0;
     const ids = new Set(found.map(job => job.job_id));
     for (const id of [...this._jobs.keys()]) {
       // What the page would have held and doesn't was deleted.
@@ -248,11 +326,14 @@ export class Jobs implements IDisposable {
 
   /** Keep jobs as they were just read; one that did not change stays the same object. */
   private take(jobs: readonly Job[]): void {
-    for (const job of jobs) {
-      const known = this._jobs.get(job.job_id);
+    for (const read of jobs) {
+      const known = this._jobs.get(read.job_id);
+      const job = known ? withConfig(read, known) : read;
+      const fuller = known?.config_truncated && !job.config_truncated;
       if (
         known &&
-        (hasEnded(known) || JSON.stringify(known) === JSON.stringify(job))
+        ((hasEnded(known) && !(fuller && hasEnded(job))) ||
+          JSON.stringify(known) === JSON.stringify(job))
       ) {
         continue; // an ended job never changes; an answer that was overtaken must not revive it
       }
@@ -263,6 +344,23 @@ export class Jobs implements IDisposable {
         (this.moved as Signal<this, IJobChange>).emit({ job, before });
       }
     }
+  }
+
+  private keepCounts(filter: Filter, counts: Counts | undefined): void {
+    if (counts) {
+      this._counts.set(keyOf(filter), counts);
+    }
+  }
+
+  /** Keep what a search found; what another one found is forgotten. */
+  private keepFound(key: string, jobs: readonly Job[], searched: number): void {
+    if (this._search && this._search.key !== key) {
+      this._cursors.delete(this._search.key);
+      this._search = null;
+    }
+    this._search ??= { key, ids: new Set(), searched: 0 };
+    jobs.forEach(job => this._search?.ids.add(job.job_id));
+    this._search.searched += searched;
   }
 
   private async attempt(read: () => Promise<unknown>): Promise<void> {
@@ -292,6 +390,13 @@ export class Jobs implements IDisposable {
   private _sorted: readonly Job[] | null = null;
   private _inProgress: readonly Job[] | null = null;
   private _cursors = new Map<string, string | null>();
+  private _counts = new Map<string, Counts>();
+  private _partial = false;
+  private _search: {
+    key: string;
+    ids: Set<string>;
+    searched: number;
+  } | null = null;
   private _error: Error | null = null;
   private _loaded = false;
   private _touched = new Set<string>();
@@ -302,6 +407,16 @@ export class Jobs implements IDisposable {
   private _disposed = false;
 }
 
-function keyOf({ api, status }: Filter): string {
-  return JSON.stringify([api ?? '', [...(status ?? [])].sort()]);
+function keyOf({ api, status, search }: Filter): string {
+  return JSON.stringify([api ?? '', [...(status ?? [])].sort(), search ?? '']);
+}
+
+/** Return a job as it was just read, with the config that a list left out where that is known. */
+function withConfig(job: Job, known: Job): Job {
+  if (!job.config_truncated || known.config_truncated) {
+    return job;
+  }
+  const whole = { ...job, config: known.config };
+  delete whole.config_truncated;
+  return whole;
 }

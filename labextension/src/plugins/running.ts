@@ -49,11 +49,13 @@ export class RunningJobs implements IRunningSessions.IManager {
   readonly runningChanged: ISignal<this, void> = new Signal<this, void>(this);
 
   running(): IRunningSessions.IRunningItem[] {
-    const jobs = this.inOrder();
-    const items = jobs.slice(0, MOST).map(job => this.item(job));
-    return jobs.length > MOST
-      ? [...items, this.more(jobs.length - MOST)]
-      : items;
+    const { local } = this.model;
+    const items = this.inOrder()
+      .slice(0, MOST)
+      .map(job => this.item(job));
+    const others =
+      local.count('running') + local.count('pending') - items.length;
+    return others > 0 ? [...items, this.more(others)] : items;
   }
 
   refreshRunning(): void {

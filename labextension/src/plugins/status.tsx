@@ -10,7 +10,6 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 import React from 'react';
 
-import { statusOf } from '../api/contract';
 import type { TaskAPIModel } from '../model/model';
 import { taskAPIIcon } from '../ui/icon';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
@@ -64,12 +63,12 @@ export class JobCount extends ReactWidget {
 
   private onChanged(): void {
     const { model, trans } = this;
-    const { inProgress } = model.local;
-    const running = inProgress.filter(job => statusOf(job) === 'running');
+    const [running, pending] = ['running', 'pending'].map(status =>
+      model.local.count(status)
+    );
     const counts = [
-      running.length && trans.__('%1 running', running.length),
-      inProgress.length > running.length &&
-        trans.__('%1 pending', inProgress.length - running.length)
+      running && trans.__('%1 running', running),
+      pending && trans.__('%1 pending', pending)
     ].filter(Boolean);
     const unreachable = !model.connected;
     const text = unreachable

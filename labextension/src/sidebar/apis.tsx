@@ -58,7 +58,10 @@ export function APIList(props: IAPIListProps): JSX.Element {
           {...props}
           key={`${model.environment}/${nameOf(api)}`}
           api={api}
-          running={counts.get(nameOf(api)) ?? 0}
+          running={
+            (jobs.partial && api.job_counts?.running) ||
+            (counts.get(nameOf(api)) ?? 0)
+          }
         />
       ))}
     </ul>

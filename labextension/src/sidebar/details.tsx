@@ -71,6 +71,12 @@ function JobDetails({
   const run = (command: string) => () =>
     void commands.execute(command, { ...ref });
   const [copied, copy] = useFlash();
+  const { job_id: id, config_truncated: unread } = job;
+  React.useEffect(() => {
+    if (unread) {
+      void model.current.refreshJob(id); // lists leave large configs out
+    }
+  }, [model, id, unread]);
   return (
     <section
       className="jp-TaskAPI-Details"
@@ -157,11 +163,15 @@ function JobDetails({
           </>
         )}
       </dl>
-      <Value
-        title={trans.__('Config')}
-        value={job.config ?? {}}
-        trans={trans}
-      />
+      {unread ? (
+        <p className="jp-TaskAPI-Empty">{trans.__('Loading the config…')}</p>
+      ) : (
+        <Value
+          title={trans.__('Config')}
+          value={job.config ?? {}}
+          trans={trans}
+        />
+      )}
       {status === 'succeeded' && (
         <Result
           ref_={ref}

@@ -19,8 +19,9 @@ export function Filters({
   state,
   commands,
   trans,
-  shown
-}: IListProps & { shown: number }): JSX.Element {
+  shown,
+  searched
+}: IListProps & { shown: number; searched?: number }): JSX.Element {
   const sorts: { [sort in Sort]: string } = {
     newest: trans.__('Newest'),
     oldest: trans.__('Oldest'),
@@ -33,7 +34,7 @@ export function Filters({
   if (state.api) {
     apis.add(state.api);
   }
-  const total = model.current.all.length;
+  const total = model.current.total();
   return (
     <div
       className="jp-TaskAPI-Filters"
@@ -95,7 +96,14 @@ export function Filters({
       </div>
       {state.narrowed && total > 0 && (
         <div className="jp-TaskAPI-Count" role="status">
-          {trans.__('%1 of %2 jobs', shown, total)}
+          {searched === undefined
+            ? trans.__('%1 of %2 jobs', shown, total)
+            : trans.__(
+                '%1 of %2 jobs; %3 searched so far',
+                shown,
+                total,
+                searched
+              )}
           <Button
             small
             minimal

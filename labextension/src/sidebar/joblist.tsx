@@ -1,10 +1,14 @@
 import { Button } from '@jupyterlab/ui-components';
 import React from 'react';
 
+import type { Filter } from '../model/jobs';
 import { useSignal } from '../ui/components';
 import { Filters } from './filters';
 import type { IListProps } from './props';
 import { Rows } from './rows';
+
+/** Milliseconds without another letter until a search is asked for. */
+const TYPING = 250;
 
 /** The jobs of an environment: filters, and a list of which only what is in view is drawn. */
 export function JobList(props: IListProps): JSX.Element {
@@ -12,27 +16,33 @@ export function JobList(props: IListProps): JSX.Element {
   useSignal(model.changed);
   useSignal(state.changed);
   const jobs = model.current;
-  const shown = state.pick(jobs.all);
-  const filter = {
-    api: state.api || undefined,
-    status: state.status ? [state.status] : undefined
-  };
+  const { filter } = state;
+  const found = jobs.found(filter);
+  const shown = state.pick(jobs.all, found?.ids);
   const older = jobs.hasOlder(filter) ?? jobs.hasOlder() ?? false;
+  // A narrowed list may hold jobs that were not read so far, or that mention a word in a config that lists leave out.
+  const unread =
+    state.narrowed &&
+    jobs.hasOlder(filter) === undefined &&
+    (older || (!!filter.search && jobs.all.some(job => job.config_truncated)));
 
+  const wanted = JSON.stringify(filter);
   React.useEffect(() => {
-    // A narrowed list may hold jobs that are older than those that were read so far.
-    if (
-      older &&
-      (state.api || state.status) &&
-      jobs.hasOlder(filter) === undefined
-    ) {
-      void jobs.older(filter);
+    if (unread) {
+      const asked = JSON.parse(wanted) as Filter;
+      const pause = asked.search ? TYPING : 0;
+      const timer = setTimeout(() => void jobs.older(asked), pause);
+      return () => clearTimeout(timer);
     }
-  });
+  }, [unread, jobs, wanted]);
 
   return (
     <div className="jp-TaskAPI-Jobs">
-      <Filters {...props} shown={shown.length} />
+      <Filters
+        {...props}
+        shown={filter.search ? shown.length : jobs.total(filter)}
+        searched={older ? found?.searched : undefined}
+      />
       {shown.length === 0 ? (
         <Empty {...props} />
       ) : (

@@ -3,11 +3,15 @@ import { ISignal, Signal } from '@lumino/signaling';
 
 import type { Job } from '../api/contract';
 import { statusOf } from '../api/contract';
+import type { Filter } from '../model/jobs';
 import { created, took } from '../ui/format';
 
 /** How jobs can be sorted. */
 export const SORTS = ['newest', 'oldest', 'api', 'status', 'longest'] as const;
 export type Sort = (typeof SORTS)[number];
+
+/** Characters of a search that the server takes. */
+const LONGEST = 500;
 
 /** The sidebar's filters and what is open in it; kept over a reload. */
 export class ViewState {
@@ -57,14 +61,24 @@ export class ViewState {
     });
   }
 
-  /** Return the jobs to show, in order. */
-  pick(jobs: readonly Job[]): readonly Job[] {
+  /** What the server is asked for: it searches jobs that were not read, and whole configs. */
+  get filter(): Filter {
+    return {
+      api: this.api || undefined,
+      status: this.status ? [this.status] : undefined,
+      search: this.search.trim().slice(0, LONGEST) || undefined
+    };
+  }
+
+  /** Return the jobs to show, in order; `found` are ids that the server found by the search. */
+  pick(jobs: readonly Job[], found?: ReadonlySet<string>): readonly Job[] {
     const words = this.search.toLowerCase().split(/\s+/).filter(Boolean);
     const picked = jobs.filter(
       job =>
         (!this.api || job.api_name === this.api) &&
         (!this.status || statusOf(job) === this.status) &&
-        words.every(word => textOf(job).includes(word))
+        (found?.has(job.job_id) ||
+          words.every(word => textOf(job).includes(word)))
     );
     const order = ORDERS[this.sort];
     return order ? picked.sort(order) : picked;

@@ -130,11 +130,33 @@ export class Wire {
           this.apis.map(api => ({ metadata: { name: api, kind: 'TaskAPI' } }))
         ];
       case 'GET jobs': {
+        this.lists.push(query.toString());
         const wanted = query.get('status')?.split(',');
-        const found = jobs.filter(
+        const search = query.get('search');
+        const before = query.get('cursor') ?? '';
+        const most = Math.min(Number(query.get('limit') ?? 50), this.most);
+        const passing = jobs.filter(
           one => !wanted || wanted.includes(one.status)
         );
-        return [{ jobs: found, next_cursor: null }];
+        const counts: { [status: string]: number } = {};
+        passing.forEach(one => {
+          counts[one.status] = (counts[one.status] ?? 0) + 1;
+        });
+        const left = passing.filter(
+          one =>
+            one.job_id > before &&
+            (!search || JSON.stringify(one).includes(search))
+        );
+        const page = left.slice(0, most);
+        return [
+          {
+            jobs: page.map(listed),
+            next_cursor:
+              left.length > page.length ? page[page.length - 1].job_id : null,
+            ...(query.has('counts') ? { counts } : {}),
+            ...(search ? { searched: passing.length } : {})
+          }
+        ];
       }
       case 'GET jobs one':
         return job ? [{ job_status: job }] : missing;
@@ -159,7 +181,21 @@ export class Wire {
     }
   }
 
+  /** Jobs that a page has at most, whatever was asked for. */
+  most = Infinity;
+
+  /** The queries of lists, in order. */
+  readonly lists: string[] = [];
+
   private _count = 0;
+}
+
+/** Return a job as a list has it: without a large config. */
+function listed(job: Job): Job {
+  const { config, ...rest } = job;
+  return JSON.stringify(config).length > 2048
+    ? { ...rest, config_truncated: true }
+    : job;
 }
 
 /** A page that is open in a browser. */

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from taskapi_jupyter.client.headers import KERNEL_HEADER
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core.contract import BOM, JobsPage, Message, Rerun, decode, encode, submit_answer
+from taskapi_jupyter.core.contract import BOM, MAX_PAGE, JobsPage, Message, Rerun, decode, encode, submit_answer
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.server.authentication import guarded
@@ -14,7 +14,6 @@ from taskapi_jupyter.server.authentication import guarded
 from .body import BodyHandler
 from .held import HeldHandler
 
-MAX_PAGE = 1000  # jobs
 MAX_DAYS = 36_525
 
 
@@ -28,10 +27,17 @@ class JobsHandler(HeldHandler):
         limit = self.integer("limit", 50, 1, MAX_PAGE)
         status, self.since = self.statuses(JobCode), self.text("since")
 
+        search, counts = self.text("search"), self.flag("counts")
+
         def page(environment: TaskAPI) -> bytes:
-            jobs = environment.jobs(api, status, limit, cursor)
+            jobs = environment.page(api, status, limit, cursor, search)
             self.restless = any(job.record.code is JobCode.RUNNING for job in jobs)
-            return encode(JobsPage([job.record for job in jobs], jobs.next_cursor))
+            answer = JobsPage([job.record for job in jobs], jobs.next_cursor)
+            if jobs.searched is not None:
+                answer.searched = jobs.searched
+            if counts:
+                answer.counts = environment.counts(api, status)
+            return encode(answer)
 
         async def look() -> bool:
             self.answer = await self.backends.ask(env, page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
 
 from taskapi_jupyter.core.states import MOVES
 
@@ -53,15 +54,48 @@ ALTER TABLE jobs ADD COLUMN hurry INTEGER NOT NULL DEFAULT 0
 ALTER TABLE jobs ADD COLUMN visible TEXT;
 ALTER TABLE jobs ADD COLUMN devices TEXT
 """,
+    # job_counts: kept by triggers, so that processes of older versions keep it, too. jobs_large: which jobs' configs
+    # lists leave out, known without reading these.
+    1004: """
+CREATE TABLE job_counts (
+  api_name TEXT NOT NULL, status TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (api_name, status)
+) WITHOUT ROWID;
+INSERT INTO job_counts (api_name, status, n) SELECT api_name, status, count(*) FROM jobs GROUP BY api_name, status;
+CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+  INSERT OR IGNORE INTO job_counts (api_name, status, n) VALUES (new.api_name, new.status, 0);
+  UPDATE job_counts SET n = n + 1 WHERE api_name = new.api_name AND status = new.status;
+END;
+CREATE TRIGGER job_deleted AFTER DELETE ON jobs BEGIN
+  UPDATE job_counts SET n = n - 1 WHERE api_name = old.api_name AND status = old.status;
+  DELETE FROM job_counts WHERE api_name = old.api_name AND status = old.status AND n <= 0;
+END;
+CREATE TRIGGER job_moved AFTER UPDATE OF status, api_name ON jobs
+WHEN old.status IS NOT new.status OR old.api_name IS NOT new.api_name BEGIN
+  UPDATE job_counts SET n = n - 1 WHERE api_name = old.api_name AND status = old.status;
+  DELETE FROM job_counts WHERE api_name = old.api_name AND status = old.status AND n <= 0;
+  INSERT OR IGNORE INTO job_counts (api_name, status, n) VALUES (new.api_name, new.status, 0);
+  UPDATE job_counts SET n = n + 1 WHERE api_name = new.api_name AND status = new.status;
+END;
+CREATE INDEX jobs_large ON jobs (seq) WHERE length(CAST(config AS BLOB)) > 8192
+""",
 }
 
 SCHEMA = max(MIGRATIONS)
 
-#: Columns that a list needs. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
-LISTED = (
+_FACTS = (
     "seq, id, api_name, api_id, spec_id, status, change, created, timeout, run_timeout, started, ended, reason, "
-    "exit_code, progress, notebook, stop, cpu, mem, gpu, visible, config"
+    "exit_code, progress, notebook, stop, cpu, mem, gpu, visible"
 )
+#: Columns that readers of a job need. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
+READ = f"{_FACTS}, config"
+
+_LARGE = (
+    "EXISTS (SELECT 1 FROM jobs l INDEXED BY jobs_large "
+    "WHERE length(CAST(l.config AS BLOB)) > 8192 AND l.seq = jobs.seq) AND typeof(config) = 'text'"
+)
+#: Columns that a list needs: a large ``config`` is not read, and ``large`` is 1. Lists show configs up to 2 KiB: larger
+#: ones are read all the same, as long as that is cheap, to see whether they are valid.
+LISTED = f"{_FACTS}, CASE WHEN {_LARGE} THEN NULL ELSE config END AS config, ({_LARGE}) AS large"
 
 IN_PROGRESS = tuple(sorted(code.value for code in MOVES))  # the two states that a statement below names as ``(?, ?)``
 
@@ -74,11 +108,21 @@ def migrate(transaction: sqlite3.Connection) -> None:
     version = transaction.execute("PRAGMA user_version").fetchone()[0]
     for step in sorted(MIGRATIONS):
         if step > version:
-            for statement in MIGRATIONS[step].split(";"):
+            for statement in _statements(MIGRATIONS[step]):
                 transaction.execute(statement)
             transaction.execute(f"PRAGMA user_version = {step}")
     if not version:
         transaction.execute("INSERT INTO settings (name, value) VALUES ('made', ?)", (str(time.time()),))
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script; that of a trigger has others in it."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def next_change(transaction: sqlite3.Connection) -> int:

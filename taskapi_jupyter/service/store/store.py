@@ -15,12 +15,13 @@ from taskapi_jupyter.core.states import JobCode, may_move
 
 from .connection import Row
 from .deletions import Deletions
-from .schema import IN_PROGRESS, IS_JOB, LISTED, next_change
+from .lists import Lists
+from .schema import IN_PROGRESS, IS_JOB, READ, next_change
 
 IN_LINE = 1000  # pending jobs whose place in line is shown
 
 
-class Store(Deletions):
+class Store(Deletions, Lists):
     """The database of one home: what changed, and its jobs."""
 
     # What changed
@@ -64,35 +65,14 @@ class Store(Deletions):
             return str(job["id"])
 
     def job(self, job_id: str) -> Row | None:
-        """Return one job with the columns of a list."""
-        row = self._one(f"SELECT {LISTED} FROM jobs WHERE id = ?", job_id)
+        """Return one job with the columns that its readers need."""
+        row = self._one(f"SELECT {READ} FROM jobs WHERE id = ?", job_id)
         return dict(row) if row else None
 
     def whole_job(self, job_id: str) -> Row | None:
         """Return all that starting a job needs: its row with its version's ``launch``."""
         row = self._one("SELECT j.*, v.launch FROM jobs j JOIN versions v USING (api_id) WHERE j.id = ?", job_id)
         return dict(row) if row else None
-
-    def jobs(self, api: str | None, statuses: Sequence[str], limit: int, before: int | None = None) -> list[Row]:
-        """Return a page, newest first; ``before`` is the ``seq`` that the last page ended with.
-
-        The cost does not depend on how many jobs there are: each of these walks one index backwards.
-        """
-        where = ["seq < ?"]
-        values: list[Any] = [before if before is not None else 1 << 62]
-        if api is not None:
-            where.append("api_name = ?")
-            values.append(api)
-        found: list[Row] = []
-        for status in statuses or [None]:  # type: ignore[list-item]
-            only = [*where, "status = ?"] if status else where
-            found += self._rows(
-                f"SELECT {LISTED} FROM jobs WHERE {' AND '.join(only)} ORDER BY seq DESC LIMIT ?",
-                *values,
-                *([status] if status else []),
-                limit,
-            )
-        return sorted(found, key=lambda row: -row["seq"])[:limit]
 
     def count_in_progress(self) -> int:
         """Count the jobs that are pending or running."""

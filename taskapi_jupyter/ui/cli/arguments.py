@@ -10,7 +10,7 @@ from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
-from taskapi_jupyter.ui.verbs import CONFIG, LIMIT, PATIENCE, RUN_TIMEOUT, TIMEOUT, WAIT, Option
+from taskapi_jupyter.ui.verbs import CONFIG, LIMIT, PATIENCE, RUN_TIMEOUT, SEARCH, TIMEOUT, WAIT, Option
 
 from . import completion, envs, verbs
 from .output import FORMS
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _add(sub, "job", nargs="?", completer=completion.jobs, help="an id, or its last four or more digits")
     sub.add_argument("-w", "--watch", action="store_true", help="refresh every two seconds")
     sub.add_argument("--status", choices=[code.value for code in JobCode], help="only jobs in this state")
-    _shared(sub, LIMIT)
+    _shared(sub, SEARCH, LIMIT)
 
     sub = _command(commands, "delete", verbs.delete, "delete an API and stop its jobs, or stop one job")
     _add(sub, "api", completer=completion.apis)
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add the actions on jobs."""
-    parser.set_defaults(api=None, status=None, limit=None)
+    parser.set_defaults(api=None, status=None, limit=None, search=None)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
 
     def action(name: str, run: _Run, text: str, states: Iterable[JobCode]) -> argparse.ArgumentParser:
@@ -97,7 +97,8 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--status", choices=values(states), help="only jobs in this state")
         return sub
 
-    _shared(action("list", verbs.jobs, "list jobs, newest first", JobCode), LIMIT)
+    _shared(action("list", verbs.jobs, "list jobs, newest first", JobCode), SEARCH, LIMIT)
+    action("count", verbs.count, "count jobs by status", JobCode)
 
     sub = action("purge", verbs.purge, "delete ended jobs, with their logs, results and files", TERMINAL)
     sub.add_argument("--older-than", type=_days, metavar="DAYS", help="only jobs that ended more than DAYS days ago")

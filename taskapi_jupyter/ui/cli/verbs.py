@@ -64,8 +64,8 @@ def get(options: Namespace) -> None:
 def _read(api: TaskAPI, options: Namespace) -> Answer:
     if options.job is not None:
         return _job_answer(_job(api, [options.job], options.api))
-    if options.status is not None or options.limit is not None:
-        return _jobs_answer(api.jobs(options.api, options.status, options.limit or 50))
+    if any(one is not None for one in (options.status, options.limit, options.search)):
+        return _jobs_answer(_listed(api, options))
     if options.api is None:
         apis = api.get()
 
@@ -97,7 +97,25 @@ def delete(options: Namespace) -> None:
 def jobs(options: Namespace) -> None:
     """List jobs, newest first."""
     api = _connect(options)
-    show(options, lambda: _jobs_answer(api.jobs(options.api, options.status, options.limit or 50)))
+    show(options, lambda: _jobs_answer(_listed(api, options)))
+
+
+def _listed(api: TaskAPI, options: Namespace) -> JobList:
+    """Return the jobs that a line asks for; a search goes on until all jobs were looked at, or enough were found."""
+    limit = options.limit or 50
+    found = api.jobs(options.api, options.status, limit, search=options.search)
+    while found.searched is not None and found.next_cursor and len(found) < limit:
+        more = api.jobs(options.api, options.status, limit - len(found), found.next_cursor, options.search)
+        found.extend(more)
+        found.next_cursor, found.searched = more.next_cursor, found.searched + (more.searched or 0)
+    return found
+
+
+def count(options: Namespace) -> None:
+    """Count jobs by status."""
+    counts = _connect(options).counts(options.api, options.status)
+    words = [f"{number:,} {JobCode.read(code).label}" for code, number in sorted(counts.items())]
+    show(options, lambda: (counts, lambda colour: "\n".join(map(clean, words)) or "no jobs"))
 
 
 def purge(options: Namespace) -> None:
@@ -204,8 +222,8 @@ def _response_answer(response: JobResponse) -> Answer:
 
 def _jobs_answer(jobs: list[Job]) -> Answer:
     records: list[JobStatus] = [job.record for job in jobs]
-    more = isinstance(jobs, JobList) and bool(jobs.next_cursor)
-    return records, lambda colour: jobs_text(records, more, colour=colour)
+    more, searched = (bool(jobs.next_cursor), jobs.searched) if isinstance(jobs, JobList) else (False, None)
+    return records, lambda colour: jobs_text(records, more, searched, colour=colour)
 
 
 def _value(text: str, where: str) -> Any:

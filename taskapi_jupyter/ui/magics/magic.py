@@ -179,7 +179,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
     def _shown(self, read: Line, variables: Variables) -> API | Job | JobList:
         """Return what ``status`` shows: a table, an API or a job."""
         api, words, options = self.api(), read.words, read.options
-        if not words and "status" not in options:
+        narrowed = options.keys() & {"status", "search"}
+        if not words and not narrowed:
             jobs = api.jobs(limit=options.get("limit", 20))
             return JobList(jobs, jobs.next_cursor, api.get() if "limit" not in options else None)
         if len(words) > 1:
@@ -187,9 +188,9 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         name = words[0] if words and isinstance(words[0], str) else None
         if words and (name is None or not API_NAME.match(name)):
             return self._resolver(variables).one(words).refresh()
-        if "status" in options or "limit" in options:
+        if narrowed or "limit" in options:
             codes = _codes(options["status"]) if "status" in options else None
-            return api.jobs(name, codes, limit=options.get("limit", 50))
+            return api.jobs(name, codes, limit=options.get("limit", 50), search=options.get("search"))
         assert name is not None
         try:
             return api.get(name)

@@ -88,10 +88,10 @@ class Details:
         self.answer.value = ""
         self.log.clear()
         self.texts[RESULT].value = self.files.value = self.notes[RESULT].value = self.notes[FILES].value = ""
-        if job is not None:
-            config = job.config
-            self.texts[CONFIG].value = value(config) if config else ""
-            self.notes[CONFIG].value = "" if config else said("Submitted without a config.")
+        self.texts[CONFIG].value = self.notes[CONFIG].value = ""
+        self._config_shown = False
+        if job is not None and not job.record.config_truncated:
+            self._show_config(job)
 
     # Reading
 
@@ -114,10 +114,19 @@ class Details:
         tab = self.tabs.selected_index
         if tab == LOG:
             self.log.read(api, job)
+        elif tab == CONFIG and not self._config_shown:
+            self._show_config(job)
         elif tab == RESULT:
             self._read_result(api, job)
         elif tab == FILES:
             self._read_files(api, job)
+
+    def _show_config(self, job: Job) -> None:
+        """Show the job's config, which is read now if a list left it out."""
+        config = job.config
+        self.texts[CONFIG].value = value(config) if config else ""
+        self.notes[CONFIG].value = "" if config else said("Submitted without a config.")
+        self._config_shown = True
 
     def _read_result(self, api: TaskAPI, job: Job) -> None:
         if self._result_asked:

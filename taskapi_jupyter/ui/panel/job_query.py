@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core.contract import JobStatus
+from taskapi_jupyter.core.contract import MAX_SEARCH, JobStatus
 from taskapi_jupyter.core.states import IN_PROGRESS, TERMINAL, JobCode
 from taskapi_jupyter.display.facts import took
 
 PAGE = 10  # jobs
-SCANNED = 500  # jobs, the newest, that are searched and sorted
+SEARCHED = 5000  # jobs that a search looks at before it asks whether to go on
+SORTED = 500  # jobs, the newest, that are sorted otherwise
 
 _OWN = [
     JobCode.PENDING,
@@ -79,39 +79,40 @@ class JobQuery:
     def read(self, api: TaskAPI) -> Page:
         """Read the jobs of the page; where it has become empty, those of the page before it."""
         while True:
-            page = self._scanned(api) if self.text.strip() or ORDERS[self.order] else self._plain(api)
-            if page.jobs or self.number == 0:
+            key = ORDERS[self.order]
+            page = self._plain(api) if key is None else self._sorted(api, key)
+            if page.jobs or page.more or self.number == 0:
                 return page
             self.number -= 1
 
+    @property
+    def _search(self) -> str | None:
+        return self.text.strip()[:MAX_SEARCH] or None
+
     def _plain(self, api: TaskAPI) -> Page:
         self.number = min(self.number, len(self._cursors) - 1)
-        jobs = api.jobs(self.api, STATUSES[self.status], limit=PAGE, cursor=self._cursors[self.number])
-        self._cursors[self.number + 1 :] = [jobs.next_cursor] if jobs.next_cursor else []
-        return Page([job.record for job in jobs], self.number, bool(jobs.next_cursor))
+        states, cursor = STATUSES[self.status], self._cursors[self.number]
+        jobs = api.jobs(self.api, states, limit=PAGE, cursor=cursor, search=self._search)
+        while jobs.next_cursor and len(jobs) < PAGE and 0 < (jobs.searched or 0) < SEARCHED:  # on a busy machine
+            older = api.jobs(self.api, states, PAGE - len(jobs), jobs.next_cursor, self._search)
+            jobs.extend(older)
+            jobs.next_cursor, jobs.searched = older.next_cursor, (jobs.searched or 0) + (older.searched or 0)
+        more = bool(jobs.next_cursor)
+        self._cursors[self.number + 1 :] = [jobs.next_cursor] if more else []
+        note = ""
+        if jobs.searched is not None:
+            note = f"searched {jobs.searched:,} jobs, Next goes on" if more and len(jobs) < PAGE else ""
+        elif (more or self.number) and not api.lacks("counts"):
+            note = f"of {sum(api.counts(self.api, states).values()):,}"
+        return Page([job.record for job in jobs], self.number, more, note)
 
-    def _scanned(self, api: TaskAPI) -> Page:
-        jobs = api.jobs(self.api, STATUSES[self.status], limit=SCANNED)
-        found = [job.record for job in jobs if fits(job.record, self.text)]
-        key = ORDERS[self.order]
-        if key is not None:
-            found.sort(key=key)
+    def _sorted(self, api: TaskAPI, key: Callable[[JobStatus], Any]) -> Page:
+        jobs = api.jobs(self.api, STATUSES[self.status], limit=SORTED, search=self._search)
+        found = sorted((job.record for job in jobs), key=key)
         begin = self.number * PAGE
-        note = f"among the newest {SCANNED} jobs" if jobs.next_cursor else ""
+        count = SORTED if jobs.searched is None else jobs.searched
+        note = f"among the newest {count:,} jobs" if jobs.next_cursor else ""
         return Page(found[begin : begin + PAGE], self.number, len(found) > begin + PAGE, note)
-
-
-def fits(job: JobStatus, text: str) -> bool:
-    """Whether every word of a text occurs somewhere in a job."""
-    words = text.casefold().split()
-    if not words:
-        return True
-    said = job.progress.message if job.progress else None
-    known = [job.api_name, job.job_id, job.code.label, job.notebook, job.reason, said]
-    if job.config:
-        known.append(json.dumps(job.config, ensure_ascii=False, default=str))
-    whole = "\n".join(str(one) for one in known if one).casefold()
-    return all(word in whole for word in words)
 
 
 def _descending(job_id: str) -> int:

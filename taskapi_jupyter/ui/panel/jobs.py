@@ -83,7 +83,7 @@ class JobsView:
         self.heads.layout.display = None if jobs else "none"
         first = page.number * PAGE + 1
         words = f"{first} to {first + len(jobs) - 1}" if jobs else ""
-        self.where.value = said(", ".join(part for part in (words, page.note) if part))
+        self.where.value = said((" " if page.note.startswith("of ") else ", ").join(filter(None, (words, page.note))))
         self.back.disabled, self.on.disabled = page.number == 0, not page.more
         turns = page.number > 0 or page.more
         self.back.layout.display = self.on.layout.display = None if turns else "none"
