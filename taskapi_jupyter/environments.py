@@ -20,8 +20,6 @@ from .core import host, nesting
 from .core.contract import Environment, EnvironmentsResponse
 from .core.errors import BadRequest, NotFound, TaskAPIError
 from .core.paths import HomePaths
-from .cortex.client import CortexClient
-from .cortex.operator import upstream_of
 from .service.home import default_home
 from .service.service import Service
 
@@ -64,6 +62,8 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
         environment = find(about, env)
         base = f"{url}taskapi/{environment.name}"
         if (provider := PROVIDERS.get(environment.provider)) is not None and provider.is_relayed:
+            from .cortex.client import CortexClient
+
             return CortexClient(base, token, environment=environment)
         home = None if environ.get("TASKAPI_URL") else _home_of(about, environment)
         return Client(base, token, environment=environment.name, server=about, home=home)
@@ -93,12 +93,15 @@ def _here(env: str | None, home: Path) -> TaskAPI:
     return PROVIDERS[entry.provider].connect(home, there, entry)
 
 
+# The imports of a cluster's client take time that who uses this machine need not spend.
+
+
 def _local(home: Path, there: Environments, entry: Entry) -> TaskAPI:
     return Service(home, environment=entry.name)
 
 
 def _ray(home: Path, there: Environments, entry: Entry) -> TaskAPI:
-    from .ray import service  # its imports take time that other kernels need not spend
+    from .ray import service
 
     cluster = service.connect(home, entry)
     cluster.renew()
@@ -106,6 +109,9 @@ def _ray(home: Path, there: Environments, entry: Entry) -> TaskAPI:
 
 
 def _cortex(home: Path, there: Environments, entry: Entry) -> TaskAPI:
+    from .cortex.client import CortexClient
+    from .cortex.operator import upstream_of
+
     return CortexClient.direct(upstream_of(there, entry), entry.public())
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import UNSET, Meta
 
 from taskapi_jupyter._version import __version__
@@ -17,8 +16,7 @@ from taskapi_jupyter.core import decoding, files, guard
 from taskapi_jupyter.core.contract import FEATURES, Environment, EnvironmentsResponse
 from taskapi_jupyter.core.errors import BadRequest, NotFound, Unavailable
 from taskapi_jupyter.core.paths import HomePaths
-from taskapi_jupyter.deploy.api_spec import load
-from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML
+from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML, dump, load
 from taskapi_jupyter.runner import storage
 
 from . import http
@@ -256,7 +254,7 @@ class EnvironmentFile:
                 "environments": [msgspec.to_builtins(entry) for entry in now.entries.values()],
             }
             answer = change(file)
-            self._write(yaml.safe_dump(file, sort_keys=False))
+            self._write(dump(file))
             return answer
 
     @contextmanager

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
 
 from taskapi_jupyter.core import decoding
 from taskapi_jupyter.core.contract import MAX_BODY, NOT_LET_IN, ErrorBody
@@ -41,6 +35,7 @@ from taskapi_jupyter.core.errors import (
 )
 
 if TYPE_CHECKING:
+    import requests
     from websocket import WebSocket
 
 JSON = "application/json"
@@ -100,6 +95,12 @@ class Transport:
         sign: Callable[[str], Mapping[str, str]] | None = None,
         cluster: str | None = None,
     ) -> None:
+        # Here and not above: who uses this machine without a server makes none, and requests takes long to import.
+        from http.cookiejar import DefaultCookiePolicy
+
+        import requests
+        from requests.adapters import HTTPAdapter
+
         self.base_url = checked(base_url)
         self.timeout = timeout
         self._sign = sign or (lambda path: {})
@@ -170,6 +171,8 @@ class Transport:
         self, method: str, path: str, *, headers: Mapping[str, str], timeout: tuple[float, float], **options: Any
     ) -> requests.Response:
         """Send one request, a read once more where the connection broke; return the answer, whatever it is."""
+        import requests
+
         for tries_left in (1, 0) if method == "GET" else (0,):
             try:
                 answer = self._session.request(
@@ -320,7 +323,7 @@ class Multipart:
     """A form of named parts; their bytes are sent without a copy."""
 
     def __init__(self, parts: Mapping[str, bytes]) -> None:
-        boundary = secrets.token_hex(16)
+        boundary = os.urandom(16).hex()
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._blocks: list[bytes] = []
         for name, data in parts.items():
@@ -365,6 +368,8 @@ def checked(url: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Whether a URL leads to this machine, so that no proxy is used."""
+    import ipaddress
+
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -374,6 +379,8 @@ def is_loopback(url: str) -> bool:
 
 def _never_connected(error: requests.RequestException) -> bool:
     """Whether no connection was made, so that nothing can have been sent."""
+    from urllib3.exceptions import NewConnectionError
+
     return isinstance(getattr(error.args[0] if error.args else None, "reason", None), NewConnectionError)
 
 

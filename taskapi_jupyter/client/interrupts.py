@@ -7,7 +7,6 @@ something waits in the main thread's event loop; a CancelledError is never caugh
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import signal
 import sys
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from taskapi_jupyter.display.text import in_short
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .taskapi import Job
 
 NAMED = 20  # jobs that the sentence names at most
@@ -64,6 +65,8 @@ def _listen() -> None:
     """Put our handler before the present one, unless it is there already or interrupts are ignored."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler) and not isinstance(handler, _Listener):
+        import asyncio
+
         signal.signal(signal.SIGINT, _Listener(handler, asyncio.get_running_loop()))
 
 
@@ -94,6 +97,8 @@ class _Listener:
 
 def _shorten_cancellation() -> None:
     """Make the running cell show the coming cancellation as one line, KeyboardInterrupt."""
+    import asyncio
+
     ipython = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython else None
     if getattr(shell, "kernel", None) is None or shell.custom_exceptions:  # the user's own handlers of exceptions stay

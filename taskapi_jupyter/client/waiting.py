@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +48,8 @@ def wait(jobs: Iterable[Job], timeout: float | None = None) -> None:
 
 async def wait_aside(job: Job) -> None:
     """Wait for a job without blocking the event loop; it can be cancelled, as any coroutine."""
+    import asyncio
+
     clock, changed, loop = _Clock(None), asyncio.Event(), asyncio.get_running_loop()
 
     def wake() -> None:

@@ -16,8 +16,8 @@ import yaml
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
 from taskapi_jupyter.core.paths import PACKAGE
-from taskapi_jupyter.deploy import api_spec
 from taskapi_jupyter.deploy.api_spec import task_source
+from taskapi_jupyter.deploy.api_spec.build import check_name
 from taskapi_jupyter.deploy.project import project_files, read_file, zipped
 
 MAX_ARGUMENT = 120 << 10  # bytes; Linux accepts 128 KiB
@@ -106,7 +106,7 @@ def with_container(request: DeployRequest) -> tuple[dict[str, bytes], list[str]]
 def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
     """Return the API without the keys that Cortex would refuse, and a warning for each of them."""
     api = copy.deepcopy(dict(request.spec))
-    api_spec.check_name(api.get("name"))
+    check_name(api.get("name"))
     warnings = [
         f"Cortex APIs have no {key}: {instead}" for key, instead in _OURS.items() if api.pop(key, None) is not None
     ]

@@ -15,8 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-import requests
-
 from taskapi_jupyter.client.environments_file import Entry, Environments
 from taskapi_jupyter.client.headers import Value, read_value
 from taskapi_jupyter.client.http import is_loopback
@@ -105,6 +103,8 @@ class Upstream:
         return is_signed and (self.version is not None or self._knows_version())
 
     def _ask_version(self) -> str | None:
+        import requests
+
         headers = self.configured()
         headers |= self._signed(headers)
         session = requests.Session()

@@ -15,10 +15,14 @@ from typing import Any
 from taskapi_jupyter.core.contract import KIND, DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
 
-from . import api_spec, callables
+from . import callables
 from .api_spec import task_source
+from .api_spec.build import check_name, parse
 from .api_spec.sections import plain, wrong
+from .api_spec.shapes import read_task
+from .api_spec.variables import allowed_environ
 from .sys_path import kernel_sys_path
+from .values import merge
 
 _OVERRIDES = ("name", "config", "cpu", "mem", "gpu", "timeout", "run_timeout", "env", "function")
 
@@ -76,7 +80,7 @@ def prepare(target: Any, options: DeployOptions = DeployOptions()) -> list[Deplo
             f"{', '.join(given)} can be given for a single API, and the configuration has {len(found.apis)}"
         )
     environ = os.environ if options.environ is None else options.environ
-    variables = api_spec.allowed_environ(environ, options.environ_extra)
+    variables = allowed_environ(environ, options.environ_extra)
     requests = []
     for api in found.apis:
         changed = _override(api, given)
@@ -107,17 +111,17 @@ def _find(target: Any, options: DeployOptions) -> _Found:
     if isinstance(target, Source):
         if name is None:
             raise BadRequest("a cell needs a name for its API")
-        found.apis = [_api(name, path=_cell_path(api_spec.check_name(name), folder))]
+        found.apis = [_api(name, path=_cell_path(check_name(name), folder))]
     elif isinstance(target, Mapping | list | tuple):
         named = {"name": name, **target} if name is not None and isinstance(target, Mapping) else target
-        found.apis = api_spec.parse(named)
+        found.apis = parse(named)
     elif callable(target):
         from . import pickling
 
         taken = callables.check(target)
         definition = {"python_version": "{}.{}".format(*sys.version_info)}
         described = definition if taken is None else {**definition, "parameters": taken}
-        found.apis = [_api(api_spec.check_name(name or callables.name(target)), **described)]
+        found.apis = [_api(check_name(name or callables.name(target)), **described)]
         pickle = pickling.pickle_with_notebook if options.main else pickling.pickle_alone
         found.pickle = pickle(target, _importable_from(folder))
     else:
@@ -129,13 +133,13 @@ def _read_file(target: str, name: str | None) -> tuple[list[dict[str, Any]], str
     path = Path(target, "cortex.yaml") if os.path.isdir(target) else Path(target)
     folder = os.path.dirname(os.path.abspath(path))
     if path.suffix == ".py":
-        return [_api(api_spec.check_name(name or path.stem), path=path.name)], folder
+        return [_api(check_name(name or path.stem), path=path.name)], folder
     try:
         text = path.read_bytes()
     except OSError as error:
         raise BadRequest(f"{path} can't be read: {error.strerror or error}") from None
     try:
-        return api_spec.parse(text), folder
+        return parse(text), folder
     except BadRequest as error:
         raise BadRequest(f"{path}: {error.message}") from None
 
@@ -158,7 +162,7 @@ def _task_text(api: Mapping[str, Any], folder: str) -> str | None:
     if not isinstance(path, str) or not path.endswith(".py") or "\0" in path:
         return None  # a pickle is read where it is deployed; what is wrong is said there
     try:
-        return task_source.decode(api_spec.read_task(folder, path), path)
+        return task_source.decode(read_task(folder, path), path)
     except (task_source.SourceError, BadRequest) as error:
         raise BadRequest(f"{api['name']}: {error}") from None
 
@@ -184,7 +188,7 @@ def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("config", "env"):
             if key in given:
                 own = home.get(key) or {}
-                home[key] = api_spec.merge(own, _mapping(key, given[key])) if isinstance(own, dict) else own
+                home[key] = merge(own, _mapping(key, given[key])) if isinstance(own, dict) else own
         if "function" in given:
             home["function"] = given["function"]
     compute = {key: given[key] for key in ("cpu", "mem", "gpu") if key in given}

@@ -15,7 +15,7 @@ from taskapi_jupyter.core import files, nesting
 from taskapi_jupyter.core.contract import DeployRequest, JobStatus
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
-from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec.build import APISpec, build
 from taskapi_jupyter.deploy.project import project_of
 from taskapi_jupyter.service import engine_settings
 from taskapi_jupyter.service.limits import ThisMachine
@@ -41,15 +41,15 @@ class OnRay(ThisMachine):
         self._cluster = RayCluster(settings)
         self._off_list: set[str] = set()  # deleted jobs that are known to be missing in the cluster's list
 
-    def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> api_spec.APISpec:
+    def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> APISpec:
         """Check a request; the task runs with the variables of a node, not with this machine's."""
         path = os.environ.get("PATH", os.defpath)
         request = msgspec.structs.replace(request, environ={"PATH": path})
-        built = api_spec.build(request, files=project_of(request), pickle=pickle, looks_up=False)
+        built = build(request, files=project_of(request), pickle=pickle, looks_up=False)
         built.launch["env"].pop("PATH", None)
         return built
 
-    def check_fits(self, built: api_spec.APISpec) -> list[str]:
+    def check_fits(self, built: APISpec) -> list[str]:
         """Nothing is refused: a cluster may grow, and until then a job waits."""
         return []
 

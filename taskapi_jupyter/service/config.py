@@ -10,8 +10,9 @@ import msgspec
 
 from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import BadRequest, Unavailable
-from taskapi_jupyter.deploy.api_spec import load, parse_bytes, parse_cpu, sections
-from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML
+from taskapi_jupyter.deploy.api_spec import sections
+from taskapi_jupyter.deploy.api_spec.quantities import parse_bytes, parse_cpu
+from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML, load
 
 from .store.store import Store
 

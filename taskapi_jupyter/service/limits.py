@@ -6,19 +6,22 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskapi_jupyter.core import host, room
 from taskapi_jupyter.core.contract import DeployRequest, JobStatus
 from taskapi_jupyter.core.errors import BadRequest, size
 from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.deploy import api_spec
 from taskapi_jupyter.runner import capacity, gpus
 
 from .records import status_of
 from .store import readable
 from .store.connection import Row
 from .store.store import IN_LINE, Store
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.deploy.api_spec.build import APISpec
 
 _BEGINS = 1_000_000  # microseconds after which a running job should have a log
 
@@ -31,11 +34,13 @@ class ThisMachine:
     def __init__(self, home: Path, store: Store) -> None:
         self._home, self._jobs, self._store = str(home), HomePaths(home).jobs, store
 
-    def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> api_spec.APISpec:
+    def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> APISpec:
         """Check a deploy request and return the version that it makes; ``environ`` names variables to take along."""
-        return api_spec.build(request, environ=environ, pickle=pickle)
+        from taskapi_jupyter.deploy.api_spec.build import build  # a deploy alone needs its imports
 
-    def check_fits(self, built: api_spec.APISpec) -> list[str]:
+        return build(request, environ=environ, pickle=pickle)
+
+    def check_fits(self, built: APISpec) -> list[str]:
         """Raise :class:`BadRequest` where a job could never start here; return warnings."""
         has, limits, told = capacity.here(), self._store.settings(), list[str]()
         count = limits.get("gpus")

@@ -14,7 +14,7 @@ from taskapi_jupyter.core import decoding, files
 from taskapi_jupyter.core.contract import KIND, JobStatus, Metadata, Progress
 from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec.variables import hidden
 
 from .store import readable
 from .store.connection import Row
@@ -38,7 +38,7 @@ def spec_of(version: Row) -> dict[str, Any]:
         return {"name": readable.text(version["name"]), "kind": KIND, "error": told}
     updated, found = int(version.get("last_updated") or version["updated"]), readable.mapping(version["spec"])
     return {
-        **api_spec.hidden(found),
+        **hidden(found),
         "initial_deployment_time": int(version.get("created") or updated) // 1_000_000,
         "last_updated": updated // 1_000_000,
     }

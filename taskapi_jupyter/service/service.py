@@ -30,8 +30,8 @@ from taskapi_jupyter.core.errors import (
 )
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
-from taskapi_jupyter.deploy import api_spec
-from taskapi_jupyter.deploy.values import plain_config
+from taskapi_jupyter.deploy.api_spec.variables import hidden
+from taskapi_jupyter.deploy.values import merge, plain_config
 from taskapi_jupyter.runner import gpus
 
 from . import retention, versions
@@ -105,7 +105,7 @@ class Service(Reading):
             warnings.append(f"{built.name} was deployed from {other} {_ago(now - old['updated'])}; replaced")
         return [
             DeployResult(
-                api=DeployedAPI(spec=api_spec.hidden(built.spec), endpoint=self._endpoint(built.name)),
+                api=DeployedAPI(spec=hidden(built.spec), endpoint=self._endpoint(built.name)),
                 message="\n".join([told, *(f"warning: {text}" for text in warnings)]),
                 warnings=warnings or UNSET,
             )
@@ -144,7 +144,7 @@ class Service(Reading):
         if submitted and len(submitted.encode()) > MAX_BODY:
             raise TooLarge(f"config is larger than {size(MAX_BODY)} as JSON")
         defaults = json.loads(version["config"])
-        merged = _json(api_spec.merge(defaults, config)) if defaults else None
+        merged = _json(merge(defaults, config)) if defaults else None
         if '"parameters"' in version["spec"]:
             _check_parameters(api, json.loads(version["spec"]), {**defaults, **(config or {})})
         if timeout is None:
@@ -353,8 +353,10 @@ def _ago(us: int) -> str:
 
 def _check_parameters(api: str, of: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise :class:`BadRequest` where a config lacks a parameter of the task or has an unknown key."""
-    parameters = api_spec.parameters.of(of)
-    if parameters is not None and (complaint := api_spec.parameters.complaint(parameters, config)):
+    from taskapi_jupyter.deploy.api_spec import parameters
+
+    known = parameters.of(of)
+    if known is not None and (complaint := parameters.complaint(known, config)):
         raise BadRequest(f"{api}: {complaint}")
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskapi_jupyter.core import files, folders, room
 from taskapi_jupyter.core.fault_points import fault_point
-from taskapi_jupyter.deploy.api_spec import APISpec
 
 from .retention import NEW
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.deploy.api_spec.build import APISpec
 
 
 def write(apis: Path, built: APISpec) -> None:

@@ -7,25 +7,3 @@ pickled a callable) and ``parameters`` (shown in answers; in a request it counts
 ``networking.endpoint`` is kept as it was written; the default is the API's name. ``compute`` is shown with Kubernetes'
 suffixes; the default is one CPU.
 """
-
-from . import parameters
-from .build import APISpec, build, check_name, merge, parse
-from .quantities import parse_bytes, parse_cpu
-from .shapes import read_task
-from .variables import allowed_environ, hidden
-from .yaml import load
-
-__all__ = [
-    "APISpec",
-    "allowed_environ",
-    "build",
-    "check_name",
-    "hidden",
-    "load",
-    "merge",
-    "parameters",
-    "parse",
-    "parse_bytes",
-    "parse_cpu",
-    "read_task",
-]

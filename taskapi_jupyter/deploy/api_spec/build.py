@@ -94,16 +94,6 @@ def parse(text_or_obj: Any) -> list[dict[str, Any]]:
     return apis
 
 
-def merge(defaults: Mapping[str, Any], submitted: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return ``defaults`` with ``submitted`` merged in, also within mappings; neither argument is changed."""
-    merged = dict(defaults)
-    for key, value in (submitted or {}).items():
-        mine = merged.get(key)
-        both = isinstance(mine, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(mine, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
 def check_name(name: Any) -> str:
     """Return an API's name, or raise :class:`BadRequest` that shows it."""
     if name is None:

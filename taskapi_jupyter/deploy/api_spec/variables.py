@@ -9,8 +9,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from taskapi_jupyter.core.errors import BadRequest
 
 from .sections import scalar_text, shorten
@@ -126,6 +124,8 @@ def dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
     file = folder / ".env"
     if not file.is_file():
         return {}, []
+    from dotenv import dotenv_values
+
     try:
         read = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
 from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, printable
-from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec.build import parse
 from taskapi_jupyter.deploy.advice import add_warnings
 from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 from taskapi_jupyter.server.authentication import guarded
@@ -171,7 +171,7 @@ def deploy_upload(service: Service, form: Form) -> list[DeployResult]:
 def parsed(config: str, name: str) -> list[dict[str, Any]]:
     """Return the APIs of a configuration, or raise :class:`BadRequest` that begins with its name."""
     try:
-        return api_spec.parse(config)
+        return parse(config)
     except BadRequest as error:
         raise BadRequest(f"{name[:128]}: {error}") from None
 

@@ -18,18 +18,18 @@ from taskapi_jupyter.core.contract import JobResponse, JobStatus, LogChunk
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy.literals import NotLiteral, literal
-from taskapi_jupyter.deploy.requirements import requirement_warnings
 from taskapi_jupyter.deploy.values import plain
 from taskapi_jupyter.display import api_text, apis_text, clean, deploy_text, job_text, jobs_text
 from taskapi_jupyter.display.screen import Screen
 from taskapi_jupyter.service.home import default_home
-from taskapi_jupyter.ui import doctor
 
 from .output import Answer, show, show_json, tell
 
 
 def deploy(options: Namespace) -> int:
     """Deploy the APIs of a configuration file."""
+    from taskapi_jupyter.deploy.requirements import requirement_warnings
+
     path = Path(options.file)
     if not path.exists():
         raise Unclear(f"there is no file {options.file!r}")
@@ -177,6 +177,8 @@ def version(options: Namespace) -> None:
 
 def examine(options: Namespace) -> int:
     """Print what is wrong with this machine's home; return 1 if something is."""
+    from taskapi_jupyter.ui import doctor
+
     home = default_home()
     found, wrong = doctor.facts(home), doctor.problems(home)
     lines = [f"{what}: {value}" for what, value in found.items()] + (wrong or ["no problems found"])
