@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from .client.environments_file import Entry, EnvironmentFile, Environments
-from .client.fallback import Home
-from .client.rest import Client
 from .client.taskapi import TaskAPI
 from .core import host, nesting
 from .core.contract import Environment, EnvironmentsResponse
@@ -22,6 +20,10 @@ from .core.errors import BadRequest, NotFound, TaskAPIError
 from .core.paths import HomePaths
 from .service.home import default_home
 from .service.service import Service
+
+if TYPE_CHECKING:
+    from .client.fallback import Home
+    from .client.rest import Client
 
 #: Variables that say where an environment is; a connection is kept as long as they do not change.
 PLACES = ("TASKAPI_URL", "TASKAPI_TOKEN", "TASKAPI_HOME", "TASKAPI_SERVER", "JPY_PARENT_PID", "JUPYTERHUB_SERVICE_URL")
@@ -58,20 +60,28 @@ def connect(env: str | None = None, *, environ: Mapping[str, str] = os.environ) 
     server = server_of(environ)
     if server is not None:
         url, token = server
-        about = Client(f"{url}taskapi/{env or 'local'}", token).environments()
+        about = _client(url, token, env or "local").environments()
         environment = find(about, env)
-        base = f"{url}taskapi/{environment.name}"
         if (provider := PROVIDERS.get(environment.provider)) is not None and provider.is_relayed:
             from .cortex.client import CortexClient
 
-            return CortexClient(base, token, environment=environment)
+            return CortexClient(f"{url}taskapi/{environment.name}", token, environment=environment)
         home = None if environ.get("TASKAPI_URL") else _home_of(about, environment)
-        return Client(base, token, environment=environment.name, server=about, home=home)
+        return _client(url, token, environment.name, server=about, home=home)
     return _here(env, default_home())
+
+
+def _client(url: str, token: str | None, env: str = "local", **options: Any) -> Client:
+    """Return the client of an environment of the server at a base URL."""
+    from .client.rest import Client  # not above: without a server there is nothing to be asked over HTTP
+
+    return Client(f"{url}taskapi/{env}", token, environment=env, **options)
 
 
 def _home_of(about: EnvironmentsResponse, environment: Environment) -> Home | None:
     """Return a server's home if it is also this process's; None where it is another one, or unknown."""
+    from .client.fallback import Home
+
     path = default_home()
     if not about.home or about.home != host.folder_id(path):
         return None
@@ -177,7 +187,7 @@ def environments(environ: Mapping[str, str] = os.environ) -> EnvironmentsRespons
     server = server_of(environ)
     if server is None:
         return load()
-    return Client(f"{server[0]}taskapi/local", server[1]).environments()
+    return _client(*server).environments()
 
 
 def server_of(environ: Mapping[str, str]) -> tuple[str, str | None] | None:
@@ -277,7 +287,7 @@ def server_of_process(pid: int) -> tuple[str, str | None] | None:
 def about(url: str, token: str | None) -> EnvironmentsResponse | None:
     """Return a server's description of itself; None where it gives none."""
     try:
-        with closing(Client(f"{url}taskapi/local", token, timeout=2)) as client:  # it may be suspended
+        with closing(_client(url, token, timeout=2)) as client:  # it may be suspended
             return client.environments()
     except TaskAPIError:
         return None
@@ -286,7 +296,7 @@ def about(url: str, token: str | None) -> EnvironmentsResponse | None:
 def _accepts(url: str, token: str | None) -> bool:
     """Whether a server accepts reads from this process and, where only a try can tell, changes."""
     try:
-        with closing(Client(f"{url}taskapi/local", token, timeout=5)) as client:
+        with closing(_client(url, token, timeout=5)) as client:
             client.environments()
             if token is None and url not in _CHANGED:
                 client.try_to_change()

@@ -17,13 +17,12 @@ from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.core.states import JobCode
 
 from . import answers
-from .operator import Upstream
+from .operator import RACE, Upstream
 
 if TYPE_CHECKING:
     import requests
     from typing_extensions import Self
 
-RACE = 8.0  # seconds after a submission in which a cluster may not know the job yet, or report a false failure
 LONGEST_PAUSE = 1.0  # seconds between two requests about such a job
 
 T = TypeVar("T")

@@ -26,6 +26,7 @@ SIGNATURE_HEADER = "X-Cortex-Authorization"
 #: Routes that want neither the cluster's version nor a signature (pkg/operator of Cortex 0.28 and 0.42).
 OPEN = re.compile(r"/(?:tasks/|verifycortex(?:\?|$))")
 SIGNED_SINCE = (0, 30)
+RACE = 8.0  # seconds after a submission in which a cluster may not know the job yet, or report a false failure
 VERSION_HOLDS = 300.0  # seconds that a version which was asked for is believed
 FAILURE_HOLDS = 5.0  # seconds until a cluster that did not say its version is asked again
 

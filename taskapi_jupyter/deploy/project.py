@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
-
-import pathspec
 
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest, TooLarge
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 MAX_PROJECT = 32 << 20  # bytes of the zip; Cortex's limit
 #: Left out of a project: Cortex's own list, and what is of use on this machine alone
@@ -37,10 +39,12 @@ def project_of(request: DeployRequest) -> dict[str, bytes]:
 def project_files(folder: Path) -> list[str]:
     """Return the paths of a project's files, with forward slashes, without what ``.cortexignore`` or IGNORED names."""
     lines = list(IGNORED)
+    from pathspec import GitIgnoreSpec
+
     ignore = folder / ".cortexignore"
     if ignore.is_file():
         lines += read_file(ignore).decode("utf-8", "replace").splitlines()
-    rules = pathspec.GitIgnoreSpec.from_lines(lines)
+    rules = GitIgnoreSpec.from_lines(lines)
     found = sorted(_walk(folder, rules))
     size = sum((folder / name).stat().st_size for name in found)
     if size > 8 * MAX_PROJECT:
@@ -48,7 +52,7 @@ def project_files(folder: Path) -> list[str]:
     return found
 
 
-def _walk(folder: Path, rules: pathspec.GitIgnoreSpec) -> Iterator[str]:
+def _walk(folder: Path, rules: GitIgnoreSpec) -> Iterator[str]:
     todo = [""]  # os.walk recurses before Python 3.12
     while todo:
         base = todo.pop()

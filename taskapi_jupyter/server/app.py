@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import re
+from functools import cache, partial
 from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
@@ -69,7 +70,7 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.backends.changes[folder] = self.events
         self.settings[BACKENDS] = self.backends
         self.settings[ACTIVITY] = self.activity
-        self.settings[DOCUMENT] = document(self.serverapp.base_url)
+        self.settings[DOCUMENT] = cache(partial(document, self.serverapp.base_url))  # made when it is asked for
 
     def initialize_handlers(self) -> None:
         """Add the routes; those of clusters come first and leave all other requests to the handlers."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
@@ -27,10 +27,11 @@ from taskapi_jupyter.client.environments_file import LOCAL, EnvironmentFile
 from taskapi_jupyter.client.http import CONNECT_TIMEOUT, cause
 from taskapi_jupyter.core.contract import Environment
 from taskapi_jupyter.core.errors import Forbidden, TaskAPIError, Unreachable, UpstreamTimeout
-from taskapi_jupyter.cortex.client import CortexClient
-from taskapi_jupyter.cortex.cluster import RACE
-from taskapi_jupyter.cortex.operator import Upstream, upstream_of
+from taskapi_jupyter.cortex.operator import RACE, Upstream, upstream_of
 from taskapi_jupyter.environments import PROVIDERS
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.cortex.client import CortexClient
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Cluster:
     """One cluster: the HTTP client that passes requests on to its operator, and the TaskAPI for our own questions."""
 
     def __init__(self, upstream: Upstream, about: Environment) -> None:
+        from taskapi_jupyter.cortex.client import CortexClient  # most servers know no cluster, and start without it
+
         self.upstream = upstream
         self.api = CortexClient.direct(upstream, about)
         self._places = asyncio.Semaphore(ASKED_AT_ONCE)

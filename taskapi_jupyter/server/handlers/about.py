@@ -10,7 +10,7 @@ from taskapi_jupyter.server.authentication import guarded
 from .base import Handler
 from .body import BodyHandler
 
-DOCUMENT = "taskapi_jupyter_openapi"  # key in the application's settings
+DOCUMENT = "taskapi_jupyter_openapi"  # key in the application's settings: a function that returns it
 
 
 class EnvironmentsHandler(Handler):
@@ -28,7 +28,7 @@ class DocumentHandler(Handler):
     @guarded
     async def get(self) -> None:
         """Answer it."""
-        self.finish(self.settings[DOCUMENT])
+        self.finish(self.settings[DOCUMENT]())
 
 
 class NothingHandler(BodyHandler):

@@ -9,9 +9,6 @@ from msgspec import structs
 
 from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest, DeployResult, decode, encode
 from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, printable
-from taskapi_jupyter.deploy.api_spec.build import parse
-from taskapi_jupyter.deploy.advice import add_warnings
-from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 from taskapi_jupyter.server.authentication import guarded
 from taskapi_jupyter.service.service import Service
 
@@ -170,6 +167,8 @@ def deploy_upload(service: Service, form: Form) -> list[DeployResult]:
 
 def parsed(config: str, name: str) -> list[dict[str, Any]]:
     """Return the APIs of a configuration, or raise :class:`BadRequest` that begins with its name."""
+    from taskapi_jupyter.deploy.api_spec.build import parse
+
     try:
         return parse(config)
     except BadRequest as error:
@@ -191,6 +190,9 @@ def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path) -> list[
 
 def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployResult]:
     """Deploy one API as its configuration has it."""
+    from taskapi_jupyter.deploy.advice import add_warnings
+    from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
+
     results = []
     for request in prepare(api, DeployOptions(cwd=cwd)):
         answer = service.deploy_request(request)

@@ -6,7 +6,6 @@ import re
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +30,9 @@ from taskapi_jupyter.core.errors import (
     Unreachable,
 )
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
-from taskapi_jupyter.deploy.prepare import Source
-from taskapi_jupyter.deploy.requirements import requirement_warnings
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.facts import parameters
 from taskapi_jupyter.display.text import in_short
-from taskapi_jupyter.ui import doctor
 from taskapi_jupyter.ui.verbs import ALIASES, VERBS, general_help, verb_help
 
 from .complete import HOOK, Completer, known_values
@@ -45,6 +41,7 @@ from .line import Line, LineError, parse
 from .show import Deployed, EnvironmentList, follow_log, in_lines, is_dropped, print_log, say, watch
 
 if TYPE_CHECKING:
+    from taskapi_jupyter.core.contract import DeployResult
     from taskapi_jupyter.ui.panel import Panel
 
 API_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}$")
@@ -126,19 +123,21 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             if not callable(variables.get(function)):
                 raise LineError(f"{shorten(function)} is not a function or class of this notebook", read.verb)
             results = self.api().deploy(variables[function], name=str(word), notebook=self._notebook(), **options)
-            return Deployed(results, requirement_warnings(Path()))
+            return _deployed(results, Path())
         path = Path(word).expanduser() if isinstance(word, str) else None
         if path is not None and not path.exists():
             raise LineError(f"there is no file {shorten(word)}{as_function(word, variables)}", read.verb)
         results = self.api().deploy(path or word, **options)
         folder = path or Path()
-        return Deployed(results, requirement_warnings(folder.parent if folder.is_file() else folder))
+        return _deployed(results, folder.parent if folder.is_file() else folder)
 
     def _deploy_cell(self, name: str, cell: str, options: dict[str, Any]) -> Deployed:
         # Line numbers are those that the notebook shows: the first line is the magic's own.
+        from taskapi_jupyter.deploy.prepare import Source
+
         source = Source("\n" + cell)
         results = self.api().deploy(source, name=name, notebook=self._notebook(), **options)
-        return Deployed(results, requirement_warnings(Path()))
+        return _deployed(results, Path())
 
     def _submit(self, read: Line, variables: Variables, cell: str | None) -> Job:
         name = str(_single(read, "API", "; write configuration as key=value, without spaces"))
@@ -264,6 +263,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             except NotFound as error:
                 raise LineError(str(error), read.verb) from None
         default = self._environment or there.default_environment
+        from taskapi_jupyter.ui import doctor
+
         return EnvironmentList(default, there.environments, facts=doctor.answering())
 
     def _help(self, read: Line, variables: Variables, cell: str | None) -> None:
@@ -295,6 +296,13 @@ def unload(ipython: Any) -> None:
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("taskapi", None)
     ipython.strdispatchers["complete_command"].regexs.pop(re.compile(HOOK), None)
+
+
+def _deployed(results: list[DeployResult], folder: Path) -> Deployed:
+    """Return what a deploy is shown as, with what the requirements in a folder lack here."""
+    from taskapi_jupyter.deploy.requirements import requirement_warnings  # `packaging` takes time to import
+
+    return Deployed(results, requirement_warnings(folder))
 
 
 def _single(read: Line, what: str, hint: str = "") -> Any:
@@ -333,6 +341,8 @@ def _each(do: Callable[[Job], str], jobs: list[Job], forgive: tuple[type[Excepti
             return do(job)
         except TaskAPIError as error:
             return error
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(one, jobs))
