@@ -21,7 +21,7 @@ from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core import nesting
 from taskapi_jupyter.core.errors import BadRequest, JobFailed, ResultNotStored, Unavailable
 from taskapi_jupyter.core.nesting import TooDeep
-from taskapi_jupyter.deploy.api_spec import load
+from taskapi_jupyter.deploy.api_spec.yaml import load
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.ui import doctor
 from taskapi_jupyter.ui.cli import main

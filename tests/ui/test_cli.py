@@ -11,7 +11,6 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from contextlib import suppress
@@ -278,12 +277,6 @@ def test_through_a_server(live_server: Any, project: Path, tmp_path: Path) -> No
     for name in ("adder", "waits"):
         answer("delete", name, **there)
     assert not unused.exists()
-
-
-def test_nothing_heavy_is_imported(home: Path) -> None:
-    code = "import sys, taskapi_jupyter.ui.cli as c; c.main(['get']); print([m for m in ('IPython', 'jupyter_server') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_serve_is_a_server_with_this_extension_alone(home: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec import build as api_spec
 from taskapi_jupyter.deploy.api_spec.variables import COUNTS
 from taskapi_jupyter.ui.magics.complete import Completer
 from taskapi_jupyter.ui.magics.line import Line, LineError, parse
@@ -214,7 +214,7 @@ def test_what_is_accepted_survives_a_round_trip(project: Path, api: dict[str, An
 BOMBS = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-from taskapi_jupyter.deploy import api_spec
+from taskapi_jupyter.deploy.api_spec import build as api_spec
 from taskapi_jupyter.core.errors import BadRequest
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 names = "abcdefghij"

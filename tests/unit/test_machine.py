@@ -15,7 +15,6 @@ import pytest
 
 from support import until
 from taskapi_jupyter.core import host
-from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.core.process import descendants, of_job, processes, start_time, stat
 
 #: A child that sheds its session, and a grandchild; each says its pid, and lives until standard input ends.
@@ -116,19 +115,6 @@ def test_what_a_dead_watcher_left_is_found_by_its_session_and_by_the_jobs_id() -
         until(lambda: session not in processes(), "the session's leader to end")
         assert list(of_job("another-job", session)) == [child]
     assert of_job("another-job", leader) == {}
-
-
-def test_what_the_supervisor_imports_is_small() -> None:
-    code = (
-        "import sys; sys.path.append(sys.argv[1]); import taskapi_jupyter.service.supervisor.supervisor\n"
-        "heavy = {'msgspec', 'yaml', 'requests', 'subprocess', 'asyncio', 'typing_extensions', 'psutil'}\n"
-        "print(*sorted(heavy & set(sys.modules)))"
-    )
-    package = str(Path(PACKAGE).parent)
-    flags = ["-I", "-S"] if host.LINUX else ["-I"]
-    told = subprocess.run([sys.executable, *flags, "-c", code, package], capture_output=True, text=True, timeout=30)
-    assert told.stderr == ""
-    assert told.stdout.split() == []
 
 
 def test_pauses_grow_up_to_the_longest() -> None:

@@ -15,7 +15,8 @@ import pytest
 from support import request_for
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.deploy import api_spec, callables
+from taskapi_jupyter.deploy import callables
+from taskapi_jupyter.deploy.api_spec import build as api_spec
 from taskapi_jupyter.deploy.api_spec import parameters, task_source
 from taskapi_jupyter.deploy.prepare import DeployOptions, Source, prepare
 from taskapi_jupyter.service.service import Service

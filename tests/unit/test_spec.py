@@ -19,20 +19,19 @@ from hypothesis import strategies as st
 
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.deploy import api_spec
-from taskapi_jupyter.deploy.api_spec import (
-    APISpec,
-    build,
-    check_name,
-    interpreter,
-    merge,
-    parse,
+from taskapi_jupyter.deploy.api_spec import interpreter, pickled, task_source
+from taskapi_jupyter.deploy.api_spec.build import APISpec, build, check_name, parse
+from taskapi_jupyter.deploy.api_spec.quantities import (
+    MAX_BYTES,
+    MAX_CPU,
+    format_bytes,
+    format_cpu,
     parse_bytes,
     parse_cpu,
-    pickled,
-    task_source,
+    parse_seconds,
 )
-from taskapi_jupyter.deploy.api_spec.quantities import MAX_BYTES, MAX_CPU, format_bytes, format_cpu, parse_seconds
+from taskapi_jupyter.deploy.api_spec.variables import allowed_environ
+from taskapi_jupyter.deploy.values import merge
 from taskapi_jupyter.worker import harness
 
 TASK = """\
@@ -899,8 +898,8 @@ def test_variables_of_the_kernel_are_cut_to_the_list(project: Path) -> None:
 
 def test_every_variable_may_be_asked_for_but_secrets_by_name(project: Path) -> None:
     environ = {"ANY": "1", "MY_API_KEY": "s", "MONKEY": "2", "JPY_X": "3"}
-    assert api_spec.allowed_environ(environ, ["*"]) == {"ANY": "1", "MONKEY": "2"}
-    assert api_spec.allowed_environ(environ, ["MY_API_KEY"]) == {"MY_API_KEY": "s"}
+    assert allowed_environ(environ, ["*"]) == {"ANY": "1", "MONKEY": "2"}
+    assert allowed_environ(environ, ["MY_API_KEY"]) == {"MY_API_KEY": "s"}
 
 
 def test_precedence_of_variables(project: Path) -> None:
