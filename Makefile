@@ -17,7 +17,7 @@ help:
 	@echo "make test-hub    the tests with a JupyterHub, its proxy and its idle culler, which it sets up on this machine"
 	@echo "make faults  kill what runs jobs, 300 times, and count what that cost (FAULTS_ARGS=\"--rounds 20 --seed 7\")"
 	@echo "make lint    ruff, mypy --strict, import-linter; tsc, eslint, prettier"
-	@echo "make bench   measure against the floor of this machine"
+	@echo "make bench   measure against the floor of this machine, and beside others, which it sets up"
 	@echo "make docs    draw the figure of the layers and build docs/_build"
 	@echo "make contract    write labextension/openapi.json, which the interface's types are made from"
 	@echo "make screenshots    take the pictures in docs/images again"
@@ -74,6 +74,14 @@ test-hub: export TASKAPI_HUB = $(CURDIR)/$(VENV)-hub/bin/jupyterhub
 test-hub: $(VENV)-hub/.hub
 	@$(RUN) -m pytest tests/server/test_hub.py $(PYTEST_ARGS)
 
+# What the bench is compared with, in an environment of its own: each wants other versions than ours.
+$(VENV)-peers/.peers: $(VENV)/.dev
+	@echo "installing what the bench is compared with"
+	@$(RUN) -m venv $(VENV)-peers
+	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+	  submitit ipyparallel papermill jupyter-scheduler ipykernel
+	@touch $@
+
 bench-ray: export TASKAPI_RAY = $(CURDIR)/$(VENV)-ray/bin/ray
 bench-ray: $(VENV)-ray/.ray
 	@$(RUN) bench/ray.py
@@ -93,8 +101,10 @@ format: $(VENV)/.dev
 	@$(RUN) -m ruff format .
 	@$(NPM) run format
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(VENV)-peers/.peers
 	@$(RUN) bench/latency.py
+	@$(RUN) bench/peers.py
+	@$(RUN) bench/starts.py
 	@$(RUN) bench/proxy.py
 	@$(RUN) bench/waits.py
 	@$(RUN) bench/events.py
@@ -117,4 +127,4 @@ screenshots: $(VENV)/.dev
 	@$(RUN) scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-ray $(VENV)-hub build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-hub $(VENV)-peers build dist docs/_build labextension/node_modules labextension/lib taskapi_jupyter/labextension
