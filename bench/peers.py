@@ -42,7 +42,7 @@ class Row(NamedTuple):
     name: str
     label: str
     less: str
-    jobs: int = 200  # for jobs/s
+    jobs: int = 100  # for jobs/s
     is_slow: bool = False
     is_peer: bool = True  # in an environment of its own
     limits: Limits | None = None
@@ -54,7 +54,7 @@ ROWS = (
     Row("there", "taskapi_jupyter, through a Jupyter server", "", is_peer=False, limits=Limits(1.7, 2.8)),
     Row("warm", "taskapi_jupyter, warm", "", is_peer=False, limits=Limits(0.8, rate=1.3)),
     Row("tsp", "task-spooler", "nothing durable; an exit code for a result; no limits", is_peer=False),
-    Row("ipyparallel", "ipyparallel", "jobs share processes that stay; nothing durable; no limits", 1000),
+    Row("ipyparallel", "ipyparallel", "jobs share processes that stay; nothing durable; no limits", 500),
     Row("submitit", "submitit, `LocalExecutor`", "no queue; polls; no limit but a timeout", 6, is_slow=True),
     Row("papermill", "papermill", "blocks its caller; no queue, no limits; a notebook for a result", 4, is_slow=True),
     Row("scheduler", "jupyter-scheduler", "has to be polled; no limits; a notebook for a result", 4, is_slow=True),
@@ -115,7 +115,7 @@ def measure() -> list[Way]:
     with tempfile.TemporaryDirectory() as folder:
         ways: list[Way] = []
         try:
-            for is_slow, rounds, times in ((False, ROUNDS, 3), (True, max(ROUNDS // 6, 1), 1)):
+            for is_slow, rounds, times in ((False, ROUNDS, max(ROUNDS // 10, 1)), (True, max(ROUNDS // 6, 1), 1)):
                 begun = [Way(row, Path(folder, row.name)) for row in ROWS if row.is_slow == is_slow]
                 ways += begun
                 there = [way for way in begun if way.missing is None]
