@@ -49,15 +49,15 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("popen", "bare `Popen`", "no queue, limit, log, record; no stop of all processes", is_peer=False),
+    Row("popen", "bare `Popen`", "no queue, limit, log or record", is_peer=False),
     Row("here", "taskapi_jupyter", "", is_peer=False, limits=Limits(1.5, 2.2, 0.6)),
-    Row("there", "taskapi_jupyter, through a Jupyter server", "", is_peer=False, limits=Limits(1.7, 2.8)),
+    Row("there", "taskapi_jupyter, through a server", "", is_peer=False, limits=Limits(1.7, 2.8)),
     Row("warm", "taskapi_jupyter, warm", "", is_peer=False, limits=Limits(0.8, rate=1.3)),
-    Row("tsp", "task-spooler", "nothing durable; an exit code for a result; no limits", is_peer=False),
-    Row("ipyparallel", "ipyparallel", "jobs share processes that stay; nothing durable; no limits", 500),
+    Row("tsp", "task-spooler", "nothing durable; an exit code for a result", is_peer=False),
+    Row("ipyparallel", "ipyparallel", "jobs share processes; nothing durable; no limits", 500),
     Row("submitit", "submitit, `LocalExecutor`", "no queue; polls; no limit but a timeout", 6, is_slow=True),
-    Row("papermill", "papermill", "blocks its caller; no queue, no limits; a notebook for a result", 4, is_slow=True),
-    Row("scheduler", "jupyter-scheduler", "has to be polled; no limits; a notebook for a result", 4, is_slow=True),
+    Row("papermill", "papermill", "blocks its caller; no queue, no limits", 4, is_slow=True),
+    Row("scheduler", "jupyter-scheduler", "whole notebooks; is polled; no limits", 4, is_slow=True),
 )
 
 

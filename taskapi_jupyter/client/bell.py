@@ -6,18 +6,20 @@ user has 128 instances; the thread ends with the last of them. Order of whoever 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.core import files, guard, host
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.core.paths import HomePaths
+
+if TYPE_CHECKING:
+    import asyncio
 
 LOOK_AGAIN = 1.0  # seconds after which whoever listens looks without a ring, too: a ring may be lost
 
@@ -96,6 +98,8 @@ class Listener:
 
 async def woken(event: asyncio.Event, seconds: float) -> None:
     """Wait until an event is set, at most so many seconds. ``asyncio.wait_for`` may lose a cancellation before 3.12."""
+    import asyncio
+
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({waiting}, timeout=seconds)
