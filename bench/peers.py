@@ -133,7 +133,7 @@ def measure() -> list[Way]:
 
 
 def multiple(figure: float) -> str:
-    return f"{figure:.0f} ×" if figure >= 9.95 else f"{figure:.2f} ×" if figure < 0.995 else f"{figure:.1f} ×"
+    return f"{figure:.0f} ×" if figure >= 10 else f"{figure:.2g} ×"
 
 
 def main() -> int:

@@ -79,7 +79,7 @@ class Tsp(Way):
         return map(int, Path(self.tsp("-o", job)).read_text().split())
 
     def many(self, count):
-        jobs = [self.tsp("-n", PYTHON, "-c", "pass") for _ in range(count)]
+        jobs = [self.tsp(PYTHON, "-c", "pass") for _ in range(count)]
         for job in jobs[-2:]:
             self.tsp("-w", job)
 
@@ -232,12 +232,14 @@ class Scheduler(Notebook):
         self.http = requests.Session()
         self.http.headers["Authorization"] = "token peers"
         about = Path(folder, "RUNTIME", f"jpserver-{self.server.pid}.json")
-        while not about.exists():
-            if self.server.poll() is not None:
-                raise SystemExit("the server did not start")
-            time.sleep(0.1)
-        self.url = json.loads(about.read_text())["url"] + "scheduler/"
-        self.environment = self.http.get(f"{self.url}runtime_environments").json()[0]["name"]
+        while self.server.poll() is None:
+            try:
+                self.url = json.loads(about.read_text())["url"] + "scheduler/"
+                self.environment = self.http.get(f"{self.url}runtime_environments").json()[0]["name"]
+                return
+            except (OSError, ValueError):  # it writes the file before it listens
+                time.sleep(0.1)
+        raise SystemExit("the server did not start")
 
     def execute(self, path):
         body = {"name": "stamp", "input_uri": path.name, "output_formats": ["ipynb"]}
