@@ -7,6 +7,7 @@ caller's hand), to a number the seconds for so many jobs, two at a time, from th
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -270,6 +271,7 @@ WAYS = {
 def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers and engines are ended then, too
     try:
         way = WAYS[sys.argv[1]](sys.argv[2])
     except ImportError as error:
