@@ -26,6 +26,10 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 """
 
 
+def multiple(figure: float) -> str:
+    return f"{figure:.0f} ×" if figure >= 10 else f"{figure:.2g} ×"
+
+
 def chart(bars: Sequence[tuple[str, float, float]]) -> str:
     """Return the drawing of some ways to run a job: the name of each, its first line and its result."""
     figures = [figure for _, *pair in bars for figure in pair]
@@ -47,7 +51,7 @@ def chart(bars: Sequence[tuple[str, float, float]]) -> str:
         for index, (kind, figure) in enumerate(zip(("first", "result"), pair, strict=True)):
             y = top + index * (BAR + 2)
             drawn.append(f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{x(figure) - LEFT:.1f}" height="{BAR}"/>')
-            drawn.append(f'<text x="{x(figure) + 5:.1f}" y="{y + BAR - 2}" font-size="11">{figure:.2g} ×</text>')
+            drawn.append(f'<text x="{x(figure) + 5:.1f}" y="{y + BAR - 2}" font-size="11">{multiple(figure)}</text>')
     described = "; ".join(f"{name}: first line {first:.2g}, result {result:.2g}" for name, first, result in bars)
     return "\n".join(
         [

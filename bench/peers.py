@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from chart import chart
+from chart import chart, multiple
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
@@ -130,10 +130,6 @@ def measure() -> list[Way]:
             for way in ways:
                 way.close()
     return ways
-
-
-def multiple(figure: float) -> str:
-    return f"{figure:.0f} ×" if figure >= 10 else f"{figure:.2g} ×"
 
 
 def main() -> int:
