@@ -132,6 +132,8 @@ class Connections:
         """Return our error for one of SQLite's, a damaged file renamed; the error itself where it is a bug."""
         if database.is_damage(error):
             return database.set_aside(self.path, identity, str(error), self._patience)
+        if "no such table" in str(error) and (database.was_emptied(self.path) or database.look(self.path) != identity):
+            return database.set_aside(self.path, identity, "it was emptied", self._patience)
         return database.explain(error, self.path, self._patience) or error
 
     @contextmanager
