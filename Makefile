@@ -6,12 +6,13 @@ NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
        $(shell find labextension/src labextension/style labextension/schema -type f ! -name '*.gen.ts')
 
-.PHONY: help demo lab test test-python test-ray test-hub bench-ray faults lint format bench docs contract screenshots clean
+.PHONY: help demo lab test test-warm test-python test-ray test-hub bench-ray faults lint format bench docs contract screenshots clean
 
 help:
 	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
 	@echo "make test    run the tests, notebooks and browser included"
+	@echo "make test-warm    run the tests of jobs with jobs that start warm"
 	@echo "make test-python PYTHON=python3.13    the same, browser aside, on another interpreter; LOWEST=1: with the lowest dependencies"
 	@echo "make test-ray    the tests of jobs on a Ray cluster, which it sets up on this machine; make bench-ray measures"
 	@echo "make test-hub    the tests with a JupyterHub, its proxy and its idle culler, which it sets up on this machine"
@@ -42,7 +43,14 @@ lab: $(VENV)/.demo
 	@$(RUN) scripts/demo.py --lab
 
 test: $(VENV)/.dev
+	$(if $(findstring tests/,$(PYTEST_ARGS)),,@$(MAKE) --no-print-directory test-warm)
 	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Some of the tests of jobs, with jobs that start warm; WARM="harness supervisor" names others.
+test-warm: WARM ?= states_table stop term memory
+test-warm: $(VENV)/.dev
+	@TASKAPI_TEST_START=warm $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	  $(patsubst %,tests/jobs/test_%.py,$(WARM))
 
 test-python: VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(if $(LOWEST),-lowest)
 test-python:
@@ -108,6 +116,7 @@ bench: $(VENV)/.dev $(VENV)-peers/.peers
 	@$(RUN) bench/proxy.py
 	@$(RUN) bench/waits.py
 	@$(RUN) bench/events.py
+	@$(RUN) bench/warm.py
 	@$(RUN) bench/load.py
 	@$(RUN) bench/retention.py
 	@$(RUN) bench/results.py

@@ -17,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from support import ECHO, ENGINE, TESTS, like_a_terminal, request_for
+from support import ECHO, ENGINE, START, TESTS, like_a_terminal, request_for
 from support.cortex_double import Operator
 from support.homes import clean
 from support.servers import Answer, LiveServer, start_server, stop_server
@@ -62,6 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("local") and ENGINE != "local":
             item.add_marker(pytest.mark.skip(reason="of the engine of this machine"))
+        if item.get_closest_marker("cold") and START == "warm":
+            item.add_marker(pytest.mark.skip(reason="of cold starts"))
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)

@@ -17,7 +17,7 @@ from taskapi_jupyter.core.contract import FEATURES, Environment, EnvironmentsRes
 from taskapi_jupyter.core.errors import BadRequest, NotFound, Unavailable
 from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML, dump, load
-from taskapi_jupyter.runner import storage
+from taskapi_jupyter.node import storage
 
 from . import http
 from .headers import Value

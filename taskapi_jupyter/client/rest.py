@@ -43,8 +43,8 @@ from taskapi_jupyter.core.errors import (
     size,
 )
 from taskapi_jupyter.deploy.values import plain_config
+from taskapi_jupyter.node.storage import RESULTS
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
-from taskapi_jupyter.runner.storage import RESULTS
 
 from . import log_reader, results
 from .fallback import GONE, Home, changes, reads
@@ -144,6 +144,8 @@ class Client(TaskAPI):
     def deploy_request(self, request: DeployRequest) -> list[DeployResult]:
         """Deploy one prepared API; what an older server would ignore is left out, with a warning."""
         self._needs("run_timeout", request.spec.get("run_timeout"))
+        definition = request.spec.get("definition")
+        self._needs("warm", isinstance(definition, dict) and definition.get("warm") is not None)
         dropped = {
             feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
         }

@@ -318,7 +318,8 @@ class TaskAPI(ABC):
             What overrides the target's own: ``config`` and ``env`` (dicts, merged into its own), ``cpu`` (cores, or
             text such as ``"200m"``), ``mem`` (bytes, or text such as ``"1Gi"``), ``gpu`` (a number), ``timeout`` and
             ``run_timeout`` (seconds of a job from its submission, and from its start), ``function`` (which one of a
-            Python file), ``python`` (path of the interpreter), ``cwd`` (folder of the jobs), ``environ`` (variables to
+            Python file), ``warm`` (True, or the modules that jobs are to find imported: they start from a process that
+            has done so), ``python`` (path of the interpreter), ``cwd`` (folder of the jobs), ``environ`` (variables to
             take along).
 
         Returns

@@ -42,6 +42,7 @@ FEATURES = (
     "search",
     "sys_path",
     "upload",
+    "warm",
 )
 
 Timeout = Annotated[int, Meta(ge=1, le=10**9)]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORKER = os.path.join(PACKAGE, "worker")  # the harness is imported from there, by path
 TASK_PATH = os.path.join(WORKER, "path")  # stand-ins for packages that a task's interpreter need not have
+IMPORTING = "importing"  # in a version's folder, while a template imports what its jobs wait for
 
 P = TypeVar("P", str, "Path")
 

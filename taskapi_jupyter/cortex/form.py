@@ -114,6 +114,8 @@ def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
     if isinstance(definition, dict):
         for key in _OURS_IN_DEFINITION:
             definition.pop(key, None)
+        if definition.pop("warm", None) is not None:
+            warnings.append("definition.warm is left out: there is no warm start on a Cortex cluster")
     return api, warnings
 
 

@@ -24,7 +24,7 @@ from .api_spec.variables import allowed_environ
 from .sys_path import kernel_sys_path
 from .values import merge
 
-_OVERRIDES = ("name", "config", "cpu", "mem", "gpu", "timeout", "run_timeout", "env", "function")
+_OVERRIDES = ("name", "config", "cpu", "mem", "gpu", "timeout", "run_timeout", "env", "function", "warm")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class DeployOptions:
     run_timeout: int | None = None  # seconds from a job's start
     env: Mapping[str, Any] | None = None  # merged into the API's own
     function: str | None = None  # which one of a Python file or a cell is the task
+    warm: bool | str | list[str] | Mapping[str, Any] | None = None  # `definition.warm`, or modules; True: auto
     python: str | None = None  # the task's interpreter; default: this process's
     cwd: str | os.PathLike[str] | None = None  # default: this process's; a file's folder is its own
     environ: Mapping[str, str] | None = None  # to choose the task's variables from; default: this process's
@@ -179,8 +180,8 @@ def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         if not given or not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
             return changed
         part = home = containers[0]
-        if "config" in given or "function" in given:
-            what = "config: give it to the job" if "config" in given else "function"
+        if found := [key for key in ("config", "function", "warm") if given.get(key)]:
+            what = "config: give it to the job" if "config" in found else found[0]
             raise BadRequest(f"{changed['name']}: a pod takes no {what}")
     else:
         home = changed["definition"] = changed.get("definition") or {}
@@ -191,10 +192,19 @@ def _override(api: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
                 home[key] = merge(own, _mapping(key, given[key])) if isinstance(own, dict) else own
         if "function" in given:
             home["function"] = given["function"]
+        if "warm" in given:
+            home["warm"] = _warm(given["warm"])
     compute = {key: given[key] for key in ("cpu", "mem", "gpu") if key in given}
     if compute and isinstance(part.get("compute") or {}, dict):
         part["compute"] = {**(part.get("compute") or {}), **plain(compute)}
     return changed
+
+
+def _warm(value: Any) -> Any:
+    """Return ``definition.warm`` as an option has it: True, False, modules, or all of it."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return plain(value if isinstance(value, Mapping) else {"preload": value}, "warm")
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from typing import Any
 from taskapi_jupyter.core import files, folders, host, nesting
 from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.node.storage import push
 from taskapi_jupyter.runner import launch, log_file
 from taskapi_jupyter.runner.engine import LocalEngine
 from taskapi_jupyter.runner.outcome import vanished
 from taskapi_jupyter.runner.process_tree import bind_to_parent, collect_orphans
-from taskapi_jupyter.runner.storage import push
 
 from .frames import frame, output
 

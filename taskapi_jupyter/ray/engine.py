@@ -54,6 +54,7 @@ class RayEngine:
     """
 
     elastic = True
+    templates = None
 
     def __init__(self, home: str, limits: Callable[[], Mapping[str, Any]], wake: Callable[[], None]) -> None:
         self.home = home

@@ -17,14 +17,12 @@ from taskapi_jupyter.runner import launch
 #: The modules of this package that a node needs: all that ``node`` imports, standard library only.
 _MODULES = (
     *("__init__.py", "_version.py", "job.py", "node/__init__.py", "node/__main__.py", "node/frames.py"),
+    "node/storage.py",
     *("worker/__init__.py", "worker/harness.py"),
     *(f"core/{name}.py" for name in ("__init__", "errors", "fault_points", "files", "folders", "host", "nesting")),
     *(f"core/{name}.py" for name in ("paths", "process", "room", "states")),
     *(f"runner/{name}.py" for name in ("__init__", "capacity", "claim", "engine", "gpus", "launch", "log_file")),
-    *(
-        f"runner/{name}.py"
-        for name in ("memory", "oom_kills", "outcome", "process_tree", "reaping", "storage", "watcher")
-    ),
+    *(f"runner/{name}.py" for name in ("memory", "oom_kills", "outcome", "process_tree", "reaping", "warm", "watcher")),
 )
 
 #: Columns of a job's row that go along.

@@ -16,7 +16,7 @@ from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 
-from . import capacity, claim, gpus, process_tree
+from . import capacity, claim, gpus, process_tree, warm
 from .outcome import outcome, read_outcome, too_late, vanished
 from .watcher import watch
 
@@ -28,7 +28,7 @@ _POLL = 1.0  # seconds between checks whether a watcher that is not our child wa
 
 
 class _Watched:
-    """A job that a watcher runs: our own child, or an adopted one known by its pidfd."""
+    """A job that a watcher runs: our own child, or one that is known by its pidfd, or by its channel."""
 
     def __init__(
         self,
@@ -39,18 +39,23 @@ class _Watched:
         child: bool,
         pidfd: int | None = None,
         here: bool = True,
+        channel: int | None = None,
     ) -> None:
         self.job = job
         self.pid = pid
         self.start_time = start_time
         self.child = child
         self.pidfd = pidfd
+        self.channel = channel  # of a watcher that a template forked: ends when it does
+        self.code = errno.EIO  # what that watcher said of its end
+        self.changed = ""  # a file that has changed since the template imported it: that watcher did not begin
         self.here = here  # False: its claim is of another boot or container, its numbers mean others here
         self.tries = 1
         self.stops = 0
         self.stopped_at = 0.0
         self.why = "its watcher was killed"
         self.unread = False  # whether its claim could not be read for want of a descriptor
+        self.unclaimed = False  # whether it had not claimed its job yet when an older supervisor handed it over
 
 
 class LocalEngine:
@@ -68,6 +73,8 @@ class LocalEngine:
         self.unrecorded: dict[str, bool] = {}  # jobs that ended, and whether their watchers saw that
         self.unclaimed: Mapping[str, Any] = {}  # watchers that this process forked when it was an older supervisor
         self.waiting: dict[str, Mapping[str, Any]] = {}  # jobs that nobody has claimed, for want of something
+        self.templates = warm.Templates(home)
+        self.warming: dict[str, Mapping[str, Any]] = {}  # jobs that wait for a template's imports
         self.try_at = 0.0
         self.said = ""
 
@@ -84,9 +91,10 @@ class LocalEngine:
                 self._adopt(job)  # concluded in `ended`, if it is over: a sweep must know all watchers that live
             else:
                 pid, start_time, tries = self.unclaimed.get(job["id"], (0, None, 0))
-                if _is_child(pid, start_time):
-                    self.watched[job["id"]] = _Watched(job, pid, start_time, child=True)
-                    self.watched[job["id"]].tries = tries
+                if pid and process.start_time(pid) == start_time:
+                    child = _is_child(pid, start_time)  # else a template's, which has ended or does so now
+                    self.watched[job["id"]] = watched = _Watched(job, pid, start_time, child=child)
+                    watched.tries, watched.unclaimed = tries, True
                 else:
                     self.start(job)
 
@@ -95,7 +103,7 @@ class LocalEngine:
         return {
             job_id: (watched.pid, watched.start_time, watched.tries)
             for job_id, watched in self.watched.items()
-            if watched.child and not os.path.exists(JobPaths(self._folder(job_id)).claim)
+            if (watched.child or watched.channel) and not os.path.exists(JobPaths(self._folder(job_id)).claim)
         }
 
     def take_over(self, unclaimed: Mapping[str, Any]) -> None:
@@ -103,12 +111,18 @@ class LocalEngine:
         self.unclaimed = unclaimed
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Fork a watcher for a job."""
-        self._fork(job, tries=1)
+        """Have a watcher forked for a job, by its template where it is to start warm."""
+        how = self.templates.begin(job, self.limits())
+        if isinstance(how, warm.Waits):
+            self.warming[job["id"]] = job
+        elif isinstance(how, warm.Begun):
+            self.watched[job["id"]] = _Watched(job, how.pid, how.start_time, child=False, channel=how.channel)
+        else:
+            self._fork(job if how.note is None else {**job, "note": how.note}, tries=1)
 
     def stop(self, job_id: str, hurry: bool = False) -> None:
         """Send TERM to the job's watcher, which takes it as "stop", and USR1 where its grace period is to end now."""
-        if self.waiting.pop(job_id, None) is not None:
+        if (self.waiting.pop(job_id, None) or self.warming.pop(job_id, None)) is not None:
             self.over.append((job_id, outcome(JobCode.STOPPED)))
         watched = self.watched.get(job_id)
         if watched is None:
@@ -125,13 +139,24 @@ class LocalEngine:
         for job_id, watched in list(self.watched.items()):
             if watched.child:
                 continue
-            if claim.is_free(self._folder(job_id)):
+            if watched.channel is not None:
+                if self._has_left(watched):
+                    self._gone(watched, watched.code)
+                elif process.is_stopped(watched.pid, watched.start_time):
+                    self._go_on(watched)
+            elif watched.unclaimed and process.start_time(watched.pid) == watched.start_time:
+                if os.path.exists(JobPaths(self._folder(job_id)).claim):
+                    self._adopt(watched.job)
+            elif watched.unclaimed:
+                self._gone(watched, errno.EIO)
+            elif claim.is_free(self._folder(job_id)):
                 self._conclude(watched)
             elif watched.unread:
                 self._adopt(watched.job)
             elif process.is_stopped(watched.pid, watched.start_time):
                 self._go_on(watched)
         self._start_waiting()
+        self._start_warming()
         over, self.over = self.over, []
         self.unrecorded.update((job_id, how["status"] != JobCode.UNEXPECTED_ERROR.value) for job_id, how in over)
         return over
@@ -144,17 +169,19 @@ class LocalEngine:
             self.inherited.discard(job_id)
 
     def filenos(self) -> list[int]:
-        """Return the pidfds of adopted watchers; SIGCHLD reports the end of our own children."""
-        return [watched.pidfd for watched in self.watched.values() if watched.pidfd is not None]
+        """Return what reports the end of watchers that are no children of ours; of children, SIGCHLD does."""
+        ends = [fd for one in self.watched.values() for fd in (one.pidfd, one.channel) if fd is not None]
+        return ends + self.templates.filenos()
 
     def interval(self) -> float | None:
-        """Return the seconds between checks of adopted watchers: few where the system has no pidfds."""
+        """Return the seconds between checks of adopted watchers (few where the system has no pidfds), or templates."""
         if self.over:
             return 0.0
         adopted = [one for one in self.watched.values() if not one.child]
-        if not all(one.pidfd is not None for one in adopted):
+        if not all(one.pidfd is not None or one.channel is not None for one in adopted):
             return 0.25
-        return _POLL if adopted or self.waiting else None
+        waits = [_POLL] if adopted or self.waiting or self.warming else []
+        return min((one for one in (*waits, self.templates.interval()) if one is not None), default=None)
 
     def capacity(self) -> dict[str, Any]:
         """Return what jobs may use of this machine: thousandths of cores, bytes of memory."""
@@ -212,13 +239,25 @@ class LocalEngine:
             self.said = said
             print(f"taskapi supervisor: {said}", file=sys.stderr, flush=True)  # noqa: T201
 
-    def _start_waiting(self) -> None:
-        """Start jobs that could not begin, when there is room; end those whose time is over."""
-        for job_id, job in list(self.waiting.items()):
+    def _end_overdue(self, waiting: dict[str, Mapping[str, Any]]) -> None:
+        """End the jobs among those that wait to begin whose time is over."""
+        for job_id, job in list(waiting.items()):
             deadline = job.get("deadline") if job.get("boot") == host.boot_id() else None
             if deadline is not None and host.boottime() >= deadline:
-                del self.waiting[job_id]
+                del waiting[job_id]
                 self.over.append((job_id, outcome(JobCode.TIMED_OUT, too_late(job))))
+
+    def _start_warming(self) -> None:
+        """Start jobs whose template has imported everything, or can't."""
+        self.templates.end_idle()
+        self._end_overdue(self.warming)
+        warming, self.warming = self.warming, {}
+        for job in warming.values():
+            self.start(job)
+
+    def _start_waiting(self) -> None:
+        """Start jobs that could not begin, when there is room; end those whose time is over."""
+        self._end_overdue(self.waiting)
         if not self.waiting:
             self.said = ""
         if self.waiting and time.monotonic() >= self.try_at:
@@ -264,29 +303,62 @@ class LocalEngine:
                 return
             watched = next((one for one in self.watched.values() if one.child and one.pid == pid), None)
             if watched is None:
-                continue
-            if os.WIFSTOPPED(status):
+                if not os.WIFSTOPPED(status) and self.templates.ended(pid):
+                    for one in self._orphans():
+                        process_tree.send(one, signal.SIGKILL)
+            elif os.WIFSTOPPED(status):
                 self._go_on(watched)
-                continue
-            job_id = watched.job["id"]
-            if not os.path.exists(JobPaths(self._folder(job_id)).claim):
-                code = os.waitstatus_to_exitcode(status)
-                if code in files.PASSING:
-                    del self.watched[job_id]
-                    self._put_off(watched.job, code)
-                    continue
-                if watched.tries < _TRIES:
-                    self._fork(watched.job, watched.tries + 1)
-                    continue
-                why = os.strerror(code) if code > 0 else "its watcher was killed before it began"
-                del self.watched[job_id]
-                self.over.append((job_id, vanished(f"could not be started: {why}")))
-            elif claim.is_free(self._folder(job_id)):
-                self._conclude(watched)
             else:
-                del self.watched[job_id]
-                self.inherited.add(job_id)
-                self._adopt(watched.job)  # another watcher was first
+                self._gone(watched, os.waitstatus_to_exitcode(status))
+
+    def _gone(self, watched: _Watched, code: int) -> None:
+        """See what is to be done where a watcher has left: it may not have begun its job. ``code`` is its exit code."""
+        job_id = watched.job["id"]
+        if not os.path.exists(JobPaths(self._folder(job_id)).claim):
+            if watched.changed:
+                note = f"started cold, not warm: {watched.changed} has changed since it was imported"
+                self._forget(watched)
+                self.templates.end([watched.job["api_id"]])
+                self._fork({**watched.job, "note": note}, tries=1)
+            elif code in files.PASSING:
+                self._forget(watched)
+                self._put_off(watched.job, code)
+            elif watched.tries < _TRIES:
+                self._forget(watched)
+                self._fork(watched.job, watched.tries + 1)
+            else:
+                why = os.strerror(code) if code > 0 else "its watcher was killed before it began"
+                self._forget(watched)
+                self.over.append((job_id, vanished(f"could not be started: {why}")))
+        elif claim.is_free(self._folder(job_id)):
+            self._conclude(watched)
+        else:
+            self._forget(watched)
+            self.inherited.add(job_id)
+            self._adopt(watched.job)  # another watcher was first
+
+    def _forget(self, watched: _Watched) -> None:
+        """Stop following a watcher."""
+        self.watched.pop(watched.job["id"], None)
+        for fd in (watched.pidfd, watched.channel):
+            if fd is not None:
+                os.close(fd)
+
+    @staticmethod
+    def _has_left(watched: _Watched) -> bool:
+        """Whether a watcher that a template forked has ended."""
+        assert watched.channel is not None
+        try:
+            while said := os.read(watched.channel, 8192):
+                if said.startswith(b"changed "):
+                    watched.changed = os.fsdecode(said[8:])
+                else:
+                    watched.code = int(said)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):
+            pass
+        return True
 
     def _conclude(self, watched: _Watched) -> None:
         """Read how a job ended whose watcher is gone; sweep what it left where it couldn't.
@@ -301,9 +373,7 @@ class LocalEngine:
         except OSError:  # no descriptor to be had: it is read later
             watched.child = False
             return
-        del self.watched[job_id]
-        if watched.pidfd is not None:
-            os.close(watched.pidfd)
+        self._forget(watched)
         names = [os.path.join(self._folder(job_id), name) for name in ("claim", claim.GIVEN_BACK)]
         if ended is None and watched.here and [os.path.exists(name) for name in names] == [False, True]:
             self.start(watched.job)
@@ -350,8 +420,9 @@ class LocalEngine:
         """Return our descendants that no living watcher has below it: their watchers are dead."""
         if not host.LINUX:
             return []
-        watchers = {one.pid for one in self.watched.values() if one.child}
-        return process_tree.below(os.getpid(), but=watchers)
+        # A watcher that a template forked is a child of ours once the template has ended.
+        watchers = {one.pid for one in self.watched.values() if one.here}
+        return process_tree.below(os.getpid(), but=watchers | self.templates.pids())
 
 
 def _is_child(pid: int, start_time: str | None) -> bool:

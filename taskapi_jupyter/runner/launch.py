@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from taskapi_jupyter.core import host, process
@@ -22,7 +22,7 @@ SECONDS_LEFT = "TASKAPI_SECONDS_LEFT"
 START_HARNESS = "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
 
 #: Signals that Python, or the process that started the supervisor, handles or ignores; a task gets the default again.
-_INHERITED = (
+INHERITED = (
     *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1),
 )
@@ -98,15 +98,23 @@ class Spawned(NamedTuple):
     start_error: int  # a descriptor: an errno and a text, where the command could not be executed
 
 
-def spawn(command: list[str], environment: Mapping[str, str], cwd: str) -> Spawned:
-    """Start the task's main process, in a process group of its own, which dies when this watcher does."""
+def spawn(
+    command: list[str],
+    environment: Mapping[str, str],
+    cwd: str,
+    begin: Callable[[Mapping[str, str]], None] | None = None,
+) -> Spawned:
+    """Start the task's main process, in a process group of its own, which dies when this watcher does.
+
+    ``begin``, where a template forked this watcher, is called instead of the command and never returns.
+    """
     output, write_end = pipe()
     start_error, error_end = pipe()
     os.set_blocking(write_end, True)
     me = os.getpid()
     pid = os.fork()
     if pid == 0:
-        what = "the task's process"
+        what, ready = "the task's process", False
         try:
             fault_point("task.forked")
             bind_to_parent(signal.SIGKILL)
@@ -114,7 +122,7 @@ def spawn(command: list[str], environment: Mapping[str, str], cwd: str) -> Spawn
                 os._exit(1)
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
-            for number in _INHERITED:
+            for number in INHERITED:
                 signal.signal(number, signal.SIG_DFL)
             process.mask_signals(signal.SIG_SETMASK, ())
             null = os.open(os.devnull, os.O_RDONLY)
@@ -131,13 +139,18 @@ def spawn(command: list[str], environment: Mapping[str, str], cwd: str) -> Spawn
                 os.write(1, note.encode("utf-8", "surrogateescape"))
             what = command[0]
             fault_point("task.executing")
-            os.execvpe(what, command, environment)  # noqa: S606
+            if begin is None:
+                os.execvpe(what, command, environment)  # noqa: S606
+            ready = True
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
             cause = error.errno if isinstance(error, OSError) else 0
             os.write(error_end, f"{cause} {what}: {why}".encode("utf-8", "replace"))
         finally:
-            os._exit(127)
+            if not ready:
+                os._exit(127)
+        if begin is not None:
+            begin(environment)
     os.close(write_end)
     os.close(error_end)
     return Spawned(pid, output, start_error)

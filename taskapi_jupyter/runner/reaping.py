@@ -14,7 +14,8 @@ from _thread import allocate_lock
 
 from taskapi_jupyter.core import host, process
 
-SUPERVISOR, WATCHER, RETENTION = _NAMES = ("taskapi-super", "taskapi-watcher", "taskapi-tidy")  # 15 bytes at most
+# 15 bytes at most
+SUPERVISOR, WATCHER, RETENTION, TEMPLATE = _NAMES = "taskapi-super", "taskapi-watcher", "taskapi-tidy", "taskapi-warm"
 
 _EVERY = 1.0  # seconds
 _PR_GET_CHILD_SUBREAPER = 37

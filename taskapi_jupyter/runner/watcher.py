@@ -44,12 +44,17 @@ _READ = 1 << 16
 _REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
 _REPORT = 2048  # bytes
 
+Begin = Callable[[Mapping[str, str]], None]
+
 
 class Watcher:
     """Starts one claimed job's task, watches it, and writes how it ended."""
 
-    def __init__(self, home: str, job: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
+    def __init__(
+        self, home: str, job: Mapping[str, Any], limits: Mapping[str, Any], begin: Begin | None = None
+    ) -> None:
         self.job = job
+        self.begin = begin
         self.launch = nesting.loads(job["launch"])
         self.limits = limits
         self.home = home
@@ -82,6 +87,8 @@ class Watcher:
         files.write(JobPaths(self.folder).report, b"\n" * _REPORT)
         fault_point("watcher.job_file_written")
         self.log = LogWriter(self.folder, self.limits["log_max_bytes"])
+        if note := self.job.get("note"):  # of the engine's
+            self.log.write(f"taskapi: {note}\n".encode("utf-8", "replace"))
         fault_point("watcher.log_made")
         collect_orphans()
         wake_read, wake_write = pipe()
@@ -91,7 +98,7 @@ class Watcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         command = task_command(self.job, self.launch, HomePaths(self.home).apis)
         environment = task_environment(self.job, self.launch, self.home, gpus.are_hidden(self.limits["gpus"]))
-        self.main, self.output, self.start_error = spawn(command, environment, self.launch["cwd"])
+        self.main, self.output, self.start_error = spawn(command, environment, self.launch["cwd"], self.begin)
         self.begun = True
         longest = self.job.get("run_timeout")
         if longest is not None:
@@ -292,8 +299,17 @@ class Watcher:
         return (JobCode.UNEXPECTED_ERROR, f"could not be started: {error}") if error else None
 
 
-def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Callable[[], None]) -> int:
-    """Be a job's watcher, in a process just forked for it; return its exit code, an errno."""
+def watch(
+    home: str,
+    job: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    wake: Callable[[], None],
+    begin: Begin | None = None,
+) -> int:
+    """Be a job's watcher, in a process just forked for it; return its exit code, an errno.
+
+    ``begin`` is what :func:`launch.spawn` calls in the task's process instead of executing a command.
+    """
     folder = HomePaths(home).job(job["id"]).folder
     try:
         fault_point("watcher.forked")
@@ -306,7 +322,7 @@ def watch(home: str, job: Mapping[str, Any], limits: Mapping[str, Any], wake: Ca
             return 0
     except OSError as error:
         return error.errno or 1
-    watcher = Watcher(home, job, limits)
+    watcher = Watcher(home, job, limits, begin)
     try:
         how = watcher.run()
     except (OSError, MemoryError) as error:

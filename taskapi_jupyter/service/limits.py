@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from taskapi_jupyter.core import host, room
 from taskapi_jupyter.core.contract import DeployRequest, JobStatus
 from taskapi_jupyter.core.errors import BadRequest, size
-from taskapi_jupyter.core.paths import HomePaths, JobPaths
+from taskapi_jupyter.core.paths import IMPORTING, HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.runner import capacity, gpus
 
@@ -101,8 +101,10 @@ class ThisMachine:
         for row in rows:
             late = row["status"] == JobCode.RUNNING.value and host.now_us() - row["started"] > _BEGINS
             if late and not os.path.lexists(JobPaths(self._jobs / row["id"]).log):
-                log = f"see {HomePaths(self._home).log}"
-                row["reason"] = f"waits to begin: {obstacle.strerror if obstacle else log}"
+                why = obstacle.strerror if obstacle else f"see {HomePaths(self._home).log}"
+                if os.path.lexists(os.path.join(HomePaths(self._home).version(row["api_id"]), IMPORTING)):
+                    why = "what its task imports is imported ahead"
+                row["reason"] = f"waits to begin: {why}"
         if not pending:
             return
         has = capacity.here()

@@ -14,7 +14,7 @@ from taskapi_jupyter.core import files, folders
 from taskapi_jupyter.core.contract import FileEntry, FileList
 from taskapi_jupyter.core.errors import NotFound, NotKept
 from taskapi_jupyter.core.paths import WORKER, JobPaths
-from taskapi_jupyter.runner.storage import Storage, folder_of
+from taskapi_jupyter.node.storage import Storage, folder_of
 
 from .records import rfc3339
 

@@ -32,8 +32,8 @@ from taskapi_jupyter.core.errors import (
 )
 from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.core.states import MOVES, JobCode, values
+from taskapi_jupyter.node.storage import RESULTS, VIEW
 from taskapi_jupyter.runner import log_file
-from taskapi_jupyter.runner.storage import RESULTS, VIEW
 
 from . import servers
 from .config import ConfigFile

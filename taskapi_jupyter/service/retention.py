@@ -26,8 +26,8 @@ from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.core.states import TERMINAL, values
+from taskapi_jupyter.node.storage import Storage, folder_of
 from taskapi_jupyter.runner import reaping
-from taskapi_jupyter.runner.storage import Storage, folder_of
 
 from . import engine_settings
 from .store.store import Store

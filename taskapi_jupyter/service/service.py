@@ -93,6 +93,7 @@ class Service(Reading):
         }
         what, old = self.store.put_api(version, now, request.notebook)
         fault_point("deploy.deployed")
+        self.waker.tell()
         versions.write(self.paths.apis, built)  # where retention has just removed them, as those of an unused version
         told = {
             "created": f"created {built.name} (TaskAPI)",
@@ -247,6 +248,7 @@ class Service(Reading):
         if jobs is None:
             raise self._not_deployed(api)
         fault_point("delete.written")
+        self.waker.tell()
         if jobs:
             self.waker.wake()
             patience = self._patience()

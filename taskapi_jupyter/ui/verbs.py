@@ -8,10 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Option:
-    """``kind`` is what follows it: nothing, text, a variable, a number, a time, JSON, or KEY=VALUE (repeatable)."""
+    """``kind`` is what follows it: nothing, text (``maybe``: or nothing), a variable, a number, a time, JSON, or
+    KEY=VALUE (repeatable)."""
 
     name: str
-    kind: Literal["flag", "text", "name", "int", "time", "json", "pair"]
+    kind: Literal["flag", "text", "maybe", "name", "int", "time", "json", "pair"]
     help: str
     metavar: str = ""
     short: str = ""
@@ -57,11 +58,18 @@ LIMIT = Option("--limit", "int", "how many jobs at most", "N")
 SEARCH = Option("--search", "text", "only jobs in which each of these words occurs", "WORDS")
 PATIENCE = Option("--timeout", "time", "gives up waiting after so long, such as 15m; the job goes on", "T")
 RUN_TIMEOUT = Option("--run-timeout", "time", "stops a job that has run this long: 90 (seconds), 15m or 1h30m", "T")
+WARM = Option(
+    "--warm",
+    "maybe",
+    "starts jobs from a process that has imported these modules (a,b), or what the task imports",
+    "[MODULES]",
+)
 NEEDS = (
     Option("--cpu", "text", "cores that each job needs, such as 2 or 500m", "N"),
     Option("--mem", "text", "memory that each job may use, such as 512Mi or 4Gi", "SIZE"),
     Option("--gpu", "int", "GPUs that each job needs", "N"),
     Option("--env-var", "pair", "an environment variable for its jobs", "K=V"),
+    WARM,
 )
 
 _ALL = (
@@ -69,7 +77,7 @@ _ALL = (
         "deploy",
         (
             "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--run-timeout T] [--timeout T]"
-            " [--env-var K=V] [--config JSON]",
+            " [--env-var K=V] [--config JSON] [--warm [MODULES]]",
             "%taskapi deploy FILE.yaml",
             "%taskapi deploy NAME --function FN",
         ),

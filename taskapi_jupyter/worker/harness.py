@@ -11,6 +11,7 @@ Must run on any Python 3.8 or newer, since a task's interpreter need not be the 
 
 import os
 import sys
+from time import monotonic  # built in
 
 if "TASKAPI_FAULTS" in os.environ:  # a test's; this file's own folder is first on sys.path only now
     sys.path[0] += "/../core"
@@ -27,18 +28,32 @@ TERM = 15  # `signal` is not imported
 TERMINATED = "terminated"  # what is reported of a task that left because of it
 
 
-def main() -> None:
-    here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = sys.argv[1:]
-    how = attribute[: attribute[:1] in ("*", "?")]
-    attribute = attribute[len(how) :]
-    fault_point("task.executed")
-    spec = os.environ["TASKAPI_JOB_SPEC"]
+placed = None  # what `place` returned, where a template called it
+
+
+def place(arguments: "list[str]") -> "tuple[str, str, str, str, str]":
+    """Have the interpreter be as a task finds it: its arguments, where it imports from; return what is to be run.
+
+    The first entry of ``sys.path`` is this file's folder.
+    """
+    here, folder, kind, file, module, attribute, cloudpickle, origin, *paths = arguments
     path = os.path.join(folder, file)
     sys.argv[:] = [path]
     sys.path[:] = ([] if kind == "main" else [folder]) + search_path(paths, sys.path[1:])
     sys.path.append(os.path.join(here, "path"))
     sys.meta_path.insert(0, Figures)
     sys._taskapi_cloudpickle = cloudpickle  # type: ignore[attr-defined]  # for its stand-in, where there is none
+    return kind, path, module, attribute, origin
+
+
+def main() -> None:
+    """Run the task of the job that the environment names."""
+    kind, path, module, attribute, origin = placed or place(sys.argv[1:])
+    folder = os.path.dirname(path)
+    how = attribute[: attribute[:1] in ("*", "?")]
+    attribute = attribute[len(how) :]
+    fault_point("task.executed")
+    spec = os.environ["TASKAPI_JOB_SPEC"]
     with open(spec, encoding="utf-8") as job:
         config = decode(job.read())["config"]
     out = os.path.join(os.path.dirname(spec), "")
@@ -47,6 +62,7 @@ def main() -> None:
     hold_report(out)
     show_crashes()
     stopping = Stopping(out)
+    began, modules = monotonic(), len(sys.modules)
     try:
         if kind == "main":
             task = getattr(run_as_main(path), attribute)
@@ -55,6 +71,8 @@ def main() -> None:
         else:
             with open(path, "rb") as pickled:
                 task = __import__("pickle" if kind == "pickle" else "dill").load(pickled)
+        if not placed and monotonic() - began > 1 and len(sys.modules) - modules > 100:
+            suggest_warm(folder, monotonic() - began, len(sys.modules) - modules)
         if isinstance(task, type):
             task = task()
         fault_point("task.loaded")
@@ -142,6 +160,22 @@ def show_crashes() -> None:
     try:
         faulthandler.enable(os.dup(2))  # of its own: the task may close stderr, and open a file that gets its number
     except OSError:
+        pass
+
+
+def suggest_warm(folder: str, seconds: float, modules: int) -> None:
+    """Say once for a version that its jobs need not import all this, where that is so; ``folder`` is the version's."""
+    if not sys.platform.startswith("linux") or sys.version_info < (3, 10):
+        return
+    if not os.path.exists(os.path.join(folder, "../../supervisor.lock")):  # on a node of a cluster
+        return
+    try:
+        os.close(os.open(os.path.join(folder, "warm"), os.O_CREAT | os.O_EXCL, 0o600))
+        sys.stderr.write(
+            "taskapi: it took %.1f s to load this task and %d modules; "
+            "deployed with --warm, its jobs begin with them imported\n" % (seconds, modules)
+        )
+    except Exception:  # it was said before, or the task's streams are closed
         pass
 
 

@@ -103,6 +103,7 @@ def test_what_was_asked_for_is_refused_and_not_left_out(client: Client, older: O
         lambda: job.rerun(same=True),
         lambda: client.jobs(search="plain"),
         client.counts,
+        lambda: client.deploy(lambda config: 1, name="plain", warm=True),
     ):
         with pytest.raises(Unavailable, match=SENTENCE):
             ask()

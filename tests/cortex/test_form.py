@@ -91,8 +91,9 @@ def test_a_failing_cell_shows_its_lines(tmp_path: Path) -> None:
 
 def test_compute_env_image_and_what_is_ours(tmp_path: Path) -> None:
     request = cell(cpu="500m", mem="1Gi", env={"A": 1}, timeout=9, run_timeout=8)
-    request.spec["definition"]["image"] = "me/mine:1"
+    request.spec["definition"].update(image="me/mine:1", warm={})
     parts, warnings = form.with_container(request)
+    assert "definition.warm is left out: there is no warm start on a Cortex cluster" in warnings
     api = config_of(parts)
     (container,) = api["pod"]["containers"]  # type: ignore[index]
     assert (container["image"], container["env"]) == ("me/mine:1", {"A": "1"})

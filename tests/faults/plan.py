@@ -86,6 +86,9 @@ ROWS = {
     "supervisor, watcher": ["supervisor", "watcher"],
     "all but tasks": ["supervisor", "watcher", "user", "lock holder"],
     "supervisor, task": ["supervisor", "task"],
+    "template": ["template", "template"],
+    "template, supervisor": ["template", "supervisor"],
+    "template, watcher": ["template", "watcher"],
     "swapped supervisor": ["swap", "swap"],
     "swapped supervisor, watcher": ["swap", "watcher"],
     "swapped supervisor, task": ["swap", "task"],
@@ -107,7 +110,9 @@ def plan(count: int, seed: int, names: list[str]) -> list[Round]:
         if number < len(at_points):
             round_.point, round_.hold = at_points[number]
             round_.row = "held at a point" if round_.hold else "at a point"
-            round_.targets = [chance.choice(["supervisor", "supervisor", "swap", "watcher", "task", "user"])]
+            round_.targets = [
+                chance.choice(["supervisor", "supervisor", "swap", "watcher", "task", "user", "template"])
+            ]
         else:
             round_.row = list(ROWS)[(number - len(at_points)) % len(ROWS)]
             round_.targets = ROWS[round_.row]

@@ -77,7 +77,10 @@ class World:
         self.version += 1
         (self.project / "work.py").write_text(f"{TASK}\nversion = {self.version}\n")
         shell = f'echo "begun $TASKAPI_JOB_ID 0" >> {self.evidence}; sleep 0.1; exit 3'
-        common = {"kind": "TaskAPI", "definition": {"path": "work.py"}, "compute": {"cpu": "500m"}}
+        definition: dict[str, Any] = {"path": "work.py"}
+        if self.version % 2:
+            definition["warm"] = {"idle": 5}
+        common = {"kind": "TaskAPI", "definition": definition, "compute": {"cpu": "500m"}}
         specs: dict[str, dict[str, Any]] = {
             "work": common,
             "temp": common,
@@ -301,6 +304,11 @@ class World:
                 command[command.index(str(PACKAGE.parent))] = str(self.newer)
                 succession.propose(str(self.home), record, command)
             return (target, pid, "") if pid else None
+        if target == "template":
+            pid = living(self.home / "supervisor.lock")
+            below = psutil.Process(pid).children() if pid else []
+            found = [one.pid for one in below if one.name() == "taskapi-warm"]
+            return (target, chance.choice(found), "") if found else None
         if target in ("watcher", "task"):
             running = self.service.store.running()
             chance.shuffle(running)

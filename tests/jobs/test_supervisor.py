@@ -112,6 +112,7 @@ def small_limits(number: int, soft: int) -> Iterator[None]:
 # Coming and going
 
 
+@pytest.mark.cold
 def test_it_leaves_when_idle_and_leaves_no_process(service: Service, name: str, home: Path) -> None:
     assert processes(home) == []  # none is started for nothing
     service.deploy_request(request_for(name, NOTHING))
@@ -456,6 +457,7 @@ def test_no_process_is_to_be_had(tmp_path: Path) -> None:
 # Many jobs
 
 
+@pytest.mark.cold
 def test_two_hundred_jobs_leave_nothing(service: Service, name: str, home: Path) -> None:
     service.deploy_request(request_for(name, NOTHING))
     jobs = [service.submit(name) for _ in range(200)]

@@ -18,6 +18,7 @@ TESTS = Path(__file__).resolve().parent.parent
 IMPORTS = f"import sys; sys.path.append({str(TESTS)!r})\n"
 
 ENGINE = os.environ.get("TASKAPI_TEST_ENGINE", "local")  # what runs the jobs of the tests that are not of one engine
+START = os.environ.get("TASKAPI_TEST_START", "cold")  # whether the jobs of `request_for` start cold or warm
 PATIENCE = 30.0  # seconds that anything here may take on a busy machine
 
 
@@ -44,7 +45,9 @@ def at_once() -> AbstractContextManager[Callable[[int, float], None]]:
 
 def request_for(name: str, source: str, **spec: Any) -> DeployRequest:
     """Return what deploys a source as an API."""
-    whole = {"name": name, "kind": "TaskAPI", "definition": {"path": "task.py"}, **spec}
+    whole: dict[str, Any] = {"name": name, "kind": "TaskAPI", "definition": {"path": "task.py"}, **spec}
+    if START == "warm" and "warm" not in whole["definition"]:
+        whole["definition"] = {**whole["definition"], "warm": {"idle": 2}}
     return DeployRequest(spec=whole, source=source, python=sys.executable)
 
 

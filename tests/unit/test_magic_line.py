@@ -321,3 +321,23 @@ def test_a_timeout_is_whole_seconds(text: str) -> None:
     for verb in ("submit api", "wait last", "deploy x.yaml"):
         assert parse(f"{verb} --timeout {text}", {"t": 90}).options == {"timeout": 90}
     assert parse("wait last --timeout 0", {}).options == {"timeout": 0}
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "warm"),
+    [
+        ("deploy train --warm", ["train"], True),
+        ("deploy --warm train", ["train"], True),
+        ("deploy train --warm numpy,pandas", ["train"], "numpy,pandas"),
+        ("deploy --warm=numpy train", ["train"], "numpy"),
+        ("deploy train --warm --cpu 2", ["train"], True),
+    ],
+)
+def test_modules_may_follow_warm(line: str, words: list[str], warm: object) -> None:
+    read = parse(line, {}, cell=True)
+    assert (read.words, read.options["warm"]) == (words, warm)
+
+
+def test_pairs_do_not_follow_warm() -> None:
+    read = parse("submit train --warm lr=0.1", {}, cell=True)
+    assert (read.options["warm"], read.config) == (True, {"lr": 0.1})

@@ -48,6 +48,14 @@ class Compute(Section):
     shm: Any = None
 
 
+class Warm(Section):
+    """How jobs start from a process that has imported what the task imports."""
+
+    preload: Any = "auto"
+    idle: Any = "10m"
+    max: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 2
+
+
 class Definition(Section):
     """A task in a Python file or a pickle, as in Cortex 0.28."""
 
@@ -60,6 +68,7 @@ class Definition(Section):
     function: Text | None = None
     python_version: Text | None = None
     parameters: Any = None
+    warm: Warm | None = None
 
 
 class Container(Section):

@@ -18,8 +18,8 @@ from taskapi_jupyter.core import files
 from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest
 from taskapi_jupyter.core.errors import BadRequest, size
 
-from . import interpreter, parameters, pickled, task_source, variables
-from .sections import Compute, Definition, Pod, scalar_text, shorten, wrong
+from . import interpreter, parameters, pickled, task_source, variables, warm
+from .sections import Compute, Definition, Pod, Warm, scalar_text, shorten, wrong
 
 _PICKLED_TASK = "__taskapi_task__"
 _LOADS_PICKLE = b"""# What a function took along of its notebook, for its task and the processes that the task starts.
@@ -79,6 +79,8 @@ def definition(given: Definition, request: DeployRequest, draft: Draft) -> dict[
         raise BadRequest(f"with a pickled callable, definition.path must end in .pickle, not be {shorten(path)}")
     else:
         _module(path, request.source, function, draft)
+    if given.warm is not None:
+        _warm(given.warm, draft)
     return shown
 
 
@@ -160,6 +162,23 @@ def _module(path: str, text: str | None, function: str | None, draft: Draft) -> 
     draft.files[f"{module}.py"] = data
     draft.launch.update(kind="module", file=f"{module}.py", module=module, attr=attr)
     draft.launch.update(origin=file, cloudpickle=interpreter.package_folder("cloudpickle"))
+
+
+def _warm(given: Warm, draft: Draft) -> None:
+    """Have jobs start from a process that has imported what the task imports, where there can be one."""
+    found: list[str] = []
+    for name in ("task.pkl", "task.pickle"):
+        if (content := draft.files.get(name)) is not None:
+            found = sorted(pickled.modules(content))
+    text = draft.files[draft.launch["file"]]
+    if not found and isinstance(text, bytes) and draft.launch["kind"] in ("main", "module"):
+        found = warm.imports(text)
+    settings = warm.settings(given, found)
+    why = warm.obstacle(draft.python) if draft.looks_up else "there is no warm start on a cluster"
+    if why is None:
+        draft.launch["warm"] = settings
+    else:
+        draft.warnings.append(f"definition.warm is ignored, and jobs start cold: {why}")
 
 
 def _run_as_main(what: str, data: bytes, attr: str, draft: Draft) -> None:

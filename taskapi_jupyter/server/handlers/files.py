@@ -16,7 +16,7 @@ from taskapi_jupyter.client.headers import ENDED_HEADER
 from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
 from taskapi_jupyter.core.errors import NotAcceptable
-from taskapi_jupyter.runner.storage import VIEW
+from taskapi_jupyter.node.storage import VIEW
 from taskapi_jupyter.server.authentication import guarded
 from taskapi_jupyter.service.outputs import view_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from taskapi_jupyter.core import nesting
@@ -112,6 +112,11 @@ class APIs(Connections):
     def deployed(self) -> dict[str, int]:
         """Return the names of the deployed APIs, each with the change that deployed it."""
         return {row["name"]: row["change"] for row in self._rows("SELECT name, change FROM apis")}
+
+    def deployed_of(self, api_ids: Collection[str]) -> list[str]:
+        """Return which of some versions are deployed."""
+        marks = ", ".join("?" * len(api_ids))
+        return [row["api_id"] for row in self._rows(f"SELECT api_id FROM apis WHERE api_id IN ({marks})", *api_ids)]
 
     def api_names(self, limit: int) -> list[str]:
         """Return the names of deployed APIs, as many as ``limit``."""

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.states import JobCode
@@ -18,6 +18,9 @@ from taskapi_jupyter.service.store.connection import Row
 from taskapi_jupyter.service.store.store import Store
 
 from .wake import command
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.runner.warm import Templates
 
 AT_ONCE = 64  # jobs that are admitted in one step, at most
 
@@ -56,12 +59,18 @@ class Admission:
         return moves, min(waits, default=None)
 
     def admit(
-        self, running: Collection[Row], leaving: Collection[str], limits: Mapping[str, Any], max_gpus: int | None
+        self,
+        running: Collection[Row],
+        leaving: Collection[str],
+        limits: Mapping[str, Any],
+        max_gpus: int | None,
+        templates: Templates | None = None,
     ) -> list[Move]:
         """Return the moves of the jobs that start now: those first in line, up to the first that does not fit.
 
         ``leaving`` are jobs that this step moves already; ``max_gpus`` is what the engine or config.yaml limits GPUs
-        to. A job that asks for more cores or memory than the machine still has runs alone; GPUs that are not there
+        to; ``templates`` are ended where a job needs their memory. A job that asks for more cores or memory than the
+        machine still has runs alone; GPUs that are not there
         can't be made up for. Where it is not known which there are, or too few are there now, the job waits and lets
         others pass.
         """
@@ -84,6 +93,8 @@ class Admission:
                     picked = self._pick(head, busy, choices or [], max_gpus)
                     if busy and not (picked is not None and _fits(head, busy, limits)):
                         break
+                    if templates is not None and not _fits(head, busy, limits, templates.resident()):
+                        templates.end(templates.versions())
                     moves.append(_begins(head, (choices or [])[: head["gpu"]] if picked is None else picked))
                     busy.append(head)
             if len(moves) == AT_ONCE or passed == _PASSED:
@@ -125,10 +136,10 @@ class Admission:
                 os.posix_spawn(sys.executable, command("runner.gpus", self._home), dict(os.environ))
 
 
-def _fits(head: Row, busy: Collection[Row], limits: Mapping[str, Any]) -> bool:
+def _fits(head: Row, busy: Collection[Row], limits: Mapping[str, Any], held: int = 0) -> bool:
     return bool(
         sum(job["cpu"] for job in busy) + head["cpu"] <= limits["cpus"]
-        and sum(job["mem"] or 0 for job in busy) + (head["mem"] or 0) <= limits["mem"]
+        and sum(job["mem"] or 0 for job in busy) + (head["mem"] or 0) + held <= limits["mem"]
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.runner.warm import Templates
 
 #: Ours are found without looking anything up.
 _OURS = {"local": "taskapi_jupyter.runner.engine:LocalEngine", "ray": "taskapi_jupyter.ray.engine:RayEngine"}
@@ -33,6 +36,9 @@ class Engine(Protocol):
 
     #: Whether capacity may grow: a job that asks for more than there is then waits.
     elastic: bool
+
+    #: The processes that have imported what tasks import, which hold memory for jobs to come; None: it has none.
+    templates: Templates | None
 
     def capacity(self) -> Mapping[str, Any]:
         """Return what jobs may use: ``cpus`` in thousandths, ``mem`` in bytes, ``gpus`` where that is known."""

@@ -260,6 +260,9 @@ class Supervisor:
             self.store.rebase_deadlines(host.boot_id(), host.boottime(), time.time())
             self.rebased = True
         self.unrecorded += self.engine.ended()
+        templates = self.engine.templates
+        if templates is not None and (known := templates.versions()):
+            templates.end(known - set(self.store.deployed_of(known)))
         self.limits = self._read_limits()
         moves: list[Move] = [
             (job_id, JobCode.RUNNING, JobCode(outcome["status"]), columns(outcome))
@@ -276,7 +279,8 @@ class Supervisor:
         moves += overdue
         if self.engine.accepts_jobs():
             max_gpus = self.limits["gpus"] if self.engine.elastic else self.chosen.get("gpus")
-            moves += self.admission.admit(self.using.values(), {move[0] for move in moves}, self.limits, max_gpus)
+            leaving = {move[0] for move in moves}
+            moves += self.admission.admit(self.using.values(), leaving, self.limits, max_gpus, templates)
         if moves:
             self._carry_out(moves)
         for row in to_stop:

@@ -111,6 +111,11 @@ class Waker:
                 return True
             raise
 
+    def tell(self) -> None:
+        """Have a supervisor read the store if one is alive."""
+        with suppress(OSError):
+            poke(self.home)
+
     def wake(self) -> None:
         """Have a supervisor read the store: the one that is alive, or one that is started.
 

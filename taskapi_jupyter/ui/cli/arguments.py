@@ -10,7 +10,7 @@ from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
-from taskapi_jupyter.ui.verbs import CONFIG, LIMIT, PATIENCE, RUN_TIMEOUT, SEARCH, TIMEOUT, WAIT, Option
+from taskapi_jupyter.ui.verbs import CONFIG, LIMIT, PATIENCE, RUN_TIMEOUT, SEARCH, TIMEOUT, WAIT, WARM, Option
 
 from . import completion, envs, verbs
 from .output import FORMS
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = _command(commands, "deploy", verbs.deploy, "deploy the APIs of a configuration file")
     _add(sub, "file", nargs="?", default="cortex.yaml", completer=completion.yaml_files)
+    sub.add_argument("--warm", nargs="?", const=True, metavar="MODULES", help=f"{WARM.help}; after FILE")
     _ignored(sub, "-y", "--yes")
     _ignored(sub, "-f", "--force")
 

@@ -33,7 +33,7 @@ def deploy(options: Namespace) -> int:
     path = Path(options.file)
     if not path.exists():
         raise Unclear(f"there is no file {options.file!r}")
-    results = _connect(options).deploy(path)
+    results = _connect(options).deploy(path, **({} if options.warm is None else {"warm": options.warm}))
     unmet = requirement_warnings(path if path.is_dir() else path.parent)
     show(options, lambda: (results, lambda colour: deploy_text(results, unmet, colour=colour)))
     return 1 if any(result.error for result in results) else 0

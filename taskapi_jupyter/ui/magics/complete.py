@@ -80,7 +80,7 @@ class Completer:
             return self._names(callable)
         known = {each.name: each.kind for each in (*verb.options, *verb.cell_options)}
         known |= {each.short: each.kind for each in verb.options if each.short}
-        return [] if known.get(option, "flag") not in ("flag", "json") else None
+        return [] if known.get(option, "flag") not in ("flag", "json", "maybe") else None
 
     def _api(self, verb: Verb, words: list[str]) -> str | None:
         """Return the API of a line: the first word that is neither an option nor its value."""

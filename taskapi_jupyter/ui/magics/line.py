@@ -198,14 +198,18 @@ class _Filler:
         self.options = {name: each for each in line.verb.taken(cell) for name in (each.name, each.short) if name}
 
     def fill(self, tokens: list[Token]) -> None:
-        rest = iter(tokens)
-        for token in rest:
+        rest = list(tokens)
+        while rest:
+            token = rest.pop(0)
             if token.text == "--" and token.is_option:
                 self.line.words += [self.word(word) for word in rest]
-            elif token.is_option:
+                break
+            if token.is_option:
                 option, value = self.option(token)
-                if value is None and option.kind != "flag":
-                    value = next(rest, None)
+                if value is None and rest and option.kind != "flag":
+                    follows = not rest[0].is_option and rest[0].pair() is None
+                    if option.kind != "maybe" or (self.line.words and follows):  # the first word is a name
+                        value = rest.pop(0)
                 self.set(option, value)
             elif self.line.verb.pairs and (pair := token.pair()):
                 self.pair(*pair)
@@ -236,6 +240,8 @@ class _Filler:
         if option.kind == "flag":
             if value is not None:
                 raise LineError(f"{option.name} takes no value")
+            options[option.key] = True
+        elif value is None and option.kind == "maybe":
             options[option.key] = True
         elif value is None:
             raise LineError(f"{option.name} needs a value: {option.name} {option.metavar}")

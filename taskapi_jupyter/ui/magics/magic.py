@@ -316,7 +316,7 @@ def _single(read: Line, what: str, hint: str = "") -> Any:
 
 def _prepare_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a line that say what a job needs, as ``deploy()`` takes them."""
-    names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env"}
+    names = {"cpu": "cpu", "mem": "mem", "gpu": "gpu", "env_var": "env", "warm": "warm"}
     return {names[key]: value for key, value in options.items() if key in names}
 
 
