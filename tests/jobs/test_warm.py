@@ -46,7 +46,11 @@ def run(service: Service, name: str) -> Callable[..., Job]:
     """Return what runs a job to its end."""
 
     def run(api: str = name, **config: Any) -> Job:
-        job = service.submit(api, config).wait(PATIENCE)
+        job = service.submit(api, config)
+        try:
+            job.wait(PATIENCE)
+        except TimeoutError:
+            raise AssertionError(f"{job} has not ended: {job.logs()}") from None
         assert job.status == "succeeded", (job.reason, job.logs())
         return job
 
@@ -161,6 +165,7 @@ def forked(n):
     return float((np.ones((300, 300)) @ np.ones((300, 300)))[0, 0]) + n
 
 def task(config):
+    __import__("faulthandler").dump_traceback_later(20)  # where it hangs, if it does
     found = {"product": float((np.ones((600, 600)) @ np.ones((600, 600))).sum())}
     for method in ("fork", "spawn"):
         with multiprocessing.get_context(method).Pool(2) as pool:
