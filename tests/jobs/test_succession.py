@@ -132,6 +132,7 @@ def replaced(home: Path, package: Path, version: str) -> dict[str, Any]:
     return record(home)
 
 
+@pytest.mark.cold  # templates end then, and their descriptors with them
 def test_a_newer_package_takes_its_place_in_the_same_process(
     service: Service, home: Path, shedding: Any, newer: Any, tmp_path: Path
 ) -> None:
@@ -272,6 +273,7 @@ def test_a_watcher_that_has_no_claim_yet(
     assert job.result(PATIENCE) == forked
 
 
+@pytest.mark.cold  # a supervisor that is replaced many times a second never has a template
 def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, name: str, tmp_path: Path) -> None:
     """None of their ends is missed, nobody starts one twice, and none is left for others to reap."""
     begun = tmp_path / "begun"
