@@ -168,8 +168,10 @@ def task(config):
     __import__("faulthandler").dump_traceback_later(20)  # where it hangs, if it does
     found = {"product": float((np.ones((600, 600)) @ np.ones((600, 600))).sum())}
     for method in ("fork", "spawn"):
-        with multiprocessing.get_context(method).Pool(2) as pool:
-            found[method] = pool.map(forked, range(4))
+        pool = multiprocessing.get_context(method).Pool(2)
+        found[method] = pool.map(forked, range(4))
+        pool.close()  # a pool that is terminated may hang, now and then
+        pool.join()
     found["joblib"] = Parallel(n_jobs=2)(delayed(square)(n) for n in range(4))
     found["threads"] = Parallel(n_jobs=2, backend="threading")(delayed(square)(n) for n in range(4))
     found["watchers_parent"] = open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()[1]
