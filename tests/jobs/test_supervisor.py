@@ -943,5 +943,5 @@ def test_an_adopted_job_keeps_an_empty_claim(service: Service, counting: Any, ho
     assert job.wait(PATIENCE).status == "succeeded"
     folder = home / "jobs" / job.id
     until(lambda: "claim" in os.listdir(folder) and not (folder / "claim").stat().st_size, "the claim to be emptied")
-    until(lambda: "job.json" not in os.listdir(folder), "the rest to be removed")
+    until(lambda: "files" not in os.listdir(folder), "the rest to be removed, of which this is the last")
     assert on_disk(folder) <= 12 << 10
