@@ -61,19 +61,21 @@ class Listener:
         self.prefix, self.woken = os.fsencode(prefix), woken
         self.works = False
         with _lock, suppress(OSError, AttributeError, TaskAPIError):  # AttributeError: a C library without inotify
-            if not host.LINUX or host.network_filesystem(paths.folder) is not None:
+            if not host.LINUX:
                 return
             guard.check(paths.folder)
             begun = _thread or _Thread()
             try:
+                if not begun.notifies(paths.folder):
+                    raise OSError("nobody is notified of what another host writes")
                 begun.add(self)
-            except OSError:
+                if begun is not _thread:
+                    begun.start()
+                    _thread = begun
+            except BaseException:
                 if begun is not _thread:
                     begun.close()
                 raise
-            if begun is not _thread:
-                begun.start()
-                _thread = begun
             self.works = True
 
     def __enter__(self) -> Listener:
@@ -116,6 +118,7 @@ class _Thread:
         self.listeners: dict[str, set[Listener]] = {}  # by path
         self._watches: dict[int, str] = {}
         self._missing: set[str] = set()  # the paths that were not there yet
+        self._notified: set[str] = set()  # homes that are on no network file system
         self._errno = ctypes.get_errno
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -130,6 +133,12 @@ class _Thread:
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="taskapi-bell", daemon=True)
         self._thread.start()
+
+    def notifies(self, home: str) -> bool:
+        """Whether changes in a home are told of; found out once, as that reads all that is mounted."""
+        if home not in self._notified and host.network_filesystem(home) is None:
+            self._notified.add(home)
+        return home in self._notified
 
     def add(self, listener: Listener) -> None:
         """Begin to watch for a listener; a folder that is not there yet is watched as soon as it is."""
