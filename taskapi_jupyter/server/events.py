@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,14 @@ class Changes:
             self._held[job_id].discard(event)
             if not self._held[job_id]:
                 del self._held[job_id]
+
+    @contextmanager
+    def watching_files(self, job_id: str, prefix: str) -> Iterator[tuple[asyncio.Event, bool]]:
+        """Do so for a job and the files in its folder that begin with ``prefix``; say whether these are heard."""
+        with self.watching(job_id) as event:
+            wake = partial(asyncio.get_running_loop().call_soon_threadsafe, event.set)
+            with Listener(self._path.parent, wake, job_id, prefix, written=prefix == "log") as files:
+                yield event, files.works
 
     @property
     def waiting(self) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from functools import partial
 from hashlib import blake2b
 
-from taskapi_jupyter.client.bell import LOOK_AGAIN, Listener, woken
+from taskapi_jupyter.client.bell import LOOK_AGAIN, woken
 from taskapi_jupyter.client.headers import VERSION_HEADER
 
 from .base import Handler
@@ -56,16 +55,17 @@ class HeldHandler(Handler):
         self.waits = seconds > 0 and self.backends.clusters.find(env) is None
         if await look() or not self.waits:
             return
-        environment, loop = self.backends.environment(env), asyncio.get_running_loop()
-        changes, until = self.backends.changes_of(environment), loop.time() + seconds
+        loop, changes = asyncio.get_running_loop(), self.backends.changes_of(self.backends.environment(env))
+        until = loop.time() + seconds
         if changes.waiting >= MAX_HELD:
             return
         with ExitStack() as stack:
-            changed = self._changed = stack.enter_context(changes.watching(job_id))
-            if job_id is not None:
-                wake = partial(loop.call_soon_threadsafe, changed.set)
-                files = Listener(environment.home, wake, job_id, prefix, written=prefix == "log")
-                self.restless = not stack.enter_context(files).works
+            if job_id is None:
+                changed = stack.enter_context(changes.watching(None))
+            else:
+                changed, heard = stack.enter_context(changes.watching_files(job_id, prefix))
+                self.restless = not heard
+            self._changed = changed
             while not self._gone and not changes.stopping:
                 changed.clear()
                 count, began = changes.count, loop.time()

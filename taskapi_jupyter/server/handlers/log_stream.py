@@ -13,7 +13,7 @@ from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from taskapi_jupyter.client import log_reader
-from taskapi_jupyter.client.bell import Listener, woken
+from taskapi_jupyter.client.bell import woken
 from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired, TaskAPIError, printable
 from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.display.screen import Screen
@@ -112,10 +112,7 @@ class LogStream(Stream):
         run, pool, loop = self.backends.run, self.backends.follow, asyncio.get_running_loop()
         lines, offset, pauses, ended = Lines(), 0, backoff(SHORTEST, LONGEST), False
         heard = due = 0.0  # when the log was seen to grow, and when states of a bar are sent again
-        with (
-            self.backends.changes_of(environment).watching(job_id) as changed,
-            Listener(environment.home, lambda: loop.call_soon_threadsafe(changed.set), job_id, "log", True),
-        ):
+        with self.backends.changes_of(environment).watching_files(job_id, "log") as (changed, _):
             while True:
                 changed.clear()
                 began = loop.time()
