@@ -1,6 +1,8 @@
 # Each target sets up what it needs: a fresh clone and Python >= 3.10 are enough.
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Where it is set, as in many a container, each process would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 NPM := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm --prefix labextension --silent
 # What the JupyterLab extension is built from; where one of these changes, it is built and installed again.
 LAB := labextension/package.json labextension/package-lock.json labextension/openapi.json \
@@ -9,7 +11,7 @@ LAB := labextension/package.json labextension/package-lock.json labextension/ope
 .PHONY: help demo lab test test-warm test-python test-ray test-hub bench-ray faults lint format bench docs contract screenshots clean
 
 help:
-	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server"
+	@echo "make demo    run notebooks/quickstart.ipynb through a real Jupyter server, and a notebook as a job"
 	@echo "make lab     open the notebooks in JupyterLab, with the demo's jobs"
 	@echo "make test    run the tests, notebooks and browser included"
 	@echo "make test-warm    run the tests of jobs with jobs that start warm"
@@ -117,10 +119,14 @@ bench: $(VENV)/.dev $(VENV)-peers/.peers
 	@$(RUN) bench/waits.py
 	@$(RUN) bench/events.py
 	@$(RUN) bench/warm.py
+	@$(RUN) bench/packages.py
+	@$(RUN) bench/notebooks.py
 	@$(RUN) bench/load.py
 	@$(RUN) bench/retention.py
 	@$(RUN) bench/results.py
 	@$(RUN) bench/lists.py
+	@$(RUN) bench/groups.py
+	@$(RUN) bench/executor.py
 	@$(RUN) bench/browser.py
 	@$(NPM) run bench
 

@@ -1,4 +1,4 @@
-"""Speed in the browser: frames at 1,000 jobs and at a million lines of log, and the delay until a change is drawn.
+"""Speed in the browser: frames at 1,000 and 10,000 jobs, a group of 10,000, a million lines of log; delays until drawn.
 
 ``python bench/browser.py`` needs Chromium and what ``make test`` installs. The floor is the same page, idle. Exits 1 if
 a frame is over the limit.
@@ -6,10 +6,12 @@ a frame is over the limit.
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,23 +19,19 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
-from support.lab import FLAGS, Lab, chromium_path, row, show_sidebar  # noqa: E402
+from support.lab import FLAGS, FRAMES, Lab, chromium_path, row, show_sidebar  # noqa: E402
+from support.records import many_ended  # noqa: E402
+from taskapi_jupyter.service.store.store import Store  # noqa: E402
 
 LIMIT = 100.0  # milliseconds that a frame may take
-JOBS, LINES, ROUNDS = 1000, 1_000_000, 20
+PAGE_LIMIT = 60.0  # the same on the page of jobs
+JOBS, MANY, GROUP, LINES, ROUNDS = 1000, 10_000, 10_000, 1_000_000, 20
 
 TASK = """
 def task(config):
     for number in range(config.get("lines", 0)):
         print("line", number, "of a log that somebody may want to read")
 """
-
-FRAMES = """() => {
-  const frames = []; let last = performance.now(); let on = true;
-  const tick = now => { frames.push(now - last); last = now; on && requestAnimationFrame(tick); };
-  requestAnimationFrame(tick);
-  window.endFrames = () => { on = false; return frames.slice(2); };
-}"""
 
 
 def frames(page: Page, what: str, act: object) -> float:
@@ -54,6 +52,47 @@ def scroll(page: Page, selector: str, by: int) -> None:
     for turn in range(60):
         page.mouse.wheel(0, by if turn < 30 else -by)
         page.wait_for_timeout(16)
+
+
+def measure_group(page: Page, lab: Lab) -> float:
+    """Look at a large group while its jobs run; return the longest frame in ms."""
+    scroller, nested = ".jp-TaskAPI-Scroller", page.locator(".jp-TaskAPI-Job.jp-mod-nested")
+    lab.deploy("swept", TASK, compute={"cpu": "10m"})
+    configs = [{"number": number} for number in range(GROUP)]
+    page.evaluate(FRAMES)
+    began = time.perf_counter()
+    group = lab.service.map("swept", configs, name="sweep", max_running=2)
+    submitted = time.perf_counter()
+    line = page.locator(f".jp-TaskAPI-Group[data-group-id='{group.id}']")
+    line.wait_for()
+    seen = time.perf_counter()
+    print(f"{f'a group of {GROUP}: submitted, until its row is drawn':<52} {1000 * (seen - began):.0f} ms, "
+          f"{1000 * (seen - submitted):.0f} ms of them after its submission")  # fmt: skip
+    longest = [frames(page, "its row, while its jobs run", lambda: page.wait_for_timeout(3000))]
+
+    def unfold() -> None:
+        line.get_by_role("button").first.click()
+        nested.first.wait_for()
+        page.wait_for_timeout(3000)
+
+    longest.append(frames(page, "opened, while its jobs run", unfold))
+
+    def further() -> None:
+        for _ in range(GROUP // 250 + 10):
+            page.locator(scroller).first.evaluate("(node) => { node.scrollTop = node.scrollHeight; }")
+            page.wait_for_timeout(100)
+
+    longest.append(frames(page, "going to its end, a page after the other", further))
+    longest.append(frames(page, "scrolling there", lambda: scroll(page, scroller, -700)))
+
+    def stop() -> None:
+        group.stop()
+        page.wait_for_timeout(2000)
+
+    longest.append(frames(page, "stopped while it is open", stop))
+    line.get_by_role("button").first.click() if line.is_visible() else None
+    group.forget()
+    return max(longest)
 
 
 def measure(page: Page, lab: Lab) -> float:
@@ -95,6 +134,7 @@ def measure(page: Page, lab: Lab) -> float:
         job.wait()
     print(f"{'a submit in another process until its row is drawn':<52} median {1000 * statistics.median(seen):.0f} ms")
 
+    longest.append(measure_group(page, lab))
     job = service.submit("bench", {"lines": LINES}).wait()
     row(page, job.id).wait_for()
     row(page, job.id).hover()
@@ -104,6 +144,35 @@ def measure(page: Page, lab: Lab) -> float:
     print(f"{f'a log of {LINES} lines, to its last line':<52} {time.perf_counter() - began:.2f} s")
     page.wait_for_timeout(3000)  # the rest of the log loads in the background
     longest.append(frames(page, f"scrolling {LINES} lines", lambda: scroll(page, ".jp-TaskAPI-log [role=log]", -3000)))
+    return max(longest)
+
+
+def measure_page(page: Page, lab: Lab) -> float:
+    """Measure the page of jobs at many jobs; return the longest frame in ms."""
+    with closing(Store(lab.home / "taskapi.db")) as store:
+        many_ended(store, "many", MANY)
+    lab.open(page)
+    jobs, began = page.locator(".jp-TaskAPI-Page"), time.perf_counter()
+    page.evaluate("() => { window.jupyterapp.commands.execute('taskapi:open-jobs'); }")
+    jobs.locator(".jp-TaskAPI-Table-row").first.wait_for()
+    print(f"{f'the page of {MANY} jobs, to its first rows':<52} {time.perf_counter() - began:.2f} s")
+    jobs.get_by_text(re.compile(r"^\d{5} jobs")).wait_for()
+    print(f"{'to its last':<52} {time.perf_counter() - began:.2f} s")
+    longest = [frames(page, f"scrolling the page of {MANY} jobs", lambda: scroll(page, ".jp-TaskAPI-Table", 700))]
+
+    def search() -> None:
+        for letters in ("m", "many", "many lr=0.07", "many lr=0.078", ""):
+            jobs.get_by_role("searchbox").fill(letters)
+            page.wait_for_timeout(150)
+
+    longest.append(frames(page, f"searching {MANY} jobs on it", search))
+
+    def sort() -> None:
+        for name in ("loss", "Duration", "lr"):
+            jobs.get_by_role("columnheader", name=name, exact=True).get_by_role("button").click()
+            page.wait_for_timeout(200)
+
+    longest.append(frames(page, f"sorting {MANY} jobs on it", sort))
     return max(longest)
 
 
@@ -119,9 +188,12 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.set_default_timeout(60_000)
             longest = measure(page, lab)
+            on_page = measure_page(page, lab)
         finally:
             lab.close()
         browser.close()
+    if on_page > PAGE_LIMIT:
+        raise SystemExit(f"a frame of the page of jobs took {on_page:.0f} ms, more than {PAGE_LIMIT:.0f}")
     if longest > LIMIT:
         raise SystemExit(f"a frame took {longest:.0f} ms, more than {LIMIT:.0f}")
 

@@ -111,7 +111,7 @@ class Here(Way):
         return self.api.submit("stamp").result()
 
     def many(self, count):
-        from taskapi_jupyter.client.waiting import wait
+        from taskapi_jupyter.client.waiting.jobs import wait
 
         wait([self.api.submit("stamp") for _ in range(count)])
 

@@ -1,4 +1,7 @@
-"""``make demo`` runs the quickstart through a real Jupyter server and shows its jobs; ``make lab`` opens JupyterLab."""
+"""``make demo`` runs the quickstart and a notebook's job through a real Jupyter server and shows what their jobs did.
+
+``make lab`` opens JupyterLab.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ class Server:
             self.process.kill()
 
 
-def run_notebook(server: Server) -> None:
+def run_quickstart(server: Server) -> None:
     """Execute the quickstart in a kernel that reaches TaskAPI through the server only."""
     notebook = nbformat.read(NOTEBOOKS / "quickstart.ipynb", as_version=4)
     os.environ.clear()  # for the kernel, which inherits these variables
@@ -109,6 +112,16 @@ def run_notebook(server: Server) -> None:
         sys.exit(f"quickstart.ipynb failed:\n{error}")
 
 
+def submit_report(server: Server) -> None:
+    """Run a whole notebook as a job and wait for it."""
+    program = [str(Path(sys.executable).with_name("jupyter-taskapi")), "submit", "report.ipynb", "lr=0.1", "--wait"]
+    variables = environment(TASKAPI_URL=server.url, TASKAPI_TOKEN=server.token)
+    done = subprocess.run(program, env=variables, cwd=NOTEBOOKS, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        server.stop()
+        sys.exit(f"report.ipynb failed:\n{done.stdout}{done.stderr}")
+
+
 def seconds(job: dict[str, str]) -> float:
     start, end = (datetime.fromisoformat(job[key].replace("Z", "+00:00")) for key in ("start_time", "end_time"))
     return (end - start).total_seconds()
@@ -121,9 +134,11 @@ def demo() -> int:
         server = Server(folder)
         try:
             server.wait()
-            print(f"executing notebooks/quickstart.ipynb through {server.url}\n")
+            print(f"executing notebooks/quickstart.ipynb through {server.url}")
             begin = datetime.now().astimezone()
-            run_notebook(server)
+            run_quickstart(server)
+            print("submitting notebooks/report.ipynb, a whole notebook, from a terminal\n")
+            submit_report(server)
             listed = server.get("local/jobs", limit="100").json()["jobs"]
             jobs = [
                 job for job in listed if datetime.fromisoformat(job["created_time"].replace("Z", "+00:00")) >= begin

@@ -1,4 +1,4 @@
-"""Cortex's TaskAPI for Jupyter. Here are ``connect``, ``Panel`` and the hooks of Jupyter and IPython.
+"""Cortex's TaskAPI for Jupyter: ``connect``, ``task``, ``grid``, ``Executor``, ``Panel`` and hooks of Jupyter.
 
 Importing this imports nothing heavy.
 """
@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .client.decorator import task as task
+    from .client.executor.executor import Executor as Executor
+    from .client.groups.configs import grid as grid
     from .client.job import Job
     from .client.taskapi import TaskAPI
     from .ui.panel import Panel as Panel
 
 
-def __getattr__(name: str) -> Any:
-    """Import ``Panel``, and ipywidgets with it, when it is first used."""
-    if name == "Panel":
-        from .ui.panel import Panel
+#: What is imported when it is first used: ``Panel``, say, needs ipywidgets.
+_LATE = {
+    "Executor": ".client.executor.executor",
+    "Panel": ".ui.panel",
+    "grid": ".client.groups.configs",
+    "task": ".client.decorator",
+}
 
-        return Panel
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for the first time."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATE[name], __name__), name)
 
 
 def connect(env: str | None = None) -> TaskAPI:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jupyter_core.paths
 import jupyter_core.utils
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -128,6 +129,16 @@ def service(home: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
 def jp_server_config(home: Path) -> dict[str, Any]:
     """Enable the extension."""
     return {"ServerApp": {"jpserver_extensions": {"taskapi_jupyter": True}}}
+
+
+@pytest.fixture
+def jp_nbconvert_templates(jp_data_dir: Path) -> None:
+    """Give a server nbconvert's templates; pytest-jupyter's own copies 50 files for each test."""
+    for path in map(Path, jupyter_core.paths.jupyter_path("nbconvert", "templates")):
+        if path.exists():
+            (jp_data_dir / "nbconvert").mkdir(parents=True)
+            (jp_data_dir / "nbconvert" / "templates").symlink_to(path)
+            return
 
 
 @pytest.fixture(autouse=True)

@@ -1,26 +1,27 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { ICommandPalette } from '@jupyterlab/apputils';
-import {
-  Clipboard,
-  Dialog,
-  Notification,
-  showDialog
-} from '@jupyterlab/apputils';
+import { Clipboard, Notification } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { LabIcon } from '@jupyterlab/ui-components';
 import {
   addIcon,
   clearIcon,
+  codeIcon,
   copyIcon,
   deleteIcon,
+  editIcon,
   refreshIcon,
   stopIcon
 } from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import type { IJobRef } from './api/client';
-import type { Job } from './api/contract';
-import { hasEnded, LOCAL } from './api/contract';
+import type { API, Job } from './api/contract';
+import { hasEnded, IN_PROGRESS, LOCAL, nameOf, statusOf } from './api/contract';
+import { pythonOf } from './sidebar/snippets';
+import type { IDraft } from './sidebar/state';
+import { ask } from './ui/ask';
 import { clean, shortId } from './ui/format';
 import type { TaskAPIModel } from './model/model';
 import { APIError } from './api/request';
@@ -34,51 +35,34 @@ export interface ISidebar {
   show(): void;
   /** Bring it to the front with a job's details. */
   showJob(ref: IJobRef): void;
-  /** Bring it to the front with the form to submit a job; without an API, the user chooses one. */
-  openSubmit(environment: string, api?: string): void;
+  /** Bring it to the front with the form to submit a job, and what that begins with; without an API, the user chooses one. */
+  openSubmit(environment: string, api?: string, draft?: IDraft): void;
 }
 
 /** Milliseconds that a message stays on the screen; Lab keeps it in its list of notifications. */
-const STAYS = 8_000;
+export const STAYS = 8_000;
 
-/** Add the commands, except that which shows a log. */
-export function addCommands(
-  app: JupyterFrontEnd,
-  model: TaskAPIModel,
-  sidebar: ISidebar,
-  trans: TranslationBundle,
-  palette?: Pick<ICommandPalette, 'addItem'> | null
-): void {
-  const { commands } = app;
-  const category = trans.__('Task API');
-  /** Requests that await an answer: none is sent twice for a job. */
-  const busy = new Set<string>();
-
-  rememberPointed();
-
-  function known(ref: IJobRef): Job | undefined {
-    return model.jobs(ref.environment).get(ref.id);
-  }
-
-  function nameOf(ref: IJobRef): string {
-    return `${clean(ref.api, 60)} · ${shortId(ref.id)}`;
-  }
-
-  async function attempt(act: () => Promise<void>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      if (error instanceof APIError && error.notKept) {
-        Notification.info(message, { autoClose: STAYS });
-      } else {
-        Notification.error(message, { autoClose: STAYS });
-      }
+/** Act, and show what goes wrong as a message. */
+export async function attempt(act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof APIError && error.notKept) {
+      Notification.info(message, { autoClose: STAYS });
+    } else {
+      Notification.error(message, { autoClose: STAYS });
     }
   }
+}
 
-  /** Add a command about one job; enabled where `when` holds. */
-  function addJobCommand(
+/** Return what adds a command about one job, which is enabled where `when` holds. */
+export function jobCommands(commands: CommandRegistry, model: TaskAPIModel) {
+  /** Requests that await an answer: none is sent twice for a job. */
+  const busy = new Set<string>();
+  const known = ({ environment, id }: IJobRef) =>
+    model.jobs(environment).get(id);
+  return function addJobCommand(
     id: string,
     label: string,
     caption: string,
@@ -113,6 +97,46 @@ export function addCommands(
         commands.notifyCommandChanged();
       }
     });
+  };
+}
+
+/** Add the commands, except those that show a log or are about notebooks. */
+export function addCommands(
+  app: JupyterFrontEnd,
+  model: TaskAPIModel,
+  sidebar: ISidebar,
+  trans: TranslationBundle,
+  palette?: Pick<ICommandPalette, 'addItem'> | null
+): void {
+  const { commands } = app;
+  const category = trans.__('Task API');
+  const addJobCommand = jobCommands(commands, model);
+  rememberPointed();
+
+  function known(ref: IJobRef): Job | undefined {
+    return model.jobs(ref.environment).get(ref.id);
+  }
+
+  /** Return the API of a job as it is deployed now. */
+  function apiOf({ environment, api }: IJobRef): API | undefined {
+    return model.jobs(environment).apis.find(one => nameOf(one) === api);
+  }
+
+  /** Return a job with its whole config, which lists leave out where it is large. */
+  async function whole(ref: IJobRef): Promise<Job> {
+    const seen = known(ref);
+    if (!seen || seen.config_truncated) {
+      await model.jobs(ref.environment).refreshJob(ref.id);
+    }
+    const job = known(ref);
+    if (!job || job.config_truncated) {
+      throw new Error(trans.__('The config of job %1 can’t be read.', ref.id));
+    }
+    return job;
+  }
+
+  function calledOf(ref: IJobRef): string {
+    return `${clean(ref.api, 60)} · ${shortId(ref.id)}`;
   }
 
   function reveal(ref: IJobRef): void {
@@ -128,7 +152,7 @@ export function addCommands(
   }
 
   commands.addCommand(CommandIDs.show, {
-    label: args => (args.isMenu ? trans.__('Jobs') : trans.__('Show Jobs')),
+    label: args => (args.isPalette ? trans.__('Show Jobs') : trans.__('Jobs')),
     caption: trans.__('Show task APIs and jobs'),
     describedBy: argsOf(),
     execute: () => sidebar.show()
@@ -196,6 +220,43 @@ export function addCommands(
   );
 
   addJobCommand(
+    CommandIDs.editRerun,
+    trans.__('Edit and Run Again…'),
+    trans.__('Edit a copy of a job’s config, then submit it'),
+    editIcon,
+    ref => !!apiOf(ref),
+    async ref => {
+      const { config, timeout } = await whole(ref);
+      const { environment, api } = ref;
+      const draft = { api, config: config ?? {}, timeout: timeout ?? null };
+      sidebar.openSubmit(environment, api, draft);
+    }
+  );
+
+  addJobCommand(
+    CommandIDs.copyCode,
+    trans.__('Copy Job as Code'),
+    trans.__('Copy the Python line that submits a job again'),
+    codeIcon,
+    () => true,
+    async ref => {
+      const { config, timeout, run_timeout } = await whole(ref);
+      const own = apiOf(ref)?.spec ?? {};
+      const options = Object.entries({ timeout, run_timeout }).filter(
+        ([name, value]) => value !== own[name]
+      );
+      Clipboard.copyToSystem(
+        pythonOf(
+          ref.environment,
+          ref.api,
+          config ?? {},
+          Object.fromEntries(options)
+        )
+      );
+    }
+  );
+
+  addJobCommand(
     CommandIDs.deleteJob,
     trans.__('Delete Job…'),
     trans.__('Delete an ended job with its log, result and files'),
@@ -203,8 +264,9 @@ export function addCommands(
     (ref, job) => model.keeps(ref.environment) && (!job || hasEnded(job)),
     async ref => {
       const sure = await ask(
-        trans.__('Delete job %1?', nameOf(ref)),
-        trans.__('Its log, result and files are deleted, too.')
+        trans.__('Delete job %1?', calledOf(ref)),
+        trans.__('Its log, result and files are deleted, too.'),
+        trans.__('Delete')
       );
       if (sure) {
         await model.client.forget(ref);
@@ -234,18 +296,31 @@ export function addCommands(
     isVisible: args => model.keeps(placeOf(args, model).environment),
     execute: async args => {
       const { environment, api } = placeOf(args, model);
-      const sure = await ask(
-        api
-          ? trans.__('Delete all ended jobs of %1?', clean(api, 60))
-          : trans.__('Delete all ended jobs?'),
-        trans.__('Their logs, results and files are deleted, too.')
-      );
-      if (sure) {
-        await attempt(async () => {
-          await model.client.purge(environment, api);
+      await attempt(async () => {
+        const count = await endedOf(environment, api);
+        if (count === 0) {
+          Notification.info(trans.__('No job has ended.'), {
+            autoClose: STAYS
+          });
+          return;
+        }
+        const jobs =
+          count === null
+            ? trans.__('all ended jobs')
+            : trans._n('%2 ended job', '%2 ended jobs', count, words(count));
+        const sure = await ask(
+          api
+            ? trans.__('Delete %1 of %2?', jobs, clean(api, 60))
+            : trans.__('Delete %1?', jobs),
+          trans.__('Their logs, results and files are deleted, too.'),
+          trans.__('Delete')
+        );
+        if (sure) {
+          const { message } = await model.client.purge(environment, api);
+          Notification.info(sentence(message), { autoClose: STAYS });
           await model.jobs(environment).refresh();
-        });
-      }
+        }
+      });
     }
   });
 
@@ -262,7 +337,8 @@ export function addCommands(
         api &&
         (await ask(
           trans.__('Delete API %1?', clean(api, 60)),
-          trans.__('Its jobs in progress are stopped.')
+          trans.__('Its jobs in progress are stopped.'),
+          trans.__('Delete')
         ));
       if (sure) {
         await attempt(async () => {
@@ -273,17 +349,21 @@ export function addCommands(
     }
   });
 
-  async function ask(title: string, body: string): Promise<boolean> {
-    const { button } = await showDialog({
-      title,
-      body,
-      buttons: [
-        Dialog.cancelButton(),
-        Dialog.warnButton({ label: trans.__('Delete') })
-      ],
-      defaultButton: 0
+  /** Count the jobs that have ended; null where the server doesn't. */
+  async function endedOf(
+    environment: string,
+    api?: string
+  ): Promise<number | null> {
+    const { counts } = await model.client.jobs(environment, {
+      ...{ api, limit: 1, counts: true }
     });
-    return button.accept;
+    return counts
+      ? Object.entries(counts).reduce(
+          (sum, [status, count]) =>
+            IN_PROGRESS.includes(statusOf({ status })) ? sum : sum + count,
+          0
+        )
+      : null;
   }
 
   // Toolbars and menus check again whether a command is enabled.
@@ -309,12 +389,29 @@ export function addCommands(
     CommandIDs.openLog,
     CommandIDs.stop,
     CommandIDs.rerun,
+    CommandIDs.editRerun,
     CommandIDs.deleteJob,
     CommandIDs.copyId,
+    CommandIDs.copyCode,
     CommandIDs.purge
   ]) {
-    palette?.addItem({ command, category });
+    const isPalette = command === CommandIDs.show;
+    palette?.addItem(
+      isPalette
+        ? { command, category, args: { isPalette } }
+        : { command, category }
+    );
   }
+}
+
+/** Return a count with separators: `12,345`. */
+function words(count: number): string {
+  return count.toLocaleString();
+}
+
+/** Return a server's message as a sentence of its own. */
+function sentence(message: string): string {
+  return `${message.charAt(0).toUpperCase()}${message.slice(1)}.`;
 }
 
 /** Context menus have icons; Lab's palette and its other menus have none. */

@@ -6,6 +6,9 @@ import type {
 import { TaskAPIClient } from './api/client';
 import { log } from './log/plugin';
 import { TaskAPIModel } from './model/model';
+import { notebooks } from './notebook/plugin';
+import { page } from './page/plugin';
+import { links } from './plugins/links';
 import { notifications } from './plugins/notifications';
 import { running } from './plugins/running';
 import { status } from './plugins/status';
@@ -28,4 +31,14 @@ const model: JupyterFrontEndPlugin<ITaskAPI> = {
   }
 };
 
-export default [model, sidebar, log, status, running, notifications];
+export default [
+  model,
+  sidebar,
+  log,
+  page,
+  ...notebooks,
+  status,
+  running,
+  links,
+  notifications
+];

@@ -3,7 +3,7 @@ import type {
   ReadonlyPartialJSONObject
 } from '@lumino/coreutils';
 
-import type { IJobRef } from './api/client';
+import type { IGroupRef, IJobRef } from './api/client';
 import type { TaskAPIModel } from './model/model';
 
 /** An argument of context menu entries: the command is about the row that the menu was opened on. */
@@ -13,6 +13,16 @@ const REF = {
   environment: { type: 'string', description: 'Name of an environment.' },
   api: { type: 'string', description: 'Name of an API.' },
   id: { type: 'string', description: 'A job’s id.' },
+  group: { type: 'string', description: 'A group’s id.' },
+  path: { type: 'string', description: 'A notebook’s path.' },
+  pinned: {
+    type: 'boolean',
+    description: 'Whether it keeps its tab when another is shown.'
+  },
+  selected: {
+    type: 'boolean',
+    description: 'Take the notebook that is selected in the file browser.'
+  },
   [POINTED]: {
     type: 'boolean',
     description: 'Take the row that the context menu was opened on.'
@@ -20,7 +30,7 @@ const REF = {
 };
 
 /** The row that the last context menu was opened on, read at once: rows move while the menu is open. */
-let pointed: Partial<IJobRef> = {};
+let pointed: Partial<IJobRef & IGroupRef> = {};
 
 /**
  * Return the job that a command is about: that of its arguments, of the row under the pointer (where its arguments
@@ -42,15 +52,29 @@ export function jobOf(
   return !args[POINTED] && model.selected ? model.ref(model.selected) : null;
 }
 
-/** Remember the row that each context menu is opened on. */
+/** Return the group that a command is about: that of its arguments, or of the row, as for a job. */
+export function groupAt(
+  args: ReadonlyPartialJSONObject,
+  model: TaskAPIModel
+): IGroupRef | null {
+  const given = args[POINTED] ? pointed : textsOf(args);
+  const found =
+    given.group || args[POINTED] ? given : rowAt(document.activeElement);
+  const { group, environment = model.environment } = found;
+  return group ? { environment, group } : null;
+}
+
+/** Remember the row that each context menu is opened on, or that a key is pressed on: menus show its shortcuts. */
 export function rememberPointed(): void {
-  document.addEventListener(
-    'contextmenu',
-    event => {
-      pointed = rowAt(event.target);
-    },
-    true // before the menu is opened, and whatever else listens
-  );
+  const remember = (event: Event) => {
+    const row = rowAt(event.target);
+    if (event.type === 'contextmenu' || row.id || row.group || row.api) {
+      pointed = row; // a key in the menu itself changes nothing
+    }
+  };
+  // Before the menu is opened or the command runs, and whatever else listens.
+  document.addEventListener('contextmenu', remember, true);
+  document.addEventListener('keydown', remember, true);
 }
 
 /** Return the environment and the API that a command is about. */
@@ -76,21 +100,26 @@ export function argsOf(...names: (keyof typeof REF)[]): {
 }
 
 /** Return what a row of ours says about itself. */
-function rowAt(target: EventTarget | null): Partial<IJobRef> {
+function rowAt(target: EventTarget | null): Partial<IJobRef & IGroupRef> {
   const row =
     target instanceof Element
-      ? target.closest<HTMLElement>('[data-job-id], [data-api]')
+      ? target.closest<HTMLElement>(
+          '[data-job-id], [data-api], [data-group-id]'
+        )
       : null;
-  const { jobId: id, api, environment } = row?.dataset ?? {};
-  return { environment, api, id };
+  const { jobId: id, groupId: group, api, environment } = row?.dataset ?? {};
+  return { environment, api, id, group };
 }
 
-function textsOf(args: ReadonlyPartialJSONObject): Partial<IJobRef> {
+function textsOf(
+  args: ReadonlyPartialJSONObject
+): Partial<IJobRef & IGroupRef> {
   const text = (value: unknown) =>
     typeof value === 'string' && value ? value : undefined;
   return {
     environment: text(args.environment),
     api: text(args.api),
-    id: text(args.id)
+    id: text(args.id),
+    group: text(args.group)
   };
 }

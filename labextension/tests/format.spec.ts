@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { Job } from '../src/api/contract';
+import type { Interpreter, Job } from '../src/api/contract';
 import * as format from '../src/ui/format';
 import examples from './format.json';
 
@@ -66,6 +66,17 @@ describe('format', () => {
     }
   });
 
+  it.each(examples.environments as [Interpreter, number | null, string][])(
+    'an environment: %j, %j packages',
+    (python, packages, words) => {
+      const since = new Date('2026-03-04T05:05:00Z');
+      const absent = 'built when its next job starts';
+      expect(
+        format.environmentWords(python, packages, since, absent, NOW)
+      ).toBe(words);
+    }
+  );
+
   it('says nothing where there is nothing', () => {
     expect(format.duration(Infinity)).toBe('');
     expect(format.duration(undefined)).toBe('');
@@ -86,16 +97,41 @@ describe('format', () => {
   });
 });
 
-it('a time of day that falls twice in a night has its offset', () => {
+describe('a time', () => {
   const before = process.env.TZ;
-  process.env.TZ = 'Europe/Berlin';
-  try {
-    const at = (text: string) => format.clock(new Date(text));
-    expect(at('2025-10-26T00:30:00Z')).toContain('GMT+2');
-    expect(at('2025-10-26T01:30:00Z')).toContain('GMT+1');
-    expect(at('2025-10-26T02:30:00Z')).not.toContain('GMT');
-    expect(at('2025-07-26T02:30:00Z')).not.toContain('GMT');
-  } finally {
+  beforeAll(() => {
+    process.env.TZ = 'Europe/Berlin';
+  });
+  afterAll(() => {
     process.env.TZ = before;
-  }
+  });
+
+  it.each([
+    ['2025-07-26T02:30:05Z', '04:30:05'],
+    ['2025-07-25T02:30:05Z', 'Jul 25, 04:30'],
+    ['2024-07-25T02:30:05Z', '2024-07-25 04:30'],
+    ['2025-10-26T00:30:00Z', 'Oct 26, 02:30 +0200'],
+    ['2025-10-26T01:30:00Z', 'Oct 26, 02:30 +0100'],
+    ['2025-10-26T02:30:00Z', 'Oct 26, 03:30'],
+    ['2025-10-25T23:30:00Z', 'Oct 26, 01:30']
+  ])('%s is %s', (text, words) => {
+    const now = new Date('2025-07-26T12:00:00Z');
+    expect(format.local(new Date(text), now)).toBe(words);
+  });
+
+  it('in full has its offset', () => {
+    expect(format.stamp(new Date('2025-07-06T02:30:05Z'))).toBe(
+      '2025-07-06 04:30:05 +0200'
+    );
+  });
+});
+
+it.each([
+  [1.2 * 1024 ** 3, 8 * 1024 ** 3, '1.2 of 8 GiB'],
+  [1024 ** 3, 1024 ** 3, '1 of 1 GiB'],
+  [50 * 1024 ** 2, 8 * 1024 ** 3, '50 MiB of 8 GiB'],
+  [300 * 1024 ** 2, 512 * 1024 ** 2, '300 of 512 MiB'],
+  [50 * 1024 ** 2, undefined, '50 MiB']
+])('%d of %d bytes is %s', (bytes, limit, words) => {
+  expect(format.sizeOf(bytes, limit)).toBe(words);
 });

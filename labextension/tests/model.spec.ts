@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 
 import { APIError, Unreachable, urlOf } from '../src/api/request';
+import { entriesOf } from '../src/sidebar/entries';
 import { ViewState } from '../src/sidebar/state';
 import { Wire } from './plugins/wire';
 
@@ -30,6 +31,17 @@ describe('Jobs', () => {
     wire.jobs.local = [job]; // as it was read before it ended
     await model.local.refresh();
     expect(model.local.all[0].status).toBe('succeeded');
+  });
+
+  it('keeps a job away that was deleted, whatever answer comes late', async () => {
+    const wire = new Wire();
+    const [one, two] = [wire.add(), wire.add()];
+    const { model } = wire.tab();
+    await model.local.refresh();
+    model.local.drop(one.job_id);
+    await model.local.refresh(); // answered as it was before
+    await model.local.refreshJob(one.job_id);
+    expect(model.local.all.map(job => job.job_id)).toEqual([two.job_id]);
   });
 
   it('drops what was deleted, and tells who moved', async () => {
@@ -149,6 +161,108 @@ describe('lists of many jobs', () => {
     await ended.local.refresh();
     await ended.local.refreshJob(job.job_id);
     expect(ended.local.get(job.job_id)?.config).toEqual(job.config);
+  });
+});
+
+describe('groups', () => {
+  const ids = (model: { groups: readonly { id: string }[] }) =>
+    model.groups.map(({ id }) => id);
+
+  it('are one thing each, counted, and read again when an event names one', async () => {
+    const wire = new Wire();
+    const old = wire.add();
+    wire.end(old, 1);
+    const group = wire.addGroup({ counts: { pending: 998, running: 2 } });
+    const newer = wire.add({ status: 'pending' });
+    const { model, told } = wire.tab();
+    const moves: unknown[] = [];
+    model.groupMoved.connect((_, { environment, group, before }) =>
+      moves.push([environment, group.counts, before?.counts])
+    );
+    await model.local.refresh();
+    expect(model.local.all.map(job => job.job_id)).toEqual([
+      newer.job_id,
+      old.job_id
+    ]);
+    expect(ids(model.local)).toEqual([group.id]);
+    expect(model.local.count('pending')).toBe(999);
+    expect(model.local.total()).toBe(1002);
+    expect(model.local.total({ status: ['running'] })).toBe(2);
+    const state = new ViewState();
+    const shown = () => entriesOf(model.local, state).map(({ id }) => id);
+    expect(shown()).toEqual([group.id, newer.job_id, old.job_id]); // what runs comes first
+    state.set({ sort: 'newest' });
+    expect(shown()).toEqual([newer.job_id, group.id, old.job_id]);
+    state.set({ sort: 'oldest' });
+    expect(shown()).toEqual([old.job_id, group.id, newer.job_id]);
+    state.set({ sort: 'newest', status: 'running' });
+    expect(shown()).toEqual([group.id]);
+    state.set({ status: 'timed_out' });
+    expect(shown()).toEqual([]);
+    state.set({ status: '', search: 'G<B>1 train' });
+    expect(shown()).toEqual([group.id]);
+
+    wire.lists.length = 0;
+    wire.move(group, { succeeded: 10, running: 2, pending: 988 });
+    for (let count = 0; count < 10; count++) {
+      told(`${count}`, 'succeeded', group.id);
+    }
+    await vi.waitFor(() => expect(moves).toHaveLength(2));
+    expect(moves[1]).toEqual([
+      'local',
+      { succeeded: 10, running: 2, pending: 988 },
+      { pending: 998, running: 2 }
+    ]);
+    expect(wire.lists.every(one => one.startsWith(group.id))).toBe(true);
+    wire.groups = [];
+    told('5', 'deleted');
+    await vi.waitFor(() => expect(ids(model.local)).toEqual([]));
+  });
+
+  it('show their jobs in order, a page at a time, each as its last attempt', async () => {
+    const wire = new Wire();
+    const group = wire.addGroup({ counts: { running: 600 } });
+    const member = (index: number) =>
+      wire.add({ group: group.id, index, attempt: 1 });
+    const jobs = Array.from({ length: 600 }, (_, index) => member(index));
+    const { model, told } = wire.tab();
+    await model.local.refresh();
+    const state = new ViewState();
+    const shown = () => entriesOf(model.local, state);
+    expect(shown().map(({ kind }) => kind)).toEqual(['group']);
+    state.toggle(group.id);
+    model.local.watchGroups(state.openGroups);
+    expect(shown().map(({ kind }) => kind)).toEqual(['group', 'more']);
+    const filter = { group: group.id };
+    await model.local.older(filter);
+    expect(shown()).toHaveLength(1 + 250 + 1);
+    expect(model.local.all).toEqual([]);
+    await model.local.older(filter);
+    await model.local.older(filter);
+    expect(shown()).toHaveLength(1 + 600);
+
+    const next = member(7);
+    Object.assign(next, { attempt: 2 });
+    wire.end(jobs[7], 5, { status: 'worker_error', retried_by: next.job_id });
+    told(jobs[7].job_id, 'worker_error', group.id);
+    await vi.waitFor(() => expect(shown()[8].id).toBe(next.job_id));
+    for (const job of jobs.slice(20, 30)) {
+      wire.end(job, 6);
+      told(job.job_id, 'succeeded', group.id);
+    }
+    wire.move(group, { succeeded: 10, running: 590 });
+    const ended = () =>
+      shown().filter(
+        entry => entry.kind === 'job' && entry.job.status === 'succeeded'
+      ).length;
+    await vi.waitFor(() => expect(ended()).toBe(10));
+    state.set({ status: 'succeeded' });
+    expect(shown().map(({ kind }) => kind)).toEqual(['group', 'more']);
+    await model.local.older({ ...state.filter, group: group.id });
+    expect(shown()).toHaveLength(1 + 10);
+    state.set({ status: '' });
+    state.toggle(group.id);
+    expect(shown()).toHaveLength(1);
   });
 });
 

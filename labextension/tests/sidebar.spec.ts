@@ -3,6 +3,9 @@ import { describe, expect, it } from 'vitest';
 
 import type { API, Job } from '../src/api/contract';
 import { signatureOf } from '../src/sidebar/parameters';
+import { mergedOf } from '../src/sidebar/config';
+import { isTable } from '../src/sidebar/outputs';
+import { differing, resultWords, specialOf } from '../src/sidebar/what';
 import { curlOf, magicOf } from '../src/sidebar/snippets';
 import { ViewState } from '../src/sidebar/state';
 import { defaultsOf, readConfig } from '../src/sidebar/submit';
@@ -102,16 +105,87 @@ describe('ViewState', () => {
     expect(jobs[0].job_id).toBe('01');
   });
 
+  it('has what is in progress first, unless another order is chosen', () => {
+    const some = ['succeeded', 'pending', 'running', 'stopped', 'pending'];
+    const all = some.map((status, at) => job({ job_id: `${at}`, status }));
+    const state = new ViewState();
+    const order = () => state.pick(all).map(one => one.job_id);
+    expect(order()).toEqual(['2', '1', '4', '0', '3']);
+    state.set({ sort: 'newest' });
+    expect(order()).toEqual(['0', '1', '2', '3', '4']);
+    state.restore({ sort: 'newest' }); // which an older version kept unasked
+    expect(state.sort).toBe('progress');
+  });
+
   it('restores what was kept, and nothing else', () => {
     const state = new ViewState();
     state.set({ search: 'x', sort: 'status', openAPI: 'train' });
     const again = new ViewState();
     again.restore(JSON.parse(JSON.stringify(state)));
     expect(again.toJSON()).toEqual(state.toJSON());
-    again.restore({ search: 5, sort: 'upwards', openAPI: {} });
+    again.restore({ search: 5, order: 'upwards', openAPI: {} });
     expect(again.toJSON()).toEqual(new ViewState().toJSON());
     again.restore('nonsense');
     again.restore(null);
+  });
+});
+
+describe('a row', () => {
+  it('says what differs from other jobs of its API', () => {
+    const jobs = [
+      job({ config: { lr: 0.1, data: 'a.csv', layers: [64, 64] } }),
+      job({ config: { lr: 0.01, data: 'a.csv', layers: [64, 64] } }),
+      job({ config: { lr: 0.1, data: 'a.csv', layers: [64], note: '<b> x' } }),
+      job({ api_name: 'other', config: { lr: 1 } }),
+      job({ config: { lr: 5, data: 'large' }, config_truncated: true })
+    ];
+    const keys = differing(jobs);
+    const said = jobs.map(one => specialOf(one, keys.get(one.api_name)));
+    expect(said).toEqual([
+      'lr=0.1 layers=[64,64]',
+      'lr=0.01 layers=[64,64]',
+      'lr=0.1 layers=[64] note="<b> x"',
+      '',
+      'lr=5'
+    ]);
+    expect(specialOf(job({ config: { 'a\u202e': 'b'.repeat(99) } }))).toBe('');
+  });
+
+  it('says what is scalar in its result', () => {
+    expect(resultWords({ result: 0.93456 })).toBe('0.9346');
+    expect(resultWords({ accuracy: 0.5, kind: 'x\ny', ok: true })).toBe(
+      'accuracy=0.5 kind=x y ok=true'
+    );
+    expect(resultWords({})).toBe('');
+  });
+});
+
+describe('details', () => {
+  it('mark what a job overrides', () => {
+    const parameters = [
+      { name: 'lr', default: 0.1 },
+      { name: 'seed', default: 1 },
+      { name: 'data' }
+    ];
+    const own = { n: 2, m: [1] };
+    const version = { spec: { definition: { config: own, parameters } } };
+    expect(mergedOf({ lr: 0.5, n: 2, data: 'x' }, version)).toEqual([
+      { key: 'lr', value: 0.5, replaced: 0.1, isDefault: false },
+      { key: 'n', value: 2, isDefault: false },
+      { key: 'data', value: 'x', isDefault: false },
+      { key: 'm', value: [1], isDefault: false },
+      { key: 'seed', value: 1, isDefault: true }
+    ]);
+    expect(mergedOf({ a: 1 }, null)).toEqual([
+      { key: 'a', value: 1, isDefault: false }
+    ]);
+  });
+
+  it('show a list of flat objects as a table', () => {
+    expect(isTable([{ a: 1 }, { a: null, b: 'x' }])).toBe(true);
+    expect([[], [{ a: 1 }, { a: [] }], [1], { a: 1 }].map(isTable)).toEqual([
+      ...[false, false, false, false]
+    ]);
   });
 });
 

@@ -1,7 +1,8 @@
 """Waits for changes of files: a home's bell, which each commit rings (``service/store/bell``), a job's log or progress.
 
 By inotify on Linux, by nothing elsewhere. One thread and one inotify instance serve all who listen in a process, as a
-user has 128 instances; the thread ends with the last of them. Order of whoever waits: listen, then read, then wait.
+user has 128 instances. The thread ends a second or two after the last of them: one wait often follows another, and the
+kernel takes 15 ms to close an instance. Order of whoever waits: listen, then read, then wait.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import select
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ _GONE = 0x8000  # IN_IGNORED
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 
 _REST = 0.002  # seconds between two rounds: a task may write its log many thousand times a second
-_PATIENCE = 1.0  # seconds to wait for the thread to end
+_LINGER = 1.0  # seconds without an event after which the thread ends if nobody listens any more
 
 _lock = threading.Lock()
 _thread: _Thread | None = None
@@ -41,9 +43,9 @@ class Listener:
     """Calls ``woken``, in a thread of its own, at each change from its making until it is closed.
 
     Changes are rings of the bell of ``home`` or, with ``job_id``, new files in that job's folder whose names begin with
-    ``prefix``, and what is ``written`` to them; the folder may come later. ``works`` is false where nobody is notified:
-    off Linux, on a network file system, in a home that can't be used, or where no descriptor or inotify instance is
-    left.
+    ``prefix``, or one of several, and what is ``written`` to them; the folder may come later. A prefix that has a slash
+    is of a folder in it. ``works`` is false where nobody is notified: off Linux, on a network file system, in a home
+    that can't be used, or where no descriptor or inotify instance is left.
     """
 
     def __init__(
@@ -51,14 +53,17 @@ class Listener:
         home: str | os.PathLike[str],
         woken: Callable[[], Any],
         job_id: str | None = None,
-        prefix: str = "",
+        prefix: str | tuple[str, ...] = "",
         written: bool = False,
     ) -> None:
         global _thread  # noqa: PLW0603
         paths = HomePaths(os.path.abspath(home))
-        self.path = paths.bell if job_id is None else paths.job(job_id).folder
+        prefixes = (prefix,) if isinstance(prefix, str) else prefix
+        inner = os.path.dirname(prefixes[0])
+        self.path = paths.bell if job_id is None else os.path.join(paths.job(job_id).folder, inner).rstrip("/")
         self.mask = _OF_FILE if job_id is None else _OF_FOLDER | (_WRITTEN if written else 0)
-        self.prefix, self.woken = os.fsencode(prefix), woken
+        self.prefix = tuple(os.fsencode(os.path.basename(one)) for one in prefixes)
+        self.woken = woken
         self.works = False
         with _lock, suppress(OSError, AttributeError, TaskAPIError):  # AttributeError: a C library without inotify
             if not host.LINUX:
@@ -86,16 +91,9 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more."""
-        global _thread  # noqa: PLW0603
         with _lock:
-            thread = _thread
-            if not self.works or thread is None or self not in thread.listeners.get(self.path, ()):
-                return  # closed before, or made before a fork
-            thread.remove(self)
-            if thread.listeners:
-                return
-            _thread = None
-        thread.end()  # without the lock, which it may wait for
+            if self.works and _thread is not None and self in _thread.listeners.get(self.path, ()):
+                _thread.remove(self)  # else it was closed before, or made before a fork
 
 
 async def woken(event: asyncio.Event, seconds: float) -> None:
@@ -124,15 +122,9 @@ class _Thread:
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
             raise OSError(self._errno(), "inotify_init1")
-        try:
-            self._ended, self._end = os.pipe()
-        except OSError:
-            os.close(self._inotify)
-            raise
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="taskapi-bell", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="taskapi-bell", daemon=True).start()
 
     def notifies(self, home: str) -> bool:
         """Whether changes in a home are told of; found out once, as that reads all that is mounted."""
@@ -182,19 +174,22 @@ class _Thread:
         self._watches[watch] = path
 
     def _run(self) -> None:
-        poll, end = select.poll(), select.poll()
+        global _thread  # noqa: PLW0603
+        poll = select.poll()
         poll.register(self._inotify, select.POLLIN)
-        for one in (poll, end):
-            one.register(self._ended, select.POLLHUP)
-        while self._ended not in dict(poll.poll()):
+        while True:
+            ready = poll.poll(_LINGER * 1000)
             with _lock:
-                woken = self._changed()
+                if not ready and not self.listeners:
+                    _thread = None
+                    break
+                woken = self._changed() if ready else ()
             for listener in woken:
                 with suppress(RuntimeError):  # of an event loop that has ended
                     listener.woken()
-            end.poll(_REST * 1000 if woken else 0)
-        os.close(self._inotify)
-        os.close(self._ended)
+            if woken:
+                time.sleep(_REST)
+        self.close()
 
     def _changed(self) -> set[Listener]:
         """Return those whose files have changed."""
@@ -229,15 +224,9 @@ class _Thread:
                 at += _EVENT.size + length
                 yield watch, mask, data[at - length : at].rstrip(b"\0")
 
-    def end(self) -> None:
-        """End the thread; nothing of it is left on return."""
-        os.close(self._end)
-        self._thread.join(_PATIENCE)
-
     def close(self) -> None:
-        """Close the descriptors where no thread does."""
-        for fd in (self._end, self._ended, self._inotify):
-            os.close(fd)
+        """Close what no thread reads."""
+        os.close(self._inotify)
 
 
 def _forget() -> None:

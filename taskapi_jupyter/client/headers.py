@@ -1,15 +1,20 @@
-"""Headers that clients send: those configured in ``environments.yaml``, and the kernel's id."""
+"""What clients send: headers configured in ``environments.yaml``, the kernel's id, its notebook's path."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from taskapi_jupyter.core.errors import Unavailable
 
 KERNEL_HEADER = "X-TaskAPI-Kernel"  # of a submission: the kernel that it comes from
+WAITS_HEADER = "X-TaskAPI-Waits"  # of a read: the kernel whose cell waits for what is read
 VERSION_HEADER = "X-Taskapi-Version"  # of an answer: what ``since`` takes
 ENDED_HEADER = "X-Log-Ended"  # of a piece of a log that was waited for: nothing more is written
 
@@ -18,6 +23,25 @@ EARLY = 0.05  # seconds; a server that answers sooner, and nothing new, has not 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 Value = str | dict[str, str]  # text, in which ${NAME} is a variable; {"env": NAME}; {"file": path}
+
+
+_waits = ContextVar("taskapi_waits", default=False)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Mark what this thread reads meanwhile as read because somebody waits for it."""
+    token = _waits.set(True)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
+
+
+def of_wait() -> dict[str, str]:
+    """Return the header of a read that a cell of this kernel waits for; pages then show no message about it."""
+    kernel = kernel_id() if _waits.get() else None
+    return {WAITS_HEADER: kernel} if kernel else {}
 
 
 def read_value(environment: str, header: str, value: Value) -> str:
@@ -56,6 +80,19 @@ def _latin1(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def notebook_of(variables: Mapping[str, Any]) -> str | None:
+    """Return the path of the notebook whose variables these are, as its frontend tells it."""
+    path = variables.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return path if isinstance(path, str) and len(path) <= 4096 else None
+
+
+def notebook_here() -> str | None:
+    """Return the path of the notebook whose kernel this process is; None in any other process, such as a server."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return None if shell is None else notebook_of(shell.user_ns)
 
 
 def kernel_id() -> str | None:

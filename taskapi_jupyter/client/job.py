@@ -17,14 +17,16 @@ from msgspec import UNSET, UnsetType
 
 from taskapi_jupyter import display
 from taskapi_jupyter.core import contract
-from taskapi_jupyter.core.contract import FileList, JobStatus, Progress
+from taskapi_jupyter.core.contract import Cell, FileList, GroupStatus, JobStatus, KeptKernel, Progress
 from taskapi_jupyter.core.errors import JobFailed, JobNotFound, NotFound, NotKept, ResultNotStored, TaskAPIError
 from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.display import bar
 from taskapi_jupyter.display.facts import created, ended, why
 from taskapi_jupyter.display.formats import utc_now
 
-from . import waiting
+from . import results
 from .headers import EARLY
+from .waiting import jobs as waiting
 
 if TYPE_CHECKING:
     from IPython.lib.pretty import PrettyPrinter
@@ -177,9 +179,28 @@ class Job:
         return _known(self.record.progress)
 
     @property
+    def cell(self) -> Cell | None:
+        """Of a job that runs a notebook, the cell that runs or at which it ended; None before the first, after success.
+
+        ``index`` counts the notebook's cells from 0; ``status`` is ``running``, ``failed``, ``stopped`` or
+        ``timed out``.
+        """
+        return _known(self.record.cell)
+
+    @property
     def notebook(self) -> str | None:
         """The path of the notebook that it was submitted from."""
         return _known(self.record.notebook)
+
+    @property
+    def called(self) -> str:
+        """What sentences call it."""
+        return f"job {self.id}"
+
+    @property
+    def short(self) -> str:
+        """The word that ``%taskapi stop`` takes."""
+        return self.id[-6:]
 
     @property
     def ended(self) -> bool:
@@ -207,8 +228,18 @@ class Job:
         self.record = response.job_status
         self.endpoint = response.endpoint or self.endpoint
 
-    def wait(self, timeout: float | None = None) -> Job:
-        """Wait until the job has ended, with a progress bar.
+    def next_attempt(self) -> Job | None:
+        """Return the job that is its next attempt; None where it has none, or that was deleted."""
+        if not self.seen.retried_by:
+            return None
+        try:
+            response = self.api.job_response(self.seen.retried_by, self.api_name)
+        except JobNotFound:
+            return None
+        return type(self)(self.api, response.job_status, response.endpoint)
+
+    def wait(self, timeout: float | None = None, *, follow: bool = True) -> Job:
+        """Wait until the job has ended, with a progress bar; a job with retries, until its last attempt has.
 
         Interrupting the wait leaves the job running. Jobs that are waited for at the same time below one cell share one
         bar. ``await job`` does the same, and leaves the kernel free.
@@ -218,10 +249,13 @@ class Job:
         timeout
             The most seconds to wait, 0 or more; None (default): any time.
 
+        follow
+            False: do not wait for further attempts of a job that failed.
+
         Returns
         -------
         Job
-            This job, in whatever terminal state: :meth:`check` raises unless it succeeded.
+            This job, or its last attempt, in whatever terminal state: :meth:`check` raises unless it succeeded.
 
         Raises
         ------
@@ -230,16 +264,14 @@ class Job:
         Unreachable
             The server has not answered for 15 seconds.
         """
-        waiting.wait([self], timeout)
-        return self
+        return waiting.wait([self], timeout, follow=follow)[0]
 
     def __await__(self) -> Generator[Any, None, Job]:
         """Wait like :meth:`wait`, leaving the event loop, and so the kernel, free."""
-        yield from waiting.wait_aside(self).__await__()
-        return self
+        return (yield from waiting.wait_aside(self).__await__())
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait, then return what the task returned, in the types that it had.
+    def result(self, timeout: float | None = None, *, follow: bool = True) -> Any:
+        """Wait, then return what the task returned, in the types that it had; for a job with retries, the last attempt.
 
         A result that was pickled is loaded, which runs code of its classes, but nothing of the cell.
 
@@ -247,6 +279,8 @@ class Job:
         ----------
         timeout
             The most seconds to wait, 0 or more; None (default): any time.
+        follow
+            False: return what this attempt returned, whether or not others follow.
 
         Returns
         -------
@@ -257,22 +291,29 @@ class Job:
         Raises
         ------
         JobFailed
-            The job ended otherwise than ``succeeded``.
+            The job ended otherwise than ``succeeded``. Its ``__cause__`` is what the task raised, with the job's
+            traceback as cause of that; None where it raised nothing, or where that can't be pickled or loaded here.
         ResultNotStored
             The result could not be stored, or another minor version of Python pickled it.
         TimeoutError
             The job has not ended after ``timeout`` seconds.
         """
         try:
-            return self.kept_result(timeout)
+            return self.kept_result(timeout, follow=follow)
         except NotKept as note:
             return _said(note, None)
 
-    def kept_result(self, timeout: float | None = None) -> Any:
+    def kept_result(self, timeout: float | None = None, *, follow: bool = True) -> Any:
         """Do as :meth:`result`, but raise :class:`NotKept` where the environment keeps no results."""
-        self.wait(timeout).check()
+        last = self.wait(timeout, follow=follow)
         try:
-            return self.api.result(self)
+            last.check()
+        except JobFailed as failed:
+            with suppress(TaskAPIError):  # of a server that is gone, or of an older one
+                failed.__cause__ = self.api.exception(last)
+            raise
+        try:
+            return self.api.result(last)
         except (JobNotFound, NotKept, ResultNotStored):
             raise
         except NotFound:
@@ -331,6 +372,54 @@ class Job:
         except NotKept as note:
             _said(note, None)
 
+    def metrics(self, *names: str) -> Any:
+        """Return what the task has recorded with :func:`taskapi_jupyter.job.metric`, a row for each point.
+
+        Parameters
+        ----------
+        *names
+            The metrics to return; none (default): all.
+
+        Returns
+        -------
+        pandas.DataFrame or list of dict
+            ``name``, ``step``, ``time`` (seconds since the epoch) and ``value``, for each name in the order in which
+            they were recorded; a list of dictionaries where pandas can't be imported. Empty, with a note on standard
+            error, where the environment keeps none.
+
+        Examples
+        --------
+        >>> job.metrics("loss").plot(x="step", y="value")
+        >>> job.metrics().pivot_table(index="step", columns="name", values="value")
+        """
+        found, since, after = dict[str, list[Any]](), -1, 0
+        try:
+            while after != since:
+                since = after
+                some = self.api.metrics(self, names, since)
+                for name, points in some.metrics.items():
+                    found.setdefault(name, []).extend(points)
+                after = some.next
+        except NotKept as note:
+            _said(note, None)
+        rows = [(name, *point) for name, points in found.items() for point in points]
+        return _rows(("name", "step", "time", "value"), rows)
+
+    def usage(self) -> Any:
+        """Return what the processes of the job used, measured once a second, or less often in a job that takes long.
+
+        Returns
+        -------
+        pandas.DataFrame or list of dict
+            ``time`` (seconds since the epoch), ``cpu_seconds`` (so far) and ``memory`` (resident bytes), as
+            :meth:`metrics`. The last measurement and the peak are in ``job.record.usage``.
+        """
+        try:
+            points = self.api.usage(self).points
+        except NotKept as note:
+            points = _said(note, [])
+        return _rows(("time", "cpu_seconds", "memory"), points)
+
     def stop(self) -> str:
         """Stop the job and return the server's message, once no process of the job is left.
 
@@ -340,6 +429,36 @@ class Job:
         with suppress(TaskAPIError):
             self.refresh()
         return message
+
+    def notebook_node(self) -> Any:
+        """Return the notebook that the job runs, as it was last saved, as a node of nbformat (version 4).
+
+        Raises ``NoNotebook`` for a job that runs none, ``NoNotebookYet`` before the first save.
+        """
+        return results.notebook_node(self.api.notebook(self), self.id)
+
+    def attach(self) -> KeptKernel:
+        """Print how to work in the kernel that the job keeps after a cell failed, and return where it is.
+
+        Raises ``NoKernel`` where it keeps none.
+        """
+        kernel = self.api.kernel(self)
+        print(display.kernel_text(self.id, kernel))  # noqa: T201
+        return kernel
+
+    def resume(self) -> str:
+        """Go on from the cell that failed, in the kernel that the job keeps; return the server's message.
+
+        Raises ``NoKernel`` where it keeps none.
+        """
+        return self.api.resume(self)
+
+    def end_kernel(self) -> str:
+        """End the kernel that the job keeps, and the job as failed; return the server's message.
+
+        Raises ``NoKernel`` where it keeps none.
+        """
+        return self.api.end_kernel(self)
 
     def rerun(self, same: bool = False) -> Job:
         """Submit its config and timeouts again, and return the new job.
@@ -389,7 +508,10 @@ class Job:
 
     def _repr_html_(self) -> str:
         _glance(job for job in [self] if not job.seen_ended or job.seen.config_truncated)
-        return display.job_html(self.seen, self.endpoint, last_seen=self._last_seen)
+        return display.job_html(self.seen, self.endpoint, last_seen=self._last_seen, environment=self.environment)
+
+    def _ipython_display_(self) -> None:
+        bar.show_in_place(self, [self.id])
 
     @property
     def _last_seen(self) -> datetime | None:
@@ -444,6 +566,8 @@ class JobList(list[Job]):
         What :meth:`TaskAPI.jobs` takes as ``cursor`` to go on with older jobs; None where there are none.
     searched
         How many jobs a search looked at, from the newest (or from the cursor) on; None where nothing was searched.
+    groups
+        The groups of the page, newest first, where they were asked for as one entry each; None: jobs only.
     apis
         APIs to show above the jobs, as ``%taskapi status`` does; None: only jobs are shown.
     """
@@ -460,6 +584,21 @@ class JobList(list[Job]):
         self.next_cursor = next_cursor
         self.apis = apis
         self.searched = searched
+        self.groups: list[GroupStatus] | None = None
+
+    @property
+    def entries(self) -> int:
+        """How many jobs and groups these are."""
+        return len(self) + len(self.groups or ())
+
+    def append_page(self, more: JobList) -> None:
+        """Add the page after this one."""
+        self.extend(more)
+        if more.groups is not None:
+            self.groups = [*(self.groups or ()), *more.groups]
+        if more.searched is not None:
+            self.searched = (self.searched or 0) + more.searched
+        self.next_cursor = more.next_cursor
 
     def __repr__(self) -> str:
         text = display.jobs_text([job.seen for job in self], bool(self.next_cursor), self.searched)
@@ -468,6 +607,9 @@ class JobList(list[Job]):
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
         _glance(job for job in self if job._record is None)
         printer.text(repr(self))
+
+    def _ipython_display_(self) -> None:
+        bar.show_in_place(self, [job.id for job in self])
 
     def _repr_html_(self) -> str:
         _glance(job for job in self if job._record is None)
@@ -491,6 +633,15 @@ def _glance(jobs: Iterable[Job]) -> None:
         asking = threading.Thread(target=read, daemon=True)
         asking.start()
         asking.join(FIRST_GLANCE if any(job._record is None for job in asked) else GLANCE)
+
+
+def _rows(columns: tuple[str, ...], rows: list[Any]) -> Any:
+    """Return rows as a DataFrame where pandas can be imported, else as dictionaries."""
+    try:
+        import pandas
+    except ImportError:
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    return pandas.DataFrame(rows, columns=list(columns))
 
 
 def _said(note: NotKept, instead: T) -> T:

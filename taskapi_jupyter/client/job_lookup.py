@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter.core.errors import JobNotFound
+from taskapi_jupyter.core.errors import GroupNotFound, JobNotFound, NotKept, Unavailable
 
+from .groups.group import Group
 from .taskapi import Job, JobList, TaskAPI
 
 _ID = re.compile(r"[0-9a-f]{16}$")
@@ -52,6 +52,29 @@ class Resolver:
                 raise
             jobs = [job for word in rest for job in self._of(word, first)]
         return list(dict.fromkeys(jobs))
+
+    def groups(self, words: Sequence[Any]) -> list[Group]:
+        """Return the groups that the words mean, each once; nothing where one of them means none."""
+        found: list[Group] = []
+        for word in words:
+            group = self._group(word)
+            if group is None:
+                return []  # it may be a job; and the word before it, an API of the same name
+            found.append(group)
+        return list(dict.fromkeys(found))
+
+    def _group(self, word: Any) -> Group | None:
+        held = self.variables.get(word) if isinstance(word, str) else word
+        if isinstance(held, Group):
+            return held.refresh()
+        if not isinstance(word, str) or held is not None or word == "last" or _ID.match(word) or _SUFFIX.match(word):
+            return None
+        try:
+            return self.api.group(word)
+        except (GroupNotFound, NotKept):
+            return None
+        except Unavailable:  # an older server, or one that is not at hand: what the word means as a job says so
+            return None
 
     def last(self, api: str | None = None) -> Job:
         """Return the newest job that no other notebook submitted; the newest of all where there is none."""
@@ -109,12 +132,6 @@ class Resolver:
             seen, cursor = seen + (len(page) if page.searched is None else page.searched), page.next_cursor
             if not cursor:
                 return
-
-
-def notebook_of(variables: Mapping[str, Any]) -> str | None:
-    """Return the path of the notebook whose variables these are, as its frontend tells it."""
-    path = variables.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-    return path if isinstance(path, str) and len(path) <= 4096 else None
 
 
 def shorten(value: object) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from msgspec import UNSET, structs
@@ -26,9 +26,16 @@ from taskapi_jupyter.core.contract import (
     JobsPage,
     JobSpec,
     JobStatus,
+    KeptKernel,
+    KernelEntry,
+    KernelsResponse,
     LogChunk,
     Message,
+    MetricsResponse,
+    PackagesResponse,
+    PreviewResponse,
     Rerun,
+    UsageResponse,
     encode,
     without_large_config,
 )
@@ -42,14 +49,19 @@ from taskapi_jupyter.core.errors import (
     Unavailable,
     size,
 )
+from taskapi_jupyter.deploy import notebook as notebooks
+from taskapi_jupyter.deploy.prepare import asks_for_packages
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.node.storage import RESULTS
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 
 from . import log_reader, results
 from .fallback import GONE, Home, changes, reads
-from .headers import EARLY, ENDED_HEADER, KERNEL_HEADER, VERSION_HEADER, kernel_id
+from .groups.configs import check_attempts
+from .groups.rest import RestGroups
+from .headers import EARLY, ENDED_HEADER, KERNEL_HEADER, VERSION_HEADER, kernel_id, notebook_here, of_wait
 from .http import JSON, Multipart, Transport, media_type
+from .packages import PackagesList, check_digits
 from .taskapi import API, Job, JobList, TaskAPI
 
 if TYPE_CHECKING:
@@ -63,7 +75,7 @@ LOG_HOLD = 10.0  # seconds for which a server holds an answer while a log is fol
 SMALL = 1 << 20  # bytes of a deploy up to which it is sent as JSON
 
 
-class Client(TaskAPI):
+class Client(RestGroups, TaskAPI):
     """The TaskAPI at ``base_url``, which is the URL of ``…/taskapi/{env}``.
 
     ``timeout`` is how many seconds the server may be silent. A change is never sent twice; a read is sent once more if
@@ -125,12 +137,11 @@ class Client(TaskAPI):
 
     # Deploying and submitting
 
-    def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
-        """Deploy a file, a specification or a callable, with the variables that the server's config.yaml adds."""
-        server = self._known_server()
-        return super().deploy(target, name=name, **{"environ_extra": server.environ, **options})
+    def more_variables(self) -> list[str]:
+        """Return the names of the environment variables that the server's config.yaml adds to each deploy."""
+        return self._known_server().environ
 
-    def _provider(self) -> str:
+    def real_provider(self) -> str:
         there = self._known_server().environments
         return next((one.provider for one in there if one.name == self.environment), self.provider)
 
@@ -145,11 +156,19 @@ class Client(TaskAPI):
         """Deploy one prepared API; what an older server would ignore is left out, with a warning."""
         self._needs("run_timeout", request.spec.get("run_timeout"))
         definition = request.spec.get("definition")
+        self._needs("notebooks", notebooks.is_task(request.spec))
+        self._needs("transient", request.transient)
         self._needs("warm", isinstance(definition, dict) and definition.get("warm") is not None)
+        # An older server would deploy for a dry run, and ignore the others.
+        self._needs("packages", request.dry_run or request.upgrade or asks_for_packages(request.spec))
+        if not notebooks.is_task(request.spec):
+            self._needs("packages", isinstance(definition, dict) and definition.get("kernel") is not None)
         dropped = {
             feature: None for feature in ("notebook", "sys_path") if getattr(request, feature) and self.lacks(feature)
         }
         sent = structs.replace(self._without_parameters(request), **dropped)
+        if request.build_environ is not None and self.lacks("packages"):  # a block says what it needs
+            dropped, sent = {"packages": None, **dropped}, structs.replace(sent, build_environ=None)
         results = self._http.read(self._post_deploy(sent), list[DeployResult])
         if dropped and results:
             results[0].warnings = [*(results[0].warnings or ()), str(self.lacks(next(iter(dropped))))]
@@ -173,7 +192,8 @@ class Client(TaskAPI):
                 return self._upload(request)
             if len(pickle) * 4 // 3 + len(source) > MAX_BODY:
                 raise Unavailable(f"{too_old}, which takes no more than 10 MiB")
-        return self._http.send("POST", "deploy", body=encode(request))
+        patient = request.build_environ is not None  # resolving takes its time
+        return self._http.send("POST", "deploy", body=encode(request), patient=patient)
 
     def _upload(self, request: DeployRequest) -> requests.Response:
         count, most = len(request.pickle or b""), self._server.max_upload if self._server else None
@@ -189,6 +209,12 @@ class Client(TaskAPI):
             parts["pickle"] = request.pickle
         return self._http.send("POST", "deploy", body=Multipart(parts), patient=True)
 
+    @reads
+    def kernels(self) -> list[KernelEntry]:
+        """Return the kernelspecs that the server finds: see :class:`TaskAPI`."""
+        self._needs("packages", True)
+        return self._http.read(self._http.send("GET", "kernels"), KernelsResponse).kernels
+
     @changes
     def submit(
         self,
@@ -199,17 +225,36 @@ class Client(TaskAPI):
         notebook: str | None = None,
         api_id: str | None = None,
         run_timeout: int | None = None,
+        retries: int | None = None,
+        retry_on: Sequence[str] | None = None,
+        retry_delay: float | None = None,
+        priority: int | None = None,
+        group: str | None = None,
     ) -> Job:
         """Submit a job; it is on the server's disk when this returns."""
         self._needs("api_id", api_id)
         self._needs("run_timeout", run_timeout)
-        given = {"config": None if config is None else plain_config(config), "timeout": timeout, "notebook": notebook}
-        visible = os.environ.get(VISIBLE)
-        if visible is not None and self.lacks("cuda_visible_devices"):
-            visible = None
-        more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": visible}
-        answer = self._post_job(api, {**given, **more})
+        self._needs("groups", group)
+        attempts = check_attempts(retries, retry_on, retry_delay, priority)
+        self._needs("retries", attempts)
+        given = {
+            "config": None if config is None else plain_config(config),
+            "timeout": timeout,
+            "notebook": notebook or notebook_here(),
+        }
+        more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": self.visible_devices()}
+        answer = self._post_job(api, {**given, **more, **attempts, "group": group})
         return self._submitted(self._http.read(answer, JobSpec))
+
+    def from_kernel(self) -> dict[str, str]:
+        """Return the header that names the submitting kernel, which the server then does not cull."""
+        kernel = kernel_id()
+        return {KERNEL_HEADER: kernel} if kernel else {}
+
+    def visible_devices(self) -> str | None:
+        """Return the list of GPUs of this process, from which its jobs get theirs; None where there is none to say."""
+        visible = os.environ.get(VISIBLE)
+        return None if visible is None or self.lacks("cuda_visible_devices") else visible
 
     def _post_job(self, api: str, given: Mapping[str, Any]) -> requests.Response:
         """Send a submission, without the values that are None."""
@@ -217,14 +262,14 @@ class Client(TaskAPI):
             body = json.dumps({name: value for name, value in given.items() if value is not None}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise BadRequest(f"the submission can't be written as JSON: {error}") from None
-        return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode(), headers=_from_kernel())
+        return self._http.send("POST", f"tasks/{api_segment(api)}", body=body.encode(), headers=self.from_kernel())
 
     @changes
     def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
         """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
         self._needs("rerun_same", same)
         body = encode(Rerun(same)) if same else None
-        answer = self._http.send("POST", f"{self._path(job)}/rerun", body=body, headers=_from_kernel())
+        answer = self._http.send("POST", f"{self._path(job)}/rerun", body=body, headers=self.from_kernel())
         return self._submitted(self._http.read(answer, JobSpec))
 
     def _submitted(self, spec: JobSpec) -> Job:
@@ -266,7 +311,7 @@ class Client(TaskAPI):
         self, job_id: str, api: str | None, since: str | None, seconds: float
     ) -> tuple[JobResponse, str | None]:
         """Return one job, and its version, once it has another than ``since``: see :class:`TaskAPI`."""
-        answer = self._http.send("GET", self._path(job_id), self._hold(since, seconds))
+        answer = self._http.send("GET", self._path(job_id), self._hold(since, seconds), headers=of_wait())
         return self._http.read(answer, JobResponse), answer.headers.get(VERSION_HEADER)
 
     def held_jobs(self, since: str | None, seconds: float) -> str | None:
@@ -286,16 +331,29 @@ class Client(TaskAPI):
         limit: int = 50,
         cursor: str | None = None,
         search: str | None = None,
+        *,
+        group: str | None = None,
+        ids: Sequence[str] | None = None,
+        results: bool = False,
+        closed: bool = False,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         search = search if search and search.strip() else None
         self._needs("search", search)
-        page = self._jobs(api, status, {"limit": limit, "cursor": cursor, "search": search})
-        return JobList(
-            [Job(self, without_large_config(one)) for one in page.jobs],
+        self._needs("groups", group)
+        self._needs("results", ids or results)
+        groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
+        more: dict[str, Any] = {"limit": limit, "cursor": cursor, "search": search, "group": group, "groups": groups}
+        if ids is not None:
+            more = {"ids": ",".join(ids)}
+        page = self._jobs(api, status, more | ({"results": "true"} if results else {}))
+        listed = JobList(
+            [Job(self, one if ids else without_large_config(one)) for one in page.jobs],
             page.next_cursor,
             searched=None if page.searched is UNSET else page.searched,
         )
+        listed.groups = None if page.groups is UNSET else page.groups
+        return listed
 
     @reads
     def counts(self, api: str | None = None, status: str | Sequence[str] | None = None) -> dict[str, int]:
@@ -312,10 +370,20 @@ class Client(TaskAPI):
     @changes
     def stop(self, job: Job | str, api: str | None = None) -> str:
         """Stop a job; return when nothing of it is left."""
+        return self._delete_job(job, api, patient=True)
+
+    @changes
+    def cancel(self, job: Job | str) -> str:
+        """Stop a job only if it has not started."""
+        self._needs("only_pending", True)
+        return self._delete_job(job, None, only="pending")
+
+    def _delete_job(self, job: Job | str, api: str | None, *, only: str | None = None, patient: bool = False) -> str:
         job_id = self.job_id(job)
         name = api or (self.job_response(job_id).job_status.api_name if isinstance(job, str) else job.api_name)
-        path = f"tasks/{api_segment(name)}"
-        return self._http.read(self._http.send("DELETE", path, {"jobID": job_id}, patient=True), Message).message
+        query = {"jobID": job_id, "only": only}
+        answer = self._http.send("DELETE", f"tasks/{api_segment(name)}", query, patient=patient)
+        return self._http.read(answer, Message).message
 
     @changes
     def delete(self, api: str) -> str:
@@ -335,6 +403,19 @@ class Client(TaskAPI):
         query = {"api": api, "status": [status] if isinstance(status, str) else list(status or ())}
         answer = self._http.send("DELETE", "jobs", {**query, "older_than": older_than}, patient=True)
         return self._http.read(answer, Message).message
+
+    @reads
+    def packages(self) -> PackagesList:
+        """Return the environments that were built from requirements."""
+        self._needs("packages", True)
+        return PackagesList(self._http.read(self._http.send("GET", "packages"), PackagesResponse).environments)
+
+    @changes
+    def delete_packages(self, key: str) -> str:
+        """Delete one of them, by its key or the first digits of that."""
+        self._needs("packages", True)
+        path = f"packages/{check_digits(key)}"
+        return self._http.read(self._http.send("DELETE", path, patient=True), Message).message
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments of the server; if it is gone, those that it last reported."""
@@ -361,7 +442,8 @@ class Client(TaskAPI):
     @reads
     def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20, api: str | None = None) -> LogChunk:
         """Return part of the log; a negative offset counts from the end."""
-        answer = self._http.send("GET", f"{self._path(job)}/log", {"offset": offset, "limit": limit})
+        query = {"offset": offset, "limit": limit}
+        answer = self._http.send("GET", f"{self._path(job)}/log", query, headers=of_wait())
         try:
             begin, after, size = (int(answer.headers[f"X-Log-{name}"]) for name in ("Offset", "Next", "Size"))
         except (KeyError, ValueError):
@@ -377,7 +459,7 @@ class Client(TaskAPI):
             seconds = log_reader.INTERVAL if waited < 1 else min(LOG_HOLD, self._http.timeout / 2)
             query, began = {"offset": offset, "limit": 1, "wait": seconds}, time.monotonic()
             with suppress(TaskAPIError):  # what is wrong, the next read of the log says
-                answer = self._http.send("GET", f"{self._path(job_id)}/log", query)
+                answer = self._http.send("GET", f"{self._path(job_id)}/log", query, headers=of_wait())
                 if answer.content or answer.headers.get(ENDED_HEADER):
                     return
             if time.monotonic() - began < EARLY:
@@ -406,6 +488,12 @@ class Client(TaskAPI):
         return self._http.send("GET", f"{self._path(job)}/result", accept=accept)
 
     @reads
+    def open_exception(self, job: Job | str) -> IO[bytes]:
+        """Return what a job's task raised, pickled."""
+        self._needs("exception", True)
+        return BytesIO(self._http.send("GET", f"{self._path(job)}/exception", accept=PICKLE).content)
+
+    @reads
     def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder."""
         answer = self._http.read(self._http.send("GET", f"{self._path(job)}/files"), FilesResponse)
@@ -418,17 +506,49 @@ class Client(TaskAPI):
             raise NotFound(f"the job has no file {path!r}")
         return BytesIO(self._http.send("GET", f"{self._path(job)}/files/{quote(path)}", accept="*/*").content)
 
+    @reads
+    def open_notebook(self, job: Job | str) -> tuple[str, IO[bytes]]:
+        """Return the notebook that a job runs, as it was last saved."""
+        self._needs("notebooks", True)
+        answer = self._http.send("GET", f"{self._path(job)}/notebook", accept="*/*")
+        return "notebook.ipynb", BytesIO(answer.content)
+
+    @reads
+    def kernel(self, job: Job | str) -> KeptKernel:
+        """Return the kernel that a job keeps after a cell of its notebook failed."""
+        self._needs("notebooks", True)
+        return self._http.read(self._http.send("GET", f"{self._path(job)}/kernel"), KeptKernel)
+
+    @changes
+    def ask_kernel(self, job: Job | str, what: Literal["resume", "end"]) -> str:
+        """Ask for what is to be done with it."""
+        self._needs("notebooks", True)
+        path = f"{self._path(job)}/{'resume' if what == 'resume' else 'end-kernel'}"
+        return self._http.read(self._http.send("POST", path), Message).message
+
+    def metrics(self, job: Job | str, names: Sequence[str] = (), since: int = 0) -> MetricsResponse:
+        """Return points that the task has recorded: see :class:`TaskAPI`."""
+        self._needs("metrics", True)
+        query = {"names": list(names), "since": since}
+        return self._http.read(self._http.send("GET", f"{self._path(job)}/metrics", query), MetricsResponse)
+
+    @reads
+    def usage(self, job: Job | str) -> UsageResponse:
+        """Return what a job used over time: see :class:`TaskAPI`."""
+        self._needs("metrics", True)
+        return self._http.read(self._http.send("GET", f"{self._path(job)}/usage"), UsageResponse)
+
+    @reads
+    def preview(self, job: Job | str) -> PreviewResponse:
+        """Return what a pickled result looks like: see :class:`TaskAPI`."""
+        self._needs("preview", True)
+        return self._http.read(self._http.send("GET", f"{self._path(job)}/preview"), PreviewResponse)
+
     def _path(self, job: Job | str) -> str:
         job_id = self.job_id(job)
         if not re.fullmatch(r"[\w-]+", job_id):
             raise JobNotFound(job_id[:100])
         return f"jobs/{quote(job_id, safe='')}"
-
-
-def _from_kernel() -> dict[str, str]:
-    """Return the header that names the submitting kernel, which the server then does not cull."""
-    kernel = kernel_id()
-    return {KERNEL_HEADER: kernel} if kernel else {}
 
 
 def api_segment(name: str) -> str:

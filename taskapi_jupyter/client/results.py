@@ -1,4 +1,4 @@
-"""Load a pickled result. Nothing of the cell is imported or run for it.
+"""Load a pickled result or exception. Nothing of the cell is imported or run for it.
 
 Classes of a cell or a notebook are pickled by value. Where this process has the same class, the result gets that one:
 cloudpickle recognizes classes that it pickled before, classes of imported modules are found by name, and classes of
@@ -13,6 +13,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import IO, Any
@@ -24,6 +25,7 @@ from taskapi_jupyter.core.errors import ResultNotStored, TaskAPIError
 _WRITTEN = re.compile(
     rb"(?:#taskapi-values=(?P<values>\w+))?(?:#taskapi-loader=(?P<loader>\w+))?#taskapi-python=(?P<python>\d+\.\d+)$"
 )
+_TRACEBACK = re.compile(rb"#taskapi-traceback=(\d{1,9})#taskapi-loader")  # behind an exception, and the text's length
 _TAIL = 120  # bytes at the end that contain it
 _CLOUDPICKLE = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast")
 _MAKERS = ("_make_skeleton_class", "_make_skeleton_enum")
@@ -39,6 +41,29 @@ _INCIDENTAL = {
     "_abc_impl",
 }
 _OF_CODE = ("co_code", "co_names", "co_varnames", "co_freevars", "co_argcount", "co_kwonlyargcount", "co_flags")
+
+
+class JobTraceback(Exception):
+    """The traceback of a job as text: the cause of the exception that the job raised."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""' if self.args else ""
+
+
+def load_exception(data: bytes) -> BaseException | None:
+    """Load what a job raised, which runs code, with its traceback as the cause; None where it can't be loaded here."""
+    written, told = _WRITTEN.search(data[-_TAIL:]), _TRACEBACK.search(data[-_TAIL:])
+    if written is None or (told is None) or written["python"].decode() != "{}.{}".format(*sys.version_info):
+        return None
+    end = len(data) - (len(data[-_TAIL:]) - told.start())
+    try:
+        error = _load(data)
+        if isinstance(error, BaseException):
+            error.__cause__ = JobTraceback(data[max(end - int(told[1]), 0) : end].decode("utf-8", "replace"))
+            return error
+    except Exception:  # whatever the pickled objects' own code raises
+        pass
+    return None
 
 
 def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
@@ -60,10 +85,7 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     try:
         if values:
             return _Values(io.BytesIO(data)).load()
-        unpickler = _Unpickler(data, {})
-        value = unpickler.load()
-        same = {number: ours for number, (cls, ours) in unpickler.ours.items() if _is_same(cls, ours, set())}
-        return _Unpickler(data, same).load() if same else value
+        return _load(data)
     except Exception as error:  # whatever the pickled objects' own code raises
         raise TaskAPIError(
             f"the result of job {job_id} can't be loaded here: {type(error).__name__}: {error}"
@@ -72,6 +94,40 @@ def load(data: bytes, job_id: str, modules: Path | None = None) -> Any:
     finally:
         for one in path:
             sys.path.remove(one)
+
+
+def _load(data: bytes) -> Any:
+    unpickler = _Unpickler(data, {})
+    value = unpickler.load()
+    same = {number: ours for number, (cls, ours) in unpickler.ours.items() if _is_same(cls, ours, set())}
+    return _Unpickler(data, same).load() if same else value
+
+
+def notebook_node(text: bytes, job_id: str) -> Any:
+    """Return a notebook as a node of nbformat; raise :class:`TaskAPIError` where it can't be read."""
+    nbformat = _nbformat()
+    try:
+        return nbformat.reads(text.decode("utf-8-sig"), nbformat.current_nbformat)
+    except Exception as error:  # whatever nbformat raises for what is no notebook
+        raise TaskAPIError(f"the notebook of job {job_id} can't be read: {type(error).__name__}: {error}") from None
+
+
+def _nbformat() -> Any:
+    """Import nbformat: in a third of a second instead of two where nothing has imported it yet.
+
+    Most of the time goes into a check of URIs, which notebooks have none of. Whoever imports jsonschema later gets one
+    that has it.
+    """
+    name, before = "rfc3987_syntax", set(sys.modules)
+    if not {"jsonschema", name} & before:
+        sys.modules[name] = None  # type: ignore[assignment]
+        try:
+            import_module("nbformat")
+        finally:
+            for one in set(sys.modules) - before:
+                if one == name or one.partition(".")[0] == "jsonschema":
+                    del sys.modules[one]
+    return import_module("nbformat")
 
 
 def loader_in(data: bytes) -> tuple[str, str] | None:

@@ -5,24 +5,37 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
-from taskapi_jupyter.core.contract import DeployRequest, DeployResult, FileList, JobResponse, LogChunk
-from taskapi_jupyter.core.errors import BadRequest, TooLarge
+from taskapi_jupyter.core.contract import (
+    DeployRequest,
+    DeployResult,
+    FileList,
+    JobResponse,
+    KeptKernel,
+    KernelEntry,
+    LogChunk,
+    MetricsResponse,
+    PreviewResponse,
+    UsageResponse,
+)
+from taskapi_jupyter.core.errors import BadRequest, NotFound, NotKept, TooLarge
 
-from . import bell, log_reader
+from . import bell, log_reader, results
+from .groups.api import GroupAPI
 from .job import API, PATIENCE, POLL_CEILING, Job, JobList
+from .packages import PackagesAPI
 
 REST_SHARE = 4  # a log is looked at in one of so many parts of the time at most, unless it grows
 
 __all__ = ["API", "Job", "JobList", "TaskAPI"]
 
 
-class TaskAPI(ABC):
+class TaskAPI(GroupAPI, PackagesAPI, ABC):
     """An environment: deploys APIs to it, submits jobs, reads and stops them.
 
     :func:`taskapi_jupyter.connect` returns one. Where a method takes a ``job``, it takes a :class:`Job` or an id. All
@@ -80,6 +93,16 @@ class TaskAPI(ABC):
         """Deploy one API that :func:`~taskapi_jupyter.deploy.prepare.prepare` has prepared."""
 
     @abstractmethod
+    def kernels(self) -> list[KernelEntry]:
+        """Return the kernelspecs that are found where jobs are deployed, by name.
+
+        Each has its ``name``, ``display_name`` and ``language``, a kernel of Python the path and version of its
+        interpreter as ``python``. ``problem`` says why no job can be started with it: its program is missing, its
+        ``kernel.json`` is broken, its Python is older than 3.8. Takes up to 5 s where interpreters are not known yet.
+        Raises ``NotKept`` where jobs run on a cluster.
+        """
+
+    @abstractmethod
     def submit(
         self,
         api: str,
@@ -89,6 +112,11 @@ class TaskAPI(ABC):
         notebook: str | None = None,
         api_id: str | None = None,
         run_timeout: int | None = None,
+        retries: int | None = None,
+        retry_on: Sequence[str] | None = None,
+        retry_delay: float | None = None,
+        priority: int | None = None,
+        group: str | None = None,
     ) -> Job:
         """Submit a job. It is on disk when this returns, and no crash can lose it.
 
@@ -102,11 +130,25 @@ class TaskAPI(ABC):
         timeout
             The most seconds from submission to end, waiting included: 1 to 10**9; None (default): the API's.
         notebook
-            The path of the notebook that submits, at most 4096 characters; shown with the job.
+            The path of the notebook that submits, at most 4096 characters; shown with the job. None (default): in a
+            kernel the path of its notebook, else that of the notebook that the job runs, if it runs one.
         api_id
             The version to run; None (default): the one that is deployed.
         run_timeout
             The most seconds from the task's start to its end: 1 to 10**9; None (default): the API's.
+        retries
+            How many further attempts there are at most where it fails, 0 to 100; None (default): none. Each attempt is
+            a job of its own, and ``timeout`` counts for it from its own submission; :meth:`Job.wait` goes on to the
+            last one.
+        retry_on
+            The statuses after which there is another attempt; None (default): all failures, but not ``stopped``.
+        retry_delay
+            The seconds from a failure to the second attempt, 0 (default) to 3600; twice as many before each later one,
+            an hour at most.
+        priority
+            Pending jobs of a higher priority start first, -100 to 100; None (default): 0, in a group -1.
+        group
+            The id of a group that it joins; None (default): it is a single job.
 
         Returns
         -------
@@ -157,6 +199,10 @@ class TaskAPI(ABC):
         """Return the version of the newest jobs in progress, once it is another than ``since``, as above."""
         return None
 
+    def changed(self, since: object = None) -> tuple[object, Collection[str] | None]:
+        """Return a moment, and the ids of the jobs that changed since an earlier one; None where that is unknown."""
+        return None, None
+
     def jobs(
         self,
         api: str | None = None,
@@ -164,6 +210,9 @@ class TaskAPI(ABC):
         limit: int = 50,
         cursor: str | None = None,
         search: str | None = None,
+        *,
+        group: str | None = None,
+        closed: bool = False,
     ) -> JobList:
         """Return jobs, newest first.
 
@@ -179,9 +228,15 @@ class TaskAPI(ABC):
             The ``next_cursor`` of the list before; None (default): begin with the newest.
         search
             Only jobs in which each word of this text occurs, in either case: in the name of the API, id, status,
-            notebook, reason, message of the progress or config (its first 65,536 characters). At most 500 characters.
+            notebook, reason, message of the progress or config (its first 65,536 characters). ``lr=0.1`` or
+            ``lr:0.1`` is a key of the config with that value. At most 500 characters.
             One search looks at some thousands of jobs: ``searched`` of the list is how many, its ``next_cursor`` goes
             on with older ones. None (default): no search.
+        group
+            Only jobs of this group, all attempts, those with the highest index first; None (default): of all.
+        closed
+            True: leave out the jobs of groups, and have a group as one entry in ``groups`` of the list; both together
+            are at most ``limit``. A group is listed where the last attempt of one of its jobs passes the filter.
 
         Returns
         -------
@@ -193,12 +248,11 @@ class TaskAPI(ABC):
         BadRequest
             A state, the limit, the cursor or the search is invalid.
         """
-        jobs = self.page(api, status, limit, cursor, search)
-        while jobs.searched is None and jobs.next_cursor and 0 < len(jobs) < limit:
-            more = self.page(api, status, limit - len(jobs), jobs.next_cursor)
-            jobs.extend(more)
-            jobs.next_cursor = more.next_cursor
-            if not more:
+        jobs = self.page(api, status, limit, cursor, search, group=group, closed=closed)
+        while jobs.searched is None and jobs.next_cursor and 0 < jobs.entries < limit:
+            more = self.page(api, status, limit - jobs.entries, jobs.next_cursor, group=group, closed=closed)
+            jobs.append_page(more)
+            if not more.entries:
                 break
         return jobs
 
@@ -210,8 +264,18 @@ class TaskAPI(ABC):
         limit: int = 50,
         cursor: str | None = None,
         search: str | None = None,
+        *,
+        group: str | None = None,
+        ids: Sequence[str] | None = None,
+        results: bool = False,
+        closed: bool = False,
     ) -> JobList:
-        """Return jobs as :meth:`jobs` does, but fewer where more would pass 1 MiB; ``next_cursor`` then goes on."""
+        """Return jobs as :meth:`jobs` does, but fewer where more would pass 1 MiB; ``next_cursor`` then goes on.
+
+        ``ids`` asks for these jobs alone, with their whole configs, as many as fit; those that are gone are left out.
+        ``results`` adds what is scalar in small results, where it is kept.
+        A Cortex cluster has no groups.
+        """
 
     @abstractmethod
     def counts(self, api: str | None = None, status: str | Sequence[str] | None = None) -> dict[str, int]:
@@ -223,6 +287,14 @@ class TaskAPI(ABC):
 
         Raises ``JobNotInProgress`` for a job that has ended, ``StopTimeout`` where a process does not end in time.
         """
+
+    def cancel(self, job: Job | str) -> str:
+        """Stop a job only if it has not started; return the server's message.
+
+        Raises ``JobIsRunning`` for a job that has, ``JobNotInProgress`` for one that has ended, ``NotKept`` where the
+        environment can't do this.
+        """
+        raise NotKept(f"environment {self.environment} can't stop a job only as long as it is pending: use stop")
 
     @abstractmethod
     def delete(self, api: str) -> str:
@@ -278,6 +350,22 @@ class TaskAPI(ABC):
         loaded here, ``NotKept`` where the environment keeps none.
         """
 
+    def open_exception(self, job: Job | str) -> IO[bytes]:
+        """Return the file that holds what a job's task raised, pickled; ``NotFound`` where there is none."""
+        raise NotFound(f"job {self.job_id(job)} has left no exception")
+
+    def exception(self, job: Job | str) -> BaseException | None:
+        """Return what a job's task raised, with the job's traceback as its cause, without waiting.
+
+        None where it raised nothing, where that could not be kept, or where it can't be loaded here. This loads a
+        pickle, which runs code: for jobs of your own only.
+        """
+        try:
+            with self.open_exception(job) as file:
+                return results.load_exception(file.read())
+        except NotFound:
+            return None
+
     @abstractmethod
     def files(self, job: Job | str) -> FileList:
         """List what the task left in its output folder: see :meth:`Job.files`."""
@@ -286,10 +374,67 @@ class TaskAPI(ABC):
     def open_file(self, job: Job | str, path: str) -> IO[bytes]:
         """Open one of those files, to be read; ``NotFound`` where there is none, or the path leads outside."""
 
+    @abstractmethod
+    def metrics(self, job: Job | str, names: Sequence[str] = (), since: int = 0) -> MetricsResponse:
+        """Return points that the task has recorded with ``metric``, of some names or all, at most 50,000.
+
+        ``since`` is the ``next`` of an earlier answer, which goes on after it, or 0; where an answer's ``next`` is
+        ``since``, there is nothing more so far. Raises ``NotKept`` where the environment keeps none.
+        """
+
+    @abstractmethod
+    def usage(self, job: Job | str) -> UsageResponse:
+        """Return CPU time and memory of a job over time; no points where it took less than a second.
+
+        Raises ``NotKept`` where the environment keeps none.
+        """
+
+    @abstractmethod
+    def preview(self, job: Job | str) -> PreviewResponse:
+        """Return what a job's pickled result looks like in a notebook, without loading it: ``data`` by media type.
+
+        Empty where the result has a JSON form, or its classes say nothing of how they look. It is at most 256 KiB, and
+        what the task made of it: show HTML and SVG only sanitized. Raises ``NotKept`` where the environment keeps none.
+        """
+
     def read_file(self, job: Job | str, path: str) -> bytes:
         """Return the bytes of one of those files."""
         with self.open_file(job, path) as file:
             return file.read()
+
+    @abstractmethod
+    def open_notebook(self, job: Job | str) -> tuple[str, IO[bytes]]:
+        """Return the name of the notebook that a job runs, and the file as it was last saved.
+
+        Raises ``NoNotebook`` for other jobs, ``NoNotebookYet`` before the first save.
+        """
+
+    def notebook(self, job: Job | str) -> bytes:
+        """Return the text of the notebook that a job runs, as it was last saved; raise as :meth:`open_notebook`."""
+        with self.open_notebook(job)[1] as file:
+            return file.read()
+
+    @abstractmethod
+    def kernel(self, job: Job | str) -> KeptKernel:
+        """Return the kernel that a job keeps after a cell of its notebook failed; ``NoKernel`` where it keeps none."""
+
+    @abstractmethod
+    def ask_kernel(self, job: Job | str, what: Literal["resume", "end"]) -> str:
+        """Ask for one of :meth:`resume` and :meth:`end_kernel`."""
+
+    def resume(self, job: Job | str) -> str:
+        """Go on with a notebook's job from the cell that failed; return the server's message.
+
+        Its kernel, which must be kept, is in the state that it is in by then. Raises ``NoKernel`` where none is kept.
+        """
+        return self.ask_kernel(job, "resume")
+
+    def end_kernel(self, job: Job | str) -> str:
+        """End the kernel that a notebook's job keeps, and with it the job, as failed; return the server's message.
+
+        Raises ``NoKernel`` where none is kept.
+        """
+        return self.ask_kernel(job, "end")
 
     def cluster_version(self) -> str | None:
         """Return the version of the Cortex cluster that answers; None where another provider does."""
@@ -309,23 +454,31 @@ class TaskAPI(ABC):
         Parameters
         ----------
         target
-            The path of a configuration file, of a folder that has a ``cortex.yaml`` or of a Python file; a
-            specification (a dict) or a list of them; a class with a method ``__call__(self, config)``, or a function.
+            The path of a configuration file, of a folder that has a ``cortex.yaml``, of a Python file or of a notebook
+            (``.ipynb``), whose cells a job runs in a kernel of its own; a specification (a dict) or a list of them; a
+            class with a method ``__call__(self, config)``, or a function.
         name
             The API's name: a letter, then at most 62 letters, digits, ``-`` or ``_``. Needed where the target has
-            none; a function's is its own by default.
+            none; a function's is its own by default, a notebook's is made from its file's name.
         **options
             What overrides the target's own: ``config`` and ``env`` (dicts, merged into its own), ``cpu`` (cores, or
             text such as ``"200m"``), ``mem`` (bytes, or text such as ``"1Gi"``), ``gpu`` (a number), ``timeout`` and
             ``run_timeout`` (seconds of a job from its submission, and from its start), ``function`` (which one of a
             Python file), ``warm`` (True, or the modules that jobs are to find imported: they start from a process that
-            has done so), ``python`` (path of the interpreter), ``cwd`` (folder of the jobs), ``environ`` (variables to
-            take along).
+            has done so), ``python`` (path of the interpreter) or ``kernel`` (the name of a kernelspec, whose Python is
+            the interpreter; of a notebook the kernel that runs it, by default its own), ``requirements`` (a list such
+            as ``["numpy", "pandas<3"]``, the path of a requirements file, ``"auto"`` for the project's: jobs run in an
+            environment that is built of them), ``python_version`` (of that, such as ``"3.12"``), ``upgrade`` (True
+            resolves them anew), ``script_metadata`` (False ignores a PEP 723 block), ``cwd`` (folder of the jobs),
+            ``environ`` (variables to take along), ``dry_run`` (True: nothing is deployed, and the results say what
+            would be). For a notebook also ``keep_kernel`` (for how long its kernel is kept where a cell fails: seconds,
+            or text such as ``"30m"``), ``cell_timeout`` and ``startup_timeout`` (seconds), ``outputs`` (``["html"]``:
+            saved in this form, too) and ``allow_unknown`` (whether a job may have parameters that it does not assign).
 
         Returns
         -------
         list of DeployResult
-            One an API: ``api``, ``message``, ``warnings``.
+            One an API: ``api``, ``message``, ``warnings``; after a dry run ``plan``.
 
         Raises
         ------
@@ -341,7 +494,8 @@ class TaskAPI(ABC):
         from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 
         too_old = self.lacks("main") if callable(target) else None
-        results = []
+        deployed = []
+        options = {"environ_extra": self.more_variables(), **options}
         for request in prepare(target, DeployOptions(name=name, main=not too_old, **options)):
             try:
                 answer = self.deploy_request(request)
@@ -349,16 +503,21 @@ class TaskAPI(ABC):
                 from taskapi_jupyter.deploy.pickle_size import too_large
 
                 raise TooLarge(too_large(error.message, target)) from None
-            add_warnings(answer, target, request, provider=self._provider(), environ=options.get("environ"))
-            results += answer
-        if too_old and too_old not in (results[0].warnings or ()):
-            results[0].warnings = [*(results[0].warnings or ()), too_old]
-        for result in results:
+            add_warnings(answer, target, request, provider=self.real_provider(), environ=options.get("environ"))
+            deployed += answer
+        if too_old and too_old not in (deployed[0].warnings or ()):
+            deployed[0].warnings = [*(deployed[0].warnings or ()), too_old]
+        for result in deployed:
             if result.error:
                 raise BadRequest(result.error)
-        return results
+        return deployed
 
-    def _provider(self) -> str:
+    def more_variables(self) -> list[str]:
+        """Return the names, or patterns of names, of the variables that each deploy takes along, beside those that all
+        do."""
+        return []
+
+    def real_provider(self) -> str:
         """Return the provider of the environment, which the server knows where there is one."""
         return self.provider
 

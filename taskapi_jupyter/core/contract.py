@@ -24,6 +24,12 @@ MAX_LISTED_CONFIG = 2 << 10  # bytes of a config, as JSON, up to which lists sho
 MAX_SEARCH = 500  # characters
 MAX_UPLOAD = 512 << 20  # bytes of a pickled callable that a server accepts by default
 NOT_LET_IN = "you are not let in"  # a server's refusal begins so when credentials are missing; clients look for it
+MAX_PREVIEW = 256 << 10  # bytes
+#: Media types of a preview, the best first.
+PREVIEWS = (
+    *("text/html", "image/png", "image/jpeg", "image/svg+xml", "text/markdown", "text/latex"),
+    "text/plain",
+)
 BOM = b"\xef\xbb\xbf"  # some editors and shells begin a UTF-8 file with it
 KIND = "TaskAPI"
 
@@ -34,18 +40,44 @@ FEATURES = (
     "api_id",
     "counts",
     "cuda_visible_devices",
+    "exception",
+    "groups",
     "main",
+    "metrics",
     "notebook",
+    "notebooks",
+    "only_pending",
+    "packages",
     "parameters",
+    "preview",
     "rerun_same",
+    "results",
+    "retries",
     "run_timeout",
     "search",
     "sys_path",
+    "transient",
     "upload",
     "warm",
 )
 
 Timeout = Annotated[int, Meta(ge=1, le=10**9)]
+Point = Annotated[list[int | float], Meta(min_length=3, max_length=3)]
+
+_DEFINITION = {
+    "path": {"type": "string"},
+    "kernel": {"type": "string", "description": "The kernel that runs a notebook, where it is not the notebook's own."},
+    "parameters": {
+        "type": "array",
+        "description": "What the task takes, where it is not called with `config`.",
+        "items": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    },
+}
+#: A specification; what readers look for in it is described.
+Spec = Annotated[
+    dict[str, Any],
+    Meta(extra_json_schema={"properties": {"definition": {"type": "object", "properties": _DEFINITION}}}),
+]
 
 T = TypeVar("T")
 
@@ -54,7 +86,16 @@ class Body(msgspec.Struct, omit_defaults=False):
     """Base of all bodies; ``UNSET`` fields are left out on the wire."""
 
 
-class Submission(Body):
+class Attempts(Body, kw_only=True):
+    """When a job that failed is submitted again, and its place in line; ``null`` means absent."""
+
+    retries: int | None = None  # further attempts at most, 0 to 100
+    retry_on: list[str] | None = None  # statuses after which there is one; absent: all failures but `stopped`
+    retry_delay: float | None = None  # seconds before the second attempt; twice as many before each later one
+    priority: int | None = None  # -100 to 100, higher ones start first; absent: 0, in a group -1
+
+
+class Submission(Attempts):
     """``POST tasks/{api}``; unknown keys are ignored, ``null`` means absent."""
 
     config: dict[str, Any] | None = None
@@ -66,6 +107,7 @@ class Submission(Body):
     cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = (
         None  # of the submitting process; None: the server's
     )
+    group: str | None = None  # the id of a group that the job joins
 
 
 class Rerun(Body):
@@ -74,12 +116,67 @@ class Rerun(Body):
     same: bool = False  # run the job's own version, not the one that is deployed
 
 
+class GroupRequest(Attempts, kw_only=True):
+    """``POST groups``: one job for each of ``configs``, or for each combination of the lists in ``sweep``.
+
+    With ``zip``, lists of one length are paired instead. ``fixed`` goes into each config; ``repeat`` runs each so many
+    times, with its number as ``repeat`` in the config.
+    """
+
+    api: str
+    configs: list[Any] | None = None
+    sweep: dict[str, Any] | None = None
+    fixed: dict[str, Any] | None = None
+    zip: bool = False
+    repeat: int | None = None
+    timeout: Timeout | None = None
+    run_timeout: Timeout | None = None
+    name: str | None = None
+    max_running: int | None = None  # jobs of the group that may run at the same time
+    api_id: str | None = None  # the version to run
+    notebook: Annotated[str, Meta(max_length=4096)] | None = None
+    cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class GroupRerun(Body):
+    """``POST groups/{group}/rerun``; an empty body means ``{}``."""
+
+    failed: bool = True  # only jobs that ended otherwise than `succeeded`; false: all that have ended
+
+
 class Progress(Body):
     """What the task last reported with ``progress(done, total, message)``."""
 
     done: float
     total: float | None = None
     message: str | None = None
+
+
+class Cell(Body):
+    """The cell of a notebook that runs, or that ended its job: ``failed``, ``stopped`` or ``timed out``."""
+
+    index: Annotated[int, Meta(ge=0)]  # among all cells of the notebook as it is saved, from 0
+    id: str
+    status: str
+
+
+class Usage(Body):
+    """What a job's processes use together, as last measured; of an ended job, what they have used."""
+
+    cpu_seconds: float | UnsetType = UNSET
+    memory: int | UnsetType = UNSET  # bytes that are resident; absent of an ended job
+    memory_peak: int | UnsetType = UNSET
+    memory_limit: int | UnsetType = UNSET  # absent where there is none
+
+
+class Interpreter(Body, kw_only=True):
+    """The Python that runs a task: an interpreter as it is, or that of an environment built from requirements."""
+
+    path: str
+    version: str | UnsetType = UNSET  # such as 3.11.7
+    key: str | UnsetType = UNSET  # of the environment in ``packages``
+    built: str | UnsetType = UNSET  # when that was built; absent where the next job builds it
+    seconds: float | UnsetType = UNSET  # how long that took
 
 
 class JobSpec(Body, kw_only=True):
@@ -109,10 +206,20 @@ class JobStatus(JobSpec, kw_only=True):
     end_time: str | UnsetType | None = UNSET
     worker_counts: dict[str, Any] | UnsetType | None = UNSET
     notebook: str | UnsetType = UNSET
+    python: Interpreter | UnsetType = UNSET  # of a single job, not in lists
     reason: str | UnsetType = UNSET
     exit_code: int | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
+    cell: Cell | UnsetType = UNSET  # of a job that runs a notebook
+    metrics: dict[str, float] | UnsetType = UNSET  # the last values, of 20 names at most
+    usage: Usage | UnsetType = UNSET
+    results: dict[str, Any] | UnsetType = UNSET  # scalars of its result, 20 at most, in a list that was asked for them
     run_timeout: int | UnsetType = UNSET  # seconds from the start of its task
+    group: str | UnsetType = UNSET  # the id of the group that it belongs to
+    index: int | UnsetType = UNSET  # its place there, from 0 on
+    attempt: int | UnsetType = UNSET  # from 1 on, of a job with retries
+    retry_of: str | UnsetType = UNSET  # the attempt before
+    retried_by: str | UnsetType = UNSET  # the next attempt
     stale: str | UnsetType = UNSET  # since when its cluster is unreachable; other fields are as last seen
 
     @property
@@ -126,7 +233,7 @@ class JobResponse(Body):
 
     job_status: JobStatus
     endpoint: str | None = None
-    api_spec: dict[str, Any] = {}
+    api_spec: Spec = {}
 
 
 class Metadata(Body):
@@ -152,6 +259,7 @@ class API(Body, kw_only=True):
     endpoint: str | None = None
     task_job_statuses: list[JobStatus] = []
     api_versions: list[APIVersion] | UnsetType = UNSET
+    python: Interpreter | UnsetType = UNSET  # of one API, not in the list of all
     job_counts: dict[str, int] | UnsetType = UNSET  # of all its jobs, by status; in the list of all APIs
 
     @property
@@ -176,7 +284,11 @@ class DeployRequest(Body, kw_only=True):
     ``python``, ``cwd`` and ``environ`` are the interpreter, the folder and the variables of the kernel that deploys.
     ``notebook`` is the path of the notebook or file that deploys; ``sys_path`` is the kernel's ``sys.path``, with one
     empty text for its interpreter's standard library and one for its packages. With ``main``, ``pickle`` also holds
-    what the task finds in ``__main__`` (``deploy.pickling``).
+    what the task finds in ``__main__`` (``deploy.pickling``). With ``name_from_file`` the API's
+    name was not chosen, and is refused where an API that was deployed from elsewhere has it. With ``transient`` the API
+    is deleted with its last job; the name of one that stays is refused. ``build_environ`` are variables that only the
+    building of its packages gets (``UV_*``, ``PIP_*``, ``NETRC``). With ``upgrade`` its requirements are resolved anew.
+    With ``dry_run`` nothing is deployed, and the answer has a ``plan``.
     """
 
     spec: dict[str, Any]
@@ -188,6 +300,11 @@ class DeployRequest(Body, kw_only=True):
     notebook: Annotated[str, Meta(max_length=4096)] | None = None
     sys_path: Annotated[list[str], Meta(max_length=100)] | None = None
     main: bool = False
+    name_from_file: bool = False
+    transient: bool = False
+    build_environ: dict[str, str] | None = None
+    upgrade: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.source:
@@ -199,6 +316,18 @@ class DeployedAPI(Body):
     endpoint: str | None = None
 
 
+class DeployPlan(Body, kw_only=True):
+    """What a deploy with ``dry_run`` would have done."""
+
+    python: Interpreter | UnsetType = UNSET  # absent for a command, a kernel of another language, and on a cluster
+    kernel: str | UnsetType = UNSET  # the kernelspec that was named
+    requirements: list[str] = []  # as they were given
+    packages: list[str] | UnsetType = UNSET  # ``name==version``, where an environment is built of them
+    files: dict[str, int] = {}  # what travels, with its bytes
+    variables: list[str] = []  # names of the environment variables that a task gets
+    folder: str = ""  # in which it runs
+
+
 class DeployResult(Body):
     """One element of the answer to a deploy. ``message`` repeats the ``warnings``, a line each."""
 
@@ -206,6 +335,7 @@ class DeployResult(Body):
     message: str = ""
     error: str = ""
     warnings: list[str] | UnsetType = UNSET
+    plan: DeployPlan | UnsetType = UNSET
 
 
 class Message(Body):
@@ -222,13 +352,145 @@ class JobsPage(Body):
 
     A page has fewer jobs than asked for where more would pass 1 MiB, or where a search has looked at as many jobs as it
     may. ``searched`` is how many jobs a search looked at for this page; ``counts`` those of the filter, by status,
-    whatever was searched for.
+    whatever was searched for. ``groups`` are, with ``?groups=closed``, the groups of the page, newest first: their jobs
+    are not in ``jobs``, and both together are at most as many as were asked for.
     """
 
     jobs: list[JobStatus]
     next_cursor: str | None = None
     searched: int | UnsetType = UNSET
     counts: dict[str, int] | UnsetType = UNSET
+    groups: list[GroupStatus] | UnsetType = UNSET
+
+
+class NotebookChanges(Body):
+    """``GET jobs/{id}/notebook?since=``: the cells that another version has not, or not in the same form."""
+
+    version: str
+    total: int  # how many cells the notebook has
+    cells: list[tuple[int, dict[str, Any]]]  # index from 0, and the cell as nbformat has it
+
+
+class KeptKernel(Body):
+    """``GET jobs/{id}/kernel``: the kernel that a notebook's job keeps after a cell failed."""
+
+    connection_file: str  # a path on the machine of the job
+    until: str | UnsetType = UNSET  # when it ends
+    kernel_id: str | UnsetType = UNSET  # under which the server lists it, at ``api/kernels``
+    hint: str | UnsetType = UNSET  # what to do so that the server lists it, where it does not
+
+
+class GroupStatus(Body, kw_only=True):
+    """A group: jobs that were submitted together. Of each job its last attempt counts."""
+
+    id: str
+    api_name: str
+    created_time: str
+    size: int  # jobs that were submitted
+    counts: dict[str, int]  # by status, without states that no job is in
+    progress: float  # mean of the jobs' fractions, 0 to 1; a job that has ended counts 1
+    name: str | UnsetType = UNSET
+    max_running: int | UnsetType = UNSET
+    notebook: str | UnsetType = UNSET
+    end_time: str | UnsetType = UNSET  # of the last job, once all have ended
+
+
+class GroupSubmitted(Body):
+    """The answer to ``POST groups``; ids in the order of the configs."""
+
+    group: GroupStatus
+    job_ids: list[str]
+
+
+class GroupResponse(Body):
+    """``GET groups/{group}``: with a page of its jobs in the order of their index, each as its last attempt.
+
+    ``next_cursor`` is the index that the page ends with.
+    """
+
+    group: GroupStatus
+    jobs: list[JobStatus]
+    next_cursor: str | None = None
+    searched: int | UnsetType = UNSET  # how many jobs a search looked at for this page
+
+
+class GroupsPage(Body):
+    """``GET groups``: newest first; ``next_cursor`` is null on the last page."""
+
+    groups: list[GroupStatus]
+    next_cursor: str | None = None
+
+
+class MetricsResponse(Body):
+    """``GET jobs/{id}/metrics``: the points of each name, each a step, a time (seconds since the epoch) and a value.
+
+    ``next`` is the ``since`` that goes on from here; no more points are there where it is the one that was given.
+    """
+
+    metrics: dict[str, list[Point]]
+    next: int
+
+
+class UsageResponse(Body):
+    """``GET jobs/{id}/usage``: time (seconds since the epoch), CPU seconds so far, resident bytes; oldest first."""
+
+    points: list[Point]
+
+
+class PreviewResponse(Body):
+    """``GET jobs/{id}/preview``: what a pickled result looks like, by media type; images as base64.
+
+    Empty where there is none, as of a result that has a JSON form. It is what the task made of it, so not to be
+    trusted: see :data:`PREVIEWS` for the media types.
+    """
+
+    data: dict[str, str]
+
+
+class WaitsResponse(Body):
+    """``GET waits``: those of the jobs and groups asked for that a cell of one of the server's kernels waits for."""
+
+    ids: list[str]
+
+
+class BuiltEnvironment(Body, kw_only=True):
+    """An environment that was built from requirements."""
+
+    key: str
+    python: str  # the interpreter that it was made with
+    version: str  # of that, such as 3.11.7
+    builder: str  # uv or pip
+    built: str
+    seconds: float  # that building took
+    size: int  # bytes
+    last_used: str
+    jobs: int  # in progress that need it
+    apis: list[str]  # deployed APIs that need it
+    requirements: list[str]  # as they were given; credentials are ***
+    packages: list[str]  # ``name==version``
+    problem: str | UnsetType = UNSET  # why nothing is known of it, or little
+
+
+class PackagesResponse(Body):
+    """``GET packages``: the environments that were built, those used last first."""
+
+    environments: list[BuiltEnvironment]
+
+
+class KernelEntry(Body, kw_only=True):
+    """A kernelspec that the server finds. ``problem`` says why no job could be started with it."""
+
+    name: str
+    display_name: str
+    language: str
+    python: Interpreter | UnsetType = UNSET  # of a kernel of Python
+    problem: str | UnsetType = UNSET
+
+
+class KernelsResponse(Body):
+    """``GET kernels``."""
+
+    kernels: list[KernelEntry]
 
 
 class FileEntry(Body):

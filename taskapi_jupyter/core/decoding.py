@@ -24,13 +24,16 @@ _ready: dict[Any, msgspec.json.Decoder[Any]] = {}
 _one_at_a_time = threading.Lock()
 
 
-def _reader(type_: type[T]) -> msgspec.json.Decoder[T]:
-    """Return the decoder of a type; while one thread makes it, all others wait."""
-    reader = _ready.get(type_)
-    if reader is None:
+def reader(type_: type[T]) -> msgspec.json.Decoder[T]:
+    """Return the decoder of a type; while one thread makes it, all others wait.
+
+    Whoever uses it itself, for what is too large to be looked through for its depth, expects RecursionError, too.
+    """
+    found = _ready.get(type_)
+    if found is None:
         with _one_at_a_time:
-            reader = _ready[type_] = msgspec.json.Decoder(type_)
-    return reader
+            found = _ready[type_] = msgspec.json.Decoder(type_)
+    return found
 
 
 def decode(data: bytes | str, type_: type[T]) -> T:
@@ -39,10 +42,10 @@ def decode(data: bytes | str, type_: type[T]) -> T:
         nesting.check(data, nesting.MAX_DEPTH + nesting.ENVELOPE)
     except nesting.TooDeep as error:
         raise TooDeep(str(error)) from None
-    return _reader(type_).decode(data)
+    return reader(type_).decode(data)
 
 
 def convert(value: Any, type_: type[T]) -> T:
     """Convert plain values to a type; raise ``msgspec.ValidationError``."""
-    _reader(type_)
+    reader(type_)
     return msgspec.convert(value, type_)

@@ -76,6 +76,18 @@ class ResultNotStored(NotFound):
     kind = "result.not_stored"
 
 
+class NoNotebook(NotFound):
+    """The job runs no notebook, or ended before it saved one."""
+
+    kind = "job.no_notebook"
+
+
+class NoNotebookYet(NotFound):
+    """The job runs a notebook and has not saved it yet."""
+
+    kind = "job.no_notebook_yet"
+
+
 class APINotDeployed(NotFound):
     kind = "resources.api_not_deployed"
 
@@ -99,6 +111,13 @@ class JobNotFound(NotFound):
         super().__init__(f"failed to get job state: unable to find TaskAPI job {short(job_id)}{of}")
 
 
+class GroupNotFound(NotFound):
+    kind = "group.not_found"
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"no group {short(group)}: give its id or its name")
+
+
 class NotAcceptable(TaskAPIError):
     status = 406
 
@@ -116,6 +135,15 @@ class JobNotInProgress(Conflict):
         super().__init__(f"{job_id} ({api_name} api): cannot stop TaskAPI job because it is not in progress")
 
 
+class JobIsRunning(Conflict):
+    """Only a pending job was to be stopped, and it has started."""
+
+    kind = "job.job_is_running"
+
+    def __init__(self, job_id: str, api_name: str) -> None:
+        super().__init__(f"{job_id} ({api_name} api): it is running, and only a pending job was to be stopped")
+
+
 class StopTimeout(TaskAPIError):
     """The job's processes did not end in time; the job is still being stopped."""
 
@@ -126,6 +154,12 @@ class StopTimeout(TaskAPIError):
         super().__init__(
             f"{job_id} ({api_name} api): its processes have not ended after {seconds:g} s; it is still being stopped"
         )
+
+
+class NoKernel(Conflict):
+    """The job keeps no kernel that could be attached to, resumed or ended."""
+
+    kind = "job.no_kernel"
 
 
 class Forbidden(TaskAPIError):

@@ -81,6 +81,13 @@ def read(path: str | os.PathLike[str], limit: int) -> bytes:
         return file.read(limit)
 
 
+def read_end(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the last ``limit`` bytes of a regular file; raise OSError where there is none."""
+    with open(open_plain(path), "rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - limit, 0))
+        return file.read(limit)
+
+
 def read_own(path: str | os.PathLike[str], limit: int) -> bytes | None:
     """Return the content of a file of ours; None where it is missing.
 
@@ -181,13 +188,18 @@ def write_atomic(
         sync_folder(folder)
 
 
-def write(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> None:
-    """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write)."""
-    fd = create(path, os.O_WRONLY | os.O_TRUNC)
+def write(path: str | os.PathLike[str], data: bytes, *, sync: bool = False, over: bool = False) -> None:
+    """Write a file; raise OSError where not all of it could be (a disk that fills up takes part of a write).
+
+    ``over``: into the room that the file has already.
+    """
+    fd = create(path, os.O_WRONLY if over else os.O_WRONLY | os.O_TRUNC)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
+        if over:
+            os.ftruncate(fd, len(data))
         if sync:
             os.fsync(fd)
     except OSError:

@@ -42,12 +42,28 @@ class JobPaths(_Paths[P]):
     """``jobs/ID`` of a home: what a job is started with and what it leaves."""
 
     claim = _File("claim")  # of the watcher that runs it, which holds a lock on it
+    ending = _File("ending")  # how the watcher ends a notebook, whose runner reads it
     files = _File("files")  # the task's output folder
+    kernel = _File("kernel")  # of a notebook: sockets, connection file, what its cells say of their progress
+    kernel_request = _File("kernel-request")  # what is to be done with a kernel that is kept: `resume` or `end`
     job = _File("job.json")  # what the harness is given
     log = _File("log")  # the beginning of the output; what follows is in `log.OFFSET`
+    metrics = _File("metrics.json")  # the last values of the task's metrics
     outcome = _File("outcome.json")  # how it ended
     progress = _File("progress.json")  # what the task last said of its progress
     report = _File("report")  # what the harness says of the task's end
+    usage = _File("usage.jsonl")  # its CPU time and memory, once a second
+
+
+class PackagesPaths(Generic[P]):
+    """An environment of packages, ``packages/KEY`` of a home, and the locks beside it."""
+
+    def __init__(self, packages: P, key: str) -> None:
+        self.folder: P = _below(packages, key)
+        self.python: P = _below(_below(self.folder, "bin"), "python")
+        self.facts: P = _below(self.folder, "taskapi.json")  # how it was built
+        self.lock: P = _below(packages, f"{key}.lock")  # locked while it is built, or removed; names the job
+        self.used: P = _below(packages, f"{key}.used")  # its time is the last use; each job that runs in it holds it
 
 
 class HomePaths(_Paths[P]):
@@ -61,8 +77,10 @@ class HomePaths(_Paths[P]):
     environments = _File("environments.yaml")
     gpus = _File("gpus.json")  # what nvidia-smi said
     jobs = _File("jobs")
+    kernels = _File("kernels")  # connection files of the kernels that are kept after a failure
     lock = _File("supervisor.lock")  # held by the supervisor as long as it lives
     log = _File("supervisor.log")
+    packages = _File("packages")  # environments that were built from requirements, by their key
     projects = _File("projects")  # folders that came with a form
     ray = _File("ray")  # the homes of Ray environments, by name
     retention_lock = _File("retention.lock")
@@ -73,6 +91,14 @@ class HomePaths(_Paths[P]):
     def job(self, job_id: str) -> JobPaths[P]:
         """Return the paths of a job."""
         return JobPaths(_below(self.jobs, job_id))
+
+    def kept_kernel(self, job_id: str) -> P:
+        """Return the path of the connection file of a job's kernel while that is kept."""
+        return _below(self.kernels, f"kernel-{job_id}.json")
+
+    def packages_of(self, key: str) -> PackagesPaths[P]:
+        """Return the paths of an environment of packages."""
+        return PackagesPaths(self.packages, key)
 
     def version(self, api_id: str) -> P:
         """Return the folder of a version."""

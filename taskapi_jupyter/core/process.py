@@ -148,6 +148,19 @@ def _below(roots: list[int], everyone: Mapping[int, Seen]) -> list[int]:
     return found
 
 
+def open_files() -> set[int]:
+    """Return the descriptors that are open; raise OSError where that can't be known."""
+    return set(filter(_is_open, map(int, os.listdir("/proc/self/fd" if LINUX else "/dev/fd"))))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:  # that by which the folder was read
+        return False
+    return True
+
+
 def children(parent: int) -> list[int]:
     """Return the children of a process, zombies too; raise FileNotFoundError where the kernel keeps no list of them.
 

@@ -75,6 +75,17 @@ MOVES = {
 }
 
 
+#: The states after which a job is tried again, unless it says after which.
+FAILURES = MOVES[JobCode.RUNNING] - {JobCode.SUCCEEDED, JobCode.STOPPED}
+
+MAX_RETRIES = 100
+MAX_RETRY_DELAY = 3600.0  # seconds; the delay doubles from one attempt to the next
+MAX_PRIORITY = 100
+GROUP_PRIORITY = -1  # of jobs of a group, behind single ones
+
+MAX_GROUP = 100_000  # jobs
+
+
 def may_move(old: JobCode, new: JobCode) -> bool:
     """Whether a job may move from one state to another."""
     return new in MOVES.get(old, frozenset())

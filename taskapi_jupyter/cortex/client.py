@@ -12,8 +12,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
+from taskapi_jupyter.client.groups.api import no_groups
+from taskapi_jupyter.client.groups.unkept import UnkeptGroups
+from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
 from taskapi_jupyter.client.taskapi import API, Job, JobList
 from taskapi_jupyter.core.contract import (
@@ -23,26 +26,33 @@ from taskapi_jupyter.core.contract import (
     EnvironmentsResponse,
     FileList,
     JobStatus,
+    KeptKernel,
+    KernelEntry,
     LogChunk,
+    MetricsResponse,
+    PreviewResponse,
+    UsageResponse,
     cut_to_page,
     without_large_config,
 )
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, NotKept
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 from taskapi_jupyter.deploy import advice
+from taskapi_jupyter.deploy.notebook import refuse_on
 from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 from taskapi_jupyter.deploy.values import plain_config
-from taskapi_jupyter.display.facts import lists_all_in_progress, mentions
+from taskapi_jupyter.display.facts import lists_all_in_progress
+from taskapi_jupyter.display.search import mentions
 
 from . import answers, form
 from .logs import PODS_SINCE, Logs
-from .operator import before
+from .operator import before, no_plan
 
 if TYPE_CHECKING:
     import requests
 
 
-class CortexClient(Logs):
+class CortexClient(UnkeptGroups, Logs):
     """The TaskAPI of a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
 
     # Deploying and submitting
@@ -66,6 +76,10 @@ class CortexClient(Logs):
 
     def _deploy(self, request: DeployRequest, folder: Path | None) -> list[DeployResult]:
         from urllib3 import encode_multipart_formdata
+
+        refuse_on(request, "a Cortex cluster")
+        if request.dry_run:
+            raise no_plan(self.environment)
 
         definition = request.spec.get("definition") is not None
         in_container = definition and not before(self.version() or "0.42", PODS_SINCE)
@@ -93,8 +107,14 @@ class CortexClient(Logs):
         notebook: str | None = None,  # no effect: a cluster does not store it
         api_id: str | None = None,  # no effect: a cluster runs the version that is deployed
         run_timeout: int | None = None,
+        retries: int | None = None,
+        retry_on: Sequence[str] | None = None,
+        retry_delay: float | None = None,
+        priority: int | None = None,
+        group: str | None = None,
     ) -> Job:
         """Start a job."""
+        self.refuse_unknown(retries=retries, retry_on=retry_on, retry_delay=retry_delay, priority=priority, group=group)
         if run_timeout is not None:
             raise BadRequest(
                 f"{self.environment} is a Cortex cluster, which has no limit on running time: give a timeout, which "
@@ -162,8 +182,19 @@ class CortexClient(Logs):
         limit: int = 50,
         cursor: str | None = None,
         search: str | None = None,
+        *,
+        group: str | None = None,
+        ids: Sequence[str] | None = None,
+        results: bool = False,
+        closed: bool = False,
     ) -> JobList:
         """Return the jobs that the cluster lists with its APIs, newest first: jobs in progress and the last few."""
+        if group is not None:
+            raise no_groups(self)
+        if ids is not None:
+            wanted = set(ids)
+            listed = [one for one in self._records(api, status) if one.job_id in wanted]
+            return JobList([Job(self, one) for one in cut_to_page(listed)], None)
         records = [one for one in self._records(api, status) if cursor is None or one.job_id > cursor]
         searched = len(records) if search and search.strip() else None
         records = [without_large_config(one) for one in records if not search or mentions(one, search)]
@@ -246,6 +277,14 @@ class CortexClient(Logs):
         """Raise :class:`NotKept`: a cluster keeps its records."""
         return self.forget("")
 
+    def packages(self) -> PackagesList:
+        """Raise :class:`NotKept`: a cluster's images have their packages."""
+        raise no_packages(self.environment)
+
+    def delete_packages(self, key: str) -> str:
+        """Raise :class:`NotKept`: a cluster's images have their packages."""
+        raise no_packages(self.environment)
+
     def result(self, job: Job | str) -> Any:
         """Raise :class:`NotKept`: a cluster has no results."""
         raise self._not_kept("result")
@@ -258,9 +297,44 @@ class CortexClient(Logs):
         """Raise :class:`NotKept`: a cluster has no results."""
         raise self._not_kept("result")
 
+    def open_exception(self, job: Job | str) -> IO[bytes]:
+        """Raise :class:`NotKept`: a cluster has no exceptions."""
+        raise self._not_kept("exception")
+
     def open_file(self, job: Job | str, path: str) -> IO[bytes]:
         """Raise :class:`NotKept`: a cluster has no files."""
         raise self._not_kept("files")
+
+    def open_notebook(self, job: Job | str) -> tuple[str, IO[bytes]]:
+        """Raise :class:`NotKept`: a cluster runs no notebooks."""
+        raise self._no_notebooks()
+
+    def kernels(self) -> list[KernelEntry]:
+        """Raise :class:`NotKept`: a cluster's tasks run in images."""
+        raise NotKept(f"{self.environment} is a Cortex cluster, whose jobs run in images, without a machine's kernels")
+
+    def kernel(self, job: Job | str) -> KeptKernel:
+        """Raise :class:`NotKept`: a cluster runs no notebooks."""
+        raise self._no_notebooks()
+
+    def ask_kernel(self, job: Job | str, what: Literal["resume", "end"]) -> str:
+        """Raise :class:`NotKept`: a cluster runs no notebooks."""
+        raise self._no_notebooks()
+
+    def _no_notebooks(self) -> NotKept:
+        return NotKept(f"{self.environment} is a Cortex cluster, which runs no notebooks")
+
+    def metrics(self, job: Job | str, names: Sequence[str] = (), since: int = 0) -> MetricsResponse:
+        """Raise :class:`NotKept`: a cluster has no metrics."""
+        raise self._not_kept("metrics")
+
+    def usage(self, job: Job | str) -> UsageResponse:
+        """Raise :class:`NotKept`: a cluster does not tell what a job uses."""
+        raise self._not_kept("use of CPU and memory")
+
+    def preview(self, job: Job | str) -> PreviewResponse:
+        """Raise :class:`NotKept`: a cluster has no results."""
+        raise self._not_kept("result")
 
     def log_chunk(self, job: Job | str, offset: int = 0, limit: int = 1 << 20, api: str | None = None) -> LogChunk:
         """Raise :class:`NotKept`, which says where there may be a log; :meth:`logs` and :meth:`stream` read it."""

@@ -18,6 +18,7 @@ from taskapi_jupyter.core.errors import BadRequest, TooLarge
 from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.deploy.api_spec import task_source
 from taskapi_jupyter.deploy.api_spec.build import check_name
+from taskapi_jupyter.deploy.packages import BLOCK, NONE
 from taskapi_jupyter.deploy.project import project_files, read_file, zipped
 
 MAX_ARGUMENT = 120 << 10  # bytes; Linux accepts 128 KiB
@@ -28,7 +29,11 @@ _OURS = {
     "run_timeout": "give the job a timeout, which includes its time in the queue",
     "python": "the image's Python runs the task",
 }
-_OURS_IN_DEFINITION = ("function", "parameters", "python_version")
+_LEFT_OUT = {
+    "warm": "there is no warm start on a Cortex cluster",
+    "kernel": "the image's Python runs the task",
+}
+_OURS_IN_DEFINITION = ("function", "parameters", "python_version", "script_metadata")
 
 
 def with_project(request: DeployRequest, folder: Path | None) -> tuple[dict[str, bytes], list[str]]:
@@ -112,10 +117,18 @@ def _without_ours(request: DeployRequest) -> tuple[dict[str, Any], list[str]]:
     ]
     definition = api.get("definition")
     if isinstance(definition, dict):
+        if definition.pop("requirements", None) not in (None, NONE):
+            raise BadRequest(
+                f"{api['name']}: a Cortex cluster builds no environment from requirements: definition.image says what "
+                "its tasks run in"
+            )
+        if BLOCK in (request.source or "") and definition.get("script_metadata") is not False:
+            warnings.append(f"the block {BLOCK} is not read: definition.image says what tasks run in on a cluster")
         for key in _OURS_IN_DEFINITION:
             definition.pop(key, None)
-        if definition.pop("warm", None) is not None:
-            warnings.append("definition.warm is left out: there is no warm start on a Cortex cluster")
+        for key, why in _LEFT_OUT.items():
+            if definition.pop(key, None) is not None:
+                warnings.append(f"definition.{key} is left out: {why}")
     return api, warnings
 
 

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from taskapi_jupyter.client.environments_file import Entry, Environments
 from taskapi_jupyter.client.headers import Value, read_value
 from taskapi_jupyter.client.http import is_loopback
+from taskapi_jupyter.core.errors import NotKept
 
 from . import aws
 
@@ -163,3 +164,8 @@ def upstream_of(environments: Environments, entry: Entry) -> Upstream:
             timeout=entry.timeout,
         )
     return known[entry.name]
+
+
+def no_plan(environment: str) -> NotKept:
+    """Return the error of a dry run: an operator knows none, and would deploy."""
+    return NotKept(f"{environment} is a Cortex cluster, which can't tell what a deploy would do: leave out the dry run")

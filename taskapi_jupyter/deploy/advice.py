@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Literal
@@ -14,7 +17,8 @@ from typing import Any, Literal
 from taskapi_jupyter.core.contract import DeployRequest, DeployResult
 from taskapi_jupyter.core.errors import BadRequest, printable
 
-from .api_spec import variables
+from . import notebook
+from .api_spec import cells, variables
 from .callables import cell_name, functions_of
 from .prepare import Source
 from .source_analysis import IPYTHON, Uses, free_names, main_blocks, parse
@@ -30,6 +34,13 @@ _DEBUGGERS = (
 )
 _BARS = ("tqdm.notebook", "tqdm.tqdm_notebook", "tqdm.tnrange")
 _VIEWS = ("Audio", "HTML", "IFrame", "Image", "Javascript", "Latex", "Markdown", "Math", "SVG", "Video")
+_OF_IPYTHON = (*IPYTHON, "In", "Out", "_", "__", "___", "exit", "quit")
+_OTHER_LANGUAGE = re.compile(r"\s*%%(?!time\b|timeit\b|capture\b)")
+#: A magic that may define names; of the others it is known that they don't.
+_DEFINES = re.compile(
+    r"^[ \t]*%{1,2}(?!(?:matplotlib|(?:re)?load_ext|autoreload|config|pip|conda|cd|env|timeit|bash|html|markdown)\b)",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -37,21 +48,27 @@ class Text:
     """A text that is deployed.
 
     ``where`` is its name in warnings, such as ``cell train``; ``first_line`` is the number shown beside its first line.
+    Of a notebook, ``cells`` has the first line of each code cell, and warnings show the number of the cell.
     ``known`` maps the names that it may use beside its own and Python's to the full name of what they stand for, such
     as ``os.environ``; empty text where that is unknown.
     """
 
     text: str
     where: str
-    kind: Literal["cell", "file", "function"]
+    kind: Literal["cell", "file", "function", "notebook"]
     first_line: int = 1
     known: Mapping[str, str] = field(default_factory=dict)
+    cells: Sequence[int] = ()
 
     def at(self, lines: Iterable[int]) -> str:
         """Return a place for a warning: ``cell train, line 3``."""
-        numbers = sorted({line + self.first_line - 1 for line in lines})
+        what, place = ("code cell", self._cell) if self.cells else ("line", lambda line: line + self.first_line - 1)
+        numbers = sorted({place(line) for line in lines})
         more = ", ..." if len(numbers) > _LINES else ""
-        return f"{self.where}, line{'s' if numbers[1:] else ''} {', '.join(map(str, numbers[:_LINES]))}{more}"
+        return f"{self.where}, {what}{'s' if numbers[1:] else ''} {', '.join(map(str, numbers[:_LINES]))}{more}"
+
+    def _cell(self, line: int) -> int:
+        return bisect_right(self.cells, line)
 
 
 def add_warnings(
@@ -69,17 +86,32 @@ def add_warnings(
     """
     here = os.environ if environ is None else environ
     absent = absent_variables(request, here, provider)
-    warnings = [one for text in _texts(target, request) for one in text_warnings(text, absent, provider)]
+    warnings = [one for text in _texts(target, request, results) for one in text_warnings(text, absent, provider)]
     add(results, warnings[:_MOST])
 
 
-def _texts(target: Any, request: DeployRequest) -> list[Text]:
+def _texts(target: Any, request: DeployRequest, results: list[DeployResult]) -> list[Text]:
     """Return the texts that a request deploys; a command has none."""
     if isinstance(target, Source):
         return [Text(target.text, f"cell {request.spec.get('name')}", "cell")]
+    if notebook.is_task(request.spec):
+        shown = [result.api.spec.get("definition") or {} for result in results if result.api]
+        # Of other languages, no parameters are shown.
+        return [_notebook_text(request)] if request.source and any("parameters" in one for one in shown) else []
     if request.source is not None:
         return [Text(request.source, printable(request.spec["definition"]["path"][-60:]), "file")]
     return function_texts(target) if callable(target) else []
+
+
+def _notebook_text(request: DeployRequest) -> Text:
+    """Return the code cells of a notebook of Python as one text, IPython's own lines left out."""
+    path = printable(request.spec["definition"]["path"][-60:])
+    sources = notebook.code_cells(request.source or "")
+    texts = ["\n" * one.count("\n") if _OTHER_LANGUAGE.match(one) else cells.as_python(one) for one in sources]
+    first_lines = list(accumulate((one.count("\n") + 1 for one in texts), initial=1))
+    defines = any(_DEFINES.search(one) for one in sources)
+    known = re.findall(r"\w+", "\n".join(texts)) if defines else _OF_IPYTHON
+    return Text("\n".join(texts), path, "notebook", known=dict.fromkeys(known, ""), cells=first_lines[:-1])
 
 
 def add(results: list[DeployResult], warnings: Iterable[str]) -> None:
@@ -145,7 +177,7 @@ def text_warnings(text: Text, absent: Collection[str] = (), provider: str = "loc
     warnings = [
         *_of_names(text, {name: line for name, line in free_names(tree).items() if name not in text.known}),
         *_of_keyboard(text, uses),
-        *_of_views(text, uses),
+        *(_of_views(text, uses) if text.kind != "notebook" else ()),
         *_of_variables(text, uses, absent, provider),
     ]
     blocks = main_blocks(tree)

@@ -18,6 +18,25 @@ MAX_READ = 100  # functions whose source is read for warnings
 CACHED = type(functools.lru_cache(maxsize=1)(len))  # what functools.cache makes of a function
 
 
+class Decorated:
+    """A function that runs here when it is called, as ``@task`` makes one; as a task, it is the function."""
+
+    __wrapped__: Callable[..., Any]
+    name: str | None  # of its API
+    options: dict[str, Any]  # of a deploy, where that has no others
+    taken: list[dict[str, Any]] | None  # what :func:`check` says of the function
+
+    @property
+    def takes_config(self) -> bool:
+        """Whether it gets the whole config of a job as one argument."""
+        return self.taken is None or [one["name"] for one in self.taken] == ["config"]
+
+
+def undecorated(target: Any) -> Any:
+    """Return the function that ``@task`` has decorated, and anything else as it is."""
+    return target.__wrapped__ if isinstance(target, Decorated) else target
+
+
 def check(target: Callable[..., Any]) -> list[dict[str, Any]] | None:
     """Return the parameters of a task; None for a task that is simply called with ``config``.
 
@@ -87,10 +106,11 @@ def modules(target: Any) -> list[ModuleType]:
 
 def functions_of(target: Any) -> list[FunctionType]:
     """Return the functions of a callable: its own, its class's, and those of the notebook that they use."""
+    target = undecorated(target)
     waiting, found, seen = [target, type(target)], [], set()  # type: list[Any], list[FunctionType], set[int]
     modules = ("__main__", getattr(target, "__module__", None))
     while waiting and len(found) < MAX_READ:
-        one = waiting.pop(0)
+        one = undecorated(waiting.pop(0))
         if id(one) in seen:
             continue
         seen.add(id(one))

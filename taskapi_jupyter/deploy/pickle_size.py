@@ -43,7 +43,7 @@ def largest(target: Any) -> list[tuple[str, int]]:
     found: dict[int, tuple[str, int]] = {}
     for name, value in _variables(target):
         if id(value) not in found:
-            found[id(value)] = name, _pickled_size(value)
+            found[id(value)] = name, pickled_size(value)
     ordered = sorted(found.values(), key=lambda one: -one[1])[:SHOWN]
     return [one for index, one in enumerate(ordered) if one[1] >= _WORTH or (index == 0 and one[1])]
 
@@ -51,7 +51,7 @@ def largest(target: Any) -> list[tuple[str, int]]:
 def _variables(target: Any) -> Iterator[tuple[str, Any]]:
     """Yield what a callable refers to: globals, closure, defaults, attributes and bound arguments."""
     own = {"__main__", *(module.__name__ for module in callables.modules(target))}
-    todo, seen = [target], list[Any]()
+    todo, seen = [callables.undecorated(target)], list[Any]()
     while todo and len(seen) < _AT_MOST:
         one = todo.pop()
         if any(one is other for other in seen):
@@ -104,7 +104,7 @@ def _parts(one: Any) -> Iterator[tuple[str, Any]]:
         yield from (getattr(one, "__dict__", None) or {}).items()
 
 
-def _pickled_size(value: Any) -> int:
+def pickled_size(value: Any) -> int:
     """Return how many bytes a value has when pickled, without storing them; 0 if it can't be pickled."""
     counter = _Counter()
     try:

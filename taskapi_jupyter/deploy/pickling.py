@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import linecache
+import operator
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +17,8 @@ import cloudpickle
 
 from taskapi_jupyter.core.errors import BadRequest
 
-from . import callables
-from .callables import CACHED, cell_name
+from . import arguments, callables
+from .callables import CACHED, Decorated, cell_name, undecorated
 
 MAX_UNASKED = 1 << 20  # bytes of a function or class that the task does not refer to, with what that refers to itself
 MAX_NAMES = 1000  # functions and classes of that kind that are looked at
@@ -26,22 +27,41 @@ MAX_NAMES = 1000  # functions and classes of that kind that are looked at
 def pickle_alone(target: Any, importable_from: Iterable[str]) -> bytes:
     """Pickle a callable alone, for servers of 0.1.0."""
     with _modules_by_value(target, importable_from):
-        data: bytes = cloudpickle.dumps(target)
+        data: bytes = cloudpickle.dumps(_task(target, undecorated(target)))
         return data
 
 
-def pickle_with_notebook(target: Any, importable_from: Iterable[str]) -> bytes:
+def pickle_with_notebook(target: Any, importable_from: Iterable[str], unused: bool = True) -> bytes:
     """Pickle a callable with the notebook's functions and classes, and their source, for the ``__main__`` of its task.
 
-    A module of the callable that a job could not import is pickled by value.
+    With ``unused`` also those that it does not refer to. A module of the callable that a job could not import is
+    pickled by value.
     """
     with _modules_by_value(target, importable_from):
-        return _take(target)
+        return _take(_task(target, target), unused)
+
+
+def _task(target: Any, called: Any) -> Any:
+    """Return what a job calls: of a decorated function, what decodes its arguments and calls ``called``."""
+    return arguments.decoding(called, target.takes_config) if isinstance(target, Decorated) else target
+
+
+def pickle_argument(value: Any, file: Any) -> None:
+    """Pickle what a task is called with into a file; raises whatever pickling raises.
+
+    Functions of the notebook share the task's ``__main__``, and its classes are those that the task has.
+    """
+    pickler = NotebookPickler(file)
+    try:
+        pickler.dump(value)
+    finally:
+        pickler.clear_memo()
 
 
 @contextmanager
 def _modules_by_value(target: Any, importable_from: Iterable[str]) -> Iterator[None]:
     """Have modules pickled by value that a job can't import; raise :class:`BadRequest` if pickling fails."""
+    target = undecorated(target)
     by_value = cloudpickle.list_registry_pickle_by_value()  # what the user registered stays registered
     along = [one for one in callables.modules(target) if one.__name__ not in by_value]
     along = [one for one in along if not _importable(one, importable_from)]
@@ -70,15 +90,19 @@ def _importable(module: ModuleType, folders: Iterable[str]) -> bool:
     return root in {os.path.realpath(folder) for folder in folders}
 
 
-def _take(target: Any) -> bytes:
+def _take(target: Any, unused: bool) -> bytes:
     """Pickle ``(callable, {name: function or class}, {cell: text})``; raises whatever pickling raises.
 
-    Small functions and classes that it does not refer to are included, too: a pickle that the task loads may
-    name them.
+    With ``unused``, small functions and classes that it does not refer to are included: a pickle that the task loads
+    may name them.
     """
     file = io.BytesIO()
-    pickler = _Pickler(file)
-    pickler.dump((target, _Later(pickler.names), _Later(pickler.sources)))
+    pickler = NotebookPickler(file)
+    names = pickler.names if unused else pickler.reached.copy
+    try:
+        pickler.dump((target, _Later(names), _Later(pickler.sources)))
+    finally:
+        pickler.clear_memo()  # which would keep the target alive, as it leads back to the pickler
     return file.getvalue()
 
 
@@ -93,7 +117,7 @@ class _Later:
         self.make = make
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class NotebookPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, but the notebook's functions share the task's ``__main__``, and cached functions work."""
 
     def __init__(self, file: Any) -> None:
@@ -109,6 +133,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return getattr, (sys.modules["__main__"], "__dict__")
         if isinstance(obj, _Later):
             return dict, (obj.make(),)
+        if isinstance(obj, Decorated):  # in a task, it is a plain function
+            self._note(obj)
+            return obj.__reduce__() if importable_by_name(obj) else plain(obj.__wrapped__)
         if isinstance(obj, CodeType):  # cloudpickle (3.1) forgets where code comes from
             make, arguments = self.dispatch_table[CodeType](obj)
             name = cell_name(obj.co_filename) or obj.co_filename
@@ -126,6 +153,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _note(self, obj: Any) -> None:
         if isinstance(obj, FunctionType) and obj.__globals__ is self.main:
             self.functions.append(obj)
+            if undecorated(named := self.main.get(obj.__name__)) is obj:
+                obj = named
         if _is_of(self.main, obj.__name__, obj):
             self.reached[obj.__name__] = obj
 
@@ -135,7 +164,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         others = [(name, one) for name, one in list(self.main.items()) if name not in names]
         for name, one in [(name, one) for name, one in others if _is_of(self.main, name, one)][:MAX_NAMES]:
             with suppress(Exception):  # it is large, or can't be pickled: the task does not refer to it
-                _Pickler(_Bounded()).dump(one)
+                NotebookPickler(_Bounded()).dump(one)
                 names[name] = one
         return names
 
@@ -161,7 +190,7 @@ class _Bounded:
 def _is_of(main: dict[str, Any], name: str, one: Any) -> bool:
     """Whether this is a function or class that the notebook defines under this name."""
     return (
-        isinstance(one, type | FunctionType | CACHED)
+        isinstance(one, type | FunctionType | CACHED | Decorated)
         and getattr(one, "__module__", None) == "__main__"
         and main.get(name) is one
         and getattr(one, "__qualname__", None) == name
@@ -171,3 +200,16 @@ def _is_of(main: dict[str, Any], name: str, one: Any) -> bool:
 def _by_name(one: Any) -> bool:
     """Whether a task can find this by its module and name."""
     return getattr(sys.modules.get(str(one.__module__)), one.__name__, None) is one
+
+
+def importable_by_name(one: Any) -> bool:
+    """Whether another process finds this by its module and name, and that module is not to be pickled by value."""
+    parts = str(one.__module__).split(".")
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    packages = {".".join(parts[: count + 1]) for count in range(len(parts))}
+    return one.__module__ != "__main__" and _by_name(one) and not packages & set(by_value)
+
+
+def plain(function: Any) -> tuple[Any, ...]:
+    """Return how to reduce something so that another process finds this function in its place."""
+    return operator.getitem, ((function,), 0)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from taskapi_jupyter.core.errors import BadRequest
 
-from .api_spec import interpreter
+from .packages import interpreter
 
 
 def kernel_sys_path(folder: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import numbers
+import re
+import reprlib
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
@@ -132,3 +134,28 @@ def merge(defaults: Mapping[str, Any], submitted: Mapping[str, Any] | None) -> d
         both = isinstance(mine, Mapping) and isinstance(value, Mapping)
         merged[key] = merge(mine, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+HIDDEN = "***"  # stands for a value that is not shown
+_USERINFO = re.compile(r"(?<=://)[^/\s?#'\"`]*(@|\.\.\.)")  # to its end, or to where a message was cut
+_SECRET = re.compile(r"(?<=[?&])([^=&#\s]*(?:token|key|secret|passw|signature)[^=&#\s]*=)[^&#\s'\"`]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Return text without the credentials in its URLs."""
+    return _SECRET.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"{HIDDEN}\1", text))
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 4
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 30
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """Return ``repr(value)``, cut to a length that fits into a sentence."""
+    try:  # of a list no more than is shown: YAML aliases can make it endless
+        shown = repr(value[: limit + 1]) if isinstance(value, str | bytes) else _REPR.repr(value)
+    except ValueError:  # a number that is too long to be written
+        shown = f"a {type(value).__name__}"
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."

@@ -14,7 +14,18 @@ from .html import (
     overview_html,
     progress_html,
 )
-from .text import api_text, apis_text, deploy_text, environments_text, group_text, job_text, jobs_text, progress_text
+from .text import (
+    api_text,
+    apis_text,
+    deploy_text,
+    environments_text,
+    files_text,
+    group_text,
+    job_text,
+    jobs_text,
+    kernel_text,
+    progress_text,
+)
 
 __all__ = [
     "age",
@@ -28,12 +39,14 @@ __all__ = [
     "duration",
     "environments_html",
     "environments_text",
+    "files_text",
     "group_html",
     "group_text",
     "job_html",
     "job_text",
     "jobs_html",
     "jobs_text",
+    "kernel_text",
     "moment",
     "overview_html",
     "progress_html",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from taskapi_jupyter.core.errors import size
 from taskapi_jupyter.core.states import IN_PROGRESS, TERMINAL, JobCode
 
-from .formats import clean, duration, moment, number, short_json, utc_now
+from .formats import age, clean, duration, moment, number, short_json, utc_now
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
-    from taskapi_jupyter.core.contract import DeployResult, JobStatus, Progress
+    from taskapi_jupyter.core.contract import DeployResult, Interpreter, JobStatus, Progress
 
 #: States that a job reaches by running.
 STARTED = {
@@ -76,7 +76,7 @@ def note(record: JobStatus, limit: int | None = None) -> str:
     """Return the most important fact beside the status: why a job ended, what it waits for, or its progress."""
     if record.code not in IN_PROGRESS:
         return why(record, limit)
-    words = progress_words(record.progress or None, limit)
+    words = progress_words(record, limit)
     if record.stale:
         return f"as last seen: {words}" if words else "as last seen"
     return clean(record.reason, limit) if record.reason else words
@@ -94,18 +94,90 @@ def why(record: JobStatus, limit: int | None = None) -> str:
     return f"exit code {code}" if code else ""
 
 
-def progress_words(progress: Progress | None, limit: int | None = None) -> str:
-    """Return progress as ``42 % · 21/50 · message``."""
+def progress_words(record: JobStatus, limit: int | None = None) -> str:
+    """Return progress as ``42 % · 21/50 · message``; of a notebook ``25 % · in cell 4 of 12 · message``."""
+    progress = record.progress or None
     if not progress:
         return ""
     done, parts = fraction(progress), []
     if done is not None:
         parts.append(f"{done:.0%}".replace("%", " %"))
-    if progress.total != 1:  # of a total of 1, the percentage says it all
+    if record.cell and record.cell.status == "running" and record.code in IN_PROGRESS and progress.total:
+        parts.append(f"in cell {number(progress.done + 1)} of {number(progress.total)}")
+    elif progress.total != 1 and (progress.done or progress.total or not progress.message):
+        # of a total of 1, the percentage says it all; before anything is done, the message
         parts.append(number(progress.done) + (f"/{number(progress.total)}" if progress.total else ""))
     if progress.message:
         parts.append(clean(progress.message, limit))
     return " · ".join(parts)
+
+
+def environment_words(
+    python: Interpreter, packages: int | None, since: datetime | None, absent: str, now: datetime | None = None
+) -> str:
+    """Return ``environment 1a2b3c4d · 12 packages · from the cache``; nothing for an interpreter as it is.
+
+    ``since`` is when it was asked for: one that was built before comes from the cache. ``absent`` is said of one that
+    is not there.
+    """
+    if not python.key:
+        return ""
+    span = duration(python.seconds or None)
+    when = _built_words(python, since, absent, lambda built: age(built, now) + (f" in {span}" if span else ""))
+    count = "" if packages is None else f"{packages} package" + ("" if packages == 1 else "s")
+    return " · ".join(filter(None, [f"environment {clean(python.key)[:8]}", count, when]))
+
+
+def _built_words(python: Interpreter, since: datetime | None, absent: str, words: Callable[[datetime], str]) -> str:
+    """Return when an environment was built, in ``words`` for one that was built since it was asked for."""
+    built = moment(python.built or None)
+    if built is None:
+        return absent
+    return "from the cache" if since is not None and built < since else f"built {words(built)}"
+
+
+def absent_words(record: JobStatus) -> str:
+    """Return why a job's environment is not there."""
+    waits = {JobCode.PENDING: "built when the job starts", JobCode.RUNNING: "being built"}
+    return waits.get(record.code, "not kept")
+
+
+def metrics_words(record: JobStatus, limit: int | None = None) -> str:
+    """Return the last values of a job's metrics as ``loss 0.25 · accuracy 0.9``."""
+    return clean(" · ".join(f"{name} {number(value)}" for name, value in (record.metrics or {}).items()), limit)
+
+
+def memory_words(record: JobStatus) -> str:
+    """Return what memory a job uses, or has used at most: ``1.2 GiB of 8 GiB, peak 1.5 GiB``."""
+    used = record.usage
+    if not used:
+        return ""
+    peak, most = used.memory_peak, f" of {size(used.memory_limit)}" if used.memory_limit else ""
+    if isinstance(used.memory, int):
+        return f"{size(used.memory)}{most}" + (f", peak {size(peak)}" if peak else "")
+    return f"peak {size(peak)}{most}" if peak else ""
+
+
+def cpu_words(record: JobStatus) -> str:
+    """Return what CPU time a job has used: ``2.5 s``."""
+    return duration(record.usage.cpu_seconds) if record.usage and record.usage.cpu_seconds else ""
+
+
+def python_words(python: Interpreter | None, since: datetime | None, now: datetime | None = None) -> str:
+    """Return which Python runs a task: ``3.11.7  /bin/python, environment 1a2b3c4d, built 1.4 s ago``.
+
+    An environment that is older than ``since``, a deploy or a submission, comes from the cache.
+    """
+    if not python:
+        return ""
+    words = "  ".join(filter(None, (clean(python.version or "", 40), clean(python.path, 300))))
+    if not python.key:
+        return words
+    absent = "built when its next job starts"
+    how = _built_words(
+        python, since, absent, lambda built: f"{duration(((now or utc_now()) - built).total_seconds())} ago"
+    )
+    return f"{words}, environment {clean(python.key[:8])}, {how}"
 
 
 def busy(api: API) -> str:
@@ -124,16 +196,6 @@ def _count(api: API, code: JobCode) -> int:
 def lists_all_in_progress(api: API) -> bool:
     """Whether all of an API's jobs in progress are listed with it: of many, a server lists some and counts all."""
     return sum(job.code in IN_PROGRESS for job in api.task_job_statuses) >= sum(_count(api, c) for c in IN_PROGRESS)
-
-
-def mentions(job: JobStatus, text: str) -> bool:
-    """Whether every word of a text occurs somewhere in a job."""
-    said = job.progress.message if job.progress else None
-    known = [job.api_name, job.job_id, job.code.label, job.notebook, job.reason, said]
-    if job.config:
-        known.append(json.dumps(job.config, ensure_ascii=False, default=str))
-    whole = "\n".join(str(one) for one in known if one).casefold()
-    return all(word in whole for word in text.casefold().split())
 
 
 def config_words(record: JobStatus, limit: int) -> str:

@@ -7,12 +7,13 @@ import math
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from taskapi_jupyter.core.errors import printable
 
+_ID = re.compile(r"[0-9a-f]{16}")
 _NARROW = 12  # the width down to which a table's columns are cut, as long as others can be left out
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$")
 
@@ -143,6 +144,17 @@ def short_json(value: Any, limit: int = 80) -> str:
     except (ValueError, TypeError, RecursionError):
         text = repr(value)
     return clean(text, limit)
+
+
+def short_ids(ids: Iterable[str], least: int = 6) -> dict[str, str]:
+    """Return for each id its last digits, as many as tell these apart: the beginnings are alike."""
+    found = list(dict.fromkeys(ids))
+    if not all(_ID.fullmatch(one) for one in found):
+        return {one: one for one in found}
+    for count in range(least, 16):
+        if len({one[-count:] for one in found}) == len(found):
+            return {one: one[-count:] for one in found}
+    return {one: one for one in found}
 
 
 def terminal_width() -> int:

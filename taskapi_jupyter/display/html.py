@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,25 +14,36 @@ from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 from .facts import fraction, group_words, note, result_lines, spans_of
 from .formats import clean, local, utc, utc_now
 from .style import COLOURS, GREEN, GREY, HOLLOW, RED, STYLE
-from .views import Cell, Fact, Table, api_card, apis_table, environments_table, job_card, jobs_table
+from .views import Cell, Fact, Table, api_card, apis_table, environments_table, job_card, jobs_table, plan_card
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
     from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus
 
 MAX_ROWS = 200
+_LINKED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}/[0-9a-f]{16}")
 MAX_GOING = 8  # running jobs of a group that get a line of their own
 
 
 def jobs_html(jobs: Iterable[JobStatus], more: bool = False, searched: int | None = None) -> str:
     """Return a table of jobs."""
-    return _page(_table_html(jobs_table(jobs, more, searched)))
+    return page(table_html(jobs_table(jobs, more, searched)))
 
 
-def job_html(record: JobStatus, endpoint: str | None = None, last_seen: datetime | None = None) -> str:
-    """Return one job as a card; ``last_seen`` is when it was last read, where it can't be read now."""
+def job_html(
+    record: JobStatus,
+    endpoint: str | None = None,
+    last_seen: datetime | None = None,
+    environment: str | None = None,
+) -> str:
+    """Return one job as a card; ``last_seen`` is when it was last read, where it can't be read now.
+
+    With an ``environment``, a job in progress has a link that opens it in JupyterLab's sidebar.
+    """
     now = utc_now()
-    return _page(headline_html(record, now), job_facts_html(record, now, endpoint, last_seen=last_seen))
+    return page(
+        headline_html(record, now, environment=environment), job_facts_html(record, now, endpoint, last_seen=last_seen)
+    )
 
 
 def job_facts_html(
@@ -40,28 +52,30 @@ def job_facts_html(
     endpoint: str | None = None,
     leave_out: Container[str] = (),
     last_seen: datetime | None = None,
+    *,
+    more: Sequence[Fact] = (),
 ) -> str:
     """Return the facts of a job, one a line."""
     known = job_card(record, endpoint, last_seen, now)
     # The headline has the first two.
-    return _card_html([(head, cell) for head, cell in known[2:] if head not in leave_out])
+    return card_html([*((head, cell) for head, cell in known[2:] if head not in leave_out), *more])
 
 
 def api_html(api: API) -> str:
     """Return one API with its recent jobs."""
     head = f'<div class="ta-head"><b>{escape(clean(api.name))}</b><span class="ta-dim">task API</span></div>'
     jobs = jobs_table(api.task_job_statuses)
-    return _page(head, _card_html(api_card(api)), _table_html(jobs, leave_out=("API",)))
+    return page(head, card_html(api_card(api)), table_html(jobs, leave_out=("API",)))
 
 
 def apis_html(apis: Iterable[API]) -> str:
     """Return a table of APIs."""
-    return _page(_table_html(apis_table(apis)))
+    return page(table_html(apis_table(apis)))
 
 
 def overview_html(apis: Iterable[API], jobs: Iterable[JobStatus], more: bool = False) -> str:
     """Return an environment at a glance: its APIs, then its newest jobs."""
-    return _page(_table_html(apis_table(apis)), _table_html(jobs_table(jobs, more)))
+    return page(table_html(apis_table(apis)), table_html(jobs_table(jobs, more)))
 
 
 def deploy_html(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -> str:
@@ -75,8 +89,9 @@ def deploy_html(results: Iterable[DeployResult], warnings: Iterable[str] = ()) -
         dot = f'<i class="ta-full" style="color:{colour}"></i>'
         words = f"error: {message}" if result.error else message
         parts.append(f'<div class="ta-s"{title}>{dot}{escape(words)}</div>')
+        parts += [card_html(plan_card(result.plan))] if result.plan else []
         parts += [_warning(text) for text in its]
-    return _page(*parts, *(_warning(text) for text in warnings))
+    return page(*parts, *(_warning(text) for text in warnings))
 
 
 def environments_html(environments: Iterable[Environment], default: str, facts: Mapping[str, str] | None = None) -> str:
@@ -85,13 +100,13 @@ def environments_html(environments: Iterable[Environment], default: str, facts: 
     shown = environments_table(there)
     marks = [Cell("default" if one.name == default else "", "dim") for one in there]
     rows = [(name, mark, *rest) for (name, *rest), mark in zip(shown.rows, marks, strict=True)]
-    listed = _table_html(replace(shown, heads=(shown.heads[0], "", *shown.heads[1:]), rows=rows))
-    return _page(listed, *(_dim(f"{clean(what)}: {clean(value, 500)}") for what, value in (facts or {}).items()))
+    listed = table_html(replace(shown, heads=(shown.heads[0], "", *shown.heads[1:]), rows=rows))
+    return page(listed, *(_dim(f"{clean(what)}: {clean(value, 500)}") for what, value in (facts or {}).items()))
 
 
 def progress_html(record: JobStatus, now: datetime | None = None) -> str:
     """Return a waiting job on one line, with a bar."""
-    return _page(headline_html(record, now or utc_now(), spans=True))
+    return page(headline_html(record, now or utc_now(), spans=True))
 
 
 def group_html(records: Sequence[JobStatus], now: datetime | None = None) -> str:
@@ -105,7 +120,7 @@ def group_html(records: Sequence[JobStatus], now: datetime | None = None) -> str
     lines = [headline_html(record, now, spans=True) for record in going[:MAX_GOING]]
     if len(going) > MAX_GOING:
         lines.append(_dim(f"and {len(going) - MAX_GOING} more that run"))
-    return _page(head, *lines)
+    return page(head, *lines)
 
 
 def status_html(code: JobCode) -> str:
@@ -115,11 +130,12 @@ def status_html(code: JobCode) -> str:
     return f'<span class="ta-s">{dot}{escape(code.label)}</span>'
 
 
-def _page(*parts: str) -> str:
+def page(*parts: str) -> str:
+    """Return the parts of an output with the style that they need."""
     return f'{STYLE}<div class="taskapi">{"".join(parts)}</div>'
 
 
-def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
+def headline_html(record: JobStatus, now: datetime, spans: bool = False, environment: str | None = None) -> str:
     """Return a job's status, API and id, and its progress."""
     done = fraction(record.progress or None)
     words = [status_html(record.code), f"<b>{escape(clean(record.api_name, 80))}</b>", job_id_html(record.job_id)]
@@ -132,11 +148,21 @@ def headline_html(record: JobStatus, now: datetime, spans: bool = False) -> str:
         words.append(f'<span class="ta-dim" dir="auto">{escape(rest)}</span>')
     if record.code in IN_PROGRESS and not spans:
         # The output stays as it is when the job goes on.
-        words.append(f'<span class="ta-dim">as of {_time(now, now)}</span>')
+        words.append(f'<span class="ta-dim">as of {_time(now, now)}</span>{sidebar_link(environment, record.job_id)}')
     return f'<div class="ta-head">{"".join(words)}</div>'
 
 
-def _table_html(shown: Table, leave_out: Container[str] = ()) -> str:
+def sidebar_link(environment: str | None, job_id: str) -> str:
+    """Return a link to a job that the JupyterLab extension shows and answers (``plugins/links.ts``); hidden elsewhere.
+
+    Nothing where the environment or the id is none that it accepts.
+    """
+    if environment is None or not _LINKED.fullmatch(place := f"{environment}/{job_id}"):
+        return ""
+    return f'<a hidden class="ta-open" href="#taskapi-job/{place}">Show in sidebar</a>'
+
+
+def table_html(shown: Table, leave_out: Container[str] = ()) -> str:
     """Return a table, without empty columns."""
     if not shown.rows:
         return _dim(" ".join(f"{said[0].upper()}{said[1:]}." for said in (shown.empty, shown.more) if said))
@@ -147,7 +173,7 @@ def _table_html(shown: Table, leave_out: Container[str] = ()) -> str:
     ]
     classes = [' class="ta-n"' if shown.rows[0][column].kind == "number" else "" for column in kept]
     columns = list(zip(kept, classes, strict=True))
-    head = "".join(f"<th{c}>{shown.heads[column]}</th>" for column, c in columns)
+    head = "".join(f"<th{c}>{escape(shown.heads[column])}</th>" for column, c in columns)
     rows = ["".join(f"<td{c}>{_cell(row[column])}</td>" for column, c in columns) for row in shown.rows[:MAX_ROWS]]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     left = len(shown.rows) - MAX_ROWS
@@ -175,7 +201,8 @@ def _cell(cell: Cell) -> str:
     return f"<b>{cut}</b>" if cell.kind == "name" else cut
 
 
-def _card_html(facts: Iterable[Fact]) -> str:
+def card_html(facts: Iterable[Fact]) -> str:
+    """Return facts, one a line."""
     rows = "".join(f"<tr><th>{head}</th><td>{_fact(cell)}</td></tr>" for head, cell in facts if cell.text)
     return f'<table class="ta-kv"><tbody>{rows}</tbody></table>' if rows else ""
 
@@ -184,7 +211,8 @@ def _fact(cell: Cell) -> str:
     if cell.time or cell.kind == "plain":
         return _time(cell.time) if cell.time else escape(cell.text)
     tag = "code" if cell.kind == "code" else "span"
-    return f'<{tag} dir="auto">{escape(cell.text)}</{tag}>'
+    title = f' title="{escape(cell.hint)}"' if cell.hint else ""
+    return f'<{tag} dir="auto"{title}>{escape(cell.text)}</{tag}>'
 
 
 def job_id_html(job_id: str) -> str:

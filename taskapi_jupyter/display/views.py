@@ -7,26 +7,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from taskapi_jupyter.core.errors import size
 from taskapi_jupyter.core.states import JobCode
 
 from .facts import (
     busy,
     config_words,
+    cpu_words,
     created,
     latest_job,
+    memory_words,
+    metrics_words,
     note,
     parameter_words,
     parameters,
     progress_words,
+    python_words,
     times,
     took,
     updated,
 )
-from .formats import age, clean, duration, local, short_json, utc_now
+from .formats import age, clean, duration, local, moment, short_ids, short_json, utc_now
 
 if TYPE_CHECKING:
     from taskapi_jupyter.client.taskapi import API
-    from taskapi_jupyter.core.contract import Environment, JobStatus
+    from taskapi_jupyter.core.contract import DeployPlan, Environment, FileEntry, JobStatus
 
 _ID = 40  # columns; longer than any id
 
@@ -40,6 +45,7 @@ class Cell:
     width: int = 300
     code: JobCode | None = None  # a job's status, which the text begins with; its id may follow
     time: datetime | None = None  # what HTML shows, with the time in UTC when pointed at
+    hint: str = ""  # what HTML shows when pointed at
 
 
 Fact = tuple[str, Cell]
@@ -57,14 +63,20 @@ class Table:
     least: int = 1  # columns that a narrow terminal shows at least
 
 
-def jobs_table(jobs: Iterable[JobStatus], more: bool = False, searched: int | None = None) -> Table:
-    """Return a table of jobs; ``more`` says that there are older ones, ``searched`` how many a search looked at."""
-    now, rows = utc_now(), []
+def jobs_table(
+    jobs: Iterable[JobStatus], more: bool = False, searched: int | None = None, short: bool = False
+) -> Table:
+    """Return a table of jobs; ``more`` says that there are older ones, ``searched`` how many a search looked at.
+
+    With ``short``, ids are their last digits.
+    """
+    now, rows, jobs = utc_now(), [], list(jobs)
+    ids = short_ids(job.job_id for job in jobs) if short else {}
     for job in jobs:
         when = created(job)
         rows.append(
             (
-                Cell(clean(job.job_id, _ID), "id"),
+                Cell(clean(ids.get(job.job_id, job.job_id), _ID), "id"),
                 Cell(clean(job.api_name, 300), width=40),
                 Cell(job.code.label, code=job.code),
                 Cell(local(when, now) if when else "", time=when),
@@ -78,16 +90,17 @@ def jobs_table(jobs: Iterable[JobStatus], more: bool = False, searched: int | No
     return Table(heads, rows, "no jobs", f"{older}there are older ones" if more else "", whole="Job", least=2)
 
 
-def apis_table(apis: Iterable[API]) -> Table:
-    """Return a table of APIs."""
-    rows = []
-    for api in apis:
-        latest, when = latest_job(api), updated(api)
+def apis_table(apis: Iterable[API], short: bool = False) -> Table:
+    """Return a table of APIs; with ``short``, ids are their last digits."""
+    rows, shown = [], [(api, latest_job(api), updated(api)) for api in apis]
+    ids = short_ids(latest.job_id for _, latest, _ in shown if latest) if short else {}
+    for api, latest, when in shown:
+        job_id = clean(ids.get(latest.job_id, latest.job_id), _ID) if latest else ""
         rows.append(
             (
                 Cell(clean(api.name, 300), "name", 63),
                 Cell(busy(api), "plain"),
-                Cell(f"{latest.code.label} {clean(latest.job_id, _ID)}", code=latest.code) if latest else Cell(""),
+                Cell(f"{latest.code.label} {job_id}", code=latest.code) if latest else Cell(""),
                 Cell(age(when), time=when),
                 Cell(clean(api.endpoint or ""), "code"),
             )
@@ -105,14 +118,34 @@ def environments_table(environments: Iterable[Environment]) -> Table:
     return Table(("Environment", "Provider", "Version", "Endpoint"), rows, "no environments")
 
 
+def files_table(files: Iterable[FileEntry]) -> Table:
+    """Return a table of a job's files."""
+    now = utc_now()
+    rows = [
+        (
+            Cell(size(one.size), "number"),
+            Cell(local(when, now) if (when := moment(one.modified)) else ""),
+            Cell(clean(one.path)),
+        )
+        for one in files
+    ]
+    return Table(("Size", "Modified", "File"), rows, "no files", whole="File")
+
+
 def job_card(record: JobStatus, endpoint: str | None, last_seen: datetime | None, now: datetime) -> list[Fact]:
     """Return what there is to say about a job."""
     return [
         ("status", Cell(record.code.label, code=record.code)),
-        ("progress", Cell(progress_words(record.progress or None, 80))),
+        ("progress", Cell(progress_words(record, 80))),
+        ("metrics", Cell(metrics_words(record, 400))),
         *((head, Cell(local(time, now), time=time)) for head, time in times(record)),
         ("took", Cell(duration(took(record, now)), "plain")),
+        ("CPU time", Cell(cpu_words(record), "plain")),
+        ("memory", Cell(memory_words(record), "plain")),
         ("config", Cell(config_words(record, 400), "code")),
+        ("Python", Cell(python_words(record.python or None, created(record), now), "code")),
+        ("group", Cell(f"{clean(record.group, 40)}, job {record.index}" if record.group else "")),
+        ("attempt", Cell(str(record.attempt) if record.attempt else "")),
         ("timeout", Cell(duration(record.timeout))),
         ("run timeout", Cell(duration(record.run_timeout or None))),
         ("reason", Cell(clean(record.reason or "", 400))),
@@ -137,9 +170,26 @@ def api_card(api: API) -> list[Fact]:
         ("error", Cell(clean(spec.get("error") or "", 400))),
         ("endpoint", Cell(clean(api.endpoint or ""), "code")),
         ("task", Cell(clean(definition.get("path") or "", 200), "code")),
+        ("Python", Cell(python_words(api.python or None, updated(api)), "code")),
         ("parameters", Cell("" if taken is None else ", ".join(map(parameter_words, taken)) or "none", "code")),
         ("config", Cell(short_json(definition.get("config"), 400), "code")),
         ("compute", Cell(clean(", ".join(limits), 200))),
         *((key.replace("_", " "), Cell(duration(n) if isinstance(n, int | float) else "")) for key, n in timeouts),
         ("version", Cell(clean(api.api_id), "code")),
+    ]
+
+
+def plan_card(plan: DeployPlan) -> list[Fact]:
+    """Return what a deploy would do, beside its message: what runs the task, what travels, what it gets."""
+    files = [f"{name} ({size(count)})" for name, count in plan.files.items()]
+    own = ["the interpreter's own"] if plan.python else []
+    packages = plan.packages if isinstance(plan.packages, list) else own
+    return [
+        ("Python", Cell(python_words(plan.python or None, None), "code")),
+        ("kernel", Cell(clean(plan.kernel or "", 100))),
+        ("requirements", Cell(clean(", ".join(plan.requirements), 1000))),
+        ("packages", Cell(clean(", ".join(packages), 4000))),
+        ("travels", Cell(clean(", ".join(files), 1000) or "nothing")),
+        ("variables", Cell(clean(", ".join(plan.variables), 4000))),
+        ("folder", Cell(clean(plan.folder, 300), "code")),
     ]

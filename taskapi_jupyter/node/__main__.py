@@ -27,7 +27,7 @@ from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.node.storage import push
 from taskapi_jupyter.runner import launch, log_file
 from taskapi_jupyter.runner.engine import LocalEngine
-from taskapi_jupyter.runner.outcome import vanished
+from taskapi_jupyter.runner.outcome import json_object, vanished
 from taskapi_jupyter.runner.process_tree import bind_to_parent, collect_orphans
 
 from .frames import frame, output
@@ -37,7 +37,7 @@ _SELDOM = 0.2  # seconds, where there was none
 _PROGRESS = 0.5  # seconds between two reports of progress
 _ALIVE = 20.0  # seconds of silence after which a frame says that the stream is open still
 _READ = 1 << 18
-_PROGRESS_BOUND = 4096  # bytes; what progress() writes is far shorter
+_TOLD_BOUND = 12 << 10  # bytes; what progress() and metric() write is shorter
 _LINGERS, _LINGER = 2, 0.15  # times, seconds
 _SAY_AGAIN = 600  # times, once a second, that an end is said again where this node's disk is full
 
@@ -68,7 +68,7 @@ class Guard:
         self.home = os.path.join(folder, "home")
         self.folder = HomePaths(self.home).job(self.job["id"]).folder
         self.at = 0  # of the output, how much was passed on
-        self.told = ""  # what was said of its progress last
+        self.told = dict[str, str]()  # what was said last of its progress and its metrics
         self.told_at = 0.0
         self.said_at = 0.0
         self.abandoned = False  # whether the entry point has died
@@ -118,7 +118,7 @@ class Guard:
         while not (over := engine.ended()):
             if self.pass_on():
                 pauses = host.backoff(_EVERY, _SELDOM)
-            self.tell_progress()
+            self.tell()
             if time.monotonic() - self.said_at > _ALIVE:
                 self.say({"alive": True})
             if self.control in [fd for fd, _ in poll.poll(next(pauses) * 1000)]:
@@ -131,7 +131,7 @@ class Guard:
                 pass
         self.pass_on(last=True)
         outcome = dict(over[0][1])
-        outcome["progress"] = _progress(outcome["progress"])
+        outcome.update((name, _told(outcome[name])) for name in ("progress", "metrics"))
         if self.abandoned and outcome["status"] == JobCode.STOPPED.value:
             outcome.update(status=JobCode.UNEXPECTED_ERROR.value, reason="Ray's own process for it was killed")
         return outcome
@@ -230,20 +230,21 @@ class Guard:
             self.say({"skip": offset - self.at})
             self.at = offset
 
-    def tell_progress(self) -> None:
-        """Report the task's progress, where it has changed."""
+    def tell(self) -> None:
+        """Report the task's progress and its metrics, where they have changed."""
         now = time.monotonic()
         if now - self.told_at < _PROGRESS:
             return
         self.told_at = now
-        try:
-            found = files.read(JobPaths(self.folder).progress, 1 << 14).decode("utf-8", "replace")
-        except OSError:
-            return
-        text = _progress(found)
-        if text is not None and text != self.told:
-            self.told = text
-            self.say({"progress": text})
+        paths = JobPaths(self.folder)
+        for name, path in (("progress", paths.progress), ("metrics", paths.metrics)):
+            try:
+                text = _told(files.read(path, 1 << 14).decode("utf-8", "replace"))
+            except OSError:
+                continue
+            if text is not None and text != self.told.get(name):
+                self.told[name] = text
+                self.say({name: text})
 
 
 def main() -> None:
@@ -322,12 +323,9 @@ def _begun_character(data: bytes) -> int:
     return 0
 
 
-def _progress(text: str | None) -> str | None:
-    """Return what a task said of its progress where it is of a form and a length to be passed on."""
-    try:
-        return text if text and len(text) <= _PROGRESS_BOUND and isinstance(nesting.loads(text), dict) else None
-    except ValueError:  # it may have written anything
-        return None
+def _told(text: str | None) -> str | None:
+    """Return what a task said of itself where it is of a form and a length to be passed on."""
+    return json_object(text) if text and len(text) <= _TOLD_BOUND else None
 
 
 def _other_python(given: Mapping[str, Any]) -> str | None:

@@ -25,7 +25,7 @@ _ODD = re.compile("([\r\udc80-\udcff]+)")
 
 
 def frame(marker: str, value: dict[str, Any]) -> bytes:
-    """Return a frame; ``value`` has one key: begin, output, skip, progress, alive, storing, outcome or end."""
+    """Return a frame; ``value`` has one key: begin, output, skip, progress, metrics, alive, storing, outcome or end."""
     return _BEGIN + marker.encode() + json.dumps(value).encode() + b"\n"
 
 

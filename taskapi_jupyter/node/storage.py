@@ -1,7 +1,8 @@
 """Where jobs of a cluster leave results and files: a shared folder, or a URL that fsspec knows.
 
 The files are ``{storage}/{job}/result.json``, or ``result.pkl`` with ``result.view.json`` beside it (its JSON form, if
-there is one), and ``{storage}/{job}/files/…``. Standard library only, except fsspec where the storage is no folder.
+there is one) or ``result.preview.json`` (what it looks like), ``exception.pkl``, ``metrics.jsonl`` and ``usage.jsonl``
+beside these, and ``{storage}/{job}/files/…``. Standard library only, except fsspec where the storage is no folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from taskapi_jupyter.core import folders
 from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, Unavailable
 
 VIEW = "result.view.json"  # the JSON form of a pickled result
+PREVIEW = "result.preview.json"  # what one without a JSON form looks like in a notebook
 RESULTS = ("result.json", "result.pkl")
+EXCEPTION = "exception.pkl"  # what the task raised
+METRICS, USAGE = "metrics.jsonl", "usage.jsonl"
 _LONGEST_PATH = 4000  # bytes; Linux takes 4096
 _TRIES = 3  # to store what a job left, which may have taken days
 
@@ -58,7 +62,8 @@ def push(url: str, job_folder: str) -> str:
 
 def _push(url: str, job_folder: str) -> str:
     """Store what a job left, or raise; return which files were left out in a sentence, '' for none."""
-    found = [(os.path.join(job_folder, name), name) for name in (*RESULTS, VIEW)]
+    kept = (*RESULTS, VIEW, PREVIEW, EXCEPTION, METRICS, USAGE)
+    found = [(os.path.join(job_folder, name), name) for name in kept]
     files, cut = folders.files(os.path.join(job_folder, "files"))
     found += [(os.path.join(job_folder, "files", name), f"files/{name}") for name, _ in files]
     target = folder_of(url)

@@ -159,6 +159,9 @@ class RayEngine:
                 os.unlink(os.path.join(job.folder, NOTE))
         return list(over.items())
 
+    def keep_ahead(self, wanted: bool) -> None:
+        """Prepare nothing: a job's processes are on its node."""
+
     def recorded(self, job_id: str) -> None:
         """Keep what is here of a job: most of it was on the node."""
 

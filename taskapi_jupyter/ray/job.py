@@ -20,7 +20,7 @@ from taskapi_jupyter.core import files, host, nesting
 from taskapi_jupyter.core.host import backoff
 from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode, may_move
-from taskapi_jupyter.runner.outcome import outcome
+from taskapi_jupyter.runner.outcome import json_object, outcome
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's words for it
 
@@ -181,14 +181,14 @@ def submission_id(job_id: str, settings: Mapping[str, Any]) -> str:
 def valid(told: Any) -> dict[str, Any] | None:
     """Return an outcome as a job told it, None where it can't be one; when it ended counts by this machine's clock."""
     try:
-        status, reason, code, progress = (told.get(key) for key in ("status", "reason", "exit_code", "progress"))
+        status, reason, code = (told.get(key) for key in ("status", "reason", "exit_code"))
         if not may_move(JobCode.RUNNING, JobCode(status)):
             return None
         return outcome(
             JobCode(status),
             None if reason is None else str(reason)[:2000],
             None if code is None else int(code),
-            None if progress is None else str(progress),
+            **{key: json_object(told.get(key)) for key in ("progress", "metrics", "usage")},
         )
     except (TypeError, ValueError, AttributeError):
         return None

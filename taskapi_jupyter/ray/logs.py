@@ -156,9 +156,11 @@ class Logs:
     @staticmethod
     def _heard(job: RayJob, value: Mapping[str, Any]) -> dict[str, Any] | None:
         """Note what a frame says; return the job's outcome, which is in the last one."""
-        if isinstance(value.get("progress"), str):
-            with suppress(OSError):
-                files.write_atomic(JobPaths(job.folder).progress, value["progress"].encode(), sync=False)
+        paths = JobPaths(job.folder)
+        for name, path in (("progress", paths.progress), ("metrics", paths.metrics)):
+            if isinstance(value.get(name), str):
+                with suppress(OSError):
+                    files.write_atomic(path, value[name].encode(), sync=False)
         job.log.storing = job.log.storing or "storing" in value
         return valid(value.get("outcome"))
 

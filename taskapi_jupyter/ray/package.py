@@ -18,11 +18,12 @@ from taskapi_jupyter.runner import launch
 _MODULES = (
     *("__init__.py", "_version.py", "job.py", "node/__init__.py", "node/__main__.py", "node/frames.py"),
     "node/storage.py",
-    *("worker/__init__.py", "worker/harness.py"),
+    *("worker/__init__.py", "worker/harness.py", "worker/package_builder.py"),
     *(f"core/{name}.py" for name in ("__init__", "errors", "fault_points", "files", "folders", "host", "nesting")),
     *(f"core/{name}.py" for name in ("paths", "process", "room", "states")),
     *(f"runner/{name}.py" for name in ("__init__", "capacity", "claim", "engine", "gpus", "launch", "log_file")),
-    *(f"runner/{name}.py" for name in ("memory", "oom_kills", "outcome", "process_tree", "reaping", "warm", "watcher")),
+    *(f"runner/{name}.py" for name in ("memory", "oom_kills", "outcome", "packages", "process_tree", "reaping")),
+    *(f"runner/{name}.py" for name in ("warm", "watcher")),
 )
 
 #: Columns of a job's row that go along.
@@ -83,10 +84,10 @@ def request(
     if left is not None:
         variables[launch.SECONDS_LEFT] = str(left)
     runtime: dict[str, Any] = {"working_dir": uri, "env_vars": variables}
-    with suppress(FileNotFoundError):
-        wanted = files.read(os.path.join(HomePaths(home).version(job["api_id"]), "requirements.txt"), 1 << 20)
-        lines = [line.strip() for line in wanted.decode("utf-8-sig", "replace").splitlines()]
-        runtime["pip"] = {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}
+    if (own := nesting.loads(job["launch"]).get("runtime_env")) is not None:  # of an API that has requirements
+        runtime |= own
+    else:
+        runtime |= _of_project(HomePaths(home).version(job["api_id"]))
     body: dict[str, Any] = {
         "entrypoint": "exec python -m taskapi_jupyter.node",
         "submission_id": submission_id,
@@ -99,6 +100,16 @@ def request(
     if job["mem"]:
         body["entrypoint_memory"] = job["mem"]
     return body
+
+
+def _of_project(folder: str) -> dict[str, Any]:
+    """Return what has Ray install the ``requirements.txt`` of a version, where there is one."""
+    try:
+        wanted = files.read(os.path.join(folder, "requirements.txt"), 1 << 20)
+    except FileNotFoundError:
+        return {}
+    lines = [line.strip() for line in wanted.decode("utf-8-sig", "replace").splitlines()]
+    return {"pip": {"packages": [one for one in lines if one and not one.startswith("#")], "pip_check": False}}
 
 
 def _add_folder(archive: zipfile.ZipFile, folder: str, name: str, but: str = "") -> None:

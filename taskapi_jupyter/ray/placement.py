@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,11 +13,13 @@ from typing import Any
 import msgspec
 
 from taskapi_jupyter.core import files, nesting
-from taskapi_jupyter.core.contract import DeployRequest, JobStatus
-from taskapi_jupyter.core.errors import TaskAPIError, Unavailable
+from taskapi_jupyter.core.contract import DeployRequest, JobStatus, KernelEntry
+from taskapi_jupyter.core.errors import BadRequest, NotKept, TaskAPIError, Unavailable
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
+from taskapi_jupyter.deploy import notebook
 from taskapi_jupyter.deploy.api_spec.build import APISpec, build
 from taskapi_jupyter.deploy.project import project_of
+from taskapi_jupyter.deploy.values import masked
 from taskapi_jupyter.service import engine_settings
 from taskapi_jupyter.service.limits import ThisMachine
 from taskapi_jupyter.service.records import rfc3339, status_of
@@ -43,11 +46,24 @@ class OnRay(ThisMachine):
 
     def build(self, request: DeployRequest, environ: Sequence[str], pickle: Path | None) -> APISpec:
         """Check a request; the task runs with the variables of a node, not with this machine's."""
+        notebook.refuse_on(request, "a Ray cluster")
+        definition = request.spec.get("definition")
+        if isinstance(definition, Mapping) and definition.get("kernel") is not None:
+            raise BadRequest(
+                f"{request.spec.get('name')}: definition.kernel is a kernelspec of this machine, and on a Ray cluster "
+                "the Python of a node runs the task: leave it out"
+            )
         path = os.environ.get("PATH", os.defpath)
         request = msgspec.structs.replace(request, environ={"PATH": path})
-        built = build(request, files=project_of(request), pickle=pickle, looks_up=False)
+        built = build(request, files=project_of(request), pickle=pickle, looks_up=False, packages=self.packages())
         built.launch["env"].pop("PATH", None)
+        if (packages := built.launch.pop("packages", None)) is not None:
+            built.launch["runtime_env"] = _runtime_env(packages, built)
         return built
+
+    def kernels(self) -> list[KernelEntry]:
+        """Raise :class:`NotKept`: the Python of a node runs each task."""
+        raise NotKept(f"{self._environment} is a Ray cluster, whose nodes run tasks by a Python of their own")
 
     def check_fits(self, built: APISpec) -> list[str]:
         """Nothing is refused: a cluster may grow, and until then a job waits."""
@@ -134,3 +150,23 @@ class OnRay(ThisMachine):
                     except Refused:
                         continue
                 self._off_list.add(one)
+
+
+def _runtime_env(packages: Mapping[str, Any], built: APISpec) -> dict[str, Any]:
+    """Return what has Ray install a lock on the nodes: of pip's, which has the hash of one file alone, the versions."""
+    index = packages["index"]
+    urls = [index["index_url"], *index["extra_index_urls"], *index["find_links"]]
+    if any(url and masked(url) != url for url in urls):
+        raise BadRequest(
+            f"{built.name}: the URL of an index has credentials, which Ray's dashboard would show: configure the index "
+            "on the nodes"
+        )
+    content = built.files[packages["lock"]]
+    assert isinstance(content, bytes)
+    lines = content.decode().splitlines()
+    if packages["builder"] == "pip":
+        lines = [re.sub(r"\s+--hash=\S+", "", line) for line in lines]
+    if index["index_url"]:
+        lines.insert(0, f"--index-url {index['index_url']}")
+    lines = [f"--extra-index-url {url}" for url in index["extra_index_urls"]] + lines
+    return {packages["builder"]: {"packages": lines, f"{packages['builder']}_check": False}}

@@ -11,15 +11,15 @@ import json
 import os
 from contextlib import suppress
 
-from taskapi_jupyter.core import files, process
+from taskapi_jupyter.core import files, folders, process
 from taskapi_jupyter.core.fault_points import fault_point
-from taskapi_jupyter.core.paths import JobPaths
+from taskapi_jupyter.core.paths import HomePaths, JobPaths
 
 GIVEN_BACK = "claim.given-back"  # the name of a claim whose watcher could not begin, and left
 
 _EMPTY = "claim.empty"
 
-_SPENT = ("job.json", "report", "outcome.json", "progress.json")  # once a job's end is recorded
+_SPENT = ("job.json", "report", "outcome.json", "progress.json", "metrics.json")  # once a job's end is recorded
 
 
 def take(folder: str) -> int | None:
@@ -89,8 +89,21 @@ def clear(folder: str, *, seen: bool, alone: bool) -> None:
                 os.unlink(name, dir_fd=fd)
         with suppress(OSError):  # the task left files
             os.rmdir("files", dir_fd=fd)
+        kernel = not seen and os.access("kernel", os.F_OK, dir_fd=fd, follow_symlinks=False)
     finally:
         os.close(fd)
+    if kernel:  # which its watcher would have removed
+        clear_kernel(folder)
+
+
+def clear_kernel(folder: str) -> None:
+    """Remove what a notebook's kernel was reached by, sockets and connection files, and what it was asked."""
+    paths = JobPaths(folder)
+    folders.remove(paths.kernel)
+    home = os.path.dirname(os.path.dirname(folder))
+    for one in (paths.ending, paths.kernel_request, HomePaths(home).kept_kernel(os.path.basename(folder))):
+        with suppress(OSError):
+            os.unlink(one)
 
 
 def is_free(folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import gc
 import os
@@ -9,7 +10,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from taskapi_jupyter.core import files, host, nesting, process, room
 from taskapi_jupyter.core.fault_points import fault_point
@@ -18,12 +20,13 @@ from taskapi_jupyter.core.states import JobCode
 
 from . import capacity, claim, gpus, process_tree, warm
 from .outcome import outcome, read_outcome, too_late, vanished
-from .watcher import watch
+from .watcher import prepare, serve, watch
 
 _TRIES = 3  # to fork a job whose watcher died before it claimed it
 _STOPS = 20  # that a watcher is told to go on after, each within a minute of the last
 _PATIENCE = 2.0  # seconds to kill what a dead watcher left
 _AGAIN = 1.0  # seconds until a job that could not begin is tried again
+_CHANNEL = 3  # the descriptor by which a watcher gets jobs
 _POLL = 1.0  # seconds between checks whether a watcher that is not our child was stopped by a signal
 
 
@@ -40,14 +43,17 @@ class _Watched:
         pidfd: int | None = None,
         here: bool = True,
         channel: int | None = None,
+        template: int = 0,
     ) -> None:
         self.job = job
         self.pid = pid
         self.start_time = start_time
         self.child = child
         self.pidfd = pidfd
-        self.channel = channel  # of a watcher that a template forked: ends when it does
-        self.code = errno.EIO  # what that watcher said of its end
+        self.channel = channel  # of a watcher that may get other jobs: ends when it does
+        self.template = template  # the pid of the template that forked it, if one did
+        self.told = False  # whether it was told to stop
+        self.code = errno.EIO  # what a watcher with a channel said of its end
         self.changed = ""  # a file that has changed since the template imported it: that watcher did not begin
         self.here = here  # False: its claim is of another boot or container, its numbers mean others here
         self.tries = 1
@@ -56,6 +62,13 @@ class _Watched:
         self.why = "its watcher was killed"
         self.unread = False  # whether its claim could not be read for want of a descriptor
         self.unclaimed = False  # whether it had not claimed its job yet when an older supervisor handed it over
+
+
+class _Idle(NamedTuple):
+    """A watcher without a job: forked ahead, or done with one."""
+
+    pid: int
+    channel: int  # a descriptor: the watcher leaves when this ends
 
 
 class LocalEngine:
@@ -77,6 +90,8 @@ class LocalEngine:
         self.warming: dict[str, Mapping[str, Any]] = {}  # jobs that wait for a template's imports
         self.try_at = 0.0
         self.said = ""
+        self.idle: list[_Idle] = []
+        self.started = False  # whether a job was started since a watcher was last forked ahead
 
     # The protocol
 
@@ -116,7 +131,9 @@ class LocalEngine:
         if isinstance(how, warm.Waits):
             self.warming[job["id"]] = job
         elif isinstance(how, warm.Begun):
-            self.watched[job["id"]] = _Watched(job, how.pid, how.start_time, child=False, channel=how.channel)
+            self.watched[job["id"]] = _Watched(
+                job, how.pid, how.start_time, child=False, channel=how.channel, template=how.template
+            )
         else:
             self._fork(job if how.note is None else {**job, "note": how.note}, tries=1)
 
@@ -128,6 +145,7 @@ class LocalEngine:
         if watched is None:
             return
         fault_point("engine.stopping")
+        watched.told = True
         process.send(watched.pid, watched.start_time, signal.SIGTERM)
         if hurry:  # a watcher of an older package ignores it
             process.send(watched.pid, watched.start_time, signal.SIGUSR1)
@@ -137,12 +155,12 @@ class LocalEngine:
         """Return the jobs that ended since the last call, with their outcomes."""
         self._reap_children()
         for job_id, watched in list(self.watched.items()):
-            if watched.child:
+            if watched.channel is not None and self._is_done(watched):
+                self._gone(watched, watched.code)
+            elif watched.child:
                 continue
-            if watched.channel is not None:
-                if self._has_left(watched):
-                    self._gone(watched, watched.code)
-                elif process.is_stopped(watched.pid, watched.start_time):
+            elif watched.channel is not None:
+                if process.is_stopped(watched.pid, watched.start_time):
                     self._go_on(watched)
             elif watched.unclaimed and process.start_time(watched.pid) == watched.start_time:
                 if os.path.exists(JobPaths(self._folder(job_id)).claim):
@@ -202,34 +220,95 @@ class LocalEngine:
         return HomePaths(self.home).job(job_id).folder
 
     def _fork(self, job: Mapping[str, Any], tries: int) -> None:
+        """Have a watcher begin with a job: the one that was forked ahead, else one that is forked now."""
         limits = self.limits()
         fault_point("engine.forking")
-        before = process.mask_signals(signal.SIG_BLOCK, process.valid_signals())
         try:
-            pid = os.fork()
+            pid, channel = (self._give(job, limits) if tries == 1 else None) or (
+                self._watcher(lambda wake: watch(self.home, job, limits, wake)),
+                None,
+            )
         except OSError as error:  # as many processes as there may be
-            process.mask_signals(signal.SIG_SETMASK, before)
             self.watched.pop(job["id"], None)
             self._put_off(job, error.errno or errno.EAGAIN)
             return
+        fault_point("engine.forked")
+        self.started = True
+        self.watched[job["id"]] = _Watched(job, pid, process.start_time(pid), child=True, channel=channel)
+        self.watched[job["id"]].tries = tries
+
+    def _watcher(self, run: Callable[[Callable[[], None]], int], channel: int | None = None) -> int:
+        """Fork a watcher, return its pid; it calls ``run`` with what wakes a supervisor where this one is gone."""
+        me = os.getpid()
+
+        def wake() -> None:
+            if os.getppid() != me:  # else this supervisor sees it leave
+                self.wake()
+
+        before = process.mask_signals(signal.SIG_BLOCK, process.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError:
+            process.mask_signals(signal.SIG_SETMASK, before)
+            raise
         if pid == 0:
             code = errno.EIO
             try:
+                if channel is not None:
+                    os.dup2(channel, _CHANNEL, inheritable=False)
                 # The supervisor's lock, FIFO and database must not live on in a watcher.
-                os.closerange(3, _most_descriptors())
+                os.closerange(_CHANNEL + (channel is not None), _most_descriptors())
                 gc.disable()
                 for number in (signal.SIGINT, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)
                 self.forked()
-                code = watch(self.home, job, limits, self.wake)
+                prepare()
+                code = run(wake)
+            except OSError as error:
+                code = error.errno or errno.EIO
             except BaseException:
                 sys.__excepthook__(*sys.exc_info())  # prints it; `traceback` would take each supervisor 3 ms to import
             finally:
                 os._exit(code)
         process.mask_signals(signal.SIG_SETMASK, before)
-        fault_point("engine.forked")
-        self.watched[job["id"]] = _Watched(job, pid, process.start_time(pid), child=True)
-        self.watched[job["id"]].tries = tries
+        return pid
+
+    def keep_ahead(self, wanted: bool) -> None:
+        """Fork a watcher ahead of the next job, where one was started since and none is idle; or end those that are."""
+        if not wanted:
+            while self.idle:
+                self._end_idle(self.idle[0])
+        elif self.started and not self.idle:
+            self.started = False
+            with suppress(OSError):  # as many processes or descriptors as there may be
+                ours, theirs = _socket.socketpair()
+                pid = self._watcher(lambda wake: serve(_CHANNEL, self.home, wake), theirs.fileno())
+                theirs.close()
+                ours.setblocking(False)
+                self.idle.append(_Idle(pid, ours.detach()))
+
+    def _end_idle(self, one: _Idle) -> None:
+        """Do without a watcher that has no job, is not reaped, and may be stopped by a signal."""
+        self.idle.remove(one)
+        os.close(one.channel)
+        os.kill(one.pid, signal.SIGKILL)
+
+    def _give(self, job: Mapping[str, Any], limits: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Give a job to an idle watcher; return its pid and its channel, None where there is none that takes it."""
+        try:
+            data = warm.message(job, limits) if self.idle else b""
+        except (TypeError, ValueError):  # a row with bytes in it
+            return None
+        while self.idle:
+            one = self.idle[-1]
+            try:
+                if os.write(one.channel, data) == len(data):
+                    self.idle.pop()
+                    return one
+            except OSError:  # it is gone
+                pass
+            self._end_idle(one)  # a part of a job, which is a large one, is none
+        return None
 
     def _put_off(self, job: Mapping[str, Any], why: int) -> None:
         """Have a job that could not begin, and that nobody has claimed, begin later."""
@@ -302,7 +381,13 @@ class LocalEngine:
             if pid == 0:
                 return
             watched = next((one for one in self.watched.values() if one.child and one.pid == pid), None)
-            if watched is None:
+            idle = next((one for one in self.idle if one.pid == pid), None)
+            if idle is not None and os.WIFSTOPPED(status):
+                self._end_idle(idle)
+            elif idle is not None:
+                self.idle.remove(idle)
+                os.close(idle.channel)
+            elif watched is None:
                 if not os.WIFSTOPPED(status) and self.templates.ended(pid):
                     for one in self._orphans():
                         process_tree.send(one, signal.SIGKILL)
@@ -344,21 +429,43 @@ class LocalEngine:
             if fd is not None:
                 os.close(fd)
 
-    @staticmethod
-    def _has_left(watched: _Watched) -> bool:
-        """Whether a watcher that a template forked has ended."""
+    def _is_done(self, watched: _Watched) -> bool:
+        """Whether a watcher says on its channel that it is done, or, one that is no child, has ended.
+
+        It gets another job if its template lives, unless a stop that was meant for this job may still reach it.
+        """
         assert watched.channel is not None
         try:
             while said := os.read(watched.channel, 8192):
                 if said.startswith(b"changed "):
                     watched.changed = os.fsdecode(said[8:])
+                elif (code := int(said)) != 0:
+                    watched.code = code
                 else:
-                    watched.code = int(said)
+                    watched.code = 0
+                    self._keep(watched)
+                    return True
         except BlockingIOError:
             return False
         except (OSError, ValueError):
             pass
-        return True
+        if watched.child:  # it is reaped, which tells its exit code
+            os.close(watched.channel)
+            watched.channel = None
+        return not watched.child
+
+    def _keep(self, watched: _Watched) -> None:
+        """Keep a watcher that is done with its job for another one, if that is wanted."""
+        channel, watched.channel = watched.channel, None
+        assert channel is not None
+        if watched.told:
+            os.close(channel)
+        elif watched.template:
+            self.templates.keep(watched.job["api_id"], watched.template, watched.pid, channel)
+        elif len(self.idle) < warm.MOST_IDLE:
+            self.idle.append(_Idle(watched.pid, channel))
+        else:
+            os.close(channel)
 
     def _conclude(self, watched: _Watched) -> None:
         """Read how a job ended whose watcher is gone; sweep what it left where it couldn't.
@@ -422,6 +529,7 @@ class LocalEngine:
             return []
         # A watcher that a template forked is a child of ours once the template has ended.
         watchers = {one.pid for one in self.watched.values() if one.here}
+        watchers |= {one.pid for one in self.idle}
         return process_tree.below(os.getpid(), but=watchers | self.templates.pids())
 
 
@@ -436,9 +544,7 @@ def _is_child(pid: int, start_time: str | None) -> bool:
 
 def _most_descriptors() -> int:
     """Return a number above every open descriptor: closing up to the limit takes long where that is a million."""
-    for folder in ("/proc/self/fd", "/dev/fd"):
-        try:
-            return max(int(name) for name in os.listdir(folder)) + 1
-        except OSError:
-            continue
-    return os.sysconf("SC_OPEN_MAX")
+    try:
+        return max(process.open_files()) + 1
+    except OSError:
+        return os.sysconf("SC_OPEN_MAX")

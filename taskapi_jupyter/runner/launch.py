@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from taskapi_jupyter.core import host, process
@@ -21,6 +22,12 @@ SECONDS_LEFT = "TASKAPI_SECONDS_LEFT"
 #: Imports the harness by path, so that its compiled form is cached, and leaves no trace of that for the task to see.
 START_HARNESS = "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
 
+#: The same for a notebook, whose runner is a package beside the harness.
+START_NOTEBOOK = "import sys;sys.path[0]=sys.argv[1];from notebook_runner.main import main;main()"
+
+#: What a notebook's runner is told of the limits, and what they are where an older supervisor does not know them.
+NOTEBOOK_LIMITS = {"log_max_bytes": 64 << 20, "stop_grace": 10.0, "keep_kernels": 2}
+
 #: Signals that Python, or the process that started the supervisor, handles or ignores; a task gets the default again.
 INHERITED = (
     *(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
@@ -28,10 +35,20 @@ INHERITED = (
 )
 
 
-def task_command(job: Mapping[str, Any], launch: Mapping[str, Any], apis: str) -> list[str]:
-    """Return what is executed: a command as given, or the API's interpreter on the harness."""
+def task_command(
+    job: Mapping[str, Any], launch: Mapping[str, Any], apis: str, limits: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return what is executed: a command as given, or the API's interpreter on the harness.
+
+    ``limits`` are those in force; a notebook's runner keeps to some of them.
+    """
     if launch["kind"] == "command":
         return [str(word) for word in launch["argv"]]
+    if launch["kind"] == "notebook":
+        settings = {**launch["notebook"], "notebook": os.path.join(apis, job["api_id"], launch["file"])}
+        settings.update((name, (limits or {}).get(name, value)) for name, value in NOTEBOOK_LIMITS.items())
+        # -E, not -I: PYTHON* variables are for the kernel, and what a user has installed for himself is for both.
+        return [launch["python"], "-E", "-c", START_NOTEBOOK, WORKER, json.dumps(settings)]
     return [
         launch["python"],
         "-c",
@@ -65,7 +82,7 @@ def task_environment(
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
         environment[gpus.VARIABLE] = job.get("devices") or job["gpus"] or ""
-    if launch["kind"] == "command":
+    if launch["kind"] in ("command", "notebook"):
         environment["PYTHONUNBUFFERED"] = "1"
         # Found before installed packages this way; the modules in it give way to installed ones of their names.
         paths = [environment.get("PYTHONPATH", ""), TASK_PATH]
@@ -90,26 +107,35 @@ def job_file(job: Mapping[str, Any]) -> bytes:
     return json.dumps(known)[:-1].encode() + b', "config": ' + merged.encode() + b"}"
 
 
-class Spawned(NamedTuple):
-    """A task's main process, and what its watcher reads."""
+class Task(NamedTuple):
+    """A task's main process, which waits to be told what to execute, and what its watcher reads."""
 
     pid: int
     output: int  # a descriptor: its standard output and error
     start_error: int  # a descriptor: an errno and a text, where the command could not be executed
+    go: int  # a descriptor: by which it is told
+
+    def waits(self) -> bool:
+        """Whether it still waits: somebody may have killed it."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def start(self, command: list[str], environment: Mapping[str, str], cwd: str) -> None:
+        """Have it execute a command in a folder; how it ends tells where it can't."""
+        data = json.dumps([command, dict(environment), cwd]).encode()
+        with suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self.go, data) :]
+        os.close(self.go)
 
 
-def spawn(
-    command: list[str],
-    environment: Mapping[str, str],
-    cwd: str,
-    begin: Callable[[Mapping[str, str]], None] | None = None,
-) -> Spawned:
-    """Start the task's main process, in a process group of its own, which dies when this watcher does.
+def fork_task(begin: Callable[[Mapping[str, str]], None] | None = None) -> Task:
+    """Fork a task's main process, in a process group of its own, which dies when this watcher does.
 
     ``begin``, where a template forked this watcher, is called instead of the command and never returns.
     """
     output, write_end = pipe()
     start_error, error_end = pipe()
+    told, go = os.pipe()
     os.set_blocking(write_end, True)
     me = os.getpid()
     pid = os.fork()
@@ -120,15 +146,17 @@ def spawn(
             bind_to_parent(signal.SIGKILL)
             if os.getppid() != me and host.LINUX:
                 os._exit(1)
+            os.close(go)
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             for number in INHERITED:
                 signal.signal(number, signal.SIG_DFL)
             process.mask_signals(signal.SIG_SETMASK, ())
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0)
-            os.dup2(write_end, 1)
-            os.dup2(write_end, 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for fd in (1, 2):
+                os.dup2(write_end, fd)
+            with open(told, "rb") as file:
+                command, environment, cwd = json.loads(file.read() or os._exit(0))
             what = cwd
             try:
                 os.chdir(cwd)
@@ -151,9 +179,9 @@ def spawn(
                 os._exit(127)
         if begin is not None:
             begin(environment)
-    os.close(write_end)
-    os.close(error_end)
-    return Spawned(pid, output, start_error)
+    for fd in (write_end, error_end, told):
+        os.close(fd)
+    return Task(pid, output, start_error, go)
 
 
 def pipe() -> tuple[int, int]:

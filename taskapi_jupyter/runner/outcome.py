@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from taskapi_jupyter.core import files, host, nesting, room
 from taskapi_jupyter.core.errors import size
+from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode, may_move
 
@@ -34,31 +36,58 @@ def read_outcome(folder: str) -> dict[str, Any] | None:
         return None
 
 
+def write_outcome(folder: str, found: Mapping[str, Any]) -> None:
+    """Write how a job ended, whole or not at all, over the task's report, which was read: a full disk has room there.
+
+    Not synced: within a boot that changes nothing. A job that ran when the power failed ends ``unexpected_error``,
+    whether or not its outcome was on disk.
+    """
+    data, paths = json.dumps(found).encode(), JobPaths(folder)
+    try:
+        files.write(paths.report, data, over=True)
+    except OSError:  # the task removed it, or put something else there, and the disk has no room for a new one
+        files.write_atomic(paths.outcome, data, sync=False)
+    else:
+        fault_point("watcher.outcome_temporary")
+        os.rename(paths.report, paths.outcome)
+
+
 def columns(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a job's row that an outcome sets, its status aside."""
-    progress = found.get("progress")
-    try:
-        is_json = isinstance(nesting.loads(progress or ""), dict)
-    except ValueError:  # the task may have written anything
-        is_json = False
     return {
         "ended": found["ended"],
         "reason": found.get("reason"),
         "exit_code": found.get("exit_code"),
-        "progress": progress if is_json else None,
+        **{name: json_object(found.get(name)) for name in ("progress", "metrics", "usage")},
     }
 
 
+def json_object(text: Any) -> str | None:
+    """Return the text of a JSON object, None for any other: a task may have written anything."""
+    try:
+        return text if isinstance(text, str) and isinstance(nesting.loads(text), dict) else None
+    except ValueError:
+        return None
+
+
 def outcome(
-    status: JobCode, reason: str | None = None, exit_code: int | None = None, progress: str | None = None
+    status: JobCode,
+    reason: str | None = None,
+    exit_code: int | None = None,
+    *,
+    progress: str | None = None,
+    metrics: str | None = None,
+    usage: str | None = None,
 ) -> dict[str, Any]:
-    """Return how a job ended, just now."""
+    """Return how a job ended, just now; progress, metrics and usage are JSON objects, as text."""
     return {
         "status": status.value,
         "reason": reason,
         "exit_code": exit_code,
         "ended": host.now_us(),
         "progress": progress,
+        "metrics": metrics,
+        "usage": usage,
     }
 
 
@@ -72,14 +101,18 @@ def too_late(job: Mapping[str, Any]) -> str:
     return f"timed out {job['timeout']} s after submission"
 
 
-def judge(folder: str, code: int, *, command: bool, oom: bool) -> tuple[JobCode, str]:
+def judge(folder: str, said: tuple[str, str], code: int, *, command: bool, oom: bool) -> tuple[JobCode, str]:
     """Return the status and the reason of a task that ended by itself with an exit code, or by a signal (negative).
 
-    ``command``: it is a command, which returns nothing; ``oom``: the kernel killed it for want of memory.
+    ``said`` is what it :func:`reported`; ``command``: it is a command, which returns nothing; ``oom``: the kernel
+    killed it for want of memory.
     """
-    marker, told = reported(folder)
+    marker, told = said
     if marker == "memory":
         return JobCode.WORKER_OOM, told
+    if marker == "unstartable":  # a notebook's kernel is not there
+        return JobCode.UNEXPECTED_ERROR, told
+    where = f"{told}: " if marker == "died" else ""  # with its kernel, in a cell
     if code == 0:
         if command or marker == "returned" or _has_result(folder):
             return JobCode.SUCCEEDED, told
@@ -88,9 +121,11 @@ def judge(folder: str, code: int, *, command: bool, oom: bool) -> tuple[JobCode,
             return JobCode.WORKER_ERROR, f"its process left with exit code 0 and no result: {found.strerror}"
         return JobCode.WORKER_ERROR, "its process left with exit code 0 before the task returned"
     if code == -signal.SIGKILL and oom:
-        return JobCode.WORKER_OOM, "killed by the kernel for want of memory"
+        return JobCode.WORKER_OOM, f"{where}killed by the kernel for want of memory"
     if code < 0:
-        return JobCode.WORKER_ERROR, f"killed by signal {-code} ({_signal_name(-code)}){_bus_hint(-code)}"
+        return JobCode.WORKER_ERROR, f"{where}killed by signal {-code} ({_signal_name(-code)}){_bus_hint(-code)}"
+    if marker == "unready":
+        return JobCode.WORKER_ERROR, ": ".join(part for part in (told, _last_lines(folder)) if part)
     last = told or _last_traceback_line(folder)
     if command and last.partition(":")[0].endswith("MemoryError"):  # numpy has one of its own
         return JobCode.WORKER_OOM, last
@@ -124,6 +159,14 @@ def _last_traceback_line(folder: str) -> str:
         if line == lines[-1] and line.startswith(" "):
             break
     return ""
+
+
+def _last_lines(folder: str) -> str:
+    """Return the last three lines of a job's output as one."""
+    lines = read_log(folder, -4096)[0].decode("utf-8", "replace").split("\n")
+    return " | ".join(
+        [" ".join(line.split()) for line in lines if line.strip() and not line.startswith("taskapi: ")][-3:]
+    )
 
 
 def _bus_hint(number: int) -> str:

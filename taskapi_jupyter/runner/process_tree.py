@@ -15,6 +15,7 @@ from typing import NamedTuple
 from taskapi_jupyter.core import host, process
 
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
+_TICKS = os.sysconf("SC_CLK_TCK")  # of CPU time, a second
 
 _FREEZE = 0.1  # seconds that processes get to stand still
 
@@ -52,6 +53,7 @@ class Process(NamedTuple):
     faults: int = 0
     image: str = ""  # the same in two processes only where one forked the other and neither executed anything since
     shown_by: int = 0  # the thread whose files show its memory: the first one may have left before the others
+    cpu: float = 0.0  # seconds, with those of children that it has waited for
 
 
 def below(root: int, but: Container[int] = ()) -> list[Process]:
@@ -84,7 +86,8 @@ def _by_psutil(pids: Iterable[int]) -> list[Process]:
             one = psutil.Process(pid)
             with one.oneshot():
                 started = repr(one.create_time())
-                found.append(Process(pid, one.ppid(), started, "", one.memory_info().rss, 0, "", pid))
+                cpu = sum(one.cpu_times()[:2])
+                found.append(Process(pid, one.ppid(), started, "", one.memory_info().rss, 0, "", pid, cpu))
         except psutil.Error:
             continue
     return found
@@ -99,7 +102,8 @@ def _read(pid: int, shown_by: int = 0) -> Process | None:
             return _read_by_thread(pid, fields)
         image = " ".join((fields[23], fields[25], fields[45]))  # where its code, stack and arguments begin: random
         faults = int(fields[7]) + int(fields[9])
-        return Process(pid, int(fields[1]), fields[19], fields[0], int(fields[21]) * PAGE, faults, image, pid)
+        rss = int(fields[21]) * PAGE
+        return Process(pid, int(fields[1]), fields[19], fields[0], rss, faults, image, pid, _cpu(fields))
     except (OSError, IndexError):
         return None
 
@@ -110,8 +114,12 @@ def _read_by_thread(pid: int, fields: list[str]) -> Process:
         thread = process.stat(f"{pid}/task/{name}")
         if thread[0] not in "ZX":
             rss = int(thread[21]) * PAGE
-            return Process(pid, int(fields[1]), fields[19], thread[0], rss, 0, "", int(name))
+            return Process(pid, int(fields[1]), fields[19], thread[0], rss, 0, "", int(name), _cpu(fields))
     return Process(pid, int(fields[1]), fields[19], "R")
+
+
+def _cpu(fields: list[str]) -> float:
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def send(to: Process, number: int) -> None:

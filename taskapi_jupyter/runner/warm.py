@@ -20,7 +20,7 @@ from taskapi_jupyter.core import files, host, nesting, process
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import IMPORTING, PACKAGE, WORKER, HomePaths
 
-from . import gpus, reaping
+from . import gpus, packages, reaping
 from .launch import INHERITED, task_command, task_environment
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _START = "import sys;sys.path[0]=sys.argv[1];from template import main;sys.modules.pop('template');main=main();main();"
 
 _OURS = (  # what a template needs of this package
-    "taskapi_jupyter.runner.watcher:watch",
+    "taskapi_jupyter.runner.watcher:prepare",
+    "taskapi_jupyter.runner.watcher:serve",
     "taskapi_jupyter.service.supervisor.wake:wake",
     "taskapi_jupyter.runner.reaping:call_itself",
     "taskapi_jupyter.runner.process_tree:bind_to_parent",
@@ -40,6 +41,8 @@ _OURS = (  # what a template needs of this package
 _ANSWER = 2.0  # seconds that a template has to fork a watcher
 _IMPORTS = 60.0  # seconds that jobs wait for a template's imports; they start cold after that
 _LONGEST_IMPORTS = 600.0  # seconds after which a template that still imports is ended
+MOST_IDLE = 2  # watchers without a job that are kept, of each template and without one
+
 _TRIES = 3  # templates of a version that may end unasked before no other is started
 
 
@@ -49,6 +52,7 @@ class Begun(NamedTuple):
     pid: int
     start_time: str | None
     channel: int  # a descriptor: it ends when the watcher does, which may say its exit code before, or `changed PATH`
+    template: int  # the pid of its template
 
 
 class Cold(NamedTuple):
@@ -70,7 +74,9 @@ class _Template:
         self.pid = 0
         self.start_time: str | None = None
         self.control: socket.socket | None = None  # None: there is no process
-        self.spare: socket.socket | None = None  # the channel of a watcher that has no job yet
+        self.packages: int | None = None  # a descriptor: it holds its environment of packages, where it has one
+        self.spare: socket.socket | None = None  # the channel of a watcher that was forked ahead, and says its pid
+        self.done: list[tuple[int, socket.socket]] = []  # watchers that are done with a job, each with its channel
         self.ready = False  # whether it has imported everything
         self.began = self.used = self.idle = 0.0
         self.resident = 0  # bytes of memory
@@ -81,6 +87,12 @@ class _Template:
     def until(self) -> float:
         """Return the moment at which its process is to be ended."""
         return self.used + self.idle if self.ready else self.began + _LONGEST_IMPORTS
+
+    def release(self) -> None:
+        """Have its environment of packages be held no longer."""
+        if self.packages is not None:
+            os.close(self.packages)
+            self.packages = None
 
 
 class Templates:
@@ -107,11 +119,15 @@ class Templates:
         if known.control is None:
             if not (os.access(launch["python"], os.X_OK) and os.path.isdir(launch["cwd"])):  # the cold start says so
                 return Cold()
+            if not packages.is_ready(self._home, launch):  # the cold start builds them
+                return Cold()
             if not self._make_room(int(launch["warm"]["max"])):
                 return Cold()
             try:
+                known.packages = packages.hold(self._home, launch, wait=False)
                 self._start(known, job, launch, limits)
-            except OSError:  # as many processes or descriptors as there may be
+            except OSError:  # as many processes or descriptors as there may be, or its packages are being removed
+                known.release()
                 return Cold()
         if not known.ready:
             return Waits() if time.monotonic() - known.began < _IMPORTS else Cold()
@@ -186,7 +202,7 @@ class Templates:
             "home": self._home,
             "package": os.path.dirname(PACKAGE),
             "ours": _OURS,
-            "names": (reaping.TEMPLATE, reaping.WATCHER),
+            "name": reaping.TEMPLATE,
             "supervisor": os.getpid(),
             "python": launch["python"],
             "preload": wanted["preload"],
@@ -276,33 +292,56 @@ class Templates:
             with suppress(OSError):
                 os.unlink(known.importing)
             known.control.close()
-            if known.spare is not None:
-                known.spare.close()
-            known.control, known.spare, known.ready = None, None, False
+            for channel in (known.spare, *(one for _, one in known.done)):
+                if channel is not None:
+                    channel.close()
+            known.control, known.spare, known.done, known.ready = None, None, [], False
+            known.release()
 
     def _ask(self, known: _Template, job: Mapping[str, Any], limits: Mapping[str, Any]) -> Begun | Cold:
-        """Give a job to the watcher that a ready template has forked ahead, and have it fork the next one."""
+        """Give a job to a watcher that a ready template has forked ahead, and have it fork the next one."""
         known.used = time.monotonic()
-        channel, known.spare = known.spare, None
+        data = message(job, limits)
+        while known.done:
+            pid, channel = known.done.pop()
+            with suppress(OSError):  # it was killed
+                return self._given(known, pid, channel, data)
+            channel.close()
+        spare, known.spare = known.spare, None
         try:
-            channel = channel or self._fork(known)
+            spare = spare or self._fork(known)
             fault_point("warm.asked")
-            channel.settimeout(_ANSWER)
-            pid = int(channel.recv(64))
+            spare.settimeout(_ANSWER)
+            pid = int(spare.recv(64))
             fault_point("warm.answered")
-            data = json.dumps({"job": dict(job), "limits": dict(limits)}).encode()
-            channel.sendall(b"%d\n" % len(data) + data)
+            begun = self._given(known, pid, spare, data)
         except (OSError, ValueError):  # it is gone or does not answer: no watcher of it has, or will get, the job
-            if channel is not None:
-                channel.close()
+            if spare is not None:
+                spare.close()
             self._lost(known, "its template does not answer")
             return Cold()
-        fault_point("warm.given")
         known.tries = 0
-        channel.setblocking(False)
         with suppress(OSError):  # where it is gone, the next job sees to it
             known.spare = self._fork(known)
-        return Begun(pid, process.start_time(pid), channel.detach())
+        return begun
+
+    @staticmethod
+    def _given(known: _Template, pid: int, channel: socket.socket, data: bytes) -> Begun:
+        channel.settimeout(_ANSWER)
+        channel.sendall(data)
+        fault_point("warm.given")
+        channel.setblocking(False)
+        return Begun(pid, process.start_time(pid), channel.detach(), known.pid)
+
+    def keep(self, api_id: str, template: int, pid: int, channel: int) -> None:
+        """Keep a watcher that is done with its job for another one, unless its template is gone or has enough."""
+        import socket
+
+        known = self._known.get(api_id)
+        if known is None or known.control is None or known.pid != template or len(known.done) >= MOST_IDLE:
+            os.close(channel)
+        else:
+            known.done.append((pid, socket.socket(fileno=channel)))
 
     @staticmethod
     def _fork(known: _Template) -> socket.socket:
@@ -318,3 +357,9 @@ class Templates:
             ours.close()
             raise
         return ours
+
+
+def message(job: Mapping[str, Any], limits: Mapping[str, Any]) -> bytes:
+    """Return what gives a watcher its job: a length in a line, then JSON."""
+    data = json.dumps({"job": dict(job), "limits": dict(limits)}).encode()
+    return b"%d\n%s" % (len(data), data)

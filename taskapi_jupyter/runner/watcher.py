@@ -7,7 +7,7 @@ writes to ``outcome.json`` how it ended.
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import select
 import signal
@@ -22,10 +22,10 @@ from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
 
-from . import claim, gpus, process_tree, reaping
-from .launch import job_file, pipe, spawn, task_command, task_environment
+from . import claim, gpus, packages, process_tree, reaping
+from .launch import Task, fork_task, job_file, pipe, task_command, task_environment
 from .log_file import LogWriter
-from .memory import MemoryLimit
+from .memory import MemoryLimit, Usage
 from .oom_kills import OOMKills
 from .outcome import (
     TERMINATED,
@@ -35,6 +35,7 @@ from .outcome import (
     text_of,
     too_late,
     vanished,
+    write_outcome,
 )
 from .process_tree import collect_orphans
 
@@ -43,6 +44,7 @@ _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadli
 _READ = 1 << 16
 _REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
 _REPORT = 2048  # bytes
+_MOST_JOBS = 100  # of one watcher, one after the other: it collects no garbage
 
 Begin = Callable[[Mapping[str, str]], None]
 
@@ -51,9 +53,15 @@ class Watcher:
     """Starts one claimed job's task, watches it, and writes how it ended."""
 
     def __init__(
-        self, home: str, job: Mapping[str, Any], limits: Mapping[str, Any], begin: Begin | None = None
+        self,
+        home: str,
+        job: Mapping[str, Any],
+        limits: Mapping[str, Any],
+        task: Task | None = None,
+        begin: Begin | None = None,
     ) -> None:
         self.job = job
+        self.task = task
         self.begin = begin
         self.launch = nesting.loads(job["launch"])
         self.limits = limits
@@ -70,6 +78,7 @@ class Watcher:
         self.lost = ""  # what is to be said of output that could not be kept
         self.memory = MemoryLimit(job["mem"]) if job["mem"] is not None else None
         self.check_at = 0.0  # when the tree's memory is to be measured next
+        self.usage = Usage(self.folder, self.memory)
         self.oom = False  # whether the kernel killed the main process for lack of memory
         self.deadlines: list[tuple[float, str]] = []  # each with what is said of a job that is past it
         if job["deadline"] is not None:
@@ -96,10 +105,12 @@ class Watcher:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_hurry)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        command = task_command(self.job, self.launch, HomePaths(self.home).apis)
-        environment = task_environment(self.job, self.launch, self.home, gpus.are_hidden(self.limits["gpus"]))
-        self.main, self.output, self.start_error = spawn(command, environment, self.launch["cwd"], self.begin)
+        command, environment = self._to_execute()
+        if self.task is None or not self.task.waits():
+            self.task = fork_task(self.begin)
+        self.main, self.output, self.start_error, _ = self.task
         self.begun = True
+        self.task.start(command, environment, self.launch["cwd"])
         longest = self.job.get("run_timeout")
         if longest is not None:
             self.deadlines.append((host.boottime() + longest, f"ran longer than its run_timeout of {longest} s"))
@@ -126,7 +137,20 @@ class Watcher:
         except OSError as error:
             self._lost_output(error)
         fault_point("watcher.ended")
+        packages.clear(self.home, self.job, self.launch)
+        if self.launch["kind"] == "notebook":
+            claim.clear_kernel(self.folder)
         return self._outcome()
+
+    def _to_execute(self) -> tuple[list[str], dict[str, str]]:
+        """Return the task's command and variables, with what builds its environment of packages before it."""
+        command = task_command(self.job, self.launch, HomePaths(self.home).apis, self.limits)
+        environment = task_environment(self.job, self.launch, self.home, gpus.are_hidden(self.limits["gpus"]))
+        packages.hold(self.home, self.launch)  # to the end of this process, or until `serve` takes the next job
+        if self.begin is None and not packages.is_ready(self.home, self.launch):  # a template has it in use
+            builder, variables = packages.build_first(self.home, self.job, self.launch, self.limits)
+            command, environment = [*builder, *command], {**environment, **variables}
+        return command, environment
 
     # What may happen meanwhile
 
@@ -138,6 +162,9 @@ class Watcher:
 
     def _end(self, status: JobCode, reason: str) -> None:
         self.ending = (status, reason)
+        if self.launch["kind"] == "notebook":  # its runner notes it at the cell
+            with suppress(OSError):
+                files.write(JobPaths(self.folder).ending, status.value.encode())
         self._terminate()
 
     def _terminate(self) -> None:
@@ -184,6 +211,8 @@ class Watcher:
             waits.append(left if left > 0 else min(max(-left / 50, 0.005), 0.5))
         if self.memory is not None and (self.kill_at is None or self.kill_at > time.monotonic()):
             waits.append(self.check_at - time.monotonic())
+        if self.kill_at is None:
+            waits.append(self.usage.at - time.monotonic())
         return max(min(waits), 0) * 1000 + 1
 
     def _check_limits(self) -> None:
@@ -196,17 +225,34 @@ class Watcher:
         if self.hurry and self.kill_at is not None:
             self.kill_at = min(self.kill_at, time.monotonic())
         killing = self.kill_at is not None and time.monotonic() >= self.kill_at
-        if self.memory is not None and not killing and time.monotonic() >= self.check_at:
-            self.check_at = time.monotonic() + _MEMORY_CHECK
-            used = self.memory.passed(os.getpid())
-            if used is not None:  # the tree stands still, and is killed at once, in a grace period too
+        if not killing and self._measure():
+            self.kill_at = time.monotonic()
+            killing = True
+        if killing:
+            self._kill()
+
+    def _measure(self) -> bool:
+        """See what the tree uses, when it is time; return whether that is over its limit: it then stands still."""
+        now = time.monotonic()
+        checks = self.memory is not None and now >= self.check_at
+        if not checks and now < self.usage.at:
+            return False
+        began = time.thread_time()
+        found = process_tree.below(os.getpid())
+        if self.memory is not None and checks:
+            self.check_at = now + _MEMORY_CHECK
+            used = self.memory.passed(os.getpid(), found)
+            if used is not None:
+                self.usage.peak = max(self.usage.peak, used)
+                # It is killed at once, in a grace period too.
                 if self.exit is None and self.ending is None:
                     why = f"out of memory: used {size(used)}, limit {size(self.memory.limit)}"
                     self.ending = (JobCode.WORKER_OOM, why)
-                self.kill_at = time.monotonic()
-                killing = True
-        if killing:
-            self._kill()
+                return True
+            began = time.thread_time()  # the tree was read for the limit's sake
+        if now >= self.usage.at:
+            self.usage.add(found, began)
+        return False
 
     def _reap(self) -> bool:
         """Take the exit statuses of children that ended; return whether any child is left."""
@@ -214,11 +260,12 @@ class Watcher:
             self._ask_who_killed()
         for _ in range(_REAP_AT_ONCE):
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
                 return True
+            self.usage.ended(used)
             if pid == self.main:
                 self.exit = status
         return True
@@ -276,16 +323,15 @@ class Watcher:
     def _outcome(self) -> dict[str, Any]:
         assert self.exit is not None
         code = os.waitstatus_to_exitcode(self.exit)
-        if code >= 0 and reported(self.folder)[0] == TERMINATED:  # by TERM, which it took as a reason to leave
+        said = reported(self.folder)
+        if code >= 0 and said[0] == TERMINATED:  # by TERM, which it took as a reason to leave
             code = -signal.SIGTERM
         status, reason = (
-            self._start_error() or self.ending or judge(self.folder, code, command=self.command, oom=self.oom)
+            self._start_error() or self.ending or judge(self.folder, said, code, command=self.command, oom=self.oom)
         )
-        if not (text_of(self.folder, "report") or "").strip():
-            with suppress(OSError):
-                os.unlink(JobPaths(self.folder).report)
         reason = "; ".join(text for text in (reason, self.lost) if text)
-        return outcome(status, reason[:2000] or None, code, text_of(self.folder, "progress.json"))
+        told = {name: text_of(self.folder, f"{name}.json") for name in ("progress", "metrics")}
+        return outcome(status, reason[:2000] or None, code, **told, usage=self.usage.total())
 
     def _start_error(self) -> tuple[JobCode, str] | None:
         """Return why the task's process could not execute what it should; raise OSError where that may pass."""
@@ -299,30 +345,91 @@ class Watcher:
         return (JobCode.UNEXPECTED_ERROR, f"could not be started: {error}") if error else None
 
 
+def prepare() -> None:
+    """Do what a watcher begins with, whatever its job is, in a process just forked."""
+    fault_point("watcher.forked")
+    os.setsid()
+    reaping.call_itself(reaping.WATCHER)
+    fault_point("watcher.session_made")
+
+
+def serve(
+    channel: int,
+    home: str,
+    wake: Callable[[], None],
+    begin: Begin | None = None,
+    changed: Callable[[], str | None] = lambda: None,
+) -> int:
+    """Be the watcher of one job after the other, each of which comes over a channel; return an exit code at its end.
+
+    The exit code of each job goes back over it, after which nothing of the job is left here: its claim is free. Where
+    the supervisor is gone by then, ``wake`` is called. ``changed`` returns a file because of which no job may begin.
+    """
+    kept = process.open_files()
+    for _ in range(_MOST_JOBS):
+        task = None
+        with suppress(OSError):  # as many processes or descriptors as there may be
+            task = fork_task(begin) if host.LINUX else None  # off Linux nothing tells whether it still waits
+        given = receive(channel)
+        if given is None or signal.SIGTERM in signal.sigpending():  # which somebody sent to no job
+            return errno.EINTR
+        if path := changed():
+            os.write(channel, b"changed " + os.fsencode(path))
+            return 0
+        fault_point("watcher.given")
+        code = watch(home, given["job"], given["limits"], lambda: None, task=task, begin=begin)
+        process.mask_signals(signal.SIG_BLOCK, process.valid_signals())
+        signal.set_wakeup_fd(-1)
+        for fd in process.open_files() - kept:
+            with suppress(OSError):
+                os.close(fd)
+        try:
+            os.write(channel, b"%d" % code)
+        except OSError:
+            with suppress(OSError):  # no descriptor: the next process that reads the store starts a supervisor
+                wake()
+            return code
+        if code:
+            return code
+    return 0
+
+
+def receive(channel: int) -> Any:
+    """Return what the supervisor sends, None where it does not: a length in a line, then JSON."""
+    data = b""
+    while True:
+        piece = os.read(channel, 1 << 16)
+        if not piece:
+            return None
+        data += piece
+        length, line, rest = data.partition(b"\n")
+        if line and len(rest) >= int(length):
+            return nesting.loads(rest)
+
+
 def watch(
     home: str,
     job: Mapping[str, Any],
     limits: Mapping[str, Any],
     wake: Callable[[], None],
+    *,
+    task: Task | None = None,
     begin: Begin | None = None,
 ) -> int:
-    """Be a job's watcher, in a process just forked for it; return its exit code, an errno.
+    """Be a job's watcher, in a process that is prepared for it; return its exit code, an errno.
 
-    ``begin`` is what :func:`launch.spawn` calls in the task's process instead of executing a command.
+    ``wake`` is called once the outcome is written. ``task`` is the task's process where it was forked ahead; ``begin``
+    is what :func:`launch.fork_task` calls in it instead of executing a command.
     """
     folder = HomePaths(home).job(job["id"]).folder
     try:
-        fault_point("watcher.forked")
-        os.setsid()
-        reaping.call_itself(reaping.WATCHER)
-        fault_point("watcher.session_made")
         files.create_folder(folder)
         lock = claim.take(folder)
         if lock is None:
             return 0
     except OSError as error:
         return error.errno or 1
-    watcher = Watcher(home, job, limits, begin)
+    watcher = Watcher(home, job, limits, task, begin)
     try:
         how = watcher.run()
     except (OSError, MemoryError) as error:
@@ -335,17 +442,9 @@ def watch(
             return 0
         watcher.abandon()
         how = vanished(f"could not be watched: {error}")
-    data = json.dumps(how).encode()
     while True:
         try:
-            files.write_atomic(
-                # Not synced: within a boot that changes nothing. A job that ran when the power failed ends
-                # `unexpected_error`, whether or not its outcome was on disk.
-                JobPaths(folder).outcome,
-                data,
-                sync=False,
-                before_rename=lambda: fault_point("watcher.outcome_temporary"),
-            )
+            write_outcome(folder, how)
             break
         except OSError:  # a full disk: the outcome is kept, and written when there is room
             if not os.path.isdir(folder):  # the home was removed

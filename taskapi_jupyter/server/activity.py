@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from taskapi_jupyter.core.errors import NotFound, TaskAPIError
 
 from .backends import Backends
+from .notebooks import kept_kernels
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -73,6 +74,7 @@ class Activity:
     async def _keep_kernels(self) -> None:
         """Count jobs in progress as activity of the kernels that submitted them."""
         kernels = self._app.kernel_manager
+        kept_kernels(kernels)
         for kernel, jobs in list(self._submitters.items()):
             del jobs[: await self._backends.run(self._backends.quick, self._ended, list(jobs))]
             if not jobs or kernel not in kernels:

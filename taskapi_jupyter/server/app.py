@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.services.contents.filemanager import FileContentsManager
 from traitlets import Bool, Int, Unicode, default
 
 from taskapi_jupyter.core.contract import MAX_UPLOAD
@@ -70,7 +71,23 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         self.backends.changes[folder] = self.events
         self.settings[BACKENDS] = self.backends
         self.settings[ACTIVITY] = self.activity
+        self._list_kept_kernels(folder)
+        self._tell_pages()
         self.settings[DOCUMENT] = cache(partial(document, self.serverapp.base_url))  # made when it is asked for
+
+    def _list_kept_kernels(self, folder: Path) -> None:
+        """Have the server list the kernels that jobs keep, unless its user has settings for kernels of others."""
+        manager, given = self.serverapp.kernel_manager, self.serverapp.config.get("ServerApp", {})
+        theirs = {"allow_external_kernels", "external_connection_dir"} & set(given)
+        if not theirs and getattr(manager, "external_connection_dir", "") is None:
+            manager.external_connection_dir = str(HomePaths(folder).kernels)
+
+    def _tell_pages(self) -> None:
+        """Tell the extension's pages which folder is shown: JupyterLab's know it, Notebook's do not."""
+        contents = self.serverapp.contents_manager
+        if isinstance(contents, FileContentsManager):
+            page = self.serverapp.web_app.settings.setdefault("page_config_data", {})
+            page["taskapiRoot"] = os.path.abspath(contents.root_dir)
 
     def initialize_handlers(self) -> None:
         """Add the routes; those of clusters come first and leave all other requests to the handlers."""

@@ -31,6 +31,8 @@ from taskapi_jupyter.service.service import Service
 from .address import Address
 from .clusters import Clusters
 from .events import Changes
+from .notebooks import Versions
+from .waits import Waits
 
 if TYPE_CHECKING:
     from taskapi_jupyter.ray.service import RayService
@@ -65,6 +67,8 @@ class Backends:
         self.uploads = ThreadPoolExecutor(2, "taskapi-upload")  # a slow disk delays nothing else
         self.followers: set[asyncio.Task[None]] = set()
         self.changes: dict[Path, Changes] = {}  # by the home
+        self.notebooks = Versions()
+        self.waits = Waits()
         self.environment_file = EnvironmentFile(folder)
         self.clusters = Clusters(self.environment_file)
         self._clients: dict[str, tuple[object, RayService]] = {}  # with the settings that each was made from

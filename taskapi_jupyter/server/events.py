@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from taskapi_jupyter.service.store.connection import Row
 
+    from .prometheus import Figures
+
 JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
 API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
 
@@ -85,7 +87,7 @@ class Changes:
                 del self._held[job_id]
 
     @contextmanager
-    def watching_files(self, job_id: str, prefix: str) -> Iterator[tuple[asyncio.Event, bool]]:
+    def watching_files(self, job_id: str, prefix: str | tuple[str, ...]) -> Iterator[tuple[asyncio.Event, bool]]:
         """Do so for a job and the files in its folder that begin with ``prefix``; say whether these are heard."""
         with self.watching(job_id) as event:
             wake = partial(asyncio.get_running_loop().call_soon_threadsafe, event.set)
@@ -130,13 +132,18 @@ class Changes:
             return
         if self._seen is None or counter < self._seen:  # at the beginning, or where another database took its place
             self._seen, self._apis = counter, store.deployed()
+            self._note(store, [])
             self._loop.call_soon_threadsafe(self._wake_all)
             return
         rows, apis = store.news(self._seen), store.deployed()
+        self._note(store, rows)
         # Waiting for it paces this thread; what changes meanwhile is told in its latest state.
         asyncio.run_coroutine_threadsafe(self._tell(rows, apis), self._loop).result()
         self._seen = max([counter, *(row["change"] for row in rows if isinstance(row["change"], int))])
         self._apis = apis
+
+    def _note(self, store: Store, rows: list[Row]) -> None:
+        """Take in which jobs have changed, in this thread."""
 
     def _wake_all(self) -> None:
         self.count += 1
@@ -149,13 +156,33 @@ class Changes:
 
 
 class Events(Changes):
-    """Emits an event for each change, too."""
+    """Emits an event for each change, too, and has the server's ``/metrics`` show the jobs."""
 
     def __init__(self, path: Path, logger: EventLogger, log: Logger, try_again: float = 1.0) -> None:
         super().__init__(path, log, try_again)
         self._logger = logger
         for name in ("job", "api"):
             logger.register_event_schema(Path(__file__).parent / "event_schemas" / f"{name}.yaml")
+        self._figures: Figures | None = None
+
+    def start(self) -> None:
+        """Begin, unless it has begun; earlier changes are not told."""
+        if self._figures is None and not self.stopping:
+            from .prometheus import Figures  # which takes time to import; a server has it then
+
+            self._figures = Figures()
+            self._figures.show()
+        super().start()
+
+    async def stop(self) -> None:
+        """Show nothing more, and end as :class:`Changes`."""
+        if self._figures is not None and not self.stopping:
+            self._figures.hide()
+        await super().stop()
+
+    def _note(self, store: Store, rows: list[Row]) -> None:
+        assert self._figures is not None
+        self._figures.note(store, rows)
 
     async def _tell(self, rows: list[Row], apis: Mapping[str, int]) -> None:
         await super()._tell(rows, apis)
@@ -166,7 +193,11 @@ class Events(Changes):
             if self._apis.get(name) != change
         ]
         news += [
-            (JOB, {"job_id": row["id"], "api_name": row["api_name"], "status": row["status"]})
+            (
+                JOB,
+                {"job_id": row["id"], "api_name": row["api_name"], "status": row["status"]}
+                | ({"group": row["group_id"]} if isinstance(row["group_id"], str) else {}),
+            )
             for row in rows
             if not fault({"id": row["id"], "api_name": row["api_name"]})
             and (row["status"] == "deleted" or not fault({"status": row["status"]}))

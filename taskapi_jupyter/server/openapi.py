@@ -12,7 +12,7 @@ from msgspec import UnsetType
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import contract
-from taskapi_jupyter.core.contract import DeployRequest, ErrorBody, Rerun, Submission, encode
+from taskapi_jupyter.core.contract import DeployRequest, ErrorBody, GroupRequest, GroupRerun, Rerun, Submission, encode
 
 JSON = "application/json"
 #: Errors that each route of an environment may answer: bad values, no credentials, a wrong path, no room; for a cluster
@@ -49,7 +49,9 @@ def header(schema: dict[str, Any], description: str) -> dict[str, Any]:
 def document(base_url: str, routes: Mapping[str, Mapping[str, Operation]]) -> bytes:
     """Return the document for a server at ``base_url``, as JSON."""
     operations = [op for methods in routes.values() for op in methods.values()]
-    types = [t for op in operations for t in (op.answer, op.body, *_values(op.body)) if _is_model(t)]
+    types = [
+        t for op in operations for t in (op.answer, op.body, *_values(op.answer), *_values(op.body)) if _is_model(t)
+    ]
     schemas, components = msgspec.json.schema_components(
         [*types, ErrorBody], ref_template="#/components/schemas/{name}"
     )
@@ -60,7 +62,13 @@ def document(base_url: str, routes: Mapping[str, Mapping[str, Operation]]) -> by
         for one in schema.get("properties", {}).values():  # msgspec's versions differ in where null comes
             one.get("anyOf", []).sort(key=lambda choice: choice.get("type") == "null")
     for name, model in vars(contract).items():
-        if name in components and model not in (Submission, DeployRequest, Rerun):  # what we answer has every key
+        if name in components and model not in (
+            Submission,
+            DeployRequest,
+            Rerun,
+            GroupRequest,
+            GroupRerun,
+        ):  # what we answer has every key
             fields = msgspec.structs.fields(model)
             components[name]["required"] = [one.encode_name for one in fields if UnsetType not in get_args(one.type)]
     paths = {
@@ -113,15 +121,19 @@ def _operation(path: str, method: str, op: Operation, names: dict[int, dict[str,
         + list(op.query),
         "responses": {str(op.status): _answer(op, names)},
     }
-    if path.endswith(("/result", "/{path}")):
+    if path.endswith(("/result", "/exception", "/notebook", "/{path}")):
         described["responses"]["206"] = {**_answer(op, names), "description": "The range asked for"}
+    if "ETag" in op.headers:
+        described["responses"]["304"] = {"description": "The client has it: `If-None-Match`"}
     always = ALWAYS if "{env}" in path else (403, 503)
     error = {"description": "Error", "content": {JSON: {"schema": names[id(ErrorBody)]}}}
     described["responses"].update({str(status): error for status in sorted({*always, *op.errors})})
     if op.body is not None:
         bodies = op.body if isinstance(op.body, dict) else {JSON: op.body}
-        content = {media: {"schema": names[id(body)] if _is_model(body) else body} for media, body in bodies.items()}
-        described["requestBody"] = {"required": op.body is not Rerun, "content": content}  # which may be left out
+        described["requestBody"] = {
+            "required": op.body is not Rerun,
+            "content": _content(bodies, names),
+        }  # which may be left out
     return described
 
 
@@ -130,8 +142,10 @@ def _answer(op: Operation, names: dict[int, dict[str, Any]]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": op.summary}
     if op.headers:
         answer["headers"] = op.headers
-    if _is_model(op.answer):
-        answer["content"] = {JSON: {"schema": names[id(op.answer)]}}
-    elif op.answer is not None:
-        answer["content"] = {media: {"schema": schema} for media, schema in op.answer.items()}
+    if op.answer is not None:
+        answer["content"] = _content(op.answer if isinstance(op.answer, dict) else {JSON: op.answer}, names)
     return answer
+
+
+def _content(bodies: dict[str, Any], names: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    return {media: {"schema": names[id(body)] if _is_model(body) else body} for media, body in bodies.items()}

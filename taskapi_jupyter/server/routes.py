@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from taskapi_jupyter.client.groups.rest import ROWS
 from taskapi_jupyter.client.headers import ENDED_HEADER, VERSION_HEADER
 from taskapi_jupyter.core.contract import (
     API,
@@ -15,22 +16,55 @@ from taskapi_jupyter.core.contract import (
     DeployResult,
     EnvironmentsResponse,
     FilesResponse,
+    GroupRequest,
+    GroupRerun,
+    GroupResponse,
+    GroupsPage,
+    GroupSubmitted,
     JobResponse,
     JobsPage,
     JobSpec,
+    KeptKernel,
+    KernelsResponse,
     Message,
+    MetricsResponse,
+    NotebookChanges,
+    PackagesResponse,
+    PreviewResponse,
     Rerun,
     Submission,
+    UsageResponse,
+    WaitsResponse,
 )
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 
 from . import openapi
-from .handlers.about import DocumentHandler, EnvironmentsHandler, NothingHandler
+from .export import FORMATS
+from .handlers.about import (
+    DocumentHandler,
+    EnvironmentsHandler,
+    NothingHandler,
+    OnePackagesHandler,
+    PackagesHandler,
+)
 from .handlers.deploy import DeployHandler
-from .handlers.files import INT64, MAX_CHUNK, FileHandler, FilesHandler, LogHandler, ResultHandler
+from .handlers.files import (
+    INT64,
+    MAX_CHUNK,
+    ExceptionHandler,
+    FileHandler,
+    FilesHandler,
+    LogHandler,
+    MetricsHandler,
+    PreviewHandler,
+    ResultHandler,
+    UsageHandler,
+)
+from .handlers.groups import GroupHandler, GroupRerunHandler, GroupRowsHandler, GroupsHandler
 from .handlers.held import MAX_WAIT
-from .handlers.jobs import MAX_DAYS, JobHandler, JobsHandler, RerunHandler
+from .handlers.jobs import MAX_DAYS, MAX_IDS, JobHandler, JobsHandler, KernelsHandler, RerunHandler, WaitsHandler
 from .handlers.log_stream import LogStream
+from .handlers.notebook import NOTEBOOK, EndKernelHandler, KernelHandler, NotebookHandler, ResumeHandler
 from .handlers.operator import APIsHandler, DeleteHandler, OneAPIHandler, TasksHandler, VerifyHandler, VersionHandler
 from .openapi import JSON, Operation, header, query
 
@@ -48,18 +82,33 @@ def _between(least: int, most: int, default: int) -> dict[str, Any]:
 
 
 JOB_ID = query("jobID", {"type": "string", "minLength": 1}, "The job.", required=True)
+ONLY_PENDING = query("only", {"enum": ["pending"]}, "Stop it only if it has not started; else `job.job_is_running`.")
 OF = query("api", {"type": "string", "minLength": 1}, "The job's API; a Cortex cluster need not be searched then.")
 ONLY = query("api", {"type": "string", "minLength": 1}, "Only jobs of this API.")
+OF_GROUP = query("group", {"type": "string", "minLength": 1}, "Only jobs of this group, the last one first.")
+CLOSED = query(
+    "groups",
+    {"enum": ["closed"]},
+    "With `closed`, a group is one entry, in `groups`, and its jobs are left out. It is listed where the last attempt "
+    "of one of its jobs passes the filter.",
+)
 FLAG = {"type": "boolean", "default": False}
 LIMIT = query(
     "limit", _between(1, MAX_PAGE, 50), "How many jobs a page has at most; it has fewer where more would pass 1 MiB."
 )
+GROUPS_LIMIT = query("limit", _between(1, MAX_PAGE, 20), "How many groups a page has at most.")
 CURSOR = query("cursor", {"type": "string", "minLength": 1}, "`next_cursor` of the previous page.")
 SEARCH = query(
     "search",
     {"type": "string", "minLength": 1, "maxLength": MAX_SEARCH},
     "Only jobs in which each of these words occurs; `searched` says how many jobs were looked at for this page.",
 )
+IDS = query(
+    "ids",
+    {"type": "string", "minLength": 1},
+    f"Only these jobs, at most {MAX_IDS}, with commas between: with whole configs, as many as fit. No other filter.",
+)
+WITH_RESULTS = query("results", FLAG, "Also answer what is scalar in small results, as `results` of a job.")
 COUNTS = query("counts", FLAG, "Also count the jobs by status, whatever is searched for.")
 DAYS = {"type": "number", "minimum": 0, "maximum": MAX_DAYS}
 OLDER_THAN = query("older_than", DAYS, "Only jobs that ended at least so many days ago.")
@@ -82,6 +131,19 @@ SINCE = query(
     {"type": "string", "minLength": 1},
     "`X-Taskapi-Version` of an earlier answer: with `wait`, this one comes as soon as it would be another.",
 )
+WAITED = query("ids", {"type": "string"}, "Ids of jobs and groups, with commas between.")
+CELLS_SINCE = query(
+    "since",
+    {"type": "string", "minLength": 1},
+    "The version that the client has: answer the cells that differ from it, all of them where it is unknown.",
+)
+FORMAT = query("format", {"enum": list(FORMATS)}, "Another format, as nbconvert makes it; an attachment.")
+NAMES = query(
+    "names",
+    {"type": "array", "items": {"type": "string", "minLength": 1}},
+    "Only these metrics; repeated, or with commas between.",
+)
+POINTS_SINCE = query("since", _between(0, INT64, 0), "`next` of an earlier answer: only points after it.")
 VERSION = {VERSION_HEADER: header({"type": "string"}, "What `since` takes; another one for another answer.")}
 LOADER = header({"type": "string"}, "What loads a pickle, and which Python wrote it: `cloudpickle; python=3.11`.")
 FORM = {
@@ -122,7 +184,7 @@ ROUTES = (
         TasksHandler,
         post=Operation("Submit a job", JobSpec, body=Submission, errors=(415,)),
         get=Operation("A job's status", JobResponse, (JOB_ID,)),
-        delete=Operation("Stop a job", Message, (JOB_ID,)),
+        delete=Operation("Stop a job", Message, (JOB_ID, ONLY_PENDING)),
     ),
     _route("/taskapi/{env}/get", APIsHandler, get=Operation("All APIs", list[API])),
     _route("/taskapi/{env}/get/{api}", OneAPIHandler, get=Operation("One API and its recent jobs", list[API])),
@@ -136,6 +198,7 @@ ROUTES = (
             (
                 query("force", FLAG, "Accepted for Cortex compatibility; no effect."),
                 query("configFileName", {"type": "string"}, "What messages call the configuration."),
+                query("dryRun", FLAG, "Deploy nothing: each result has the `plan` of a deploy, as with `dry_run`."),
             ),
             body={JSON: DeployRequest, "multipart/form-data": {"anyOf": [UPLOAD, FORM]}},
             errors=(413, 415),  # 413 for an upload alone
@@ -168,7 +231,7 @@ ROUTES = (
         get=Operation(
             "Jobs, newest first",
             JobsPage,
-            (ONLY, _states(JobCode), LIMIT, CURSOR, SEARCH, COUNTS, WAIT, SINCE),
+            (ONLY, OF_GROUP, CLOSED, _states(JobCode), LIMIT, CURSOR, SEARCH, IDS, WITH_RESULTS, COUNTS, WAIT, SINCE),
             headers=VERSION,
         ),
         delete=Operation("Delete all ended jobs, or those that match", Message, (ONLY, _states(TERMINAL), OLDER_THAN)),
@@ -200,6 +263,31 @@ ROUTES = (
         ),
     ),
     _route(
+        "/taskapi/{env}/jobs/{job_id}/exception",
+        ExceptionHandler,
+        get=Operation(
+            "What the task raised, pickled; its traceback follows the pickle's end",
+            {BINARY: {"type": "string", "format": "binary"}},
+            headers={"X-Taskapi-Loader": LOADER},
+            errors=(416,),
+        ),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/preview",
+        PreviewHandler,
+        get=Operation("What a pickled result looks like, at most 256 KiB; not sanitized", PreviewResponse),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/metrics",
+        MetricsHandler,
+        get=Operation("What the task has recorded, at most 50,000 points", MetricsResponse, (NAMES, POINTS_SINCE)),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/usage",
+        UsageHandler,
+        get=Operation("CPU time and memory of a job over time", UsageResponse),
+    ),
+    _route(
         "/taskapi/{env}/jobs/{job_id}/files",
         FilesHandler,
         get=Operation("The files that a job left", FilesResponse),
@@ -214,9 +302,97 @@ ROUTES = (
         ),
     ),
     _route(
+        "/taskapi/{env}/jobs/{job_id}/notebook",
+        NotebookHandler,
+        get=Operation(
+            "The notebook that a job runs, as it was last saved; with `since`, the cells that have changed",
+            {
+                NOTEBOOK: {"type": "object"},
+                JSON: NotebookChanges,
+                **{media.partition(";")[0]: {"type": "string"} for _, _, media in FORMATS.values()},
+            },
+            (CELLS_SINCE, FORMAT, WAIT),
+            headers={"ETag": header({"type": "string"}, "The version in quotes: what `since` takes, without them.")},
+            errors=(406, 413, 416),
+        ),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/kernel",
+        KernelHandler,
+        get=Operation("The kernel that a notebook's job keeps after a cell failed", KeptKernel, errors=(409,)),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/resume",
+        ResumeHandler,
+        post=Operation("Go on from the cell that failed, in the kernel that is kept", Message, errors=(409, 415)),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/end-kernel",
+        EndKernelHandler,
+        post=Operation("End the kernel that is kept, and the job", Message, errors=(409, 415)),
+    ),
+    _route(
         "/taskapi/{env}/jobs/{job_id}/rerun",
         RerunHandler,
         post=Operation("Submit a job's config and timeouts again", JobSpec, (OF,), body=Rerun, errors=(413, 415)),
+    ),
+    _route(
+        "/taskapi/{env}/groups",
+        GroupsHandler,
+        post=Operation(
+            "Submit a group of jobs, all or none", GroupSubmitted, body=GroupRequest, errors=(409, 413, 415)
+        ),
+        get=Operation("Groups, newest first", GroupsPage, (GROUPS_LIMIT, CURSOR)),
+    ),
+    _route(
+        "/taskapi/{env}/groups/{group}",
+        GroupHandler,
+        get=Operation(
+            "A group, and a page of its jobs in order",
+            GroupResponse,
+            (_states(JobCode), LIMIT, CURSOR, SEARCH, WAIT, SINCE),
+            headers=VERSION,
+        ),
+        delete=Operation(
+            "Stop all jobs of a group",
+            Message,
+            (query("forget", FLAG, "Delete the group and its jobs instead; it must have ended."),),
+            errors=(409,),
+        ),
+    ),
+    _route(
+        "/taskapi/{env}/groups/{group}/rows",
+        GroupRowsHandler,
+        get=Operation("The table of a group: a JSON object a line", {ROWS: {"type": "string"}}),
+    ),
+    _route(
+        "/taskapi/{env}/groups/{group}/rerun",
+        GroupRerunHandler,
+        post=Operation(
+            "Submit the configs of a group again, as a new one", GroupSubmitted, body=GroupRerun, errors=(409, 413, 415)
+        ),
+    ),
+    _route(
+        "/taskapi/{env}/waits",
+        WaitsHandler,
+        get=Operation("Which of some jobs and groups a cell waits for", WaitsResponse, (WAITED,)),
+    ),
+    _route(
+        "/taskapi/{env}/kernels",
+        KernelsHandler,
+        get=Operation("The kernelspecs that the server finds", KernelsResponse),
+    ),
+    _route(
+        "/taskapi/{env}/packages",
+        PackagesHandler,
+        get=Operation("The environments that were built from requirements, those used last first", PackagesResponse),
+    ),
+    _route(
+        "/taskapi/{env}/packages/{key}",
+        OnePackagesHandler,
+        delete=Operation(
+            "Delete one that no job needs, by its key or the first digits of that", Message, errors=(409,)
+        ),
     ),
     _route(
         "/taskapi/environments",

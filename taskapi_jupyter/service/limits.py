@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskapi_jupyter.core import host, room
-from taskapi_jupyter.core.contract import DeployRequest, JobStatus
+from taskapi_jupyter.core.contract import DeployRequest, JobStatus, KernelEntry
 from taskapi_jupyter.core.errors import BadRequest, size
 from taskapi_jupyter.core.paths import IMPORTING, HomePaths, JobPaths
 from taskapi_jupyter.core.states import JobCode
@@ -22,6 +22,7 @@ from .store.store import IN_LINE, Store
 
 if TYPE_CHECKING:
     from taskapi_jupyter.deploy.api_spec.build import APISpec
+    from taskapi_jupyter.deploy.packages.resolve import Resolver
 
 _BEGINS = 1_000_000  # microseconds after which a running job should have a log
 
@@ -38,7 +39,19 @@ class ThisMachine:
         """Check a deploy request and return the version that it makes; ``environ`` names variables to take along."""
         from taskapi_jupyter.deploy.api_spec.build import build  # a deploy alone needs its imports
 
-        return build(request, environ=environ, pickle=pickle)
+        return build(request, environ=environ, pickle=pickle, packages=self.packages())
+
+    def packages(self) -> Resolver:
+        """Return what finds the environments of packages that APIs ask for."""
+        from taskapi_jupyter.deploy.packages.resolve import Resolver
+
+        return Resolver(self._home, self._store.settings().get("packages") or {})
+
+    def kernels(self) -> list[KernelEntry]:
+        """Return the kernelspecs of this machine, each with what prevents a job from being started with it."""
+        from taskapi_jupyter.deploy.packages.kernels import listed
+
+        return listed(os.environ.get("PATH"))
 
     def check_fits(self, built: APISpec) -> list[str]:
         """Raise :class:`BadRequest` where a job could never start here; return warnings."""
@@ -111,12 +124,22 @@ class ThisMachine:
         there = {"cpus": has.cores, "mem": has.memory, "gpus": None}
         limits = {**there, **{key: value for key, value in self._store.settings().items() if value is not None}}
         held, known = self._store.held(), gpus.known(self._home)
-        places = {seq: index for index, seq in enumerate(self._store.line(max(row["seq"] for row in pending)), 1)}
+        places = {seq: index for index, seq in enumerate(self._store.line(), 1)}
         for row in pending:
+            if row["seq"] < 0:
+                row["reason"] = self._withheld(row)
+                continue
             wanted = waits_for_gpus(row, limits.get("gpus"), known, held) if row["gpu"] else None
             row["reason"] = waits_for(row, places.get(row["seq"]), held, limits, wanted)
             if obstacle is not None:
                 row["reason"] = ", ".join(filter(None, (f"waits for its disk: {obstacle.strerror}", row["reason"])))
+
+    def _withheld(self, row: Row) -> str:
+        """Return what a job waits for that is not in line yet."""
+        if row["due"] is not None:
+            left = max(math.ceil(row["due"] - host.boottime()), 1)
+            return f"attempt {row['attempt']} of {row['retries'] + 1} begins in {left} s"
+        return "waits for other jobs of its group: no more of them may run at once"
 
 
 def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:

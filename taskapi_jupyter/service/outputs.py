@@ -7,11 +7,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from taskapi_jupyter.core import files, folders
-from taskapi_jupyter.core.contract import FileEntry, FileList
+from taskapi_jupyter.core.contract import (
+    MAX_PREVIEW,
+    PREVIEWS,
+    FileEntry,
+    FileList,
+    MetricsResponse,
+    Point,
+    PreviewResponse,
+    UsageResponse,
+)
 from taskapi_jupyter.core.errors import NotFound, NotKept
 from taskapi_jupyter.core.paths import WORKER, JobPaths
 from taskapi_jupyter.node.storage import Storage, folder_of
@@ -20,6 +32,8 @@ from .records import rfc3339
 
 _MAKE_VIEW = "import sys; sys.path.insert(0, sys.argv[1]); from harness import view; view()"
 _LONGEST_VIEW = 60.0  # seconds
+_SERIES = 16 << 20  # bytes of a series that are read at once, more than our functions write
+_POINTS = 50_000  # of metrics that one answer has, at most
 _MAKING = threading.Semaphore(2)  # each takes a core, and memory
 
 
@@ -113,6 +127,80 @@ def outputs_of(environment: str, url: str | None) -> Outputs:
         return NoOutputs(environment)
     storage, folder = Storage(url), folder_of(url)
     return RemoteOutputs(storage) if folder is None else Outputs(Path(folder), storage)
+
+
+class _Head(msgspec.Struct):
+    """The first line of a file of metrics that was thinned: see ``job._Metrics``."""
+
+    written: int = 0
+    kept: int = 0
+
+
+_head, _point = msgspec.json.Decoder(_Head), msgspec.json.Decoder(list[str | int | float])
+_forms = msgspec.json.Decoder(dict[str, str])
+_usage = msgspec.json.Decoder(tuple[float, float, int, int])
+
+
+def points_of(file: IO[bytes] | None, since: int, names: Iterable[str]) -> MetricsResponse:
+    """Return the points of a job's metrics from an offset on: ``next`` of an earlier answer, or 0.
+
+    Those of some names alone, where there are any. One answer has 50,000 points at most.
+    """
+    found, wanted = dict[str, list[Point]](), frozenset(names)
+    if file is None:
+        return MetricsResponse({}, since)
+    head, first = _Head(), file.readline(1 << 16)
+    at = len(first) if first.startswith(b"{") else 0
+    try:
+        head = _head.decode(first) if at else head
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a task may have written anything
+        pass
+    appended = at + head.kept
+    shift = head.written - appended  # from the place of a line that was not thinned to its offset
+    at = at if since < head.written else max(since - shift, 0)
+    after, count = since, 0
+    file.seek(at)
+    data = file.read(_SERIES)
+    for line in data[: data.rfind(b"\n") + 1].splitlines(True):
+        if count == _POINTS:
+            return MetricsResponse(found, after)
+        begin, at = at, at + len(line)
+        try:
+            name, step, when, value, *offset = _point.decode(line)
+        except (ValueError, msgspec.DecodeError):
+            continue
+        if begin < appended:
+            if not offset or not isinstance(offset[0], int) or offset[0] < since:
+                continue
+            after = offset[0] + 1
+        else:
+            after = at + shift
+        count += 1
+        point = [one for one in (step, when, value) if not isinstance(one, str)]
+        if isinstance(name, str) and len(point) == 3 and (not wanted or name in wanted):
+            found.setdefault(name, []).append(point)
+    return MetricsResponse(found, max(at + shift, since))
+
+
+def usage_of(file: IO[bytes] | None) -> UsageResponse:
+    """Return the points of what a job used."""
+    points = []
+    for line in file.read(_SERIES).splitlines() if file is not None else ():
+        try:
+            points.append([*_usage.decode(line)[:3]])
+        except (ValueError, msgspec.DecodeError):  # a task may have written anything
+            continue
+    return UsageResponse(points)
+
+
+def preview_of(file: IO[bytes] | None) -> PreviewResponse:
+    """Return what a result looks like; nothing where its task has written anything else there."""
+    data = b"" if file is None else file.read(MAX_PREVIEW + 1)
+    try:
+        forms = _forms.decode(data) if len(data) <= MAX_PREVIEW else {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        forms = {}
+    return PreviewResponse({media: forms[media] for media in PREVIEWS if media in forms})
 
 
 def view_of(pickle: IO[bytes]) -> IO[bytes] | None:

@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from taskapi_jupyter.core import decoding, files
-from taskapi_jupyter.core.contract import KIND, JobStatus, Metadata, Progress
+from taskapi_jupyter.core.contract import KIND, Cell, Interpreter, JobStatus, Metadata, Progress, Usage
 from taskapi_jupyter.core.paths import JobPaths
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy.api_spec.variables import hidden
+from taskapi_jupyter.display.search import Search
 
+from . import packages
 from .store import readable
 from .store.connection import Row
 from .store.lists import Texts
 
 _EPOCH = datetime(1970, 1, 1)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs; the years 1 and 9999: a task may date a file so
-_PROGRESS = 1 << 16  # bytes; a task that writes more did not use our function
+_TOLD = 1 << 16  # bytes; a task that writes more did not use our functions
+_NAMES, _LONGEST_NAME = 20, 64  # of metrics that a job shows, and characters of a name
+_USAGE = 200  # bytes; more than the last line of what a job uses
+_LONGEST_CELL_ID = 64  # characters; nbformat's limit
+_CELL_STATES = ("running", "failed", "stopped", "timed out")
+
+T = TypeVar("T")
+
+
+class _InProgress(msgspec.Struct):
+    """What the runner of a notebook adds to the progress."""
+
+    cell: Cell
 
 
 def rfc3339(us: int) -> str:
@@ -56,6 +70,17 @@ def fault_of_api(version: Row) -> str | None:
     return wrong
 
 
+def interpreter_of(version: Row, home: Path) -> Interpreter | UnsetType:
+    """Return the Python that runs a version's tasks, with when its environment was built, where it has one."""
+    try:
+        found = decoding.convert(readable.mapping(version["launch"])["interpreter"], Interpreter)
+    except (LookupError, ValueError, msgspec.ValidationError):  # a command has none, nor what was deployed long ago
+        return UNSET
+    if found.key and (known := packages.facts(home, found.key)):
+        found.built, found.seconds = rfc3339(int(known["built"] * 1_000_000)), float(known["seconds"])
+    return found
+
+
 def metadata_of(version: Row) -> Metadata:
     """Return an API's entry in a list, as Cortex 0.42 does."""
     updated = version.get("last_updated") or version["updated"]
@@ -83,6 +108,7 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
     if code.in_progress:
         workers = {"pending" if code is JobCode.PENDING else "ready": 1}
     is_large = bool(row.get("large"))
+    said = _said(row, code, jobs, "progress")
     return JobStatus(
         job_id=row["id"],
         api_name=row["api_name"],
@@ -99,8 +125,16 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
         notebook=_or_unset(row["notebook"]),
         reason=_or_unset(row["reason"]),
         exit_code=_or_unset(row["exit_code"]),
-        progress=_progress(row, code, jobs),
+        progress=_told(said, Progress),
+        cell=UNSET if code is JobCode.SUCCEEDED else _cell(said),
+        metrics=_metrics(row, code, jobs),
+        usage=_usage(row, code, jobs),
         run_timeout=_or_unset(row["run_timeout"]),
+        group=_or_unset(row["group_id"]),
+        index=_or_unset(row["group_index"]),
+        attempt=row["attempt"] if row["retries"] or row["attempt"] > 1 else UNSET,
+        retry_of=_or_unset(row["retry_of"]),
+        retried_by=_or_unset(row["retried_by"]),
     )
 
 
@@ -119,21 +153,23 @@ def _unreadable(row: Row, wrong: str) -> JobStatus:
 
 
 def search_of(text: str, jobs: Path) -> Callable[[Texts], bool]:
-    """Return whether every word of a text occurs somewhere in a job; a running one has its progress below ``jobs``."""
-    words = sorted(set(text.casefold().split()), key=len, reverse=True)
+    """Return whether a search finds a job; a running one has its progress below ``jobs``."""
+    search = Search(text)
     labels = {code.value: code.label.casefold() for code in JobCode}
 
     def fits(texts: Texts) -> bool:
-        there = texts.text.decode("utf-8", "replace").casefold()
-        missing = [word for word in words if word not in there]
-        if not missing:
-            return True
-        status, job_id = there.split("\n", 2)[:2]
-        said = labels.get(status, "")
-        if texts.progress or status == JobCode.RUNNING.value:
-            progress = _progress({"id": job_id, "progress": texts.progress}, JobCode.read(status), jobs)
-            said += f"\n{progress.message or ''}".casefold() if progress else ""
-        return all(word in said for word in missing)
+        whole = texts.text.decode("utf-8", "replace")
+
+        def more() -> str:
+            status, job_id = whole.split("\n", 2)[:2]
+            said = labels.get(status, "")
+            if texts.progress or status == JobCode.RUNNING.value:
+                row = {"id": job_id, "progress": texts.progress}
+                progress = _told(_said(row, JobCode.read(status), jobs, "progress"), Progress)
+                said += f"\n{progress.message or ''}".casefold() if progress else ""
+            return said
+
+        return search.fits(whole.casefold(), lambda: whole.rpartition("\n")[2], more)
 
     return fits
 
@@ -142,17 +178,51 @@ def _or_unset(value: Any) -> Any:
     return UNSET if value is None else value
 
 
-def _progress(row: Row, code: JobCode, jobs: Path) -> Progress | UnsetType:
-    """Return the task's last progress: of a running job from its folder, of an ended one from its row."""
-    text: str | bytes | None = row["progress"]
+def _said(row: Row, code: JobCode, jobs: Path, name: str) -> str | bytes | None:
+    """Return what a task last said of its progress or metrics: while it runs from its folder, afterwards its row."""
     if code is JobCode.RUNNING:
         try:
-            text = files.read(JobPaths(jobs / row["id"]).progress, _PROGRESS)
+            return files.read(getattr(JobPaths(jobs / row["id"]), name), _TOLD)
         except OSError:
+            return None
+    text: str | None = row[name]
+    return text
+
+
+def _metrics(row: Row, code: JobCode, jobs: Path) -> dict[str, float] | UnsetType:
+    """Return the last values of the task's metrics."""
+    found = _told(_said(row, code, jobs, "metrics"), dict[str, float]) or {}
+    return {name: found[name] for name in [*found][:_NAMES] if len(name) <= _LONGEST_NAME} or UNSET
+
+
+def _usage(row: Row, code: JobCode, jobs: Path) -> Usage | UnsetType:
+    """Return what a job uses, from the last line that its watcher has written, or has used, from its row."""
+    found = _told(row["usage"], Usage)
+    if code is JobCode.RUNNING:
+        try:
+            lines = files.read_end(JobPaths(jobs / row["id"]).usage, _USAGE).splitlines()
+            _, cpu, memory, peak = decoding.decode(lines[-1], tuple[float, float, int, int])
+        except (OSError, IndexError, msgspec.DecodeError, UnicodeDecodeError):
             return UNSET
-    if not text:
-        return UNSET
+        found = Usage(cpu, memory, peak)
+    if found and row["mem"] is not None:
+        found.memory_limit = row["mem"]
+    return found
+
+
+def _told(said: str | bytes | None, kind: type[T]) -> T | UnsetType:
+    """Return what JSON holds; nothing where it is missing or of another kind."""
     try:
-        return decoding.decode(text, Progress)
+        return decoding.decode(said, kind) if said else UNSET
     except (msgspec.DecodeError, UnicodeDecodeError):  # a task may have written anything
         return UNSET
+
+
+def _cell(said: str | bytes | None) -> Cell | UnsetType:
+    if not said or ('"cell"' if isinstance(said, str) else b'"cell"') not in said:  # type: ignore[operator]
+        return UNSET
+    try:
+        cell = decoding.decode(said, _InProgress).cell
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return UNSET
+    return cell if cell.status in _CELL_STATES and len(cell.id) <= _LONGEST_CELL_ID else UNSET

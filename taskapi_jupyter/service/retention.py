@@ -1,4 +1,4 @@
-"""Deletes ended jobs that config.yaml does not keep, unused versions, and what an interrupted deletion left.
+"""Deletes ended jobs that config.yaml does not keep, unused versions and packages, and what was left half deleted.
 
 The supervisor starts it as a process of its own, so that its loop never waits. Killed at any point, it leaves nothing
 that the next run does not finish. Standard library only. The row is deleted first, so that nobody sees a job without
@@ -29,7 +29,7 @@ from taskapi_jupyter.core.states import TERMINAL, values
 from taskapi_jupyter.node.storage import Storage, folder_of
 from taskapi_jupyter.runner import reaping
 
-from . import engine_settings
+from . import engine_settings, packages
 from .store.store import Store
 
 AT_ONCE = 100  # jobs that are deleted in one transaction, while others wait to write
@@ -62,6 +62,13 @@ def purge(
         _delete(home, partial(store.forget_some, api, status, last, AT_ONCE, ended_before), storage, stuck, until)
         for status in statuses
     )
+
+
+def forget_group(
+    store: Store, home: Path, group_id: str, *, storage: Storage | None, stuck: Stuck, until: float
+) -> int:
+    """Delete the ended jobs of a group, of all attempts; count them."""
+    return _delete(home, partial(store.forget_of_group, group_id, AT_ONCE), storage, stuck, until)
 
 
 def _delete(
@@ -137,7 +144,9 @@ def drop_unused_versions(store: Store, home: Path, stuck: Stuck) -> None:
                 (apis / api_id).rename(apis / f"{_OLD}{api_id}-{time.time_ns()}")
         fault_point("versions.renamed")
 
-    store.unused_versions(dropping, keep=_VERSIONS, before=int((time.time() - _YOUNG) * 1e6))
+    young = int((time.time() - _YOUNG) * 1e6)
+    store.drop_idle(young)
+    store.unused_versions(dropping, keep=_VERSIONS, before=young)
     fault_point("versions.dropped")
     for folder in apis.glob(f"{_OLD}*"):
         _remove(folder, stuck)
@@ -188,6 +197,7 @@ def tidy(home: Path) -> None:
         ("remove what deleted jobs left", lambda: finish_forgetting(store, home, storage, stuck)),
         ("remove versions that nobody needs", lambda: drop_unused_versions(store, home, stuck)),
         ("remove what deploys left", lambda: _sweep_apis(home, stuck)),
+        ("remove unused packages", lambda: packages.prune(store, home, limits.get("packages"), stuck)),
         ("make the database smaller", store.give_space_back),
     ):
         try:

@@ -7,47 +7,53 @@ import math
 import os
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET
 
 from taskapi_jupyter.client.bell import Listener
+from taskapi_jupyter.client.packages import chosen
 from taskapi_jupyter.client.taskapi import Job
-from taskapi_jupyter.core import host, room
-from taskapi_jupyter.core.contract import MAX_BODY, DeployedAPI, DeployRequest, DeployResult, Submission, convert
+from taskapi_jupyter.core import files, host
+from taskapi_jupyter.core.contract import DeployedAPI, DeployRequest, DeployResult
 from taskapi_jupyter.core.errors import (
-    APIIDNotFound,
     BadRequest,
     Conflict,
+    JobIsRunning,
     JobNotFound,
     JobNotInProgress,
+    NoKernel,
     StopTimeout,
-    TooLarge,
     Unavailable,
-    size,
+    printable,
 )
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.deploy.api_spec.variables import hidden
-from taskapi_jupyter.deploy.values import merge, plain_config
-from taskapi_jupyter.runner import gpus
 
-from . import retention, versions
+from . import packages, retention
 from .config import Config
-from .reading import IN_PROGRESS, Reading, named_states
-from .records import fault_of_api, status_of
+from .reading import IN_PROGRESS, named_states
+from .records import fault_of_api
 from .store import readable
 from .store.connection import Row
+from .writing import plans, versions
+from .writing.groups import Groups
+from .writing.submissions import as_json
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.deploy.api_spec.build import APISpec
 
 Steps = Generator[float, None, str]  # yields the seconds until the next step, returns a sentence
 
 _LONGEST_PAUSE = 0.2  # seconds between looks at a job that is being stopped
+_JOBS_NAMED = 5  # in a sentence
 _REMOVING = 45.0  # seconds that a deletion waits for folders to be removed; retention removes the rest
 
 
-class Service(Reading):
+class Service(Groups):
     """The TaskAPI of one home. One object serves all threads of a process.
 
     ``endpoint`` returns the URL of an API, or None; by default its URL at the newest Jupyter server of this home.
@@ -56,10 +62,6 @@ class Service(Reading):
     """
 
     # Deploying
-
-    def deploy(self, target: Any, *, name: str | None = None, **options: Any) -> list[DeployResult]:
-        """Deploy a file, a specification or a callable, with the variables that config.yaml adds."""
-        return super().deploy(target, name=name, **{"environ_extra": self.more_variables(), **options})
 
     def more_variables(self) -> list[str]:
         """Return the names of the environment variables that config.yaml adds to each deploy."""
@@ -74,6 +76,12 @@ class Service(Reading):
         self._check_room()
         built = self._placement.build(request, self._config.read().environ, pickle)
         told_too = self._placement.check_fits(built)
+        if request.name_from_file:
+            self._check_is_own(built.name, built.launch.get("origin"))
+        if request.transient and (there := self.store.api(built.name)) and not there["transient"]:
+            raise Conflict(f"{built.name} is already deployed, and was not by an executor: give that another name")
+        if request.dry_run:
+            return [self._planned(built, told_too)]
         versions.write(self.paths.apis, built)
         fault_point("deploy.written")
         now = host.now_us()
@@ -88,10 +96,10 @@ class Service(Reading):
             "mem": built.mem,
             "gpu": built.gpu,
             "spec": json.dumps(built.spec),
-            "config": _json(built.config),
+            "config": as_json(built.config),
             "launch": json.dumps(built.launch),
         }
-        what, old = self.store.put_api(version, now, request.notebook)
+        what, old = self.store.put_api(version, now, request.notebook, request.transient)
         fault_point("deploy.deployed")
         self.waker.tell()
         versions.write(self.paths.apis, built)  # where retention has just removed them, as those of an unused version
@@ -112,104 +120,33 @@ class Service(Reading):
             )
         ]
 
-    # Submitting
-
-    def submit(
-        self,
-        api: str,
-        config: Mapping[str, Any] | None = None,
-        timeout: int | None = None,
-        *,
-        notebook: str | None = None,
-        api_id: str | None = None,
-        run_timeout: int | None = None,
-        cuda_visible_devices: str | None = None,
-    ) -> Job:
-        """Write a pending job and wake the supervisor; the job is on disk when this returns."""
-        config = None if config is None else plain_config(config)
-        convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
-        self.waker.check_place()
-        self._check_room()
-        version = self.store.api(api)
-        if version is None:
-            raise self._not_deployed(api)
-        if api_id is not None:
-            version = self.store.version(api_id)
-            if version is None or version["name"] != api:
-                raise APIIDNotFound(api, api_id)
-        if wrong := fault_of_api(version):
-            raise Unavailable(f"{api} can't be read from the database ({wrong}): deploy it again")
-        self._placement.check_reachable()
-        self._config.read()
-        submitted = None if config is None else _json(config)
-        if submitted and len(submitted.encode()) > MAX_BODY:
-            raise TooLarge(f"config is larger than {size(MAX_BODY)} as JSON")
-        defaults = json.loads(version["config"])
-        merged = _json(merge(defaults, config)) if defaults else None
-        if '"parameters"' in version["spec"]:
-            _check_parameters(api, json.loads(version["spec"]), {**defaults, **(config or {})})
-        if timeout is None:
-            timeout = version["timeout"]
-        if run_timeout is None:
-            run_timeout = version["run_timeout"]
-        now_ns = time.time_ns()
-        row: Row = {
-            "api_name": api,
-            "api_id": version["api_id"],
-            "spec_id": version["spec_id"],
-            "created": now_ns // 1000,
-            "timeout": timeout,
-            "run_timeout": run_timeout,
-            "boot": host.boot_id(),
-            "deadline": None if timeout is None else host.boottime() + timeout,
-            "notebook": notebook,
-            "cpu": version["cpu"],
-            "mem": version["mem"],
-            "gpu": version["gpu"],
-            "visible": self._placement.visible(api, version, cuda_visible_devices),
-            "config": submitted,
-            "merged": merged,
-        }
-        job_id = self.store.add_job(row, (1 << 63) - 1 - now_ns)
-        fault_point("submit.written")
-        pending = {
-            **row,
-            "id": job_id,
-            "status": "pending",
-            "started": None,
-            "ended": None,
-            "reason": None,
-            "exit_code": None,
-            "progress": None,
-        }
-        job = Job(self, status_of(pending, self.paths.jobs), self._job_endpoint(api, job_id))
-        self.waker.wake()  # last: from here on the job competes for the processor
-        return job
-
-    def _check_room(self) -> None:
-        """Raise :class:`Unavailable` where the disk is known to have no room for a job or a version."""
-        for folder in (self.home, self.paths.jobs):
-            room.check_room(str(folder))
-
-    def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
-        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
-        row = self._row(job)
-        if wrong := readable.fault(row):
-            raise Conflict(f"job {readable.text(row['id'])} can't be read from the database ({wrong}): submit anew")
-        try:
-            submitted = readable.config(row["config"])
-        except ValueError as error:
-            raise Conflict(f"the config of job {row['id']} {error}: submit anew") from None
-        api_id = row["api_id"] if same else None
-        return self.submit(
-            row["api_name"],
-            submitted,
-            row["timeout"],
-            notebook=row["notebook"],
-            api_id=api_id,
-            run_timeout=row["run_timeout"],
-            cuda_visible_devices=os.environ.get(gpus.VARIABLE, row["visible"]),
+    def _planned(self, built: APISpec, warnings: list[str]) -> DeployResult:
+        """Return what a deploy would do; nothing is written."""
+        there = self.store.api(built.name)
+        told = f"would {'create' if there is None else 'update'} {built.name} (TaskAPI)"
+        if there is not None and there["api_id"] == built.api_id:
+            told = f"{built.name} (TaskAPI) is up to date"
+        warnings = [*built.warnings, *warnings]
+        return DeployResult(
+            api=DeployedAPI(spec=hidden(built.spec), endpoint=self._endpoint(built.name)),
+            message="\n".join([told, *(f"warning: {text}" for text in warnings)]),
+            warnings=warnings or UNSET,
+            plan=plans.plan(built),
         )
+
+    def _check_is_own(self, name: str, path: str | None) -> None:
+        """Raise :class:`BadRequest` where an API of that name was deployed from another file than this notebook."""
+        there = self.store.api(name)
+        if there is None or fault_of_api(there):  # a deploy replaces what can't be read
+            return
+        origin = json.loads(there["launch"]).get("origin")
+        if origin is None or origin != path:
+            source = origin or there["deployed_from"]
+            where = f" from {printable(source)}" if source else ""
+            raise BadRequest(
+                f"{name} is already deployed{where}: give this one another name with --name, or --name {name} to "
+                "replace it"
+            )
 
     # Ending
 
@@ -219,13 +156,18 @@ class Service(Reading):
 
     def stopping(self, job: Job | str, api: str | None = None) -> Steps:
         """Stop a job as :meth:`stop` does, in steps: the caller needs no thread between them."""
-        row = self._row(job, api)
-        job_id, name = row["id"], row["api_name"]
+        asked = row = self._row(job, api)
         self.waker.check_place()
-        if not self.store.request_stop(job_id):
+        while True:
+            row = self._last_attempt(row)
+            job_id, name = row["id"], row["api_name"]
+            if self.store.request_stop(job_id):
+                break
             now = self.store.job(job_id)
+            if now is not None and now["retried_by"]:
+                continue  # it has failed just now, and is tried again
             if row["status"] in IN_PROGRESS and now is not None and now["status"] == JobCode.STOPPED.value:
-                return f"stopped job {job_id}"  # by somebody who asked at the same time
+                break  # by somebody who asked at the same time
             raise JobNotInProgress(job_id, name)
         fault_point("stop.wished")
         self.waker.wake()
@@ -235,7 +177,90 @@ class Service(Reading):
             raise StopTimeout(job_id, name, patience)
         if status != JobCode.STOPPED.value:  # it ended by itself before the stop reached it
             raise JobNotInProgress(job_id, name)
-        return f"stopped job {job_id}"
+        return f"stopped job {job_id}" + ("" if row is asked else f", attempt {row['attempt']} of {asked['id']}")
+
+    def cancel(self, job: Job | str, api: str | None = None) -> str:
+        """Stop a job, or its last attempt, unless it has started."""
+        row = self._row(job, api)
+        self.waker.check_place()
+        while True:
+            row = self._last_attempt(row)
+            job_id, name = row["id"], row["api_name"]
+            if self.store.cancel(job_id):
+                fault_point("cancel.written")
+                self.waker.wake()  # another job may start in its place
+                return f"stopped job {job_id}"
+            now = self.store.job(job_id)
+            if now is None or not now["retried_by"]:
+                break
+        if now is not None and now["status"] in IN_PROGRESS:
+            raise JobIsRunning(job_id, name)
+        raise JobNotInProgress(job_id, name)
+
+    def _last_attempt(self, row: Row) -> Row:
+        """Return the row of a job's last attempt."""
+        while row["retried_by"] and (found := self.store.job(row["retried_by"])) is not None:
+            row = found
+        return row
+
+    def stop_group(self, group: str) -> str:
+        """Stop all jobs of a group; return when nothing of any is left."""
+        return self._sleeping(self.stopping_group(group))
+
+    def stopping_group(self, group: str) -> Steps:
+        """Stop a group as :meth:`stop_group` does, in steps."""
+        found = self._group_row(group)
+        self.waker.check_place()
+        count, running = self.store.stop_group(found["id"])
+        fault_point("group.stopped")
+        if running:
+            self.waker.wake()
+            patience = self._patience()
+            ended = yield from self._until_ended(running, patience)
+            count += sum(status == JobCode.STOPPED.value for status in ended.values())
+            for job_id, status in ended.items():
+                if status is None:
+                    raise StopTimeout(job_id, found["api_name"], patience)
+        return f"stopped {count} job{'' if count == 1 else 's'} of group {_called(found)}"
+
+    def forget_group(self, group: str) -> str:
+        """Delete a group that has ended, with all attempts of its jobs, their logs, results and files."""
+        found = self._group_row(group)
+        if self.store.group_jobs_in(found["id"], IN_PROGRESS):
+            raise Conflict(f"group {_called(found)} can't be deleted while jobs of it are in progress; stop it first")
+        stuck: retention.Stuck = {}
+        until = time.monotonic() + _REMOVING
+        count = retention.forget_group(
+            self.store, self.home, found["id"], storage=self._outputs.storage, stuck=stuck, until=until
+        )
+        retention.drop_unused_versions(self.store, self.home, stuck)
+        self._placement.deleted()
+        return f"deleted group {_called(found)}, {count} job{'' if count == 1 else 's'}{self._told(stuck)}"
+
+    def ask_kernel(self, job: Job | str, what: Literal["resume", "end"]) -> str:
+        """Leave a request for the runner of a notebook, which looks for it while it keeps a kernel."""
+        job_id = self._row(job)["id"]
+        self.kernel(job_id)
+        self.waker.check_place()
+        request = self.paths.job(job_id).kernel_request
+        written = request.with_name(f".kernel-request.{os.getpid()}-{time.monotonic_ns()}.tmp")
+        try:
+            files.write(written, what.encode())
+            try:
+                os.link(written, request)  # there whole or not at all, and only one at a time
+            finally:
+                written.unlink()
+        except FileExistsError:
+            raise NoKernel(f"job {job_id} has been asked already to go on, or to end its kernel") from None
+        except OSError as error:
+            raise Unavailable(f"can't ask the kernel of job {job_id}: {error.strerror}") from None
+        try:
+            self.kernel(job_id)
+        except NoKernel:  # its time was over just now, and nobody may find this at the next failure
+            request.unlink(missing_ok=True)
+            raise
+        told = {"resume": f"job {job_id} goes on from the cell that failed", "end": f"job {job_id} ends its kernel"}
+        return told[what]
 
     def delete(self, api: str) -> str:
         """Delete an API and stop its jobs; ended ones stay readable."""
@@ -303,6 +328,30 @@ class Service(Reading):
         self._placement.deleted()
         return f"deleted {count} job{'' if count == 1 else 's'}{self._told(stuck)}"
 
+    def delete_packages(self, key: str) -> str:
+        """Delete an environment of packages that nothing needs now, by its key or the first digits of that."""
+        whole = chosen(packages.keys(self.home), key)
+        what = f"environment {whole[: packages.SHOWN]}"
+        if jobs := self._jobs_in(whole):
+            raise Conflict(f"{what} can't be deleted while {jobs}; stop them, or wait until they have ended")
+        stuck: retention.Stuck = {}
+        if user := packages.remove(self.home, whole, stuck):
+            raise Conflict(f"{what} can't be deleted while {user}")
+        return f"deleted {what}{self._told(stuck)}"
+
+    def _jobs_in(self, key: str) -> str:
+        """Say which jobs in progress need an environment of packages; nothing where none does."""
+        needs = [one for one in packages.needs(self.store).get(key, []) if one.jobs]
+        named = [
+            f"{job_id} ({one.api})"
+            for one in needs
+            for job_id in self.store.in_progress_of(one.api, one.api_id, _JOBS_NAMED)
+        ]
+        count = sum(one.jobs for one in needs)
+        shown = named[:_JOBS_NAMED]
+        more = f" and {count - len(shown)} more" if count > len(shown) else ""
+        return f"jobs in progress need it: {', '.join(shown)}{more}" if shown else ""
+
     def _told(self, stuck: retention.Stuck) -> str:
         """Record what could not be removed, and return the end of the message that names it."""
         if stuck:
@@ -339,6 +388,10 @@ class Service(Reading):
             self._keep_supervisor()
 
 
+def _called(group: Row) -> str:
+    return f"{group['name']} ({group['id']})" if group["name"] else str(group["id"])
+
+
 def _unlike(path: str, other: str) -> str:
     """Return a path's last part, or the whole path where the other one has the same last part."""
     return os.path.basename(path) if os.path.basename(path) != os.path.basename(other) else path
@@ -351,17 +404,3 @@ def _ago(us: int) -> str:
         one for one in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if seconds >= one[0]
     )
     return f"{seconds // size} {unit}{'' if seconds // size == 1 else 's'} ago"
-
-
-def _check_parameters(api: str, of: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise :class:`BadRequest` where a config lacks a parameter of the task or has an unknown key."""
-    from taskapi_jupyter.deploy.api_spec import parameters
-
-    known = parameters.of(of)
-    if known is not None and (complaint := parameters.complaint(known, config)):
-        raise BadRequest(f"{api}: {complaint}")
-
-
-def _json(value: Any) -> str:
-    """Return a plain config as JSON text."""
-    return json.dumps(value, ensure_ascii=False)

@@ -6,9 +6,13 @@ Except that files which servers left behind are removed, as by everything that r
 from __future__ import annotations
 
 import os
+import platform
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,13 @@ from taskapi_jupyter.core import guard, host, process, room
 from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, size
 from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.runner import capacity, gpus
-from taskapi_jupyter.service import config, records, servers
+from taskapi_jupyter.service import config, packages, records, servers
 from taskapi_jupyter.service.home import default_home
 from taskapi_jupyter.service.store import database, readable
 from taskapi_jupyter.service.supervisor import conditions, lock
 
 _NAMED = 20  # unreadable rows that are named one by one
+_LONGEST = 10.0  # seconds that a program may take to say what it knows
 
 Check = Callable[[Path], Iterable[str]]
 
@@ -38,6 +43,8 @@ def facts(home: Path) -> dict[str, str]:
         "server": _server(home),
         "supervisor": _version_of_supervisor(home),
         "machine": f"{has.cores / 1000:g} cores, {size(has.memory)} of memory",
+        "interpreters": _interpreters(),
+        "packages": _packages_of(home),
     }
 
 
@@ -83,6 +90,50 @@ def _supervisor_record(home: Path) -> dict[str, Any]:
     return record if process.is_there(record) else {}
 
 
+def _uv() -> str | None:
+    """Return where the uv is that would build environments, None where there is none."""
+    from taskapi_jupyter.deploy.packages.builders import find_uv  # it takes time to import
+
+    return find_uv(os.environ.get("PATH"), sys.executable)
+
+
+def _pip() -> str | None:
+    """Return the version of this interpreter's pip."""
+    try:
+        return metadata.version("pip")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _printed(*command: str) -> str:
+    """Return what a program prints; nothing where it fails, or takes long."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LONGEST).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+
+
+def _interpreters() -> str:
+    """Return this interpreter, and of other versions those that uv finds."""
+    from taskapi_jupyter.deploy.packages.search import listed
+
+    found = {platform.python_version(): sys.executable}
+    if uv := _uv():
+        for one in listed(uv, os.environ):
+            found.setdefault(one.version, one.path)
+    return ", ".join(f"{version} ({path})" for version, path in found.items())
+
+
+def _packages_of(home: Path) -> str:
+    """Return what builds environments of packages, and how many there are."""
+    uv, pip = _uv(), _pip()
+    by = [f"{' '.join(_printed(uv, '--version').split()[:2])} ({uv})"] if uv else []
+    by += [f"pip {pip} ({sys.executable})"] if pip else []
+    there = packages.listed(home)
+    count = f"{len(there)} environment{'' if len(there) == 1 else 's'}, {size(sum(one.size for one in there))}"
+    return f"{count}; built by {' or '.join(by) if by else 'nothing: neither uv nor pip is found here'}"
+
+
 def problems(home: Path) -> list[str]:
     """Return what is wrong with a home, one sentence each; a check that fails is a problem, too."""
     found: list[str] = []
@@ -96,6 +147,16 @@ def problems(home: Path) -> list[str]:
 
 def _config(home: Path) -> list[str]:
     config.read(HomePaths(home).config)
+    return []
+
+
+def _builder(home: Path) -> list[str]:
+    """Return that what config.yaml has environments of packages built by is missing."""
+    builder = config.read(HomePaths(home).config).packages.builder
+    if builder == "uv" and _uv() is None:
+        return ["uv is missing, and packages.builder in config.yaml asks for it: pip install uv"]
+    if builder == "pip" and _pip() is None:
+        return [f"pip is missing in {sys.executable}, and packages.builder in config.yaml asks for it"]
     return []
 
 
@@ -191,4 +252,14 @@ def _room(home: Path) -> list[str]:
     return []
 
 
-CHECKS: tuple[Check, ...] = (guard.problems, _config, _environments, _room, _gpus, _supervisor, _unremoved, _rows)
+CHECKS: tuple[Check, ...] = (
+    guard.problems,
+    _config,
+    _builder,
+    _environments,
+    _room,
+    _gpus,
+    _supervisor,
+    _unremoved,
+    _rows,
+)

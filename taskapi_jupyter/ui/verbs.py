@@ -1,18 +1,23 @@
-"""The verbs of ``%taskapi`` with their options and help. The terminal's parser takes the options that it shares."""
+"""The verbs of ``%taskapi`` with their options and help, of which the terminal's parser takes what it shares."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy.packages import AUTO, NONE
 
 
 @dataclass(frozen=True)
 class Option:
-    """``kind`` is what follows it: nothing, text (``maybe``: or nothing), a variable, a number, a time, JSON, or
-    KEY=VALUE (repeatable)."""
+    """``kind`` is what follows it: nothing, text (``maybe``: or nothing; ``texts``: repeatable), a variable, a whole
+    number (``int``: from 0 on), a time, JSON, or KEY=VALUE (repeatable).
+    """
 
     name: str
-    kind: Literal["flag", "text", "maybe", "name", "int", "time", "json", "pair"]
+    kind: Literal["flag", "text", "texts", "maybe", "name", "int", "number", "time", "json", "pair"]
     help: str
     metavar: str = ""
     short: str = ""
@@ -31,13 +36,18 @@ class Option:
 
 @dataclass(frozen=True)
 class Verb:
-    """With ``pairs``, KEY=VALUE is configuration; with ``cell``, ``%%taskapi`` takes the verb, too."""
+    """With ``pairs``, KEY=VALUE is configuration; with ``cell``, ``%%taskapi`` takes the verb, too.
+
+    ``cell_options`` are those above a cell alone, ``notebook_options`` those of a line that names a notebook's file.
+    """
 
     name: str
     usage: tuple[str, ...]
     help: str
+    terminal: str = ""  # what help says in a terminal, where that differs
     options: tuple[Option, ...] = ()
     cell_options: tuple[Option, ...] = ()
+    notebook_options: tuple[Option, ...] = ()
     pairs: bool = False
     cell: bool = False
 
@@ -46,9 +56,15 @@ class Verb:
         """Whether it takes a job."""
         return any("JOB" in usage for usage in self.usage)
 
-    def taken(self, cell: bool) -> tuple[Option, ...]:
-        """Return the options that it takes, as a line or above a cell."""
-        return self.options + self.cell_options if cell else self.options
+    @property
+    def every_option(self) -> tuple[Option, ...]:
+        """Return the options that it takes in one place or another."""
+        return tuple(dict.fromkeys((*self.options, *self.cell_options, *self.notebook_options)))
+
+    def taken(self, cell: bool, notebook: bool = True) -> tuple[Option, ...]:
+        """Return the options that it takes above a cell, or as a line that may name a notebook's file."""
+        more = self.cell_options if cell else self.notebook_options if notebook else ()
+        return self.options + more
 
 
 CONFIG = Option("--config", "json", "configuration: a JSON object or a dict of Python", "JSON")
@@ -64,44 +80,125 @@ WARM = Option(
     "starts jobs from a process that has imported these modules (a,b), or what the task imports",
     "[MODULES]",
 )
-NEEDS = (
+NOTEBOOK_NAME = Option("--name", "text", "of a notebook's API; by default it is made from the file's name", "NAME")
+KERNEL = Option("--kernel", "text", "the kernel whose Python runs the task, or that runs a notebook's cells", "NAME")
+PLAN = Option("--dry-run", "flag", "shows what would be deployed and what would run it, and deploys nothing")
+NOTEBOOK = (
+    Option("--keep-kernel", "time", "keeps a notebook's kernel for so long where a cell fails, such as 30m", "T"),
+    Option("--cell-timeout", "time", "ends a notebook's job where a cell has run this long", "T"),
+    Option("--html", "flag", "saves a notebook as HTML, too"),
+    Option("--allow-unknown", "flag", "accepts parameters that a notebook does not assign"),
+)
+END = Option("--end", "flag", "ends the kernel instead, and with it the job")
+OF_GROUPS = (
+    Option("--sweep", "flag", "a job for each combination of the lists in the configuration, as one group"),
+    Option("--zip", "flag", "the same, but pairs lists of one length"),
+    Option("--repeat", "int", "runs each N times, with repeat=0, 1, ... in the configuration", "N"),
+    Option("--max-running", "int", "how many jobs of the group may run at the same time", "N"),
+    Option("--name", "text", "a name for the group; with a notebook's file, for its API", "NAME"),
+    Option("--dry-run", "flag", "shows the table of jobs, and submits none"),
+)
+OF_ATTEMPTS = (
+    Option("--retries", "int", "tries a job that failed again, N times at most", "N"),
+    Option("--retry-on", "text", "only after these states, such as worker_oom,timed_out", "STATES"),
+    Option(
+        "--retry-delay", "time", "waits so long before the second attempt, twice as long before each later one", "S"
+    ),
+    Option("--priority", "number", "pending jobs of a higher one start first; 0, in a group -1", "N"),
+)
+ALL = Option("--all", "flag", "every job in progress")
+SAME = Option("--same", "flag", "runs the version that the job ran, not the one that is deployed now")
+FAILED = Option("--failed", "flag", "of a group: only the jobs that did not succeed")
+RESOURCES = (
     Option("--cpu", "text", "cores that each job needs, such as 2 or 500m", "N"),
     Option("--mem", "text", "memory that each job may use, such as 512Mi or 4Gi", "SIZE"),
     Option("--gpu", "int", "GPUs that each job needs", "N"),
     Option("--env-var", "pair", "an environment variable for its jobs", "K=V"),
-    WARM,
 )
+PACKAGES = (
+    Option("--with", "texts", "a package for its jobs, such as numpy or 'pandas<3'; may be given again", "PKG"),
+    Option(
+        "--requirements",
+        "text",
+        "packages for its jobs: a requirements file, auto (the project's: uv.lock, pylock.toml or requirements.txt)"
+        " or none",
+        "FILE",
+    ),
+    Option("--python-version", "text", "the version of Python that these packages are for, such as 3.12", "X.Y"),
+    Option("--upgrade", "flag", "looks for newer versions of these packages"),
+    Option("--no-script-metadata", "flag", "ignores a block # /// script of the task, which names packages"),
+)
+NEEDS = (*RESOURCES, WARM)
+
+
+def notebook_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a notebook that were given, as ``deploy()`` takes them."""
+    found = {one.key: value for one in (NOTEBOOK_NAME, *NOTEBOOK) if (value := given.get(one.key)) not in (None, False)}
+    if found.pop("html", None):
+        found["outputs"] = ["html"]
+    return found
+
+
+def packages_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of packages that were given, as ``deploy()`` takes them."""
+    found = {key: value for key in ("requirements", "python_version", "upgrade") if (value := given.get(key))}
+    if given.get("no_script_metadata"):
+        found["script_metadata"] = False
+    if more := given.get("with"):
+        file = found.get("requirements", NONE)
+        if file == AUTO:
+            raise BadRequest("--with goes with --requirements FILE: instead of auto, name the file")
+        found["requirements"] = [*([f"-r {file}"] if file != NONE else []), *more]
+    return found
+
 
 _ALL = (
     Verb(
         "deploy",
         (
             "%%taskapi deploy NAME [--cpu N] [--mem SIZE] [--gpu N] [--run-timeout T] [--timeout T]"
-            " [--env-var K=V] [--config JSON] [--warm [MODULES]]",
+            " [--env-var K=V] [--config JSON] [--kernel NAME] [--warm [MODULES]] [--with PKG] [--requirements FILE]"
+            " [--dry-run]",
             "%taskapi deploy FILE.yaml",
+            "%taskapi deploy FILE.ipynb [--name NAME] [--kernel NAME] [--keep-kernel T] [--html]",
             "%taskapi deploy NAME --function FN",
         ),
-        "makes a task API from a cell, a configuration file, or a function or class of the notebook",
-        (*NEEDS, RUN_TIMEOUT, TIMEOUT, CONFIG, Option("--function", "name", "a callable of the notebook", "FN")),
+        "make a task API from a cell, a configuration file, a whole notebook, or a function or class of this one",
+        "deploy the APIs of a configuration file, or a notebook",
+        (
+            *NEEDS,
+            KERNEL,
+            *PACKAGES,
+            RUN_TIMEOUT,
+            TIMEOUT,
+            CONFIG,
+            Option("--function", "name", "a callable of the notebook", "FN"),
+            PLAN,
+        ),
+        notebook_options=(NOTEBOOK_NAME, *NOTEBOOK),
         cell=True,
     ),
     Verb(
         "submit",
         (
             "%taskapi submit API [key=value ...] [--config JSON|$var] [--run-timeout T] [--timeout T] [--wait]",
+            "%taskapi submit FILE.ipynb [key=value ...] [--name NAME] [--kernel NAME] [--keep-kernel T] [--html]",
             "%%taskapi submit NAME [key=value ...]",
+            "%taskapi submit API key=[a,b] ... --sweep|--zip [--repeat N] [--max-running N] [--name NAME] [--dry-run]",
         ),
-        "starts a job; above a cell, deploys the cell first",
-        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT),
-        NEEDS,
+        "start a job, or a group of jobs; a notebook's file, or the cell below, is deployed first",
+        "start a job, or a group of jobs; a notebook is deployed first",
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS),
+        (*NEEDS, KERNEL, *PACKAGES),
+        (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),
         pairs=True,
         cell=True,
     ),
     Verb(
         "status",
         ("%taskapi status [API] [JOB] [--status S] [--search WORDS] [--limit N] [--watch]",),
-        "shows APIs and jobs, one API with its jobs, or one job",
-        (
+        "show APIs and jobs, one API with its jobs, or one job or group",
+        options=(
             Option("--status", "text", "only jobs in this state, or in one of several: a,b", "S"),
             SEARCH,
             LIMIT,
@@ -111,18 +208,27 @@ _ALL = (
     Verb(
         "stop",
         ("%taskapi stop JOB...", "%taskapi stop [API] --all"),
-        "stops jobs; stopping a job again kills it without waiting for its cleanup",
-        (Option("--all", "flag", "every job in progress"),),
+        "stop jobs or groups; stopping a job again kills it without waiting for its cleanup",
+        options=(ALL,),
     ),
     Verb(
         "delete",
         ("%taskapi delete API", "%taskapi delete API JOB"),
-        "deletes an API and stops its jobs; with a job, stops only that",
+        "delete an API and stop its jobs; with a job, stop only that",
+        "delete an API and stop its jobs, or stop one job or one group",
+    ),
+    Verb(
+        "groups",
+        ("%taskapi groups [--limit N]",),
+        "list groups of jobs, newest first",
+        "list groups of jobs, or delete those that have ended",
+        (LIMIT,),
     ),
     Verb(
         "logs",
         ("%taskapi logs JOB [-n LINES] [-f]",),
-        "prints what a job wrote, the newest MiB of it; a progress bar in its last state",
+        "print what a job wrote, the newest MiB of it; a progress bar in its last state",
+        "print a job's log, and new lines until the job ends",
         (
             Option("--tail", "int", "only the last lines", "LINES", "-n"),
             Option(
@@ -136,19 +242,43 @@ _ALL = (
     Verb(
         "wait",
         ("%taskapi wait JOB... [--timeout T]",),
-        "waits for jobs to end; an error unless all succeeded",
+        "wait for jobs or groups to end; an error unless all succeeded",
+        "wait for jobs or groups to end; exit 1 unless all succeeded",
         (PATIENCE,),
     ),
-    Verb("result", ("%taskapi result JOB",), "waits, then returns what the task returned"),
+    Verb(
+        "result",
+        ("%taskapi result JOB",),
+        "wait, then return what the task returned",
+        "wait, then print what the task returned",
+    ),
     Verb(
         "rerun",
-        ("%taskapi rerun JOB [--same] [--wait]",),
-        "submits a job's configuration again, to the API as it is deployed now",
-        (Option("--same", "flag", "runs the version that the job ran, not the one that is deployed now"), WAIT),
+        ("%taskapi rerun JOB [--same] [--wait]", "%taskapi rerun GROUP [--failed] [--wait]"),
+        "submit a job's configuration again, to the API as it is deployed now",
+        options=(SAME, FAILED, WAIT),
     ),
-    Verb("panel", ("%taskapi panel [API]",), "shows jobs live, with a form to submit and buttons to stop"),
-    Verb("env", ("%taskapi env [NAME]",), "lists environments, or chooses the one that this kernel uses"),
-    Verb("help", ("%taskapi help [VERB]",), "explains a verb, or lists all"),
+    Verb("attach", ("%taskapi attach JOB",), "say how to work in the kernel that a job keeps after a cell failed"),
+    Verb(
+        "resume",
+        ("%taskapi resume JOB [--end]",),
+        "go on from the cell that failed, in the kernel that a job keeps",
+        options=(END,),
+    ),
+    Verb(
+        "packages",
+        ("%taskapi packages [KEY]",),
+        "list the environments that were built from requirements, or show one; KEY may be its first digits",
+        "list the environments that were built from requirements, show one, or delete those that no job needs",
+    ),
+    Verb("panel", ("%taskapi panel [API]",), "show jobs live, with a form to submit and buttons to stop"),
+    Verb(
+        "env",
+        ("%taskapi env [NAME]",),
+        "list environments, or choose the one that this kernel uses",
+        "list the environments, or change them",
+    ),
+    Verb("help", ("%taskapi help [VERB]",), "explain a verb, or list all"),
 )
 
 VERBS = {verb.name: verb for verb in _ALL}
@@ -156,7 +286,8 @@ ALIASES = {"get": "status"}
 
 _JOB = """
 JOB is a variable that holds a job, `last` (the newest job that no other notebook submitted), an id, or
-the last four or more digits of an id. Cortex's order, API JOB, works too."""
+the last four or more digits of an id. Cortex's order, API JOB, works too. A group stands wherever a job does:
+a variable that holds one, its name, its id, or g and the last digits of its id."""
 
 _TASK = """
 The task is the class Task; else the one function with a parameter config; else the function with the API's
@@ -176,7 +307,7 @@ A word that begins with # begins a comment."""
 
 def verb_help(verb: Verb) -> str:
     """Return the help of one verb: usage, options, and how jobs and values are written."""
-    options = list(dict.fromkeys(verb.options + verb.cell_options))
+    options = verb.every_option
     width = max((len(option.shown) for option in options), default=0)
     lines = [*verb.usage, "", f"{verb.help[0].upper()}{verb.help[1:]}."]
     if options:

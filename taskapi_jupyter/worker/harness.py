@@ -24,6 +24,9 @@ else:
         """Mark a moment at which dying must lose nothing."""
 
 
+OURS = "<taskapi>"  # the file of code of ours that travels with a task: tracebacks begin behind it
+MAX_EXCEPTION = 1 << 20  # bytes of a pickled exception that are kept
+MAX_TRACEBACK = 1 << 16  # characters, from its end on
 TERM = 15  # `signal` is not imported
 TERMINATED = "terminated"  # what is reported of a task that left because of it
 
@@ -90,7 +93,8 @@ def main() -> None:
         result = None
     except BaseException as error:
         stopping.over = True
-        failed(out if os.getpid() == pid else None, error, path if kind == "main" else "")
+        defined_in = "__main__" if kind == "main" else module
+        failed(out if os.getpid() == pid else None, error, path if kind == "main" else "", folder, defined_in)
     if os.getpid() == pid:  # not a child that the task forked and let return
         keep(out, result, os.path.basename(folder), "__main__" if kind == "main" else module)
         fault_point("task.kept")
@@ -357,15 +361,19 @@ def report(out: str, word: str, text: str = "") -> None:
     fault_point("task.reported")
 
 
-def failed(out: "str | None", error: BaseException, path: str = "") -> None:
+def failed(out: "str | None", error: BaseException, path: str = "", folder: str = "", module: str = "") -> None:
     """Print the traceback without our own frames and leave; its last line is the reason, told where ``out`` is.
 
-    Where it speaks of the file of a cell, at ``path``, it says which cell that is.
+    Where it speaks of the file of a cell, at ``path``, it says which cell that is. The exception is kept beside it, for
+    whoever waits for the result; ``folder`` and ``module`` are the task's, as :func:`keep` takes them.
     """
     import traceback
 
     tb = error.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+    while tb is not None and (
+        tb.tb_frame.f_code.co_filename in (__file__, OURS)
+        or str(tb.tb_frame.f_globals.get("__name__")).startswith("taskapi_jupyter.")  # what calls a decorated function
+    ):
         tb = tb.tb_next
     try:
         name = type(error).__name__
@@ -375,6 +383,7 @@ def failed(out: "str | None", error: BaseException, path: str = "") -> None:
         reason = type(error).__name__
     if out is not None:
         report(out, "memory" if isinstance(error, MemoryError) else "raised", reason[:2000] + no_keyboard(error))
+    text = ""
     try:
         sys.stdout.flush()
         notebook = sys.modules.get("_taskapi_notebook")
@@ -387,6 +396,8 @@ def failed(out: "str | None", error: BaseException, path: str = "") -> None:
         sys.stderr.flush()
     except Exception:  # the task may have closed its own streams
         pass
+    if out is not None:
+        keep_exception(out, error, text, os.path.basename(folder), module)
     sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -409,7 +420,8 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
     JSON takes ten times as long as a pickle, so plain values beyond :data:`LARGE` are pickled, too. Behind its end a
     pickle says which Python wrote it, whether loading it takes cloudpickle, and whether it holds plain values alone,
     which any Python loads. It has a JSON view beside it where there is one; that of a large one is made when it is
-    asked for (:func:`view`). Classes of the task's ``module`` go by value: whoever loads the result has no such module.
+    asked for (:func:`view`). What has neither has a preview. Classes of the task's ``module`` go by value: whoever
+    loads the result has no such module.
     """
     try:
         if result is None:
@@ -430,15 +442,17 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
         except OSError:
             raise
         except Exception:  # it has other types, or nests too deeply
-            data = pickled(result, api_id, module)
+            data = pickler(api_id, module).dumps(result)
             loader = b"cloudpickle" if b"cloudpickle" in data else b"pickle"  # which takes what only a pickle needs too
             write(out + "result.pkl", data, b"#taskapi-loader=" + loader + python)
             large = False
         try:
             if not large and fits_json(result):
-                write(out + "result.view.json", encode(result))
+                return write(out + "result.view.json", encode(result))
         except Exception:  # it has none
             pass
+        if not large:
+            preview(out, result)
     except Exception as error:  # no disk space, or what a __reduce__ raises: the task is done, its result is lost
         text = "its result (%s) could not be stored: %s" % (type(result).__name__, error)
         report(out, "returned", text[:2000])
@@ -447,6 +461,36 @@ def keep(out: str, result: object, api_id: str, module: str) -> None:
         except Exception:
             pass
     return None
+
+
+def keep_exception(out: str, error: BaseException, text: str, api_id: str, module: str) -> None:
+    """Store what the task raised, with its traceback behind the pickle's end; nothing where that can't be done.
+
+    How the job ended was reported before: nothing that a class of the task does here can change that.
+    """
+    try:
+        plain = type(error).__module__ == "builtins" and not vars(error) and json_keeps(list(error.args))
+        file = Bounded()
+        (__import__("_pickle") if plain else pickler(api_id, module)).dump(error, file)
+        data = b"".join(file.pieces)
+        told = text[-MAX_TRACEBACK:].encode("utf-8", "replace")
+        loader = b"cloudpickle" if b"cloudpickle" in data else b"pickle"
+        end = b"#taskapi-traceback=%d#taskapi-loader=%s" % (len(told), loader)
+        write(out + "exception.pkl", data, told + end + b"#taskapi-python=%d.%d" % sys.version_info[:2], sync=False)
+    except Exception:  # it can't be pickled, or there is no room: its traceback is in the log
+        pass
+
+
+def preview(out: str, result: object) -> None:
+    """Store what a pickled result looks like, so that nobody has to load it to see that; a failure loses only this."""
+    try:
+        import _taskapi_preview  # type: ignore[import-not-found]
+
+        found = _taskapi_preview.of(result, encode)
+        if found:
+            write(out + "result.preview.json", encode(found), sync=False)
+    except Exception:  # the task has another sys.path, or there is no room
+        pass
 
 
 def pickle_values(result: object, file: "Sink") -> None:
@@ -477,14 +521,14 @@ def view() -> None:
     sys.stdout.buffer.write(encode(value))
 
 
-def pickled(result: object, api_id: str, module: str) -> bytes:
-    """Pickle a result; a class that the task's module defines is the same class in all results of the API's version."""
+def pickler(api_id: str, module: str):  # type: ignore[no-untyped-def]
+    """Return what pickles; a class that the task's module defines is the same class in all results of the version."""
     try:
         import cloudpickle
     except ImportError:  # older packages lent none to cells
         import pickle
 
-        return pickle.dumps(result)
+        return pickle
     names = sys.modules.get(module)
     if names is not None and module != "__main__" and hasattr(cloudpickle, "register_pickle_by_value"):
         cloudpickle.register_pickle_by_value(names)
@@ -496,7 +540,7 @@ def pickled(result: object, api_id: str, module: str) -> bytes:
             if one.__module__ == module and one not in known:
                 known[one] = "%s.%s" % (api_id, one.__qualname__)
                 defined += [inner for inner in vars(one).values() if isinstance(inner, type)]
-    return cloudpickle.dumps(result)  # type: ignore[no-any-return]
+    return cloudpickle
 
 
 LARGE = 1 << 17  # elements beyond which plain values are pickled
@@ -576,6 +620,21 @@ def private(path: str, how: int = os.O_TRUNC) -> int:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
     os.fchmod(fd, 0o600)
     return fd
+
+
+class Bounded:
+    """A file that holds what is written to it, up to :data:`MAX_EXCEPTION`."""
+
+    def __init__(self) -> None:
+        self.pieces = []  # type: list[bytes]
+        self.left = MAX_EXCEPTION
+
+    def write(self, data: bytes) -> int:
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError("too large")
+        self.pieces.append(bytes(data))
+        return len(data)
 
 
 class Sink:

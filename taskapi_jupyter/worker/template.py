@@ -101,14 +101,14 @@ class Ours:
         import traceback
 
         self.socket, self.time, self.traceback = socket, time, traceback
-        self.watch, self.wake, self.name_itself, bind, ctypes = (
+        self.prepare, self.serve, self.wake, self.name_itself, bind, ctypes = (
             getattr(__import__(module, fromlist=[name]), name)
             for module, name in (one.split(":") for one in given["ours"])
         )
         self.libc = ctypes.CDLL(None)
         with open("/proc/self/comm") as file:
             self.comm = file.read().rstrip("\n")
-        self.name_itself(given["names"][0])
+        self.name_itself(given["name"])
         bind(9)  # KILL
         if os.getppid() != given["supervisor"]:
             os._exit(0)
@@ -294,41 +294,37 @@ def serve(control, files: Files, ours: Ours, given: dict) -> "dict[str, str]":  
             os._exit(0)
         harness.fault_point("template.asked")
         _signal.pthread_sigmask(_signal.SIG_BLOCK, everything)  # a watcher takes none before it is ready
-        pid = os.fork()
+        parent, pid = os.getpid(), os.fork()
         if pid == 0:
             gc.disable()
             control.close()
-            ours.name_itself(given["names"][1])
-            return watch(fds[0], files, ours, given["home"])
+            return watch(fds[0], files, ours, given["home"], parent)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         os.close(fds[0])
         harness.fault_point("template.forked")
 
 
-def watch(channel: int, files: Files, ours: Ours, home: str) -> "dict[str, str]":
+def watch(channel: int, files: Files, ours: Ours, home: str, parent: int) -> "dict[str, str]":
     """Be a watcher and never return; the task's process returns its environment."""
+
+    def wake() -> None:
+        if os.getppid() != parent:  # else the supervisor, which the template does not outlive, sees the channel's end
+            ours.wake(home)
+
     code = 5  # EIO
     try:
         for number in (1, 2):  # HUP, INT
             _signal.signal(number, _signal.SIG_IGN)
         os.chdir("/")
         ours.enter()
+        ours.prepare()
         os.write(channel, b"%d\n" % os.getpid())
-        asked = receive(channel)
-        if asked is None:
-            os._exit(0)
-        if changed := files.changed():
-            os.write(channel, b"changed " + os.fsencode(changed))
-            os._exit(0)
 
         def begin(environment: "dict[str, str]") -> None:
             raise Begins(environment)
 
         harness.fault_point("template.watching")
-        code = ours.watch(home, asked["job"], asked["limits"], lambda: ours.wake(home), begin)
-        os.closerange(3, channel)
-        os.closerange(channel + 1, max(open_files()) + 1)  # the claim is free when the supervisor sees the end
-        os.write(channel, b"%d" % code)
+        code = ours.serve(channel, home, wake, begin, files.changed)
     except Begins as begins:
         return begins.args[0]  # type: ignore[no-any-return]
     except BrokenPipeError:  # the supervisor is gone
@@ -336,19 +332,6 @@ def watch(channel: int, files: Files, ours: Ours, home: str) -> "dict[str, str]"
     except BaseException:
         ours.traceback.print_exc()
     os._exit(code)
-
-
-def receive(channel: int):  # type: ignore[no-untyped-def]
-    """Return what the supervisor sends, None where it does not: a length in a line, then JSON."""
-    data = b""
-    while True:
-        piece = os.read(channel, 1 << 16)
-        if not piece:
-            return None
-        data += piece
-        size, line, rest = data.partition(b"\n")
-        if line and len(rest) >= int(size):
-            return harness.decode(rest.decode())
 
 
 def refresh() -> None:

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from support import PATIENCE
+from support import PATIENCE, WAITING
 from support.lab import Lab, drawn, row, show_sidebar
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -92,6 +92,35 @@ def book(lab: Lab, page: Page, tmp_path: Path) -> Callable[..., Book]:
         return opened
 
     return open_
+
+
+def test_an_output_opens_its_job_in_the_sidebar_and_shows_it_once(
+    lab: Lab, page: Page, book: Callable[..., Book], name: str, tmp_path: Path
+) -> None:
+    lab.deploy(name, WAITING)
+    hostile = "<a class='ta-open' href='#taskapi-job/local/../6714d9d4822479be'>no job</a>"
+    notebook = book(
+        "%load_ext taskapi_jupyter",
+        f"%taskapi submit {name} path={tmp_path / 'go'}",
+        f"from IPython.display import HTML; HTML({hostile!r})",
+        "%taskapi wait last",
+    )
+    notebook.run(0)
+    shown = notebook.run(1)
+    link = shown.get_by_role("link", name="Show in sidebar")
+    expect(shown).to_contain_text(re.compile(r"as of \d\d:\d\d:\d\d"))
+    notebook.run(2).get_by_text("no job").click()
+    expect(page.locator("#taskapi-sidebar")).not_to_be_visible()
+    link.click()
+    (job,) = lab.service.jobs(name)
+    details = page.locator("#taskapi-sidebar .jp-TaskAPI-Details")
+    expect(details).to_contain_text(job.id)
+    (tmp_path / "go").touch()
+    waited = notebook.run(3)
+    expect(waited.locator(".taskapi")).to_have_count(1)
+    expect(waited).to_contain_text("succeeded")
+    expect(waited.locator("table")).to_have_count(1)  # the card, in the place of the bar
+    assert job.id not in page.url
 
 
 @pytest.mark.timeout(300)

@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from support import ECHO, PATIENCE, WAITING, until
@@ -20,6 +21,12 @@ RAISES = f"""
 def task(config):
     raise ValueError({HOSTILE!r})
 """
+
+
+@pytest.fixture(autouse=True)
+def at_once(lab: Lab) -> None:
+    """Have messages of jobs however short they are."""
+    lab.write_settings("taskapi-jupyter/plugin", {"notify_after": 0})
 
 
 def message(page: Page, job: Job) -> Locator:
@@ -105,17 +112,14 @@ def test_many_are_told_of_together(lab: Lab, page: Page, name: str, tmp_path: Pa
 def test_messages_can_be_turned_off(lab: Lab, page: Page, name: str) -> None:
     lab.deploy(name, ECHO)
     lab.write_settings("taskapi-jupyter/plugin", {"notifications": False})
-    try:
-        lab.open(page)
-        show_sidebar(page)
-        job = lab.service.submit(name, {}).wait()
-        expect(row(page, job.id)).to_contain_text("succeeded")
-        lab.deploy(f"{name}-later", ECHO)
-        expect(page.get_by_role("button", name=f"{name}-later")).to_be_visible()
-        page.wait_for_timeout(1_000)
-        assert not page.locator(".Toastify__toast").count()
-    finally:
-        lab.write_settings("taskapi-jupyter/plugin", {})
+    lab.open(page)
+    show_sidebar(page)
+    job = lab.service.submit(name, {}).wait()
+    expect(row(page, job.id)).to_contain_text("succeeded")
+    lab.deploy(f"{name}-later", ECHO)
+    expect(page.get_by_role("button", name=f"{name}-later")).to_be_visible()
+    page.wait_for_timeout(1_000)
+    assert not page.locator(".Toastify__toast").count()
 
 
 def test_the_list_of_what_runs_stops_jobs(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
@@ -153,7 +157,7 @@ def test_menus_and_keys_act_on_their_row(lab: Lab, page: Page, name: str, tmp_pa
     row(page, ended.id).get_by_role("button", name=name).first.click()  # the other one is selected
     row(page, job.id).click(button="right")
     menu = page.get_by_role("menu").last
-    expect(menu.get_by_role("menuitem", name="Stop Job")).to_be_visible()
+    expect(menu.get_by_role("menuitem", name="Stop Job")).to_contain_text("I, I")  # its key
     expect(menu.get_by_role("menuitem", name="Delete Job")).to_have_count(0)
     menu.get_by_role("menuitem", name="Stop Job").click()
     expect(row(page, job.id)).to_contain_text("stopped")

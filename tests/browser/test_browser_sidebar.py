@@ -273,3 +273,94 @@ def test_accessible(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
             problems = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
             assert problems == [], (theme, problems)
     lab.service.stop(running)
+
+
+SWEPT = f"""
+import pathlib, time
+
+def task(config):
+    if config["n"] < 3:
+        raise ValueError({HOSTILE!r})
+    while config["n"] > 5 and not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+"""
+
+
+def test_a_group_is_one_row_that_opens_to_its_jobs(lab: Lab, page: Page, name: str, tmp_path: Path) -> None:
+    lab.deploy(name, SWEPT, compute={"cpu": "10m"})
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name=name).wait_for()
+    first = lab.service.submit(name, {"n": 3})
+    configs = [{"n": n, "word": f"needle{n}-", "path": str(tmp_path / "go"), HOSTILE: HOSTILE} for n in range(1000)]
+    group = lab.service.map(name, configs, name=f"{name}-sweep", max_running=2, notebook=f"{HOSTILE}.ipynb")
+    last = lab.service.submit(name, {"n": 3})
+    line = sidebar.locator(f"[data-group-id='{group.id}']")
+    expect(line).to_contain_text("6/1000 · 2 running · 3 failed")
+    expect(line.get_by_role("img")).to_have_accessible_name("3 succeeded, 3 failed, 2 running, 992 pending")
+    expect(page.locator(".jp-TaskAPI-Status")).to_have_text("1 group (0 %)")
+    sidebar.get_by_label("API", exact=True).select_option(name)
+    entries = sidebar.locator(".jp-TaskAPI-JobRows > li")
+    expect(entries).to_have_count(3)
+    expect(line).to_have_attribute("aria-posinset", "1")  # what is in progress comes first
+    sidebar.get_by_label("Order").select_option("newest")
+    expect(row(page, last.id)).to_have_attribute("aria-posinset", "1")
+    expect(line).to_have_attribute("aria-posinset", "2")
+    expect(row(page, first.id)).to_have_attribute("aria-posinset", "3")
+
+    head = line.locator("[aria-expanded]")
+    head.focus()
+    nested = sidebar.locator(".jp-TaskAPI-Job.jp-mod-nested")
+    page.keyboard.press("ArrowRight")
+    expect(head).to_have_attribute("aria-expanded", "true")
+    expect(nested.first).to_contain_text(HOSTILE)
+    page.keyboard.press("ArrowRight")
+    expect(nested.first.get_by_role("button").first).to_be_focused()
+    page.keyboard.press("End")
+    expect(sidebar.locator("[aria-setsize='504']")).not_to_have_count(0)  # two pages, and that there are more
+    expect(row(page, first.id).get_by_role("button").first).to_be_focused()  # wherever it is now
+    for key, focused in (
+        ("Home", row(page, last.id).get_by_role("button").first),
+        ("ArrowDown", head),
+        ("ArrowRight", nested.first.get_by_role("button").first),
+        ("ArrowLeft", head),
+    ):
+        page.keyboard.press(key)
+        expect(focused).to_be_focused()
+    sidebar.get_by_label("Status", exact=True).select_option("running")
+    expect(nested).to_have_count(2)
+    sidebar.get_by_label("Status", exact=True).select_option("")
+    sidebar.get_by_role("searchbox").fill("needle777-")
+    expect(nested).to_have_count(1)
+    expect(entries).to_have_count(2)
+    sidebar.get_by_role("button", name="Clear").click()
+    page.add_script_tag(path=AXE)
+    for theme in THEMES:
+        change_theme(page, theme)
+        line.hover()
+        found = page.evaluate("axe.run('#taskapi-sidebar', {resultTypes: ['violations']})")
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == [], theme
+    expect(line.get_by_role("button", name="Open the table of")).to_be_visible()
+
+    line.get_by_role("button", name=f"Stop {name}-sweep").click()
+    expect(line).to_contain_text("1000/1000 · 3 failed · 994 stopped")
+    expect(nested.nth(7)).to_contain_text("stopped")
+    (tmp_path / "go").touch()
+    line.hover()
+    line.get_by_role("button", name=f"Rerun failed jobs of {name}-sweep").click()
+    expect(page.get_by_text("Submitted 997 jobs again")).to_be_visible()
+    again = lab.service.groups()[0]
+    assert (again.name, len(again)) == (group.name, 997)
+    again.stop()
+    head.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(nested).to_have_count(0)
+    page.keyboard.press("Delete")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Its 1000 jobs are deleted")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(line).to_have_count(0)
+    again.forget()  # by another program: an event of a job tells of it
+    expect(sidebar.locator(f"[data-group-id='{again.id}']")).to_have_count(0)
+    expect(row(page, first.id)).to_be_visible()
+    assert page.locator("img[src=x]").count() == 0

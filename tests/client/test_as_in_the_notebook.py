@@ -157,8 +157,9 @@ def run(config):
 """
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("kind", ["function", "cell"])
+@pytest.mark.parametrize(
+    ("kind", "how"), [("function", "fork"), ("function", "spawn"), ("function", "forkserver"), ("cell", "spawn")]
+)
 def test_processes_that_a_task_starts_find_what_is_defined(notebook: Kernel, how: str, kind: str) -> None:
     if kind == "cell":
         notebook.run("%%taskapi deploy run\n" + PARALLEL)

@@ -395,6 +395,15 @@ def test_a_large_function_and_an_older_server(client: Client, upstream: Upstream
     assert (method, path, headers["content-type"]) == ("POST", "/base/taskapi/local/deploy", "application/json")
 
 
+def test_packages_of_an_older_server(client: Client, upstream: Upstream) -> None:
+    older = {"default_environment": "local", "environments": [], "version": "0.4.0", "features": ["groups"]}
+    upstream.answer = (200, {"Content-Type": "application/json"}, json.dumps(older).encode())
+    for ask in (client.packages, lambda: client.delete_packages("abcd"), client.purge_packages):
+        with pytest.raises(Unavailable, match=r"^restart the Jupyter server: it runs taskapi_jupyter 0\.4\.0$"):
+            ask()
+    assert {path for _, path, *_ in upstream.asked} == {"/base/taskapi/environments"}
+
+
 def test_who_is_not_let_in_reads_of_the_token(live_server: LiveServer) -> None:
     for token, words in (("wrong", "its token is not, or no longer, valid there"), (None, "it has no token")):
         for ask in (lambda client: client.get(), lambda client: client.submit("hello")):

@@ -90,10 +90,57 @@ def interrupted(shown: Shown, ids: list[str], ordered: bool = True) -> None:
     assert len(shown.bars) == 1
 
 
+def test_a_server_knows_what_a_cell_waits_for(kernel: Kernel, three: list[str], kernel_server: LiveServer) -> None:
+    """A page shows no message about that; the kernel says it with each read, and a plain one has no server to tell."""
+
+    def waited(*ids: str) -> list[str]:
+        found: list[str] = kernel_server.fetch("GET", "waits", params={"ids": ",".join(ids)}).json()["ids"]
+        return found
+
+    served = isinstance(kernel, Served)
+    assert waited(*three) == []
+    kernel.show("jobs[1].refresh(); jobs[0].wait()", interrupt=True)
+    assert waited(*three) == ([three[0]] if served else [])
+    cell = "group = connect().map('waits', [jobs[0].config]); print(group.id)\nawait group"
+    (group_id,) = kernel.show(cell, interrupt=True).text.split()[:1]
+    assert waited("absent", group_id) == ([group_id] if served else [])
+
+
 @pytest.mark.parametrize("cell", ["jobs[0].wait()", "await jobs[0]", "await awaited(jobs[0])",
     "await asyncio.wait_for(awaited(jobs[0]), 1000)", "one = jobs[0]\n%taskapi wait one", "jobs[0].result()"])  # fmt: skip
 def test_interrupting_says_that_the_job_goes_on(kernel: Kernel, three: list[str], cell: str) -> None:
     interrupted(kernel.show(cell, interrupt=True), three[:1])
+
+
+@pytest.mark.parametrize(
+    ("cell", "value", "words"),
+    [
+        ("one = jobs[0]\n%taskapi wait one", "Job", "succeeded"),
+        ("await jobs[0]", "Job", "succeeded"),
+        ("%taskapi wait jobs", "JobList", "Submitted"),
+        ("print('before')\nawait jobs[1]", "Job", "succeeded"),
+    ],
+)
+def test_what_was_waited_for_is_shown_once(kernel: Kernel, cell: str, value: str, words: str) -> None:
+    """As a card or a table in the place of its bar."""
+    go, ids = kernel.submit(2)
+    message, shown = kernel.send(cell), Shown()
+    while True:
+        answer = kernel.receive()
+        if answer["parent_header"].get("msg_id") != message:
+            continue
+        if shown.take(answer):
+            break
+        if shown.pictures:
+            go.touch()
+    assert shown.text == "before\n" * ("before" in cell)
+    assert len(shown.bars) == 1
+    assert "<progress" in shown.pictures[0][1]["text/html"]
+    last = shown.pictures[-1][1]
+    assert "<table" in last["text/html"]
+    assert words in last["text/html"]
+    assert all(job_id in last["text/plain"] for job_id in (ids if value == "JobList" else ids[:1] * ("0]" in cell)))
+    assert kernel.show("print(type(_).__name__)").text == f"{value}\n"
 
 
 GROUP = """
@@ -194,7 +241,8 @@ def ends(kernel: Kernel, go: Path, ids: list[str], cell: str) -> Shown:
     shown = kernel.show(f"threading.Timer(1.5, go.touch).start()\n{cell}")
     assert shown.error == ""
     assert len(shown.bars) == 1
-    pictures, last = [picture for _, picture, _ in shown.pictures], shown.pictures[-1][1]
+    pictures = [picture for _, picture, _ in shown.pictures]
+    last = pictures[-1 - ("wait jobs" in cell)]  # where the value is shown, it takes the bar's place
     running = f"0 of {len(ids)} jobs ended  [#####               ]  {len(ids)} running"
     first = next(picture for picture in pictures if picture["text/plain"].startswith(running))  # once all threads wait
     assert f"{ids[0][-6:]} 25 %" in first["text/plain"]
@@ -237,7 +285,7 @@ def test_cells_and_what_follows_have_bars_of_their_own(kernel: Kernel) -> None:
     )
     shown = kernel.show("threading.Timer(0.7, go.touch).start()\nawait jobs[1]")
     assert not set(task.bars) & set(shown.bars)
-    assert all(data["text/plain"].split()[1] == "waits" for _, data, _ in shown.pictures)
+    assert all(data["text/plain"].split()[1] == "waits" for _, data, _ in shown.pictures[:-1])  # the last is a card
     kernel.submit(2)
     shown = kernel.show("threading.Timer(0.7, go.touch).start()\nfor job in jobs:\n    job.wait()")
     assert len(shown.bars) == 2

@@ -22,8 +22,8 @@ from msgspec.structs import replace
 
 from support import ECHO, WAITING, at_once, request_for, until
 from taskapi_jupyter.client import log_reader
-from taskapi_jupyter.client import waiting as waiting_for
 from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
+from taskapi_jupyter.client.waiting import jobs as waiting_for
 from taskapi_jupyter.core.contract import JobResponse, LogChunk
 from taskapi_jupyter.core.errors import BadRequest, JobFailed, JobNotFound, TaskAPIError, Unreachable
 from taskapi_jupyter.service.service import Service

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import WAITING, request_for, until
+from support.homes import configured
 from support.records import FIRST, SCHEMAS, deploy, row
 from support.servers import LiveServer, reserved_port
 from taskapi_jupyter.client.job_lookup import Resolver
@@ -125,7 +126,16 @@ def test_the_server_answers_within_a_mebibyte(live_server: LiveServer, name: str
     assert page["counts"] == {"succeeded": 600}
     assert page["next_cursor"]
     assert "searched" not in page
-    for wrong in ("search=", f"search={'x' * 501}", "counts=1"):
+    ids = ",".join(map(str, range(201)))
+    for wrong in (
+        "search=",
+        f"search={'x' * 501}",
+        "counts=1",
+        "ids=",
+        f"ids={ids}",
+        "ids=a&status=running",
+        "results=1",
+    ):
         assert live_server.fetch("GET", f"jobs?{wrong}").status_code == 400
 
 
@@ -179,6 +189,85 @@ def test_a_search_finds_names_ids_notebooks_configs_and_messages(api: TaskAPI, s
     assert Resolver(api, {}, None).one([two[-12:]]).id == two
 
 
+def test_a_search_finds_settings_of_a_config(api: TaskAPI, store: Store, name: str) -> None:
+    """A key with its value: at any depth, numbers as numbers, texts as they are, whatever their characters mean."""
+    odd = {"Wert": 'a"b\\c', "like": "100%_x", "key=1:2": True, "größe": "Ä", "": 1, "sql": "'; DROP TABLE jobs; --"}
+    one, two, three, four = add(
+        store,
+        name,
+        {"optim": {"lr": 0.078, "betas": [0.9, 0.99]}, "seed": 1, "flag": True, "small": 1e-05, "note": None},
+        {"lr": 0.0785, "seed": 10, "flag": 1, "model": "ResNet 50", "layers": [{"width": 64}, {"width": 2**60 + 1}]},
+        {**odd, "lr": "0.078", "text": "lr=0.5"},
+        {"lr.x": 0.078, "early": 3, "word": "Ö", "long": "x" * 100_000, "late": 3},
+    )
+    for text, found in {
+        "lr=0.078": [three, one],
+        "lr:0.078": [three, one],
+        "LR=7.8e-2": [one],
+        "optim.lr=0.078": [one],
+        "tim.lr=0.078": [],
+        "lr=0.07": [three],  # of a text, a part is enough
+        'lr="0.07"': [],
+        "lr=0.5": [three],  # these letters are in it
+        "lr:0.5": [],
+        "seed=1": [one],
+        "seed=1.0": [one],
+        "seed=1 flag=true": [one],
+        "flag=1": [two],
+        "small=0.00001": [one],
+        "small:1e-05": [one],
+        "note=None": [one],
+        "note=null": [one],
+        "betas=[0.9,0.99]": [one],
+        "model=resnet": [two],
+        'model="resnet 50"': [two],
+        'model="resnet"': [],
+        f"width={2**60 + 1}": [two],
+        f"width={2**60}": [],
+        "like=100%_x": [three],
+        "like=1__%": [],
+        "wert:b\\c": [three],
+        "GRÖSSE=ä": [three],
+        "key=1:2=true": [],  # the key ends at the first sign
+        "early=3 word:ö": [four],
+        "early=03": [],
+        "late=3": [],  # behind what is searched of a config
+        "sql=';": [three],
+        "seed=": [],
+        "=7": [],
+        "seed==1": [],
+        "seed=nan": [],
+        "seed=[[[[[": [],
+        "seed=\ud83d": [],
+        "seed=%00": [],
+    }.items():
+        with suppress(UnicodeEncodeError):  # half a character is no text that can be sent
+            looked = pages(api, api=name, search=text)
+            assert [job.id for page in looked for job in page] == found, text
+
+
+def test_jobs_by_their_ids_and_with_results(api: TaskAPI, store: Store, name: str) -> None:
+    """Asked by id, jobs come with whole configs, as many as fit; small results show what is scalar in them."""
+    small, large, nan, none = add(store, name, {"n": 1}, of_size(5000), {}, {})
+    jobs = Path(store.path).parent / "jobs"
+    values = {"loss": 0.5, "ok": True, "word": "w" * 300, "none": None, "list": [1], "half": "\ud800"}
+    for job_id, result in {small: values, nan: {"bad": float("nan"), **{f"n{i:02}": i for i in range(40)}}}.items():
+        (jobs / job_id).mkdir(parents=True, exist_ok=True)
+        (jobs / job_id / "result.json").write_text(json.dumps(result))
+    page = api.page(ids=[none, small, large, f"{FIRST:016x}", "'; --", small], results=True)
+    assert [job.id for job in page] == [none, large, small]
+    assert page.next_cursor is None
+    assert page[1].config == of_size(5000)
+    listed = api.page(name, results=True)
+    if not isinstance(api, RayService):  # which keeps none without a storage
+        assert page[2].record.results == {"loss": 0.5, "ok": True, "word": "w" * 256, "none": None}
+        assert [len(job.record.results or {}) for job in listed] == [0, 19, 0, 4]
+    assert listed[2].record.config_truncated
+    assert not any(job.record.results for job in api.page(name))
+    many = add(store, name, *[of_size(200_000)] * 8)
+    assert 1 <= len(api.page(ids=many)) < 8
+
+
 def test_a_search_says_how_far_it_looked(api: TaskAPI, store: Store, name: str) -> None:
     deploy(store, name, "v")
     (oldest,) = add(store, name, {"x": "needle"})
@@ -210,10 +299,17 @@ def test_a_search_says_how_far_it_looked(api: TaskAPI, store: Store, name: str) 
     assert len(query.read(api).jobs) == PAGE
 
 
+@pytest.fixture
+def one_core(live_server: LiveServer) -> Iterator[None]:
+    """Have one job run at a time on the server that all tests use."""
+    with configured(live_server.home, "cpus: 1\nstop_grace: 1\n"):
+        yield
+
+
+@pytest.mark.usefixtures("one_core")
 def test_the_list_of_apis_counts_all_jobs_and_shows_few(live_server: LiveServer, name: str) -> None:
     """One job runs, others wait: what people see counts them all, also where that server is a cluster for others."""
     client = Client(live_server.taskapi, live_server.token)
-    (live_server.home / "config.yaml").write_text("cpus: 1\nstop_grace: 1\n")
     client.deploy_request(request_for(name, WAITING))
     jobs = [client.submit(name, {"path": str(live_server.home / "never"), **of_size(4000)}).id for _ in range(14)]
     until(lambda: client.counts(name).get("running") == 1, "the first job to run")

@@ -6,19 +6,23 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from support import PATIENCE, request_for
+from support.notebooks import code, put
 from support.servers import LiveServer
 from support.shells import Run
 from taskapi_jupyter.client.job_lookup import Resolver
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core.errors import Unavailable
+from taskapi_jupyter.deploy.prepare import Source
 from taskapi_jupyter.ui.panel.job_query import JobQuery
 
+BLOCK = "# /// script\n# dependencies = ['six']\n# ///\ndef task(config): return 2\n"
 SENTENCE = "restart the Jupyter server: it runs taskapi_jupyter 0.1.0"
 KNEW = {
     "deploy": {"spec", "source", "pickle", "python", "cwd", "environ"},
@@ -94,6 +98,12 @@ def test_what_a_server_lacks_is_said(client: Client, older: Older, live_server: 
     newer.close()
 
 
+def test_a_block_that_a_server_would_not_read_is_a_warning(client: Client, older: Older) -> None:
+    (result,) = client.deploy(Source(BLOCK), name="block")
+    assert SENTENCE in (result.warnings or ())
+    assert "build_environ" not in older.dropped
+
+
 def test_what_was_asked_for_is_refused_and_not_left_out(client: Client, older: Older) -> None:
     client.deploy(lambda config: 1, name="plain")
     job = client.submit("plain").wait(PATIENCE)
@@ -103,11 +113,22 @@ def test_what_was_asked_for_is_refused_and_not_left_out(client: Client, older: O
         lambda: job.rerun(same=True),
         lambda: client.jobs(search="plain"),
         client.counts,
+        client.groups,
+        lambda: client.map("plain", [{}]),
+        lambda: client.submit("plain", retries=1),
+        lambda: client.jobs(group="g1"),
         lambda: client.deploy(lambda config: 1, name="plain", warm=True),
+        lambda: client.deploy(lambda config: 1, name="plain", requirements=["six"]),
+        lambda: client.deploy(Source(BLOCK), name="plain", python_version="3.11"),
+        lambda: client.deploy(lambda config: 1, name="plain", upgrade=True),
+        lambda: client.deploy(lambda config: 2, name="plain", dry_run=True),
+        lambda: client.deploy(lambda config: 2, name="plain", kernel="python3"),
+        client.kernels,
     ):
         with pytest.raises(Unavailable, match=SENTENCE):
             ask()
     assert len(client.jobs("plain")) == 1
+    assert len(client.get("plain").api_versions or ()) == 1
     assert Resolver(client, {}, None).one([job.id[-12:]]) == job
     query = JobQuery("plain")
     assert [one.job_id for one in query.read(client).jobs] == [job.id]
@@ -128,6 +149,11 @@ def test_a_notebook_goes_on_as_before(
     job = run("%taskapi submit function x=1 --wait").value()
     assert job.result() == 2
     assert older.dropped == set()
+
+
+def test_a_notebook_is_refused(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=SENTENCE):
+        client.deploy(put(tmp_path / "report.ipynb", code("1")))
 
 
 def test_tasks_of_parameters(client: Client, older: Older) -> None:

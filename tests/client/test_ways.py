@@ -128,8 +128,11 @@ AUTHENTICATION = {
 }
 
 
-@pytest.mark.parametrize("another_home", [False, True], ids=["its home", "another home"])
-@pytest.mark.parametrize("way", AUTHENTICATION)
+@pytest.mark.parametrize(
+    ("way", "another_home"),
+    [("token", False), ("token", True), ("neither token nor password", False), ("password", True)],
+    ids=lambda value: value if isinstance(value, str) else "another home" if value else "its home",
+)
 def test_browser_and_kernel_see_one_truth(start: Start, tmp_path: Path, way: str, another_home: bool) -> None:
     options, arguments, kind = AUTHENTICATION[way]
     server = start(*arguments, *((elsewhere(tmp_path),) if another_home else ()), **options)

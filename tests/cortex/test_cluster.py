@@ -15,6 +15,7 @@ import yaml
 
 from support import PATIENCE, until
 from support.cortex_double import Operator
+from support.notebooks import code, put
 from taskapi_jupyter.client.environments_file import EnvironmentFile
 from taskapi_jupyter.client.job_lookup import Resolver
 from taskapi_jupyter.client.taskapi import TaskAPI
@@ -80,6 +81,23 @@ def test_one_job_from_begin_to_end(api: CortexClient, operator: Operator) -> Non
     assert job.endpoint is not None
     assert job.endpoint.endswith(f"?jobID={job.id}")
     assert api.get("hello", job.id) == job
+
+
+def test_a_notebook_is_refused(api: CortexClient, operator: Operator, tmp_path: Path) -> None:
+    path = put(tmp_path / "report.ipynb", code("1"))
+    for target in (path, {"name": "report", "definition": {"path": "report.ipynb"}}):
+        with pytest.raises(BadRequest, match="report: notebooks run on `local` environments, not on a Cortex cluster"):
+            api.deploy(target, cwd=tmp_path)
+    assert [one.name for one in api.get()] == ["hello"]
+
+
+def test_a_dry_run_sends_nothing(api: CortexClient, operator: Operator) -> None:
+    sent = len(operator.requests)
+    with pytest.raises(NotKept, match="prod is a Cortex cluster, which can't tell what a deploy would do"):
+        api.deploy(Source(CELL), name="hello", dry_run=True)
+    with pytest.raises(NotKept, match="prod is a Cortex cluster, whose jobs run in images"):
+        api.kernels()
+    assert len(operator.requests) == sent
 
 
 @pytest.mark.parametrize("status", ["worker_error", "worker_oom", "timed_out", "stopped"])
@@ -319,10 +337,15 @@ def test_results_and_files_are_no_failure(api: CortexClient, operator: Operator,
     operator.finish(job.id, "succeeded")
     assert job.result() is None
     assert job.files() == []
+    assert len(job.metrics("loss")) == len(job.usage()) == 0
     assert "keeps no result" in capsys.readouterr().err
-    for call in (api.result, api.files, api.forget, api.log_chunk, api.purge):
+    notebook = (api.notebook, api.kernel, api.resume, api.end_kernel)
+    for call in (api.result, api.files, api.metrics, api.usage, api.forget, api.log_chunk, api.purge, *notebook):
         with pytest.raises(NotKept, match="prod is a Cortex cluster"):
             call(job)
+    for built in (api.packages, api.purge_packages, lambda: api.delete_packages("abcd")):
+        with pytest.raises(NotKept, match="prod is a Cortex cluster, which builds no environments"):
+            built()
     with pytest.raises(NotKept):
         api.read_file(job, "x")
 
@@ -462,3 +485,41 @@ def test_a_cluster_that_wants_proof_and_there_is_none(
         configure(home, operator, version="0.42.1")
         with pytest.raises(TaskAPIError, match="X-Cortex-Authorization"):
             connect("prod").get()
+
+
+def test_a_group_is_known_to_this_process_alone(api: CortexClient, operator: Operator) -> None:
+    group = api.sweep("hello", {"a": [1, 2]}, fixed={"b": 3}, name="mine")
+    assert [job.config for job in group] == [{"b": 3, "a": 1}, {"b": 3, "a": 2}]
+    first, second = group
+    assert (group[1].id, group.id, api.group("mine"), len(group)) == (second.id, f"g{first.id}", group, 2)
+    for job, end in ((first, "succeeded"), (second, "worker_error")):
+        operator.start(job.id)
+        operator.finish(job.id, end)
+    assert group.wait(PATIENCE).counts == {"succeeded": 1, "worker_error": 1}
+    assert [(row["a"], row["status"]) for row in group.rows()] == [(1, "succeeded"), (2, "worker_error")]
+    assert sorted(job.record.index or 0 for job in group.as_completed(PATIENCE)) == [0, 1]
+    again = group.rerun()
+    assert [job.config for job in again] == [{"b": 3, "a": 2}]
+    assert again.stop() == f"stopped 1 job of group {again.id}"
+    for ask in (api.groups, group.forget, lambda: api.jobs(group="mine"), lambda: connect("prod").group("mine")):
+        with pytest.raises(NotKept, match="environment prod keeps no groups: a Cortex cluster knows single jobs"):
+            ask()
+    for name in ("max_running", "retries", "priority"):
+        with pytest.raises(BadRequest, match=f"prod is a Cortex cluster, which has no {name}"):
+            api.map("hello", [{}], **{name: 2})  # type: ignore[arg-type]
+
+
+def test_a_group_that_was_sent_in_part(api: CortexClient, operator: Operator) -> None:
+    def delete() -> None:
+        until(lambda: len(operator.jobs) >= 2, "some to be submitted")
+        api.delete("hello")
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    with pytest.raises(TaskAPIError, match=r"not deployed.*; \d+ of 5000 jobs were submitted before: ") as caught:
+        api.map("hello", ({"n": n} for n in range(5000)))
+    deleting.join()
+    told = str(caught.value).partition("; ")[2]
+    count, ids = int(told.split()[0]), told.partition("before: ")[2].split(", ")
+    assert 2 <= count == len(ids) < 5000
+    assert set(ids) <= set(operator.jobs)

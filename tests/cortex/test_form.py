@@ -91,9 +91,10 @@ def test_a_failing_cell_shows_its_lines(tmp_path: Path) -> None:
 
 def test_compute_env_image_and_what_is_ours(tmp_path: Path) -> None:
     request = cell(cpu="500m", mem="1Gi", env={"A": 1}, timeout=9, run_timeout=8)
-    request.spec["definition"].update(image="me/mine:1", warm={})
+    request.spec["definition"].update(image="me/mine:1", warm={}, kernel="python3")
     parts, warnings = form.with_container(request)
     assert "definition.warm is left out: there is no warm start on a Cortex cluster" in warnings
+    assert "definition.kernel is left out: the image's Python runs the task" in warnings
     api = config_of(parts)
     (container,) = api["pod"]["containers"]  # type: ignore[index]
     assert (container["image"], container["env"]) == ("me/mine:1", {"A": "1"})
@@ -140,6 +141,17 @@ def test_a_cell_that_is_too_long() -> None:
     noise = "".join(f"x{n} = {os.urandom(32).hex()!r}\n" for n in range(6000))
     with pytest.raises(TooLarge, match="build an image"):
         form.with_container(cell(noise + CELL))
+
+
+@pytest.mark.parametrize("make", [form.with_container, lambda request: form.with_project(request, None)])
+def test_requirements_are_refused_and_a_block_is_not_read(make: object) -> None:
+    with pytest.raises(BadRequest, match="builds no environment from requirements: definition"):
+        make(cell(CELL, requirements=["numpy"]))  # type: ignore[operator]
+    block = f"# /// script\n# dependencies = []\n# ///\n{CELL}"
+    for definition, count in (({}, 1), ({"script_metadata": False}, 0)):
+        parts, warnings = make(cell(block, **definition))  # type: ignore[operator]
+        assert sum("the block # /// script is not read" in one for one in warnings) == count
+        assert b"script_metadata" not in parts["config"]
 
 
 # Projects: before 0.36

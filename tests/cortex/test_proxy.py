@@ -81,6 +81,19 @@ async def test_what_may_go_up(cluster: Upstream, raw: Any) -> None:
     ].headers.items()
 
 
+async def test_a_stop_of_pending_jobs_alone_stays(cluster: Upstream, raw: Any) -> None:
+    status, _, body = await raw("DELETE {base}taskapi/prod/tasks/a?jobID=1&only=pending HTTP/1.1")
+    assert (status, json.loads(body)["kind"]) == (404, "environment.not_kept")
+    assert not cluster.asked
+
+
+async def test_a_dry_run_stays(cluster: Upstream, raw: Any) -> None:
+    status, _, body = await raw("POST {base}taskapi/prod/deploy?dryRun=true HTTP/1.1", "Content-Length: 0")
+    assert (status, json.loads(body)["kind"]) == (404, "environment.not_kept")
+    assert "can't tell what a deploy would do" in json.loads(body)["message"]
+    assert not cluster.asked
+
+
 async def test_hop_by_hop_stays(cluster: Upstream, raw: Any) -> None:
     cluster.answer = JSON.replace(
         b"\r\n\r\n",

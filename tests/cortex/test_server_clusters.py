@@ -122,6 +122,8 @@ async def test_what_a_cluster_does_not_keep(call: Call, operator: Operator) -> N
         ("HEAD", f"jobs/{job_id}/result"),
         ("GET", f"jobs/{job_id}/files"),
         ("GET", f"jobs/{job_id}/files/a/b.txt"),
+        ("GET", f"jobs/{job_id}/metrics?names=loss"),
+        ("GET", f"jobs/{job_id}/usage"),
         ("GET", f"jobs/{job_id}/log?offset=-10"),
         ("DELETE", f"jobs/{job_id}"),
         ("DELETE", "jobs"),

@@ -18,7 +18,8 @@ def points() -> list[str]:
     """Return the names of all points that the package's source marks, but for those of a damaged or a new database.
 
     A damaged database is set aside with its jobs, and space is given back where there is much of it (test_disk.py,
-    test_retention.py). Those of Ray's engine take a Ray (test_ray.py).
+    test_retention.py). Those of Ray's engine take a Ray (test_ray.py), those of packages an index, and
+    environments that were built (test_packages.py, test_packages_http.py).
     """
     found = set()
     for path in PACKAGE.rglob("*.py"):
@@ -26,7 +27,8 @@ def points() -> list[str]:
     return sorted(
         name
         for name in found
-        if not name.startswith(("damage.", "ray.")) and name not in ("store.made", "store.vacuumed")
+        if not name.startswith(("build.", "damage.", "packages.", "ray."))
+        and name not in ("store.made", "store.vacuumed")
     )
 
 
@@ -51,6 +53,7 @@ class Facts:
     acknowledged: dict[str, str] = field(default_factory=dict)  # kinds by job id
     stops: dict[str, bool] = field(default_factory=dict)  # whether the stop was acknowledged
     forgets: dict[str, bool] = field(default_factory=dict)
+    quiet: dict[str, tuple[list[str], int]] = field(default_factory=dict)  # stopped groups: jobs, how many had begun
     refused: list[str] = field(default_factory=list)
     killed_tasks: set[str] = field(default_factory=set)
     killed_watchers: set[str] = field(default_factory=set)

@@ -32,6 +32,8 @@ def act() -> None:
     verbs: dict[str, Callable[..., Any]] = {
         "deploy": lambda path: [one.message for one in taskapi.deploy(path)],
         "submit": lambda api, config, timeout: taskapi.submit(api, config, timeout).id,
+        "map": lambda api, configs, options: _made(taskapi.map(api, configs, **options)),
+        "stop_group": taskapi.stop_group,
         "stop": taskapi.stop,
         "forget": taskapi.forget,
         "delete": taskapi.delete,
@@ -44,6 +46,10 @@ def act() -> None:
         except TaskAPIError as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
+
+
+def _made(group: Any) -> list[Any]:
+    return [group.id, [job.id for job in group]]
 
 
 class Program:
@@ -91,6 +97,8 @@ class Program:
 CELLS = {
     "deploy": "%taskapi deploy {0}",
     "submit": "_job = get_ipython().run_line_magic('taskapi', 'submit {0} --config $_config' + {2!r})\n_answer = _job.id",
+    "map": "_group = taskapi_jupyter.connect().map({0!r}, {1!r}, **{2!r})\n_answer = [_group.id, [job.id for job in _group]]",
+    "stop_group": "%taskapi stop {0}\n_answer = 'stopped group {0}'",
     "stop": "%taskapi stop {0}\n_answer = 'stopped job {0}'",
     "forget": "_answer = taskapi_jupyter.connect().forget({0!r})",
     "delete": "%taskapi delete {0}",

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from support import until
+from support.homes import is_idle
 from support.servers import LiveServer, start_server
 from taskapi_jupyter.core import fault_points, folders
 from taskapi_jupyter.core.errors import JobNotInProgress, TaskAPIError
@@ -30,6 +31,7 @@ from taskapi_jupyter.core.process import descendants, is_there
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import succession, wake
 
+from . import groups
 from .jobs import KINDS, TASK
 from .plan import INODES, PACKAGE, WRONGS, Facts, Outcome, Round
 from .users import Gone, Kernel, Program, Refused
@@ -168,15 +170,17 @@ class World:
                 facts.refused.append(f"{verb} {arguments[0]}: {error}")
                 return None
 
-        def submit(api: str, kind: str) -> str | None:
-            config = {
+        def configure(kind: str) -> dict[str, Any]:
+            return {
                 "kind": kind,
                 "round": round_.number,
                 "n": chance.randrange(1000),
                 "seconds": chance.choice([0, 0, 0.1, 0.4]),
                 "evidence": str(self.evidence),
             }
-            job_id = ask("submit", api, config, 1 if kind == "late" else None)
+
+        def submit(api: str, kind: str) -> str | None:
+            job_id = ask("submit", api, configure(kind), 1 if kind == "late" else None)
             if job_id:
                 facts.acknowledged[job_id] = kind
             return job_id
@@ -190,6 +194,9 @@ class World:
             if round_.thorough or chance.random() < 0.5:
                 self.write_apis()
                 ask("deploy", str(self.project / "work.yaml"))
+            of_groups = (round_.point or "").startswith(("group.", "attempt."))
+            if of_groups or round_.thorough or chance.random() < 0.4:
+                groups.use(ask, configure, chance, facts, self.begun)
             kinds = list(KINDS) if round_.thorough else ["asleep", "returns"]
             for _ in range(len(KINDS) if round_.thorough else chance.randint(3, 6)):
                 kind = kinds.pop() if kinds else chance.choice(list(KINDS))
@@ -306,8 +313,10 @@ class World:
             return (target, pid, "") if pid else None
         if target == "template":
             pid = living(self.home / "supervisor.lock")
-            below = psutil.Process(pid).children() if pid else []
-            found = [one.pid for one in below if one.name() == "taskapi-warm"]
+            found = []
+            with suppress(psutil.NoSuchProcess):  # who was killed a moment ago
+                below = psutil.Process(pid).children() if pid else []
+                found = [one.pid for one in below if one.name() == "taskapi-warm"]
             return (target, chance.choice(found), "") if found else None
         if target in ("watcher", "task"):
             running = self.service.store.running()
@@ -394,6 +403,10 @@ class World:
         lines = self.evidence.read_text().splitlines()
         return [(word, job_id, int(pid)) for word, job_id, pid in map(str.split, lines)]
 
+    def begun(self, ids: list[str]) -> int:
+        """Count the jobs among these that have begun."""
+        return len({job_id for word, job_id, _ in self.marks() if word == "begun" and job_id in ids})
+
     def judge(self, round_: Round, facts: Facts, outcome: Outcome) -> None:
         jobs = {job.id: job for job in self.service.jobs(limit=1000)}
         mine = {job_id: job for job_id, job in jobs.items() if (job.config or {}).get("round") == round_.number}
@@ -410,6 +423,7 @@ class World:
         for job in mine.values():
             told = list(untruths(job, facts, begun[job.id], job.id in ended, self.first_end.get(job.id, job.status)))
             outcome.wrong += [f"{job.id} ({job.config['kind']}, {job.status}, {job.reason!r}): {one}" for one in told]
+        outcome.wrong += groups.untruths(mine, round_, facts, self.begun)
         for refused in facts.refused:
             by_design = "NotInProgress" in refused or (
                 "NotDeployed" in refused and not refused.startswith("stop")
@@ -445,7 +459,7 @@ class World:
             found = []
             for process in psutil.process_iter():
                 with suppress(psutil.Error, OSError):
-                    if process.status() == psutil.STATUS_ZOMBIE:
+                    if process.status() == psutil.STATUS_ZOMBIE or is_idle(process, self.home):
                         continue
                     of = process.environ().get("TASKAPI_JOB_ID")
                     if of in ids or sessions.get(os.getsid(process.pid)):
@@ -453,7 +467,7 @@ class World:
             return found
 
         with suppress(AssertionError):
-            until(lambda: not left(), "what jobs left", 2)
+            until(lambda: not left(), "what jobs left", 10)
         return left()
 
 

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from support import PATIENCE, WAITING, request_for, until
+from support.homes import is_idle, processes
 from support.namespaces import ENGINE, script
 from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
@@ -108,6 +109,9 @@ def test_a_supervisor_without_descriptors(service: Service, name: str, home: Pat
     until(running.logs, "the task to begin")
     supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
     with no_descriptors(supervisor):
+        for one in processes(home, idle=True):
+            if is_idle(one, home):
+                one.kill()
         waiting, stopped, overdue = (
             service.submit(name, {"path": str(tmp_path / "go")}, timeout) for timeout in (None, None, 2)
         )

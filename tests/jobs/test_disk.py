@@ -39,7 +39,7 @@ assert "no space" in refused(service.deploy_request, request_for("new", "def tas
 assert [api.name for api in service.get()] == ["waiting"]  # what can be read still can
 (folder.parent / "go").touch()
 until(lambda: not any("harness" in one for one in commands(home)), "the task to end")
-assert running.refresh().status == "running"
+assert running.refresh().status in ("running", "succeeded")  # whether the database has room is chance
 (folder / "rest").unlink()
 (folder / "fill").unlink()
 assert running.wait(PATIENCE).status == "succeeded"
@@ -121,12 +121,11 @@ if any("inode" in one for one in doctor.problems(home)) is False:
     raise AssertionError(doctor.problems(home))
 (folder / "go").touch()
 until(lambda: not any("harness" in one for one in commands(home)), "the task to end")
-assert running.refresh().status == "running"  # how it ended waits for an inode, and it holds its core
+assert running.wait(PATIENCE).status == "succeeded", running.reason  # how it ended takes no inode
 assert in_line[0].refresh().reason.startswith("waits for its disk: No inode left on device"), in_line[0].reason
 service.stop(in_line[2])
 assert overdue.wait(PATIENCE).status == "timed_out"
 free_inodes(home / "taken")
-assert running.wait(PATIENCE).status == "succeeded", running.reason
 for job in in_line[:2]:
     assert job.wait(PATIENCE).status == "succeeded", job.reason
 assert in_line[2].refresh().status == "stopped"

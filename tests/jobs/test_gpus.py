@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from support import PATIENCE, request_for, until
+from support.homes import configured, has_ended
 from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import Job
@@ -111,7 +111,7 @@ def test_one_that_hangs_is_killed_with_its_children(smi: Callable[[str], Path], 
     pids = [int(line) for line in calls.read_text().split()]
     assert len(pids) == 2
     until(
-        lambda: not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"],
+        lambda: all(map(has_ended, pids)),
         "both to be gone",
     )
 
@@ -269,12 +269,10 @@ def test_the_list_is_that_of_the_kernel(
 def test_the_list_travels_to_a_server(
     live_server: LiveServer, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (live_server.home / "config.yaml").read_text()
-    (live_server.home / "config.yaml").write_text("stop_grace: 1\ngpus: 2\n")
     (tmp_path / "go").touch()
     client = Client(live_server.taskapi, live_server.token)
-    client.deploy_request(request_for(name, VISIBLE, compute={"cpu": "1m", "gpu": 1}))
-    try:
+    with configured(live_server.home, "stop_grace: 1\ngpus: 2\n"):
+        client.deploy_request(request_for(name, VISIBLE, compute={"cpu": "1m", "gpu": 1}))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
         assert given(client.submit(name, {"path": str(tmp_path / "go")})) == "7"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -282,9 +280,7 @@ def test_the_list_travels_to_a_server(
             client.submit(name, {"path": str(tmp_path / "go")})
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         assert given(client.submit(name, {"path": str(tmp_path / "go")})) == "0"
-    finally:
-        (live_server.home / "config.yaml").write_text(before)
-        client.close()
+    client.close()
 
 
 @pytest.mark.parametrize("script", ["exit 9", "sleep 1000", "echo garbage"])
@@ -325,7 +321,7 @@ def test_a_supervisor_that_asks_goes_on_meanwhile(
     asked = int(calls.read_text().split()[-1])
     if time.monotonic() - began < 2:  # on a machine that is not too busy to tell
         os.kill(asked, 0)
-    until(lambda: not psutil.pid_exists(asked) or psutil.Process(asked).status() == "zombie", "it to be killed")
+    until(lambda: has_ended(asked), "it to be killed")
     assert waiting.refresh().status == "pending"
 
 

@@ -88,8 +88,8 @@ THINGS = (
     a_link_to_itself,
     a_huge_file,
 )
-SOME = (a_folder, a_fifo, a_link_to_itself)
-ALL_OF_THEM = ("config.yaml", "environments.yaml", "supervisor.lock", "wake", "jobs", "apis")
+SOME = (a_folder, a_link_to_itself)
+ALL_OF_THEM = ("config.yaml", "supervisor.lock", "jobs")
 
 
 @pytest.fixture

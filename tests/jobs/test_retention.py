@@ -304,11 +304,11 @@ def test_purge_in_the_terminal(home: Path, capsys: pytest.CaptureFixture[str], m
 
     assert [one["job_id"] for one in json.loads(told("-o", "json"))] == [*other, *jobs[::-1]]
     assert [one["job_id"] for one in json.loads(told("list", "b", "-o", "json"))] == other
-    assert told("purge", "--older-than", "0.5") == "deleted 1 job\n"
+    assert told("purge", "--older-than", "0.5") == "1 job deleted\n"
     assert json.loads(told("purge", "a", "--status", "succeeded", "-o", "json")) == {"message": "deleted 2 jobs"}
     assert there(home) == other
-    assert told("purge", "--older-than", "1") == "deleted 0 jobs\n"
-    assert told("purge") == "deleted 1 job\n"
+    assert told("purge", "--older-than", "1") == "0 jobs deleted\n"
+    assert told("purge") == "1 job deleted\n"
     with pytest.raises(SystemExit) as left:
         main(["jobs", "purge", "--older-than", "-1"])
     assert left.value.code == 2

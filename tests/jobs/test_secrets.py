@@ -75,7 +75,6 @@ def test_nobody_else_may_read_what_is_written(tmp_path: Path, umask: str) -> Non
             "result.json",
             "result.pkl",
             "outcome.json",
-            "report",
             "claim",
             "job.json",
             "log",

@@ -143,7 +143,9 @@ def test_a_newer_package_takes_its_place_in_the_same_process(
     assert {**before, "version": "99.0"} == after
     assert str(tmp_path / "newer-99.0") in psutil.Process(after["pid"]).cmdline()
     assert [psutil.Process(watcher(home, job)).ppid() for job, _ in jobs] == [after["pid"]] * 3
-    assert descriptors(after["pid"]) == held
+    # Watchers that are done with their jobs get no others of it.
+    kept = [one for one in held if one != "socket"]
+    until(lambda: descriptors(after["pid"]) == kept, f"no others than {kept}")  # claims are opened now and then
     assert b"TASKAPI_SUPERVISOR" not in b"".join(
         Path(f"/proc/{pid}/environ").read_bytes() for pid in descendants(after["pid"])
     )
@@ -252,15 +254,17 @@ def test_what_is_no_proposal(service: Service, home: Path, shedding: Any, tmp_pa
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("point", ["watcher.forked", "watcher.claiming", "watcher.linked"])
+@pytest.mark.parametrize("point", ["watcher.given", "watcher.claiming", "watcher.linked"])
 def test_a_watcher_that_has_no_claim_yet(
     service: Service, home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     faults = tmp_path / "faults"
     faults.mkdir()
-    (faults / point).write_text("pause")
     monkeypatch.setenv("TASKAPI_FAULTS", str(faults))
     service.deploy_request(request_for(name, "import os\ndef task(config):\n    return os.getppid()\n"))
+    if point == "watcher.given":  # by one that was idle
+        service.submit(name).wait(PATIENCE)
+    (faults / point).write_text("pause")
     job = service.submit(name)
     held = faults / f"{point}.held"
     forked = int(until(lambda: held.exists() and held.read_text(), "the watcher"))
@@ -268,7 +272,8 @@ def test_a_watcher_that_has_no_claim_yet(
     before = image(pid)
     os.kill(pid, signal.SIGTERM)
     until(lambda: image(pid) != before and fifo.poke(str(home)), "the next supervisor")
-    assert [one.pid for one in psutil.Process(pid).children()] == [forked]  # it knows that one, and forked no other
+    # It knows that one, and forked no other; the idle one of the supervisor before it is gone.
+    until(lambda: [one.pid for one in psutil.Process(pid).children()] == [forked], "it to have no other")
     held.unlink()
     assert job.result(PATIENCE) == forked
 
@@ -418,11 +423,14 @@ def test_what_an_old_supervisor_and_old_clients_start(service: Service, home: Pa
 # What is left where a supervisor is killed, as docs/reliability.md has it.
 
 
-def left(job: Job) -> set[str]:
-    """Return which daemons live once the job has ended."""
+def leaves(job: Job, names: set[str]) -> None:
+    """Assert which daemons live once the job has ended; one that was killed may take a moment to be gone."""
     assert job.wait(PATIENCE).status == "unexpected_error"
     assert job.reason == "its watcher was killed"
-    return {name for name, pid in left_by(job).items() if lives(pid)}
+    until(
+        lambda: {name for name, pid in left_by(job).items() if lives(pid)} == names,
+        f"{names or 'none'} to be what lives of {left_by(job)}",
+    )
 
 
 def test_the_supervisor_is_killed_and_later_the_watcher(service: Service, home: Path, shedding: Any) -> None:
@@ -431,7 +439,7 @@ def test_the_supervisor_is_killed_and_later_the_watcher(service: Service, home: 
     os.kill(before, signal.SIGKILL)
     until(lambda: job.refresh() and record(home).get("pid") != before and service.waker.alive(), "another")
     os.kill(watcher(home, job), signal.SIGKILL)
-    assert left(job) == {"bare"}
+    leaves(job, {"bare"})
 
 
 def test_the_watcher_is_killed_and_then_the_supervisor_before_it_swept(
@@ -446,11 +454,11 @@ def test_the_watcher_is_killed_and_then_the_supervisor_before_it_swept(
     held = faults / "engine.sweeping.held"
     os.kill(int(until(lambda: held.exists() and held.read_text(), "the supervisor to begin")), signal.SIGKILL)
     held.unlink()
-    assert left(job) == {"bare"}
+    leaves(job, {"bare"})
 
 
 def test_the_watcher_is_killed_and_the_supervisor_has_swept(service: Service, home: Path, shedding: Any) -> None:
     job, _ = shedding()
     os.kill(watcher(home, job), signal.SIGKILL)
-    assert left(job) == set()
+    leaves(job, set())
     os.kill(record(home)["pid"], signal.SIGKILL)

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from support import IMPORTS, PATIENCE, WAITING, request_for, until
-from support.homes import processes, stop_supervisor
+from support.homes import has_ended, processes, stop_supervisor
 from taskapi_jupyter import __version__
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
@@ -29,6 +29,7 @@ from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.core.process import descendants, start_time
+from taskapi_jupyter.runner import warm
 from taskapi_jupyter.service.records import status_of
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import fifo, wake
@@ -123,10 +124,10 @@ def test_it_leaves_when_idle_and_leaves_no_process(service: Service, name: str, 
     assert supervisor.pid == holder(home)
     assert os.getsid(supervisor.pid) == supervisor.pid
     assert supervisor.cwd() == "/"
-    until(lambda: not processes(home), "the supervisor to leave")
+    until(lambda: not processes(home, idle=True), "the supervisor to leave")
     assert holder(home) == 0
     assert service.jobs()[0].status == "succeeded"
-    assert processes(home) == []  # reading starts none where nothing is in progress
+    assert processes(home, idle=True) == []  # reading starts none where nothing is in progress
     assert service.submit(name).wait(PATIENCE).status == "succeeded"
     assert (home / "supervisor.log").read_text() == ""
 
@@ -400,8 +401,7 @@ def test_what_a_killed_watcher_leaves_is_swept(service: Service, name: str, home
     left = until(lambda: len(found := descendants(watcher)) == 3 and found, "its processes")
     os.kill(watcher, signal.SIGKILL)
     assert job.wait(PATIENCE).status == "unexpected_error"
-    alive = [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
-    assert alive == []
+    assert [pid for pid in left if not has_ended(pid)] == []
 
 
 def test_a_claim_decides_who_runs_a_job(service: Service, counting: Any, home: Path, tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ if os.getuid() == 0:
     os.setuid(65534)  # root may fork however many there are
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 engine = LocalEngine(home, dict, lambda: None)
-engine.start({"id": "0" * 16})
+engine.start({"id": "0" * 16, "launch": "{}"})
 assert engine.interval() == 1
 print(engine.ended(), engine.waiting, engine.watched)
 engine.stop("0" * 16)
@@ -445,11 +445,11 @@ print(engine.ended(), engine.waiting)
 
 def test_no_process_is_to_be_had(tmp_path: Path) -> None:
     told = subprocess.run([sys.executable, "-c", NO_FORK, str(tmp_path)], capture_output=True, text=True, timeout=30)
-    if "can't begin yet" not in told.stderr:
+    if "can't begin yet" not in told.stderr and "Traceback" not in told.stderr:
         pytest.skip(f"processes are not limited here: {told.stderr}")
     assert "can't begin yet: Resource temporarily unavailable" in told.stderr
     first, second = told.stdout.splitlines()
-    assert first == f"[] {{'{'0' * 16}': {{'id': '{'0' * 16}'}}}} {{}}"  # it waits for one
+    assert first == f"[] {{'{'0' * 16}': {{'id': '{'0' * 16}', 'launch': '{{}}'}}}} {{}}"  # it waits for one
     assert "'stopped'" in second
     assert second.endswith(" {}")
 
@@ -464,7 +464,10 @@ def test_two_hundred_jobs_leave_nothing(service: Service, name: str, home: Path)
     for job in jobs:
         assert job.wait(60).status == "succeeded"
     (supervisor,) = processes(home)
-    assert supervisor.children() == []  # no zombie either
+    until(lambda: len(supervisor.children()) <= 2, "no more than two that are idle")
+    watchers = supervisor.children()
+    assert {one.name() for one in watchers} <= {"taskapi-watcher"}
+    assert all(one.status() != psutil.STATUS_ZOMBIE for one in watchers)
     with sqlite3.connect(home / "taskapi.db", timeout=0, isolation_level=None) as store:
         store.execute("BEGIN IMMEDIATE")
         store.execute("ROLLBACK")
@@ -486,18 +489,20 @@ def test_descriptors_do_not_become_more(service: Service, counting: Any, home: P
     until(service.waker.alive, "its FIFO")
     (tmp_path / "go").touch()
     first.wait(PATIENCE)
-    counting().wait(PATIENCE)
+    for _ in range(3):
+        counting().wait(PATIENCE)
 
     def opened() -> list[str]:
         with suppress(FileNotFoundError):  # it is removing what is left of the last job
-            found = sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+            found = sorted(os.readlink(f"/proc/{pid}/fd/{fd}").split("[")[0] for fd in os.listdir(f"/proc/{pid}/fd"))
             return [] if any("/jobs/" in one for one in found) else found
         return []
 
     before = until(opened, "what it has open")
     for _ in range(10):
         counting().wait(PATIENCE)
-    until(lambda: opened() == before, "no more to be open than before")
+    most = len(before) + warm.MOST_IDLE  # one for each idle watcher, of which there may be more than before
+    until(lambda: 0 < len(opened()) <= most, "no more to be open than before")
     assert not [one for one in before if "pidfd" in one]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from support import PATIENCE, request_for, until
 from support.homes import alive, processes, watcher_of
+from support.packages import is_unused, pack, packages, running_index
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import BadRequest
@@ -287,6 +288,36 @@ def begun(service: Service, name: str, until_there: Path, **config: Any) -> Job:
     job = service.submit(name, {"until": str(until_there), **config})
     until(lambda: "begun" in job.logs(), "the job to begin")
     return job
+
+
+def test_a_template_begins_once_its_packages_are_there_and_holds_them(
+    service: Service, deploy: Any, run: Any, home: Path, name: str, tmp_path: Path
+) -> None:
+    text = """
+import os, sys
+import alpha
+def task(config):
+    parent = open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()[1]
+    return {"value": alpha.version, "python": sys.prefix, "watchers_parent": parent}
+"""
+    deploy(text, {"idle": 1})
+    with running_index() as index:
+        lock = [index.add("alpha", "1.0")]
+        env = {"UV_CACHE_DIR": str(tmp_path / "cache")}
+        about = packages(lock, index.url, env=env)
+        pack(service, name, lock, about)
+        first = run()
+    assert "taskapi: built the environment" in first.logs()
+    assert templates(home) == []
+    second = run()
+    assert second.logs() == ""
+    assert is_warm(home, second)
+    found = [job.result() for job in (first, second)]
+    assert [(one["value"], one["python"]) for one in found] == [("1.0", str(home / "packages" / about["key"]))] * 2
+    (template,) = templates(home)
+    assert not is_unused(home, about["key"]) or not alive(template)
+    until(lambda: not alive(template), "the template to end")
+    until(lambda: is_unused(home, about["key"]), "its packages to be free")
 
 
 def test_a_template_that_is_idle_ends_and_the_supervisor_with_it(deploy: Any, run: Any, home: Path) -> None:

@@ -134,6 +134,7 @@ def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
         "def task(config):\n"
         "    print('50%\\r100%', config['secret'])\n"
         "    job.progress(1, 2)\n"
+        "    job.metric(loss=0.5)\n"
         "    open(os.environ['TASKAPI_OUTPUT_DIR'] + '/model', 'w').write('x')\n"
         "    return {'loss': 0.5}\n",
         config={"secret": "é"},
@@ -145,6 +146,10 @@ def test_to_its_end(aboard: Callable[..., Aboard], tmp_path: Path) -> None:
     assert (told["begin"], told["end"], job.process.returncode) == (job.id, 0, 0)
     left = tmp_path / "left" / job.id
     assert json.loads((left / "result.json").read_text()) == {"loss": 0.5}
+    assert (left / "metrics.jsonl").read_text().startswith('["loss", 1, ')
+    ended = job.outcome()
+    assert json.loads(ended["metrics"]) == {"loss": 0.5}
+    assert json.loads(ended["usage"])["memory_peak"] > 1 << 20
     assert (left / "files" / "model").read_bytes() == b"x"
     assert not (job.folder / "job.json").exists(), "its config and its marker stay on the node"
     assert not (job.folder / "home").exists()

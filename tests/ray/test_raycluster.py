@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -13,12 +14,16 @@ from typing import Any
 
 import pytest
 import trustme
+from msgspec import structs
 
 from support import request_for, until
+from support.notebooks import code, put
+from support.packages import running_index
 from support.servers import reserved_port
 from taskapi_jupyter.core import host
-from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, Unreachable
+from taskapi_jupyter.core.errors import BadRequest, NotKept, TaskAPIError, Unavailable, Unreachable
 from taskapi_jupyter.node.frames import frame
+from taskapi_jupyter.ray import package
 from taskapi_jupyter.ray.engine import RayEngine
 from taskapi_jupyter.ray.job import submission_id
 from taskapi_jupyter.ray.rest import RayCluster, Refused
@@ -126,8 +131,10 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize("status", [200, 404, 500, 503])
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, body) for body in BODIES] + [(status, body) for status in (404, 500, 503) for body in BODIES[1:4]],
+)
 def test_odd_answers(odd: Odd, status: int, body: bytes) -> None:
     odd.other = (status, body)
     cluster = RayCluster({"address": odd.address})
@@ -154,6 +161,21 @@ def test_what_is_no_ray_at_submission(odd: Odd, home: Path) -> None:
     with pytest.raises(Unavailable, match=r"refuses: not you"):
         service.submit("task")
     assert service.jobs() == []
+    service.close()
+
+
+def test_a_notebook_is_refused(odd: Odd, home: Path, tmp_path: Path) -> None:
+    service = RayService(home, environment="cluster", address=odd.address)
+    told = "report: notebooks run on `local` environments, not on a Ray cluster: choose a local one"
+    with pytest.raises(BadRequest, match=re.escape(told)):
+        service.deploy(put(tmp_path / "report.ipynb", code("1")))
+    with pytest.raises(BadRequest, match=r"task: definition\.kernel is a kernelspec of this machine"):
+        service.deploy(lambda config: 1, name="task", kernel="python3")
+    with pytest.raises(NotKept, match="cluster is a Ray cluster, whose nodes run tasks by a Python of their own"):
+        service.kernels()
+    (result,) = service.deploy(lambda config: 1, name="task", dry_run=True)
+    assert result.message.startswith("would create task (TaskAPI)")
+    assert service.get() == []
     service.close()
 
 
@@ -188,6 +210,35 @@ def test_certificates_and_headers(odd: Odd, home: Path, tmp_path: Path) -> None:
         answer.close()
     with pytest.raises(Refused, match="who are you"):
         RayCluster({**cluster, "verify": False, "headers": {}}).session()
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_ray_installs_the_lock(odd: Odd, home: Path, tmp_path: Path, builder: str) -> None:
+    with running_index() as index, RayServiceOf(odd, home) as (service, _, job):
+        index.add("wine", "1.0", requires=["grape"])
+        index.add("grape", "1.0")
+        config = {"packages": {"builder": builder, "index_url": index.url}}
+        (home / "config.yaml").write_text(json.dumps(config))
+        (tmp_path / "requirements.txt").write_text("not this one\n")
+        definition = {"path": "task.py", "requirements": ["wine"]}
+        deployed = request_for("task", "def task(config): pass\n", definition=definition)
+        deployed = structs.replace(deployed, cwd=str(tmp_path), build_environ={"UV_CACHE_DIR": str(tmp_path / "cache")})
+        service.deploy_request(deployed)
+        row = service.store.api("task")
+        assert row is not None
+        body = package.request(str(home), {**job, **row}, "id", "gcs://x", {"stop_grace": 1}, left=None)
+        (found,) = [body["runtime_env"][one] for one in ("uv", "pip") if one in body["runtime_env"]]
+        assert body["runtime_env"].get(builder) == found
+        first, *lines = found["packages"]
+        assert first == f"--index-url {index.url}"
+        assert [line.partition(" --hash=sha256:")[0] for line in lines] == ["grape==1.0", "wine==1.0"]
+        assert all(("--hash" in line) == (builder == "uv") for line in lines)
+        launch = json.loads(row["launch"])
+        assert "packages" not in launch
+        assert "packages" not in launch["python"]
+        definition["requirements"] = ["wine", f"--index-url {index.url_with('me', 's3cret')}"]
+        with pytest.raises(BadRequest, match="has credentials, which Ray's dashboard would show"):
+            service.deploy_request(structs.replace(deployed, spec={**deployed.spec, "definition": definition}))
 
 
 @pytest.mark.parametrize("broken", ["requirements", "project", "nothing"])

@@ -20,8 +20,8 @@ from tornado.tcpclient import TCPClient
 from support import PATIENCE, WAITING, request_for, until
 from support.routes import deploy, ended, is_error, status, submit, waiting
 from support.servers import Answer, LiveServer, start_server, stop_server
-from taskapi_jupyter.client import waiting as waiting_for
 from taskapi_jupyter.client.rest import Client
+from taskapi_jupyter.client.waiting import jobs as waiting_for
 
 Call = Callable[..., Awaitable[Answer]]
 

@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from support import request_for
+from support.built import KEYS, make
 from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.server import routes
@@ -109,7 +110,7 @@ def schemathesis(server: LiveServer, document: dict[str, Any], folder: Path, *bu
     command = [program, "--config-file", "schemathesis.toml", "run", "openapi.json", "--checks", "all"]
     command += ["--exclude-checks", "missing_required_header"]  # insists on 401; Jupyter's answer is 403
     command += ["--url", server.url.rstrip("/"), "--header", f"Authorization: token {server.token}"]
-    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(5 * TIMES)]
+    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(3 * TIMES)]
     command += [argument for one in but for argument in ("--exclude-operation-id", one)]
     command += ["--generation-database", "none", "--warnings", "off", "--no-color"]
     command += ["--seed", "1"] if TIMES == 1 else []
@@ -151,11 +152,13 @@ def test_answers_about_what_is_there(live_server: LiveServer, tmp_path: Path, na
     pickled = f"{name}-pickled"
     client.deploy_request(request_for(pickled, "def task(config):\n    return {1}\n"))
     other = client.submit(pickled).wait(30)
+    group = client.map(name, [{"a": 1}, {"a": 2}]).wait(30)
     document = live_server.fetch("GET", "../openapi.json").json()
+    make(live_server.home, KEYS[0])
     jobs = [job.id, other.id, "7fffffffffffffff"]
     values = {"env": ["local"], "api": [name, pickled], "jobID": jobs, "job_id": jobs, "path": ["file"]}
-    only(document, {**values, "api_id": [job.record.api_id]})
-    deleting = ("delete-env-delete-api", "delete-env-jobs", "delete-env-jobs-job_id")
+    only(document, {**values, "api_id": [job.record.api_id], "group": [group.id, "another"], "key": [KEYS[0], "0000"]})
+    deleting = ("delete-env-delete-api", "delete-env-jobs", "delete-env-jobs-job_id", "delete-env-groups-group")
     schemathesis(live_server, document, tmp_path, *deleting)
 
 

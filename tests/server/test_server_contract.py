@@ -109,9 +109,11 @@ async def test_a_job_that_waits_and_runs_and_ends(call: Call, tmp_path: Path) ->
         **SUBMITTED,
         "timeout": type(None),
         "status": str,
+        "python": dict,
         "start_time": str,
         "worker_counts": dict,
     }
+    answer.json["job_status"].pop("usage", None)  # there when it has run for a second
     check(answer.json["job_status"], while_running)
     assert answer.json["job_status"]["status"] == "running"
     assert re.fullmatch(rf"http://[^?]+/taskapi/local/tasks/waiting\?jobID={job_id}", answer.json["endpoint"])
@@ -119,7 +121,7 @@ async def test_a_job_that_waits_and_runs_and_ends(call: Call, tmp_path: Path) ->
     (tmp_path / "go").touch()
     job = await ended(call, job_id)
     del while_running["worker_counts"]
-    check(job, {**while_running, "end_time": str, "exit_code": int})
+    check(job, {**while_running, "end_time": str, "exit_code": int, "usage": dict})
     assert job["status"] == "succeeded"
     times = [job[f"{name}_time"] for name in ("created", "start", "end")]
     assert all(TIME.fullmatch(one) for one in times)
@@ -140,7 +142,8 @@ async def test_a_pending_job_has_no_start(call: Call, tmp_path: Path) -> None:
         job = answer.json["job_status"]
         assert (job["status"], job["worker_counts"]) == ("pending", {"pending": 1})
     assert job["reason"].startswith(f"waits for 1 of {cores} cores, ")
-    check(job, {**SUBMITTED, "timeout": type(None), "status": str, "worker_counts": dict, "reason": str})
+    pending = {"timeout": type(None), "status": str, "python": dict, "worker_counts": dict, "reason": str}
+    check(job, {**SUBMITTED, **pending})
     (tmp_path / "go").touch()
     for job_id in jobs:
         assert (await ended(call, job_id))["status"] == "succeeded"
@@ -203,7 +206,7 @@ async def test_get(call: Call) -> None:
     check(listed["metadata"], {"name": str, "kind": str, "id": str, "last_updated": int})
     assert listed["task_job_statuses"] == []
     (one,) = (await call("GET", "local/get/hello")).json
-    check(one, {**keys, "api_versions": list})
+    check(one, {**keys, "python": dict, "api_versions": list})
     assert one["task_job_statuses"][0]["job_id"] == job_id
     api_id = deployed["api"]["spec"]["id"]
     assert one["spec"]["id"] == one["metadata"]["id"] == one["api_versions"][0]["api_id"] == api_id
@@ -406,6 +409,36 @@ async def test_deploy_as_cortex_does(call: Call) -> None:
     assert (await call("GET", f"local/jobs/{job_id}/result")).json == "hello world"
     answer = await call("POST", "local/deploy", body, headers=headers)
     assert answer.json[0]["message"] == "one (TaskAPI) is up to date"
+
+
+async def test_a_dry_run_writes_nothing(call: Call, home: Path) -> None:
+    as_json = {"spec": {"name": "one", "definition": {"path": "one.py"}}, "source": ONE, "cwd": str(home)}
+    project, headers = form(config=PROJECT.encode(), project_zip=zipped({"tasks/one.py": ONE}))
+    upload, _ = form(request=json.dumps(as_json).encode())
+    requests: list[tuple[str, Any, dict[str, str]]] = [
+        ("?dryRun=true", as_json, {}),
+        ("", {**as_json, "dry_run": True}, {}),
+        ("?dryRun=true", upload, headers),
+        ("?dryRun=true&configFileName=a.yaml", project, headers),
+    ]
+
+    def left() -> list[Path]:
+        return [one for part in ("apis", "projects") for one in (home / part).glob("*")]
+
+    for query, body, more in requests:
+        answer = await call("POST", f"local/deploy{query}", body, headers=more)
+        assert answer.status == 200, answer.body
+        (result,) = answer.json
+        check(result, {**DEPLOYED, "plan": dict})
+        assert result["message"] == "would create one (TaskAPI)"
+        assert result["plan"]["files"] == {"cell_one.py" if body is not project else "one.py": len(ONE)}
+        assert not left()
+    assert (await call("GET", "local/get")).json == []
+    await call("POST", "local/deploy", project, headers=headers)
+    there = left()
+    answer = await call("POST", "local/deploy?dryRun=true", project, headers=headers)
+    assert (answer.json[0]["message"], left()) == ("one (TaskAPI) is up to date", there)
+    is_error(await call("POST", "local/deploy?dryRun=yes", as_json), "error", "dryRun must be true or false, not 'yes'")
 
 
 async def test_a_form_of_several_says_which_failed(call: Call) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import platform
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jupyter_client.kernelspec import KernelSpecManager
 
 from support import PATIENCE, WAITING, request_for, until
 from support.homes import stop_supervisor
@@ -24,6 +28,7 @@ from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import FEATURES
 from taskapi_jupyter.core.errors import Unreachable
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.display.screen import LONG_LINE
 from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.server.handlers.files import accepts
@@ -44,6 +49,73 @@ async def test_environments(call: Call, home: Path) -> None:
         "max_upload": 512 << 20,
         "home": host.folder_id(home),
     }
+
+
+async def test_kernels(call: Call) -> None:
+    answer = await call("GET", "local/kernels")
+    check(answer.json, {"kernels": list})
+    (own,) = (one for one in answer.json["kernels"] if one["name"] == "python3")
+    check(own, {"name": str, "display_name": str, "language": str, "python": dict})
+    assert own["python"] == {"path": sys.executable, "version": platform.python_version()}
+    is_error(await call("GET", "nowhere/kernels"), "error", status=404)
+    assert (await call("POST", "local/kernels", {})).status == 405
+
+
+class OfConda(KernelSpecManager):  # type: ignore[misc]
+    """Finds what no file describes, as nb_conda_kernels does."""
+
+    def get_all_specs(self) -> dict[str, Any]:
+        about = {"argv": ["conda", "run"], "display_name": "Python [conda env:snakes]", "language": "python"}
+        return {**super().get_all_specs(), "conda-env-snakes-py": {"resource_dir": "/no", "spec": about}, "odd": {}}
+
+
+async def test_kernels_that_only_the_server_can_start(call: Call, jp_web_app: Any) -> None:
+    before = (await call("GET", "local/kernels")).json["kernels"]
+    jp_web_app.settings["kernel_spec_manager"] = OfConda()
+    there = (await call("GET", "local/kernels")).json["kernels"]
+    (more,) = (one for one in there if one not in before)
+    assert (more["name"], more["display_name"]) == ("conda-env-snakes-py", "Python [conda env:snakes]")
+    assert more["problem"].startswith("only this server's OfConda finds this kernel, and jobs start without it")
+    assert len(there) == len(before) + 1
+
+
+async def test_the_python_of_a_task_is_in_what_is_answered_of_one(call: Call) -> None:
+    await deploy(call)
+    job_id = await submit(call)
+    told = {"path": sys.executable, "version": platform.python_version()}
+    for path in (f"local/jobs/{job_id}", f"local/tasks/hello?jobID={job_id}"):
+        assert (await call("GET", path)).json["job_status"]["python"] == told
+    ((api,), lists) = (await call("GET", "local/get/hello")).json, (await call("GET", "local/get")).json
+    assert api["python"] == told
+    version = f"local/get/hello/{api['metadata']['id']}"
+    assert [one["python"] for one in (await call("GET", version)).json] == [told]
+    assert "python" not in lists[0]
+    assert not any("python" in job for job in (*lists[0]["task_job_statuses"], *api["task_job_statuses"]))
+    assert "python" not in (await call("GET", "local/jobs")).json["jobs"][0]
+    assert "interpreter" not in api["spec"]
+
+
+async def test_when_the_environment_of_a_task_was_built_is_answered_once_it_is_there(call: Call, home: Path) -> None:
+    await deploy(call)
+    job_id = await submit(call)
+    built = {"path": "/e/bin/python", "version": "3.11.7", "key": "1a2b" * 8}
+    with sqlite3.connect(home / "taskapi.db") as rows:
+        rows.execute("UPDATE versions SET launch = json_set(launch, '$.interpreter', json(?))", [json.dumps(built)])
+    rows.close()
+
+    async def told() -> list[Any]:
+        job = (await call("GET", f"local/jobs/{job_id}")).json["job_status"]
+        return [job["python"], (await call("GET", "local/get/hello")).json[0]["python"]]
+
+    assert await told() == [built] * 2
+    file = HomePaths(home).packages_of(built["key"]).facts
+    file.parent.mkdir(parents=True)
+    facts = {**built, "python": "/python", "builder": "uv", "built": 1_790_000_000.5, "seconds": 1.25, "size": 1}
+    file.write_text(json.dumps({**facts, "requirements": [], "packages": [], "more": "of it"}))
+    assert await told() == [{**built, "built": "2026-09-21T14:13:20.500000Z", "seconds": 1.25}] * 2
+    for text in ("{", "[]", '{"built": "soon", "seconds": 1}'):
+        file.write_text(text)
+        assert await told() == [built] * 2
 
 
 async def test_jobs(call: Call) -> None:
@@ -67,6 +139,7 @@ async def test_jobs(call: Call) -> None:
             "end_time": str,
             "notebook": str,
             "exit_code": int,
+            "usage": dict,
         },
     )
 

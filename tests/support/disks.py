@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,11 @@ def until_refused(call: Any, *arguments: Any) -> tuple[list[Any], str]:
 def take_inodes(folder: Path, but: int = 0) -> None:
     """Take the inodes that a file system has left, ``but`` for some."""
     folder.mkdir(exist_ok=True)
-    first = len(list(folder.iterdir()))
-    for number in range(first, first + os.statvfs(folder).f_ffree - but):
-        (folder / str(number)).touch()
+    number = len(list(folder.iterdir()))
+    while os.statvfs(folder).f_ffree > but:
+        with suppress(OSError):  # another process took the last one
+            (folder / str(number)).touch()
+        number += 1
     assert os.statvfs(folder).f_ffree == but
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 from taskapi_jupyter.client.taskapi import Job
 
 
-def processes(home: Path) -> list[psutil.Process]:
-    """Return the processes that belong to a home: its supervisor, watchers and tasks; no zombies."""
+def processes(home: Path, idle: bool = False) -> list[psutil.Process]:
+    """Return the processes that belong to a home: its supervisor, watchers and tasks; no zombies.
+
+    Watchers that have no job, each with a process that waits to be a task, only where ``idle``.
+    """
     found = []
     for pid in psutil.pids():
         try:
@@ -36,9 +40,20 @@ def processes(home: Path) -> list[psutil.Process]:
             )
         except (OSError, psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        if belongs:
+        if belongs and (idle or not is_idle(process, home)):
             found.append(process)
     return found
+
+
+def is_idle(process: psutil.Process, home: Path) -> bool:
+    """Whether a process is a watcher, or what one has forked ahead, that has nothing of a job open."""
+    try:
+        files = f"/proc/{process.pid}/fd"
+        return process.name() == "taskapi-watcher" and not any(
+            os.readlink(f"{files}/{fd}").startswith(f"{home}/jobs/") for fd in os.listdir(files)
+        )
+    except (OSError, psutil.NoSuchProcess):
+        return False
 
 
 def commands(home: Path) -> list[str]:
@@ -88,6 +103,26 @@ def stop_supervisor(home: Path, number: int = signal.SIGTERM) -> None:
         if str(home) in supervisor.cmdline():  # else its number is another's by now
             supervisor.send_signal(number)
             until(lambda: not alive(supervisor), "the supervisor to leave")
+
+
+@contextmanager
+def configured(home: Path, text: str) -> Iterator[None]:
+    """Give a home that several tests share another config.yaml for a while."""
+    file = home / "config.yaml"
+    before = file.read_text()
+    file.write_text(text)
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+def has_ended(pid: int) -> bool:
+    """True for a process that there is not, or that is a zombie."""
+    try:
+        return not alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
 
 
 def alive(process: psutil.Process) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -36,6 +37,29 @@ def end(store: Store, *ids: str, status: JobCode = JobCode.SUCCEEDED) -> None:
             (job_id, JobCode.RUNNING, status, {"ended": 1}),
         ]
         assert store.move(moves) == [True, True]
+
+
+def many_ended(store: Store, api: str, count: int) -> int:
+    """Write jobs that succeeded, each with a config and a metric of its own; return the number of the first one's id."""
+    deploy(store, api, f"{api}-1")
+    with store.write() as transaction:
+        last = transaction.execute("SELECT min(id) FROM jobs").fetchone()[0]
+        first = min(FIRST, int(last, 16) if last else FIRST) - 1
+        for at in range(count):
+            values = row(
+                api,
+                f"{api}-1",
+                id=f"{first - at:016x}",
+                status="succeeded",
+                change=1,
+                started=1_000_000,
+                ended=1_000_000 * (at + 2),
+                config=json.dumps({"lr": at / 1000, "seed": at % 5}),
+                metrics=json.dumps({"loss": 1 / (at + 1)}),
+            )
+            marks = ", ".join("?" * len(values))
+            transaction.execute(f"INSERT INTO jobs ({', '.join(values)}) VALUES ({marks})", list(values.values()))
+    return first
 
 
 def tidy(home: Path, **environ: str) -> int:

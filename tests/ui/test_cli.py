@@ -6,13 +6,15 @@ import base64
 import fcntl
 import json
 import os
+import platform
 import pty
 import re
 import signal
 import struct
 import subprocess
+import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,27 @@ def test_jobs_are_searched_and_counted(service: Service) -> None:
     assert answer("jobs", "count", "a", "--status", "stopped") == {"stopped": 12_000}
     assert run("jobs", "count", "a").stdout == "12,000 stopped\n1 succeeded\n"
     assert run("jobs", "count", "none").stdout.strip() == "no jobs"
+
+
+def test_a_dry_run_and_the_python_of_a_job(home: Path, project: Path) -> None:
+    dry = ("deploy", str(project / "cortex.yaml"), "--dry-run")
+    told = run(*dry).stdout
+    assert told.startswith("would create adder (TaskAPI)\n  Python:    ")
+    assert re.search(r"\n  travels:   adder.py \(\d+ B\)\n", told)
+    assert "\nwould create waits (TaskAPI)\n" in told
+    sizes = [{name: (project / name).stat().st_size} for name in ("adder.py", "waits.py")]
+    assert [one["plan"]["files"] for one in answer(*dry)] == sizes
+    assert answer("get") == []
+    assert list((home / "apis").glob("*")) == []
+    assert run("deploy", str(project / "cortex.yaml"), "--kernel", "python3").returncode == 1  # it has two APIs
+    assert run("deploy", str(project / "adder.py"), "--kernel", "pyton3").stderr.startswith(
+        "jupyter taskapi: adder: there is no kernel 'pyton3'; there are: python3"
+    )
+    assert run("deploy", str(project / "adder.py"), "--kernel", "python3").returncode == 0
+    job = answer("submit", "adder", "a=1", "b=2", "--wait")["job_status"]
+    assert job["python"] == {"path": sys.executable, "version": platform.python_version()}
+    words = " ".join(run("get", job["job_id"]).stdout.split())
+    assert f"Python: {platform.python_version()} {sys.executable}" in words
 
 
 def test_a_job_from_end_to_end(home: Path, project: Path) -> None:
@@ -272,6 +295,9 @@ def test_through_a_server(live_server: Any, project: Path, tmp_path: Path) -> No
     answer("deploy", str(project / "cortex.yaml"), **there)
     done = run("submit", "adder", "b=3", "--wait", **there)
     assert done.returncode == 0, done.stderr
+    assert answer("result", "last", **there) == 4
+    assert answer("files", "last", **there) == []
+    assert "submitted" in run("rerun", "last", **there).stdout
     (api,) = answer("get", "adder", **there)
     assert api["endpoint"].endswith("/taskapi/local/tasks/adder")
     for name in ("adder", "waits"):
@@ -319,9 +345,11 @@ def test_watching_prints_a_document_a_line(home: Path, project: Path) -> None:
         [*PROGRAM, "get", "adder", "--watch", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as watching:
         assert watching.stdout is not None
-        for _ in range(2):
+        for count in range(2):
             (api,) = json.loads(watching.stdout.readline())
-            assert api["spec"]["name"] == "adder"
+            assert (api["spec"]["name"], len(api["task_job_statuses"])) == ("adder", count)
+            if not count:
+                assert answer("submit", "adder", "--wait")["job_status"]["status"] == "succeeded"
         watching.send_signal(signal.SIGINT)
         _, complaint = watching.communicate(timeout=30)
         assert (watching.returncode, complaint.count(b"\n")) == (130, 1)
@@ -356,9 +384,11 @@ def test_an_output_that_knows_few_characters(home: Path, project: Path) -> None:
 
 # Terminals
 
+Steps = Sequence[tuple[str, Callable[[subprocess.Popen[bytes]], object]]]
 
-def on_terminal(width: int, *arguments: str, **environ: str) -> str:
-    """Return what a command prints on a terminal of that width."""
+
+def on_terminal(width: int, *arguments: str, then: Steps = (), code: int = 0, **environ: str) -> str:
+    """Return what a command prints on a terminal of that width; of ``then``, what is done once a pattern was printed."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     unset = ("COLUMNS", "NO_COLOR", "TERM")
@@ -371,10 +401,13 @@ def on_terminal(width: int, *arguments: str, **environ: str) -> str:
     try:
         while piece := os.read(ours, 65536):
             data += piece
+            while then and re.search(then[0][0].encode(), data):
+                (_, do), *then = then
+                do(program)
     except OSError:  # as a terminal ends on Linux
         pass
     os.close(ours)
-    assert program.wait(60) == 0, data
+    assert program.wait(60) == code, data
     return data.decode().replace("\r\n", "\n")
 
 
@@ -398,19 +431,23 @@ SGR = {"succeeded": "32", "worker error": "31", "running": "34", "stopped": "2"}
 
 
 def test_tables_on_a_terminal(jobs: dict[str, str]) -> None:
-    for width in (40, 80, 200):
+    for width in (40, 60, 200):
         shown = on_terminal(width, "get")
         plain = re.sub(r"\x1b\[\d*m", "", shown)
         assert not {"\x1b", "\x07", "\u202e"} & set(plain)
         assert max(map(columns, plain.splitlines())) <= width
         begins = set()
         for status, job in jobs.items():
-            (line,) = [line for line in shown.splitlines() if line.startswith(job)]
+            (line,) = [line for line in shown.splitlines() if line.startswith(f"{job[-6:]}  ")]
             before, coloured, after = line.partition(f"\x1b[{SGR[status]}m")
             assert coloured
             assert after.startswith((f"{status}\x1b[0m", f"{status[:9]}…\x1b[0m")[: 1 + (width == 40)])
             begins.add(columns(before))
         assert len(begins) == 1
+        if width >= 60:
+            assert {"status", "submitted", "took"} <= {*plain.partition("\n\n")[2].split("\n")[0].split()}
+    assert all(job in on_terminal(60, "get", "-o", "wide") for job in jobs.values())
+    assert all(job in run("get").stdout for job in jobs.values())  # what is no terminal gets all of it
     for unwanted in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         assert "\x1b" not in on_terminal(80, "get", **unwanted)
 
@@ -422,6 +459,95 @@ def test_one_thing_on_a_terminal(jobs: dict[str, str]) -> None:
         assert json.loads(shown := on_terminal(80, *arguments))
         assert "\x1b" not in shown
     assert "\x1b" not in run("get").stdout
+
+
+def test_a_watch_is_drawn_again_in_its_place(jobs: dict[str, str]) -> None:
+    steps: Steps = [
+        ("running", lambda _: run("stop", jobs["running"])),
+        (r"\x1b\[H" + 2 * r"(?:(?!\x1b\[H)[\s\S])*stopped", lambda program: program.send_signal(signal.SIGINT)),
+    ]
+    shown = on_terminal(60, "get", "hold", "--watch", then=steps, code=130)
+    before, entered, inside = shown.partition("\x1b[?1049h\x1b[?25l\x1b[?7l")
+    drawn, left, after = inside.partition("\x1b[?7h\x1b[?25h\x1b[?1049l")
+    assert (before, bool(entered), bool(left)) == ("", True, True)
+    assert drawn.count("\x1b[H") >= 2
+    assert after.splitlines()[0] == "hold"  # the last picture stays, and then says that it was interrupted
+    assert after.splitlines()[-1] == "jupyter taskapi: interrupted; jobs go on"
+    assert after.count("stopped\x1b[0m") == 2
+
+
+# Further verbs
+
+LEFT = r"""
+import os
+
+def task(config):
+    if config.get("fails"):
+        raise ValueError("no")
+    folder = os.path.join(os.environ["TASKAPI_OUTPUT_DIR"], "deep")
+    os.mkdir(folder)
+    for name, text in (("b\u202e.txt", "bytes"), ("a.bin", "\0" * 2048)):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(text)
+    return config.get("value", {"loss": 0.1, "text": "\x1b[31m"})
+"""
+
+
+def test_what_a_job_leaves(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.deploy_request(request_for("leaves", LEFT))
+    job = service.submit("leaves").wait(PATIENCE)
+    text = service.submit("leaves", {"value": "a\x1b[31m\nb"}).wait(PATIENCE)
+    assert run("result", "leaves", job.id[-6:]).stdout == "{'loss': 0.1, 'text': '\\x1b[31m'}\n"
+    assert answer("result", job.id) == {"loss": 0.1, "text": "\x1b[31m"}
+    assert run("result", text.id).stdout == "a\x1b[31m\nb\n"  # for what reads it, as it is
+    assert on_terminal(80, "result", text.id) == "a\\x1b[31m\nb\n"
+    listed = run("files", job.id)
+    assert [line.split()[-1] for line in listed.stdout.splitlines()] == ["file", "deep/a.bin", "deep/b\\u202e.txt"]
+    assert [one["path"] for one in answer("files", job.id)] == ["deep/a.bin", "deep/b\u202e.txt"]
+    assert "\u202e" not in listed.stdout
+    assert run("files", job.id, "deep/b\u202e.txt").stdout == "bytes"
+    monkeypatch.chdir(tmp_path)
+    saved = run("files", job.id, "--dir", "there")
+    assert (saved.returncode, saved.stderr) == (0, "jupyter taskapi: 2 files saved, 2.0 KiB\n")
+    assert (tmp_path / "there" / "deep" / "a.bin").read_bytes() == bytes(2048)
+    for arguments, code, words in (
+        (["files", job.id, "--dir", "there"], 1, "there/deep/a.bin is there already: choose another folder"),
+        (["files", job.id, "../job.json", "-d", "new"], 1, "'../job.json' leads out of the job's folder"),
+        (["files", job.id, "../job.json"], 1, "job.json"),
+        (["files", job.id, "deep/a.bin", "-o", "json"], 2, "-o json lists files"),
+        (["result"], 2, "the following arguments are required"),
+        (["stop"], 2, "which job?"),
+        (["stop", "a", "b", "--all"], 2, "--all takes at most one API"),
+        (["rerun", job.id, "--failed"], 2, "--failed is for groups"),
+        (["logs", job.id, "-f", "--no-follow"], 2, "not allowed with"),
+    ):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert words in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_stop_and_run_again(service: Service) -> None:
+    service.deploy_request(request_for("leaves", LEFT))
+    service.deploy_request(request_for("waits", "import time\ndef task(config):\n    time.sleep(600)\n"))
+    one, two, three = (service.submit("waits").id for _ in range(3))
+    assert run("stop", one).stdout == f"job {one} stopped\n"
+    assert answer("stop", "waits", two[-6:]) == {"message": f"stopped job {two}"}
+    assert run("stop", "waits", "--all").stdout == f"job {three} stopped\n"
+    assert run("stop", "--all").stdout == "no jobs are in progress\n"
+    assert f"{one} (waits api): cannot stop" in run("stop", one).stderr
+    first = run("rerun", one)
+    again = re.fullmatch(r"job (\w+) of waits submitted\n", first.stdout)
+    assert again, first
+    assert run("delete", "waits").stdout == "api waits deleted\n"
+    assert service.job_response(again[1]).job_status.status == "stopped"
+    group = service.map("leaves", [{"n": 1}, {"fails": True}], name="some").wait(PATIENCE)
+    told = run("rerun", "some", "--failed")
+    assert told.stdout == "group some submitted, 1 job of leaves\n"
+    assert run("stop", group.id).stdout == f"0 jobs of group some ({group.id}) stopped\n"
+    assert run("rerun", group[0].id, "--wait").returncode == 0
+    assert run("status", "leaves").stdout == run("get", "leaves").stdout
+    assert run("help", "stop").stdout == run("stop", "--help").stdout
 
 
 # Clusters
@@ -461,6 +587,8 @@ def test_what_a_cluster_does_not_keep_is_no_failure(cluster: Operator) -> None:
     done = run("logs", "adder", job, "--env", "prod")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "", 1)
     assert "while it runs" in done.stderr
+    done = run("packages", "--env", "prod")
+    assert (done.returncode, done.stdout, "builds no environments" in done.stderr) == (0, "", True)
     assert answer("logs", "adder", job, "--env", "prod") is None
 
 
@@ -468,7 +596,7 @@ def test_a_submission_is_answered_before_the_cluster_knows_it(cluster: Operator)
     cluster.lag = 60
     done = run("submit", "adder", "-e", "prod")
     assert done.returncode == 0, done.stderr
-    assert "pending" in done.stdout
+    assert re.fullmatch(r"job \w+ of adder submitted\n", done.stdout)
 
 
 def test_doctor_says_what_is_wrong_with_a_home(home: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import request_for
+from support import PATIENCE, request_for
 from taskapi_jupyter.service.service import Service
 
 BIN = Path(sys.executable).parent
@@ -68,16 +68,17 @@ def deployed(service: Service) -> list[str]:
 def test_verbs_and_options(offered: Callable[..., list[str]]) -> None:
     program = "jupyter-taskapi"
     verbs = {"deploy", "submit", "get", "delete", "jobs", "logs", "wait", "env", "serve", "version", "completion"}
-    verbs.add("doctor")
+    verbs |= {"attach", "doctor", "resume", "groups", "stop", "status", "result", "rerun", "files", "packages", "help"}
     assert set(offered(f"{program} ")) == set(offered("jupyter taskapi ")) == verbs
     assert offered(f"{program} get --wa") == ["--watch"]
     assert offered(f"{program} get --status su") == ["succeeded"]
+    assert set(offered(f"{program} packages ")) == {"list", "show", "purge"}
     assert set(offered(f"{program} env ")) == {"list", "configure", "delete", "default"}
     assert offered(f"{program} env configure prod --op") == ["--operator-endpoint"]
     assert offered(f"{program} completion f") == ["fish"]
 
 
-def test_names_and_ids(offered: Callable[..., list[str]], deployed: list[str]) -> None:
+def test_names_and_ids(offered: Callable[..., list[str]], deployed: list[str], service: Service) -> None:
     newer, older = deployed
     assert set(offered("jupyter taskapi get t")) == {"trainer", "tester"}
     assert offered("jupyter taskapi submit tr") == ["trainer"]
@@ -85,6 +86,12 @@ def test_names_and_ids(offered: Callable[..., list[str]], deployed: list[str]) -
     assert offered(f"jupyter taskapi delete tester {newer[-6:-2]}") == [newer[-6:]]
     assert offered(f"jupyter taskapi wait {newer[:-1]}") == [newer]
     assert {"trainer", "tester", newer, older[-6:]} <= set(offered("jupyter taskapi logs "))
+    service.deploy_request(request_for("leaves", "def task(config):\n    open(config['at'], 'w').close()\n"))
+    job = service.map("leaves", [{"at": str(service.home / "at")}], name="grouped").wait(PATIENCE)[0]
+    (service.paths.jobs / job.id / "files").mkdir(exist_ok=True)
+    (service.paths.jobs / job.id / "files" / "model.pt").touch()
+    assert offered("jupyter taskapi stop gr") == offered("jupyter taskapi groups purge gr") == ["grouped"]
+    assert offered(f"jupyter taskapi files {job.id} ") == ["model.pt"]
 
 
 def test_environments(offered: Callable[..., list[str]], home: Path) -> None:

@@ -612,7 +612,7 @@ def test_tab_completes(run: Run, shell: InteractiveShell) -> None:
         "job = %taskapi su": ["submit"],
         "%taskapi submit ": ["echo"],
         "j = %taskapi submit e": ["echo"],
-        "%taskapi submit echo --": ["--config", "--run-timeout", "--timeout", "--wait"],
+        "%taskapi submit echo --": [option.name for option in VERBS["submit"].options],
         "%taskapi submit echo lr=$l": ["lr"],
         "%taskapi submit echo lr={l": ["lr"],
         "%taskapi submit echo name=run-{l": ["lr"],

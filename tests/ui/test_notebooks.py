@@ -20,8 +20,8 @@ from support.servers import LiveServer
 NOTEBOOKS = TESTS.parent / "notebooks"
 
 
-def check(home: Path, **more: str) -> None:
-    """Run all notebooks, with nothing in their environment that leads to another home or server."""
+def check(home: Path, folder: Path = NOTEBOOKS, **more: str) -> None:
+    """Run the notebooks of a folder, with nothing in their environment that leads to another home or server."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TASKAPI_", "JPY_"))}
     nbval = ["--nbval", "--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg", "--nbval-cell-timeout", "60"]
     done = subprocess.run(
@@ -37,10 +37,10 @@ def check(home: Path, **more: str) -> None:
             "-p",
             "no:cacheprovider",
             *nbval,
-            NOTEBOOKS,
+            folder,
         ],
         env={**environment, "TASKAPI_HOME": str(home), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **more},
-        cwd=NOTEBOOKS,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=110,
@@ -96,3 +96,8 @@ def test_through_a_server(live_server: LiveServer, tmp_path: Path) -> None:
             environments.unlink()
         assert [one for one in operator.requests if one.method == "POST"]
     assert not unused.exists()
+
+
+def test_optuna_asks_and_is_told(home: Path) -> None:
+    pytest.importorskip("optuna")
+    check(home, TESTS / "notebooks")

@@ -32,9 +32,10 @@ from support.servers import LiveServer, reserved_port
 from support.shells import Ran
 from taskapi_jupyter import Panel
 from taskapi_jupyter.client.rest import Client
-from taskapi_jupyter.client.taskapi import Job, JobList, TaskAPI
-from taskapi_jupyter.core.contract import LogChunk
+from taskapi_jupyter.client.taskapi import API, Job, JobList, TaskAPI
+from taskapi_jupyter.core.contract import BuiltEnvironment, Interpreter, JobResponse, LogChunk
 from taskapi_jupyter.core.errors import TaskAPIError
+from taskapi_jupyter.display.formats import utc_now
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.ui.magics.complete import Completer
 from taskapi_jupyter.ui.panel.form import read_config, read_timeout
@@ -281,6 +282,70 @@ def test_a_form_shows_parameters(service: Service, shown: Any) -> None:
     assert panel.form.parameters.value == ""
 
 
+def environment(text: str, built: str, key: str) -> BuiltEnvironment:
+    """Return an environment that a server lists, with a text wherever one can come from."""
+    return BuiltEnvironment(
+        key=key,
+        python=text,
+        version=text,
+        builder="uv",
+        built=built,
+        seconds=1.4,
+        size=1,
+        last_used=built,
+        jobs=0,
+        apis=[],
+        requirements=[text],
+        packages=[text, text],
+    )
+
+
+class Building(Service):
+    """Says which Python runs an API and a job, as a server that builds environments does; it is ``built``, or not."""
+
+    text = "six"
+    built: str | None = None
+
+    @property
+    def python(self) -> Interpreter:
+        made = {} if self.built is None else {"built": self.built, "seconds": 1.4}
+        return Interpreter(path=f"/p/{self.text}", version="3.11.7", key="1a2b3c4d" * 4, **made)
+
+    def get(self, *arguments: Any) -> Any:
+        found = super().get(*arguments)
+        if isinstance(found, API):
+            found.python = self.python
+        return found
+
+    def job_response(self, *arguments: Any) -> JobResponse:
+        response = super().job_response(*arguments)
+        response.job_status.python = self.python
+        return response
+
+    def packages(self) -> list[BuiltEnvironment]:
+        return [environment(self.text, str(self.built), self.python.key)]
+
+
+def test_it_says_which_python_runs_a_job(home: Path, shown: Any, name: str, tmp_path: Path) -> None:
+    service, go = Building(home), tmp_path / "go"
+    service.deploy_request(request_for(name, WAITING))
+    panel = shown(service, name)
+    shows(panel, "3.11.7 · environment 1a2b3c4d · built when its next job starts")
+    assert 'title="/p/six"' in panel.form.runs.value
+    job = service.submit(name, {"path": str(go)})
+    choose(panel, job)
+    shows(panel, "environment 1a2b3c4d · being built")
+    service.built = utc_now().isoformat()  # as its job would have built it
+    go.touch()
+    for facts in (panel.details.facts, panel.form.runs):
+        until(lambda facts=facts: "1a2b3c4d · 2 packages · built " in words(facts), "the environment")
+        assert "requirements six" in words(facts)
+    choose(panel, service.submit(name, {"path": str(go)}).wait())
+    shows(panel, "environment 1a2b3c4d · 2 packages · from the cache")
+    panel.close()
+    service.close()
+
+
 # Acting
 
 
@@ -423,6 +488,70 @@ def test_jobs_are_filtered_searched_sorted_and_turned_over(service: Service, sho
     lists([jobs[-1]], "those of one API")
     assert panel.jobs.rows[0].box.layout.display is None
     assert panel.jobs.rows[1].box.layout.display == "none"
+
+
+SWEPT = """
+import pathlib, time
+from taskapi_jupyter.job import metric
+
+def task(config):
+    metric(loss=0.25)
+    if config["n"] == 1:
+        raise ValueError("<b>diverged</b>")
+    while config["n"] > 3 and not pathlib.Path(config["path"]).exists():
+        time.sleep(0.01)
+    time.sleep(1.2)  # after a second, what it uses is measured
+"""
+
+
+def test_a_group_is_a_row_that_opens_to_its_jobs(api: TaskAPI, shown: Any, name: str, tmp_path: Path) -> None:
+    api.deploy_request(request_for(name, SWEPT, compute={"cpu": "10m"}))
+    configs = [{"n": n, "word": f"needle{n}-", "path": str(tmp_path / "go"), "<i>": "&"} for n in range(PAGE + 2)]
+    before = api.submit(name, {"n": 0})
+    group = api.map(name, configs, name=f"{name}-sweep", max_running=5)
+    after = api.submit(name, {"n": 2})
+    panel = shown(api, name)
+    until(lambda: len(rows(panel)) == 2, "the jobs of no group")
+    lines = [row for row in panel.jobs.rows if row.box.layout.display is None]
+    assert [(row.job and row.job.job_id, row.group and row.group.id) for row in lines] == [
+        (after.id, None), (None, group.id), (before.id, None),
+    ]  # fmt: skip
+    assert "n=2" in rows(panel)[0]
+    until(lambda: re.search("4/12 · . running · 1 failed", words(lines[1].box)), "its counts")
+    assert 'aria-label="3 succeeded, 1 failed, ' in lines[1].text.value
+    lines[1].button.click()
+    shows(panel, "of 12")
+    head, first = panel.jobs.group, panel.jobs.rows[1]
+    assert f"{name}-sweep" in words(head.box)
+    assert "n=1" in words(first.box)
+    assert "<b>diverged</b>" in words(first.box)
+    assert "<i>" not in words(first.box)  # which is the same in all of them
+    first.button.click()
+    shows(panel, "metrics loss 0.25")
+    shows(panel, "memory peak ")
+    panel.jobs.on.click()
+    shows(panel, "11 to 12")
+    panel.jobs.status.value = "failed"
+    until(lambda: len(rows(panel)) == 1, "the failed one")
+    panel.jobs.status.value = "any"
+    panel.jobs.search.value = "needle11-"
+    until(lambda: len(rows(panel)) == 1, "the one that was searched")
+    panel.jobs.search.value = ""
+    assert not head.stop.disabled
+    head.stop.click()
+    shows(panel, f"of group {name}-sweep")
+    until(lambda: head.stop.disabled and not head.rerun.disabled, "the group to be stopped")
+    head.rerun.click()
+    shows(panel, f"This is the rerun of {name}-sweep")
+    again = api.groups()[0]
+    assert (again.name, len(again)) == (group.name, 9)
+    (tmp_path / "go").touch()
+    until(lambda: "9/9" in head.head.value, "the rerun to end")
+    head.back.click()
+    until(lambda: len([row for row in panel.jobs.rows if row.group]) == 2, "all jobs and groups")
+    assert head.box.layout.display == "none"
+    for one in (group, again):
+        one.forget()
 
 
 def test_empty_states_say_what_to_do(service: Service, shown: Any) -> None:
@@ -799,6 +928,10 @@ class Hostile(Service):
 
     foreign = ""
 
+    @property
+    def python(self) -> Interpreter:
+        return Interpreter(path=self.foreign, version=self.foreign, key=self.foreign, built="2026-01-01T00:00:00Z")
+
     def jobs(self, *arguments: Any, **options: Any) -> JobList:
         jobs = super().jobs(*arguments, **options)
         for job in jobs:
@@ -807,10 +940,21 @@ class Hostile(Service):
         return jobs
 
     def get(self, *arguments: Any) -> Any:
-        apis = super().get(*arguments)
+        apis = super().get()
+        if arguments:
+            apis[0].python = self.python
+            return apis[0]
         for api in apis:
             api.spec["name"] = api.metadata.name = self.foreign
         return apis
+
+    def job_response(self, *arguments: Any) -> JobResponse:
+        response = super().job_response(*arguments)
+        response.job_status.python = self.python
+        return response
+
+    def packages(self) -> list[BuiltEnvironment]:
+        return [environment(self.foreign, "2026-01-01T00:00:00Z", self.foreign)]
 
     def log_chunk(self, *arguments: Any) -> LogChunk:
         data = self.foreign.encode("utf-8", "replace")
@@ -833,6 +977,7 @@ def test_foreign_text_stays_text(home: Path, shown: Any, name: str, foreign: str
     panel = shown(service)
     choose(panel, job)
     until(lambda: panel.details.log.text.value, "the log")
+    until(lambda: "environment" in panel.form.runs.value and "environment" in panel.details.facts.value, "the Python")
     panel.details.tabs.selected_index = 2
     until(lambda: panel.details.texts[2].value, "the result")
     panel.details.tabs.selected_index = 3

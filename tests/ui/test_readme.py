@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,14 @@ def test_commands_about_environments(tmp_path: Path) -> None:
     listed = bash(commands + "jupyter taskapi env", TASKAPI_HOME=str(tmp_path / "home"))
     assert "gpus" in listed
     assert "prod" in listed
+
+
+def test_a_whole_notebook(tmp_path: Path) -> None:
+    [command] = [block for block in blocks("sh") if "submit report.ipynb" in block]
+    for name in ("report.ipynb", "iris.csv"):
+        shutil.copy(TESTS.parent / "notebooks" / name, tmp_path)
+    shown = bash(f"cd {tmp_path}\n{command}", TASKAPI_HOME=str(tmp_path / "home"))
+    assert "succeeded" in shown
 
 
 def test_what_removes_all(tmp_path: Path) -> None:

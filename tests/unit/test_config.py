@@ -17,9 +17,19 @@ def read(folder: Path, text: str) -> Config:
     return config.read(folder / "config.yaml")
 
 
+PACKAGES = {
+    "builder": "auto",
+    "keep_days": 30.0,
+    "max_size": 20 << 30,
+    "index_url": None,
+    "offline": False,
+    "python_downloads": False,
+}
+
+
 def test_what_stands_where_nothing_is_said(tmp_path: Path) -> None:
     nothing = {"cpus": None, "mem": None, "gpus": None, "stop_grace": 10.0, "log_max_bytes": 64 << 20}
-    nothing |= {"keep_jobs": None, "keep_days": None}
+    nothing |= {"keep_kernels": 2, "keep_jobs": None, "keep_days": None, "packages": PACKAGES}
     assert config.read(tmp_path / "config.yaml").limits() == nothing
     for text in ("", "# nothing yet\n", "{}\n", "cpus:\nmem: null\n"):
         assert read(tmp_path, text).limits() == nothing
@@ -29,7 +39,9 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
     found = read(
         tmp_path,
         "cpus: 1500m\nmem: 8Gi\ngpus: 2\nstop_grace: 0.5\nlog_max_bytes: 1M\nkeep_jobs: 100\nkeep_days: 2.5\n"
-        "environ: [WANDB_API_KEY, MY_*]\n",
+        "environ: [WANDB_API_KEY, MY_*]\n"
+        "packages: {builder: pip, keep_days: 0.5, max_size: 1Gi, index_url: 'https://me:hush@index.example/simple', "
+        "offline: true, python_downloads: true}\n",
     )
     assert found.limits() == {
         "cpus": 1500,
@@ -37,8 +49,17 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
         "gpus": 2,
         "stop_grace": 0.5,
         "log_max_bytes": 10**6,
+        "keep_kernels": 2,
         "keep_jobs": 100,
         "keep_days": 2.5,
+        "packages": {
+            "builder": "pip",
+            "keep_days": 0.5,
+            "max_size": 1 << 30,
+            "index_url": "https://me:hush@index.example/simple",
+            "offline": True,
+            "python_downloads": True,
+        },
     }
     assert (found.keep_jobs, found.keep_days, found.environ) == (100, 2.5, ["WANDB_API_KEY", "MY_*"])
 
@@ -79,6 +100,23 @@ def test_values(tmp_path: Path, text: str, name: str, value: object) -> None:
         ("keep_days: -5\n", "keep_days must be a number that is not negative"),
         ("environ: X\n", "environ"),
         ("environ: [1]\n", "environ"),
+        ("package: {}\n", "did you mean packages?"),
+        ("packages: uv\n", "packages must be a mapping, not 'uv'"),
+        ("packages: {bilder: uv}\n", "unknown key 'bilder' in packages; did you mean builder?"),
+        ("packages: {builder: conda}\n", "packages.builder must be one of auto, uv, pip, not 'conda'"),
+        ("packages: {keep_days: -1}\n", "packages.keep_days must be a number that is not negative"),
+        ("packages: {keep_days: .inf}\n", "packages.keep_days must be a number that is not negative"),
+        ("packages: {keep_days: soon}\n", "packages.keep_days must be a number, not 'soon'"),
+        ("packages: {max_size: lots}\n", "packages.max_size must be bytes"),
+        ("packages: {max_size: 0}\n", "more than 0, not 0"),
+        ("packages: {offline: perhaps}\n", "packages.offline must be true or false, not 'perhaps'"),
+        ("packages: {python_downloads: 1}\n", "packages.python_downloads must be true or false, not 1"),
+        ("packages: {index_url: 5}\n", "packages.index_url must be text, not 5"),
+        ("packages: {index_url: pypi.org}\n", "http://, https:// or file:///, not 'pypi.org'"),
+        ("packages: {index_url: 'https://'}\n", "not 'https://'"),
+        ("packages: {index_url: 'file://host'}\n", "not 'file://host'"),
+        ("packages: {index_url: 'http://[::1'}\n", "not 'http://[::1'"),
+        ("packages: {index_url: 'https://index.example/a b'}\n", "not 'https://index.example/a b'"),
         ("log_max_bytes: lots\n", "lots"),
         ("log_max_bytes: -1\n", "-1"),
         ("- cpus: 2\n", "config.yaml"),
@@ -92,6 +130,32 @@ def test_mistakes(tmp_path: Path, text: str, named: str) -> None:
         read(tmp_path, text)
     assert named in str(caught.value)
     assert str(tmp_path / "config.yaml") in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://index.example/simple", "http://127.0.0.1:8080", "file:///srv/wheels"])
+def test_an_index_of_packages(tmp_path: Path, url: str) -> None:
+    assert read(tmp_path, f"packages: {{index_url: '{url}'}}\n").packages.index_url == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "packages: {index_url: 'ftp://me:hush@index.example/simple'}",
+        "packages: {index_url: 'me:hush@index.example'}",
+        "packages: {index_url: 'https://me:hush@[x/'}",
+        "packages: {index_url: 'https://index.example/ simple?token=hush'}",
+        "packages: {index_url: ['https://me:hush@index.example/simple']}",
+        f"packages: {{index_url: ['https://me:{20 * 'hush'}@index.example/simple']}}",
+        "packages: {builder: 'https://me:hush@index.example/simple'}",
+        "packages: 'https://me:hush@index.example/simple'",
+        "package: {index_url: 'https://me:hush@index.example/simple'}",
+        "packages: {index_url: 'https://me:hush@index.example/simple' x}",
+    ],
+)
+def test_credentials_are_not_said(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read(tmp_path, f"{text}\n")
+    assert "hush" not in str(caught.value)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from taskapi_jupyter.core.contract import DeployRequest, decode, encode
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy.api_spec.build import APISpec, build
 from taskapi_jupyter.deploy.api_spec.variables import allowed_environ
+from taskapi_jupyter.deploy.packages.met import unmet_requirements
 from taskapi_jupyter.deploy.prepare import DeployOptions, Source, prepare
-from taskapi_jupyter.deploy.requirements import unmet_requirements
 from taskapi_jupyter.deploy.source_analysis import free_names, parse
 from taskapi_jupyter.runner import launch
 

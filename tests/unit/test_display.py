@@ -19,17 +19,21 @@ from taskapi_jupyter import display
 from taskapi_jupyter.client.taskapi import API
 from taskapi_jupyter.core.contract import (
     UNSET,
+    Cell,
     DeployedAPI,
+    DeployPlan,
     DeployResult,
     Environment,
+    Interpreter,
     JobStatus,
+    KeptKernel,
     Metadata,
     Progress,
 )
 from taskapi_jupyter.core.errors import size
 from taskapi_jupyter.core.states import JobCode
-from taskapi_jupyter.display.facts import seconds_left, took
-from taskapi_jupyter.display.formats import clean, columns, cut, local, moment, table, utc
+from taskapi_jupyter.display.facts import note, python_words, seconds_left, took
+from taskapi_jupyter.display.formats import clean, columns, cut, local, moment, short_ids, table, utc
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 
@@ -55,6 +59,7 @@ def views(foreign: str) -> list[tuple[str, str]]:
         notebook=foreign,
         exit_code=1,
         progress=Progress(1, 3, foreign),
+        python=Interpreter(path=foreign, version=foreign, key=foreign, built=foreign),
     )
     failed = record("status_worker_error", job_id=foreign, api_name=foreign, reason=foreign, end_time=foreign)
     spec = {
@@ -63,8 +68,11 @@ def views(foreign: str) -> list[tuple[str, str]]:
         "definition": {"path": foreign, "config": {foreign: foreign}},
         "compute": {foreign: foreign},
     }
-    api = API(spec=spec, endpoint=foreign, task_job_statuses=[job, failed])
-    result = DeployResult(DeployedAPI(spec), foreign, "", [foreign])
+    python = Interpreter(path=foreign, key=foreign)
+    api = API(spec=spec, endpoint=foreign, task_job_statuses=[job, failed], python=python)
+    lists = {"requirements": [foreign], "packages": [foreign], "variables": [foreign], "files": {foreign: 1}}
+    plan = DeployPlan(python=python, kernel=foreign, folder=foreign, **lists)
+    result = DeployResult(DeployedAPI(spec), foreign, "", [foreign], plan)
     refused = DeployResult(None, "", foreign)
     environment = Environment(foreign, foreign)
     return [
@@ -117,6 +125,26 @@ def test_a_status_is_a_word_beside_its_colour(code: JobCode) -> None:
         assert code.label in text
 
 
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({}, "3.11.7  /e/bin/python"),
+        ({"key": "1a2b3c4d5e6f"}, "3.11.7  /e/bin/python, environment 1a2b3c4d, built when its next job starts"),
+        (
+            {"key": "1a2b3c4d5e6f", "built": stamp(-1.4), "seconds": 0.4},
+            "3.11.7  /e/bin/python, environment 1a2b3c4d, built 1.4 s ago",
+        ),
+        ({"key": "1a2b3c4d5e6f", "built": stamp(-61)}, "3.11.7  /e/bin/python, environment 1a2b3c4d, from the cache"),
+    ],
+)
+def test_which_python_and_when_its_environment_was_built(known: dict[str, str], words: str) -> None:
+    python = Interpreter(path="/e/bin/python", version="3.11.7", **known)  # type: ignore[arg-type]
+    assert python_words(python, NOW - timedelta(seconds=60), NOW) == words
+    if "built" not in known:
+        assert words in display.job_text(record(python=python))
+        assert words in Elements(display.api_html(API(metadata=Metadata("a"), python=python))).text
+
+
 def test_both_versions_of_a_status_look_the_same() -> None:
     ends = {"end_time": stamp(0), "start_time": stamp(-1)}
     assert display.job_html(record("status_worker_oom", **ends)) == display.job_html(record("worker_oom", **ends))
@@ -130,6 +158,24 @@ def test_no_script_no_outside_address_and_one_scoped_style() -> None:
         assert "http" not in html
         for rule in re.findall(r"([^{}]+)\{", html[html.index("<style>") + 7 : html.index("</style>")]):
             assert all(part.strip().startswith(".taskapi.taskapi") for part in rule.split(","))
+
+
+def test_only_a_job_that_lab_accepts_is_linked() -> None:
+    job_id = "6714d9d4822479be"
+    linked = f'href="#taskapi-job/prod.eu-1/{job_id}"'
+    assert linked in display.job_html(record(job_id=job_id), environment="prod.eu-1")
+    assert "ta-open" not in display.job_html(record("succeeded", job_id=job_id), environment="local")
+    for environment, other in ((None, job_id), ("..", job_id), ('x" onclick="y', job_id), ("local", f"{job_id}/..")):
+        assert "ta-open" not in display.job_html(record(job_id=other), environment=environment)
+
+
+def test_short_ids_tell_jobs_apart() -> None:
+    assert short_ids(["6714d9d4822479be", "6714d9d4822479bf"]) == {
+        "6714d9d4822479be": "2479be",
+        "6714d9d4822479bf": "2479bf",
+    }
+    assert [*short_ids(["6714d9d4822479be", "6714d9d4922479be"]).values()] == ["822479be", "922479be"]
+    assert short_ids(["67", "6714d9d4822479be"])["67"] == "67"
 
 
 def test_a_jobs_table_lines_up() -> None:
@@ -415,3 +461,16 @@ def test_a_time_that_falls_twice_has_its_offset(monkeypatch: pytest.MonkeyPatch)
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_notebook_says_at_which_cell_it_is() -> None:
+    def words(cell: str, status: str = "running") -> str:
+        return note(record(status, progress=Progress(3, 12, "Train"), cell=Cell(5, "abc", cell)))
+
+    assert words("running") == "25 % · in cell 4 of 12 · Train"
+    assert words("failed") == "25 % · 3/12 · Train"  # its message says more
+    assert "in cell" not in words("running", "worker_oom")
+    kernel = KeptKernel("/home/it's/kernel.json", stamp(0), hint="add:\nc.A = \x1b")
+    text = display.kernel_text("1234", kernel)
+    assert """with jupyter-console:\n    jupyter console --existing '/home/it'"'"'s/kernel.json'\n""" in text
+    assert "\x1b" not in text

@@ -260,3 +260,28 @@ def test_cortex_logger(tmp_path: Path) -> None:
 def test_what_a_task_imports_is_python_3_8() -> None:
     for path in [PACKAGE / "job.py", PACKAGE / "deploy" / "api_spec" / "task_source.py", *TASK_PATH.rglob("*.py")]:
         ast.parse(path.read_text(), str(path), feature_version=(3, 8))
+
+
+def test_in_a_notebook_progress_goes_to_what_runs_its_cells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "kernel").mkdir()
+    monkeypatch.setenv("TASKAPI_PROGRESS", str(folder / "kernel" / "progress.json"))
+    job.progress(1, 1)
+    assert read(folder / "kernel") == {"done": 1, "total": 1, "message": None}
+    assert not (folder / "progress.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        (1, 2, TypeError, "name must be text, not int"),
+        ("", 2, ValueError, "name must not be empty"),
+        ("a", {1}, TypeError, "the value of 'a' must be None, bool, int, float, str, list or dict, not set"),
+        ("a", {"b": [0, {3: 4}]}, TypeError, "the value of 'a'['b'][1] has a key that is no text: 3"),
+        ("a", [float("nan")], ValueError, "the value of 'a'[0] must be finite, not nan"),
+        ("a", 1, RuntimeError, "glue() works in a notebook's cell; a task that is a function returns its result"),
+    ],
+)
+def test_what_cannot_be_glued(name: Any, value: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as raised:
+        job.glue(name, value)
+    assert str(raised.value) == message

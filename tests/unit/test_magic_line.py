@@ -6,6 +6,7 @@ import json
 import shlex
 from collections import OrderedDict
 from contextlib import suppress
+from keyword import iskeyword
 from typing import Any
 from unicodedata import normalize
 
@@ -21,7 +22,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.from_regex(r"[A-Za-z_]\w*", fullmatch=True).filter(str.isidentifier)
+NAMES = st.from_regex(r"[A-Za-z_]\w*", fullmatch=True).filter(lambda name: name.isidentifier() and not iskeyword(name))
 
 
 def texts(line: str) -> list[str]:
@@ -281,7 +282,7 @@ def test_values(text: str, value: Any) -> None:
         ("submit api --timeout 0", "--timeout must be from 1 to"),
         ("logs x -n -1", "--tail can't be negative"),
         ("submit api --wait=yes", "--wait takes no value"),
-        ("submit api --cpu 1", "there is no option '--cpu'"),
+        ("submit api --cpu 1", "--cpu is for a notebook: give the path of a file that ends in .ipynb"),
         ("logs x --tial 3", "there is no option '--tial'; did you mean --tail?"),
         ("deploy x --env-var A", "write --env-var K=V, not 'A'"),
         ("deploy x --env-var =1", "write --env-var K=V, not '=1'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.deploy.api_spec import interpreter, pickled, task_source
+from taskapi_jupyter.deploy.api_spec import pickled, task_source
 from taskapi_jupyter.deploy.api_spec.build import APISpec, build, check_name, parse
 from taskapi_jupyter.deploy.api_spec.quantities import (
     MAX_BYTES,
@@ -31,6 +32,7 @@ from taskapi_jupyter.deploy.api_spec.quantities import (
     parse_seconds,
 )
 from taskapi_jupyter.deploy.api_spec.variables import allowed_environ
+from taskapi_jupyter.deploy.packages import interpreter
 from taskapi_jupyter.deploy.values import merge
 from taskapi_jupyter.worker import harness
 
@@ -284,6 +286,7 @@ def test_definition_as_in_the_iris_example(project: Path) -> None:
     assert built.files == {"task.py": TASK.encode()}
     assert built.warnings == ()
     launch = {key: value for key, value in built.launch.items() if key != "env"}
+    assert launch.pop("interpreter") == {"path": sys.executable, "version": platform.python_version()}
     assert launch == {
         "python": sys.executable,
         "cwd": str(project),
@@ -376,7 +379,7 @@ def test_where_nothing_is_said_a_job_asks_for_one_cpu(project: Path) -> None:
         (definition(path="nowhere.py"), "nowhere.py can't be read: No such file"),
         (definition(path="."), "can't be read: Is a directory"),
         (definition(path="a\0.py"), "definition.path must be text, neither empty"),
-        (definition(path="n.ipynb"), "a notebook can't be a task"),
+        (definition(path="n.ipynb"), "n.ipynb can't be read: No such file"),
         (definition(config=[1]), "definition.config must be a mapping, not [1]"),
         (definition(config={"x": float("inf")}), "definition.config.x is inf, which JSON can't carry"),
         (definition(config={"x": {1: 2}}), "the key 1 in definition.config.x is not text"),

@@ -11,7 +11,7 @@ import pytest
 
 from support import TESTS
 from taskapi_jupyter.core import errors
-from taskapi_jupyter.core.contract import JobStatus
+from taskapi_jupyter.core.contract import Interpreter, JobStatus
 from taskapi_jupyter.display import facts, formats
 
 EXAMPLES: dict[str, Any] = json.loads(
@@ -32,6 +32,13 @@ def test_times_are_read_and_told_the_same() -> None:
         assert formats.age(NOW - timedelta(seconds=seconds), NOW) == expected, seconds
     for text, seconds in EXAMPLES["moment"]:
         assert formats.moment(text) == (None if seconds is None else NOW + timedelta(seconds=seconds)), text
+
+
+@pytest.mark.parametrize(("python", "packages", "words"), EXAMPLES["environments"])
+def test_environments_are_told_the_same(python: dict[str, str], packages: int | None, words: str) -> None:
+    since = formats.moment("2026-03-04T05:05:00Z")
+    absent = "built when its next job starts"
+    assert facts.environment_words(msgspec.convert(python, Interpreter), packages, since, absent, NOW) == words
 
 
 @pytest.mark.parametrize("example", EXAMPLES["jobs"], ids=lambda example: example["job"]["status"])

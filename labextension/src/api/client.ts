@@ -1,15 +1,29 @@
+import type { INotebookContent } from '@jupyterlab/nbformat';
 import { ServerConnection } from '@jupyterlab/services';
 
 import { LOCAL } from './contract';
 import type {
   API,
+  DeployRequest,
+  DeployResult,
   EnvironmentsResponse,
   FilesResponse,
+  GroupResponse,
+  GroupsPage,
+  GroupSubmitted,
   JobResponse,
   JobSpec,
   JobsPage,
+  KeptKernel,
+  KernelsResponse,
   Message,
-  Submission
+  MetricsResponse,
+  NotebookChanges,
+  PackagesResponse,
+  PreviewResponse,
+  Submission,
+  UsageResponse,
+  WaitsResponse
 } from './contract';
 import type { IRequest } from './request';
 import { requestAPI, urlOf } from './request';
@@ -19,6 +33,13 @@ export interface IJobRef {
   environment: string;
   api: string;
   id: string;
+}
+
+/** Where a group is. */
+export interface IGroupRef {
+  environment: string;
+  /** Its id. */
+  group: string;
 }
 
 /**
@@ -34,6 +55,12 @@ export interface ILogChunk {
 /** Which jobs a list is to have. */
 export interface IJobQuery {
   api?: string;
+  /** Of a group, all attempts of its jobs, the last job first. */
+  group?: string;
+  /** These jobs alone, with their whole configs; no other filter goes with it. */
+  ids?: readonly string[];
+  /** Also read what is scalar in small results. */
+  results?: boolean;
   status?: readonly string[];
   /** Words that each occur in a job. */
   search?: string;
@@ -41,6 +68,8 @@ export interface IJobQuery {
   cursor?: string;
   /** Also count the jobs by status, whatever is searched for. */
   counts?: boolean;
+  /** A group is one entry: its jobs are left out. */
+  groups?: 'closed';
 }
 
 const JSON_BODY: RequestInit = {
@@ -59,18 +88,76 @@ export class TaskAPIClient {
     return this.ask([environment, 'get']);
   }
 
+  /** One API, with the Python that runs it. */
+  async api(environment: string, name: string): Promise<API> {
+    const [api] = await this.ask<API[]>([environment, 'get', name]);
+    return api;
+  }
+
+  /** The kernelspecs that the server finds, and which of them can't be started. */
+  kernels(environment: string): Promise<KernelsResponse> {
+    return this.ask([environment, 'kernels']);
+  }
+
+  /** The environments that were built from requirements. */
+  packages(environment: string): Promise<PackagesResponse> {
+    return this.ask([environment, 'packages']);
+  }
+
   /** Newest first; `next_cursor` of the answer goes on. */
   jobs(environment: string, query: IJobQuery = {}): Promise<JobsPage> {
-    const { api, status, search, limit, cursor, counts } = query;
+    const { api, group, status, search, limit, cursor, counts, groups } = query;
+    const { ids, results } = query;
     return this.ask([environment, 'jobs'], {
       query: {
         api,
+        group,
         status: status?.join(',') || undefined,
         search,
         limit,
         cursor,
-        counts: counts ? 'true' : undefined
+        counts: counts ? 'true' : undefined,
+        ids: ids?.join(','),
+        results: results ? 'true' : undefined,
+        groups
       }
+    });
+  }
+
+  /** A group, and a page of its jobs in the order of their index; the cursor is the index before them. */
+  group(
+    { environment, group }: IGroupRef,
+    { status, search, limit, cursor }: IJobQuery = {}
+  ): Promise<GroupResponse> {
+    return this.ask([environment, 'groups', group], {
+      query: {
+        status: status?.join(',') || undefined,
+        search,
+        limit,
+        cursor
+      }
+    });
+  }
+
+  /** Answered once nothing of any of its jobs is left. */
+  stopGroup({ environment, group }: IGroupRef): Promise<Message> {
+    return this.ask([environment, 'groups', group], {
+      init: { method: 'DELETE' }
+    });
+  }
+
+  /** Submit the configs of a group's failed jobs again, as a new group. */
+  rerunGroup({ environment, group }: IGroupRef): Promise<GroupSubmitted> {
+    return this.ask([environment, 'groups', group, 'rerun'], {
+      init: { ...JSON_BODY, method: 'POST', body: '{}' }
+    });
+  }
+
+  /** Delete an ended group with its jobs. */
+  forgetGroup({ environment, group }: IGroupRef): Promise<Message> {
+    return this.ask([environment, 'groups', group], {
+      query: { forget: 'true' },
+      init: { method: 'DELETE' }
     });
   }
 
@@ -78,6 +165,23 @@ export class TaskAPIClient {
     return this.ask([environment, 'jobs', id], {
       query: { api: apiOf(environment, api) }
     });
+  }
+
+  /** What the task has recorded since `next` of an earlier answer; 0: from the beginning. */
+  metrics(
+    { environment, id }: IJobRef,
+    since: number,
+    signal?: AbortSignal
+  ): Promise<MetricsResponse> {
+    return this.ask([environment, 'jobs', id, 'metrics'], {
+      query: { since },
+      init: { signal }
+    });
+  }
+
+  /** The newest groups. */
+  groups(environment: string): Promise<GroupsPage> {
+    return this.ask([environment, 'groups'], { query: { limit: 100 } });
   }
 
   submit(
@@ -88,6 +192,26 @@ export class TaskAPIClient {
     return this.ask([environment, 'tasks', api], {
       init: { ...JSON_BODY, method: 'POST', body: JSON.stringify(submission) }
     });
+  }
+
+  /** The answer has a result for each API; an error is thrown. */
+  deploy(
+    environment: string,
+    request: Partial<DeployRequest>
+  ): Promise<DeployResult[]> {
+    return this.ask([environment, 'deploy'], {
+      init: { ...JSON_BODY, method: 'POST', body: JSON.stringify(request) }
+    });
+  }
+
+  /** What a deploy would do, which is not done: the answer's `plan` and warnings. An older server would deploy. */
+  async plan(
+    environment: string,
+    request: Partial<DeployRequest>
+  ): Promise<DeployResult> {
+    const asked = { ...request, dry_run: true };
+    const [result] = await this.deploy(environment, asked);
+    return result;
   }
 
   rerun({ environment, api, id }: IJobRef): Promise<JobSpec> {
@@ -149,7 +273,8 @@ export class TaskAPIClient {
   /** The JSON value; an `APIError` with status 406 where the result is a pickle. */
   result({ environment, api, id }: IJobRef): Promise<unknown> {
     return this.ask([environment, 'jobs', id, 'result'], {
-      query: { api: apiOf(environment, api) }
+      query: { api: apiOf(environment, api) },
+      init: { headers: { Accept: 'application/json' } }
     });
   }
 
@@ -162,6 +287,68 @@ export class TaskAPIClient {
   file({ environment, id }: IJobRef, path: string): Promise<Blob> {
     return this.ask([environment, 'jobs', id, 'files', ...path.split('/')], {
       read: response => response.blob()
+    });
+  }
+
+  /** What a pickled result looks like, by media type; it is not to be trusted. */
+  preview({ environment, id }: IJobRef): Promise<PreviewResponse> {
+    return this.ask([environment, 'jobs', id, 'preview']);
+  }
+
+  /** CPU time and memory over time. */
+  usage({ environment, id }: IJobRef): Promise<UsageResponse> {
+    return this.ask([environment, 'jobs', id, 'usage']);
+  }
+
+  /** Those of some jobs and groups that a cell waits for. */
+  waits(environment: string, ids: readonly string[]): Promise<WaitsResponse> {
+    return this.ask([environment, 'waits'], { query: { ids: ids.join(',') } });
+  }
+
+  /** The notebook that a job runs, as it was last saved, and its version. */
+  notebook({
+    environment,
+    id
+  }: IJobRef): Promise<{ content: INotebookContent; version: string }> {
+    return this.ask([environment, 'jobs', id, 'notebook'], {
+      read: async response => ({
+        content: (await response.json()) as INotebookContent,
+        version: /"(.*)"/.exec(response.headers.get('ETag') ?? '')?.[1] ?? ''
+      })
+    });
+  }
+
+  /** The cells of it that have changed since a version; all of them since none, or one that the server forgot. */
+  changes(
+    { environment, id }: IJobRef,
+    since: string
+  ): Promise<NotebookChanges> {
+    return this.ask([environment, 'jobs', id, 'notebook'], {
+      query: { since: since || 'none' }
+    });
+  }
+
+  notebookURL({ environment, id }: IJobRef): string {
+    return urlOf(this.settings, [environment, 'jobs', id, 'notebook']);
+  }
+
+  fileURL({ environment, id }: IJobRef, path: string): string {
+    const parts = path.split('/');
+    return urlOf(this.settings, [environment, 'jobs', id, 'files', ...parts]);
+  }
+
+  /** The kernel that a job keeps after a cell of its notebook failed. */
+  kernel({ environment, id }: IJobRef): Promise<KeptKernel> {
+    return this.ask([environment, 'jobs', id, 'kernel']);
+  }
+
+  /** Have a job go on in the kernel that it keeps, or end that kernel. */
+  askKernel(
+    { environment, id }: IJobRef,
+    what: 'resume' | 'end-kernel'
+  ): Promise<Message> {
+    return this.ask([environment, 'jobs', id, what], {
+      init: { ...JSON_BODY, method: 'POST', body: '{}' }
     });
   }
 

@@ -38,6 +38,13 @@ export class Unreachable extends Error {
   }
 }
 
+let ahead: number | null = null;
+
+/** The server's time, in milliseconds, to a second; null where its last answer did not say. */
+export function serverTime(): number | null {
+  return ahead === null ? null : Date.now() + ahead;
+}
+
 /** A URL's query; undefined values are left out. */
 export type Query = { [name: string]: string | number | undefined };
 
@@ -76,6 +83,8 @@ export async function requestAPI<T>(
     }
     throw new Unreachable();
   }
+  const now = Date.parse(response.headers.get('Date') ?? '');
+  ahead = Number.isNaN(now) ? null : now - Date.now();
   if (!response.ok) {
     const error = await errorOf(response);
     const { status } = error;

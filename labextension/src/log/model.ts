@@ -32,6 +32,9 @@ export class LogModel implements IDisposable {
   /** What is shown around the lines changed. */
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
+  /** Whether this log keeps its tab: else the next log that is opened takes its place. */
+  pinned = false;
+
   /** The user went to another match; null for none. */
   readonly matchChanged: ISignal<this, IMatch | null> = new Signal<
     this,

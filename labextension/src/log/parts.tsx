@@ -6,6 +6,7 @@ import {
   InputGroup,
   ReactWidget
 } from '@jupyterlab/ui-components';
+import type { ISignal } from '@lumino/signaling';
 import React from 'react';
 
 import { hasEnded, statusOf } from '../api/contract';
@@ -43,17 +44,26 @@ export interface IToolbarButton {
   /** Whether it is pressed, for one that stays so. */
   pressed?: () => boolean;
   enabled?: () => boolean;
+  /** Another label, as things are now. */
+  labelNow?: () => string;
+  hidden?: () => boolean;
   /** Whether its label is written beside its icon. */
   wordy?: boolean;
   onClick: () => void;
 }
 
 /** Return a toolbar's button, which is drawn again with what it is about. */
-export function buttonOf(model: LogModel, button: IToolbarButton): ReactWidget {
+export function buttonOf(
+  model: { changed: ISignal<unknown, unknown> },
+  button: IToolbarButton
+): ReactWidget {
   const ToolbarButton = (): JSX.Element => {
     useSignal(model.changed);
-    const { icon, label, caption, pressed, enabled, wordy, onClick } = button;
-    return (
+    const { icon, caption, pressed, enabled, wordy, onClick } = button;
+    const label = button.labelNow?.() ?? button.label;
+    return button.hidden?.() ? (
+      <></>
+    ) : (
       <Button
         minimal
         small

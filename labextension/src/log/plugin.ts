@@ -6,16 +6,12 @@ import { ILabShell, ILayoutRestorer } from '@jupyterlab/application';
 import { MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { listIcon } from '@jupyterlab/ui-components';
-import type { Widget } from '@lumino/widgets';
-import { SplitPanel } from '@lumino/widgets';
 
 import type { IJobRef } from '../api/client';
 import { argsOf, jobOf, POINTED } from '../targets';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
+import { makeRoom } from '../ui/room';
 import { logTab, LogView } from './view';
-
-/** Pixels of a panel's height that are too few for a log. */
-const LOW = 200;
 
 /** Logs of jobs, each in a tab. */
 export const log: JupyterFrontEndPlugin<void> = {
@@ -41,7 +37,7 @@ export const log: JupyterFrontEndPlugin<void> = {
       label: trans.__('Show Log'),
       caption: trans.__('Show a job’s output as it is written'),
       icon: listIcon,
-      describedBy: argsOf('environment', 'api', 'id', POINTED),
+      describedBy: argsOf('environment', 'api', 'id', 'pinned', POINTED),
       isEnabled: args => jobOf(args, model) !== null,
       execute: args => {
         const ref = jobOf(args, model);
@@ -50,10 +46,24 @@ export const log: JupyterFrontEndPlugin<void> = {
         }
         let tab = tabs.find(({ content }) => isSame(content.ref, ref));
         if (!tab) {
+          const { pinned } = args;
           tab = logTab(new LogView(ref, model, commands, trans));
+          tab.content.pinned = pinned === true;
+          const saved = tab;
+          tab.content.pinnedChanged.connect(() => void tabs.save(saved));
+          // One that is restored takes no other's place: each is where it was.
+          const other =
+            pinned === undefined
+              ? tabs.find(({ content }) => !content.pinned)
+              : undefined;
           void tabs.add(tab);
           // A notebook of Notebook 7 has room for one widget alone, and a panel below it.
-          shell.add(tab, labShell ? 'main' : 'down');
+          shell.add(
+            tab,
+            labShell ? 'main' : 'down',
+            other && labShell ? { ref: other.id, mode: 'tab-after' } : {}
+          );
+          other?.dispose();
         }
         shell.activateById(tab.id);
         if (!labShell) {
@@ -65,23 +75,12 @@ export const log: JupyterFrontEndPlugin<void> = {
     if (restorer && labShell) {
       void restorer.restore(tabs, {
         command: CommandIDs.openLog,
-        args: ({ content }) => ({ ...content.ref }),
+        args: ({ content: { ref, pinned } }) => ({ ...ref, pinned }),
         name: ({ content: { ref } }) => `${ref.environment}/${ref.id}`
       });
     }
   }
 };
-
-/** Give the panel that a tab is in a good part of the page, where it has next to nothing. */
-function makeRoom(tab: Widget): void {
-  let panel: Widget | null = tab;
-  while (panel && !(panel.parent instanceof SplitPanel)) {
-    panel = panel.parent;
-  }
-  if (panel && panel.node.clientHeight < LOW) {
-    (panel.parent as SplitPanel).setRelativeSizes([3, 2]);
-  }
-}
 
 function isSame(one: IJobRef, other: IJobRef): boolean {
   return one.id === other.id && one.environment === other.environment;

@@ -11,6 +11,8 @@ import {
 } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import type { Message } from '@lumino/messaging';
+import type { ISignal } from '@lumino/signaling';
+import { Signal } from '@lumino/signaling';
 import { PanelLayout, Widget } from '@lumino/widgets';
 
 import type { IJobRef } from '../api/client';
@@ -33,6 +35,14 @@ const wrapIcon = new LabIcon({
       <path class="jp-icon3 jp-icon-selectable-inverse" stroke="#616161"
         d="M3 6h18M3 12h14.5a3 3 0 0 1 0 6H13M3 18h5M15.5 15l-3 3 3 3"/>
     </g>
+  </svg>`
+});
+
+const pinIcon = new LabIcon({
+  name: 'taskapi-jupyter:pin',
+  svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">
+    <path class="jp-icon3 jp-icon-selectable" fill="#616161"
+      d="M16 9V4h1a1 1 0 0 0 0-2H7a1 1 0 0 0 0 2h1v5a3 3 0 0 1-3 3v2h5.97v7l1 1 1-1v-7H19v-2a3 3 0 0 1-3-3z"/>
   </svg>`
 });
 
@@ -84,6 +94,18 @@ export class LogView extends Widget {
 
   readonly model: LogModel;
 
+  /** Whether this log keeps its tab: else the next log that is opened takes its place. */
+  get pinned(): boolean {
+    return this.model.pinned;
+  }
+  set pinned(pinned: boolean) {
+    this.model.pinned = pinned;
+    this.model.emit();
+    (this.pinnedChanged as Signal<this, void>).emit();
+  }
+
+  readonly pinnedChanged: ISignal<this, void> = new Signal<this, void>(this);
+
   /** Return what a toolbar shows. */
   toolbar(): [string, IToolbarButton][] {
     const { lines, model, trans } = this;
@@ -99,6 +121,20 @@ export class LogView extends Widget {
           pressed: () => lines.follow,
           onClick: () => {
             lines.follow = !lines.follow;
+          }
+        }
+      ],
+      [
+        'pin',
+        {
+          icon: pinIcon,
+          label: trans.__('Keep this tab'),
+          caption: trans.__(
+            'Keep this tab when the log of another job is shown'
+          ),
+          pressed: () => model.pinned,
+          onClick: () => {
+            this.pinned = !model.pinned;
           }
         }
       ],

@@ -2,8 +2,15 @@ import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import type { IJobQuery, TaskAPIClient } from '../api/client';
-import type { API, Job, JobsPage } from '../api/contract';
-import { hasEnded, IN_PROGRESS, nameOf, statusOf } from '../api/contract';
+import type { API, Group, GroupResponse, Job, JobsPage } from '../api/contract';
+import {
+  definitionOf,
+  goingOf,
+  hasEnded,
+  IN_PROGRESS,
+  nameOf,
+  statusOf
+} from '../api/contract';
 import { APIError } from '../api/request';
 
 /** Jobs per request. */
@@ -21,14 +28,23 @@ const SEARCHED = 5000;
 /** Jobs in progress that are read at most, beside the newest jobs: thousands may wait. */
 const MOST = 1000;
 
-/** What the server filters a list by. */
-export type Filter = Pick<IJobQuery, 'api' | 'status' | 'search'>;
+/** Jobs of a group that are read again at once, at most. */
+const RANGE = 1000;
+
+/** Deleted jobs that are remembered: answers that were on their way may still have them. */
+const DROPPED = 1000;
+
+/** What the server filters a list by: that of all jobs and groups, or the jobs of a group. */
+export type Filter = Pick<IJobQuery, 'api' | 'status' | 'search'> & {
+  group?: string;
+};
 
 /** How many jobs are in each state. */
 type Counts = { [status: string]: number };
 
 /** What the server found, and among how many jobs. */
 export interface IFound {
+  /** Of jobs; for a group stands the id of its first job. */
   ids: ReadonlySet<string>;
   searched: number;
 }
@@ -39,8 +55,16 @@ export interface IJobChange {
   before: string | undefined;
 }
 
+/** A group that is new, or of which jobs changed their status; `before` is as it was last seen. */
+export interface IGroupChange {
+  group: Group;
+  before: Group | undefined;
+}
+
 /**
- * The APIs and jobs of one environment, as this browser knows them.
+ * The APIs, jobs and groups of one environment, as this browser knows them.
+ *
+ * A group is one thing here, however many jobs it has: of these, only those are read that a view asks for.
  *
  * It reads when it is called: `refresh` for everything, `refreshJob` for what an
  * event named, `refreshRunning` for what runs.
@@ -54,26 +78,69 @@ export class Jobs implements IDisposable {
   /** Something that is shown may have changed. */
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
-  /** A job is new or has another status than when it was last seen. */
+  /** A job is new or has another status than when it was last seen; jobs of groups are not told of. */
   readonly moved: ISignal<this, IJobChange> = new Signal<this, IJobChange>(
     this
   );
+
+  /** A group is new, or other jobs of it are in each status. */
+  readonly groupMoved: ISignal<this, IGroupChange> = new Signal<
+    this,
+    IGroupChange
+  >(this);
 
   /** The APIs by name. */
   get apis(): readonly API[] {
     return this._apis;
   }
 
-  /** All jobs that are known, newest first. */
+  /** All jobs that are known and in no group, newest first. */
   get all(): readonly Job[] {
-    return (this._sorted ??= [...this._jobs.values()].sort((a, b) =>
-      a.job_id < b.job_id ? -1 : 1
-    )); // ids descend with time
+    return (this._sorted ??= [...this._jobs.values()]
+      .filter(job => !job.group)
+      .sort((a, b) => (a.job_id < b.job_id ? -1 : 1))); // ids descend with time
   }
 
-  /** The jobs that are pending or running. */
+  /** The jobs that are pending or running, and in no group. */
   get inProgress(): readonly Job[] {
     return (this._inProgress ??= this.all.filter(job => !hasEnded(job)));
+  }
+
+  /** All groups that are known, newest first. */
+  get groups(): readonly Group[] {
+    return (this._sortedGroups ??= [...this._groups.values()].sort((a, b) =>
+      a.id < b.id ? -1 : 1
+    ));
+  }
+
+  /** The groups of which jobs are pending or running. */
+  get groupsInProgress(): readonly Group[] {
+    return this.groups.filter(group => goingOf(group) > 0);
+  }
+
+  /** Return the jobs of a group that were read, in order, each as its last attempt. */
+  jobsOf(group: string): readonly Job[] {
+    if (!this._members) {
+      this._members = new Map<string, Job[]>();
+      for (const job of this._jobs.values()) {
+        if (job.group) {
+          const jobs = this._members.get(job.group) ?? [];
+          const index = job.index ?? 0;
+          const other = jobs[index] as Job | undefined;
+          if (!other || (other.attempt ?? 1) < (job.attempt ?? 1)) {
+            jobs[index] = job;
+          }
+          this._members.set(job.group, jobs);
+        }
+      }
+      this._members.forEach((jobs, id) =>
+        this._members!.set(
+          id,
+          jobs.filter(job => job)
+        )
+      );
+    }
+    return this._members.get(group) ?? [];
   }
 
   /** Why the last read failed; null if it did not. */
@@ -90,17 +157,40 @@ export class Jobs implements IDisposable {
     return this._jobs.get(id);
   }
 
+  getGroup(id: string): Group | undefined {
+    return this._groups.get(id);
+  }
+
+  /** Return the name of the notebook that a job runs; null for a job that runs none, as far as is known. */
+  notebookOf(job: Job): string | null {
+    const api = this.apis.find(one => nameOf(one) === job.api_name);
+    const { path } = api ? definitionOf(api) : {};
+    return typeof path === 'string' && path.endsWith('.ipynb')
+      ? path.slice(path.lastIndexOf('/') + 1)
+      : job.cell
+        ? 'notebook.ipynb' // its API is gone, or is another task by now
+        : null;
+  }
+
   /** Whether the server has older jobs that pass a filter; undefined before it was asked. */
   hasOlder(filter: Filter = {}): boolean | undefined {
     const cursor = this._cursors.get(keyOf(filter));
     return cursor === undefined ? undefined : cursor !== null;
   }
 
+  /** The index up to which the jobs of a group that pass a filter were read; -1 before any was. */
+  readUpTo(filter: Filter): number {
+    const cursor = this._cursors.get(keyOf(filter));
+    return cursor === null ? Infinity : Number(cursor ?? -1);
+  }
+
   /** How many jobs of this environment are in a state. */
   count(status: string): number {
-    const known = this.inProgress.filter(job => statusOf(job) === status);
+    const known =
+      this.inProgress.filter(job => statusOf(job) === status).length +
+      countIn(this.groups, status);
     const counted = this._counts.get(keyOf({}))?.[status] ?? 0;
-    return this.partial ? Math.max(known.length, counted) : known.length;
+    return this.partial ? Math.max(known, counted) : known;
   }
 
   /** Whether more jobs are in progress than are known. */
@@ -110,20 +200,20 @@ export class Jobs implements IDisposable {
 
   /** How many jobs pass a filter, whatever it searches for. */
   total({ api, status }: Filter = {}): number {
-    const passing = this.all.filter(
-      job =>
-        (!api || job.api_name === api) &&
-        (!status || status.includes(statusOf(job)))
-    );
+    const ofAPI = (one: { api_name: string }) => !api || one.api_name === api;
+    const passing =
+      this.all.filter(
+        job => ofAPI(job) && (!status || status.includes(statusOf(job)))
+      ).length + countIn(this.groups.filter(ofAPI), ...(status ?? []));
     const counts = this._counts.get(keyOf({ api, status }));
     const older = this.hasOlder({ api, status }) ?? this.hasOlder();
     const counted = Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
-    return older ? Math.max(passing.length, counted) : passing.length;
+    return older ? Math.max(passing, counted) : passing;
   }
 
   /** What the server found for a filter with a search; undefined before it was asked. */
   found(filter: Filter): IFound | undefined {
-    return this._search?.key === keyOf(filter) ? this._search : undefined;
+    return this._searches.get(keyOf(filter));
   }
 
   /** Read the APIs, the newest jobs and all that are in progress. */
@@ -139,32 +229,92 @@ export class Jobs implements IDisposable {
     return this.work();
   }
 
-  /** Read again what an event named. */
-  refreshJob(id: string): Promise<void> {
-    this._touched.add(id);
+  /** Read again what an event named; of a group's job, the group, and the job where it is known. */
+  refreshJob(id: string, group?: string): Promise<void> {
+    const of = group ?? this._jobs.get(id)?.group;
+    if (of) {
+      this._touchedGroups.add(of);
+    }
+    if (!group || this._jobs.has(id)) {
+      this._touched.add(id);
+    }
+    return this.work();
+  }
+
+  /** Read a group again. */
+  refreshGroup(id: string): Promise<void> {
+    this._touchedGroups.add(id);
     return this.work();
   }
 
   /** Drop a job that was deleted. */
   drop(id: string): void {
+    this._dropped.add(id);
+    if (this._dropped.size > DROPPED) {
+      const [first] = this._dropped;
+      this._dropped.delete(first);
+    }
+    const group = this._jobs.get(id)?.group;
+    if (group) {
+      this._touchedGroups.add(group);
+    }
     if (this._jobs.delete(id)) {
+      this.emit();
+    } else if (this._groups.size) {
+      this._outdated = true; // it may have been the job of a group
+    }
+    if (group || this._outdated) {
+      void this.work();
+    }
+  }
+
+  /** Drop a group that was deleted, with its jobs. */
+  dropGroup(id: string): void {
+    if (this.forgetGroup(id)) {
       this.emit();
     }
   }
 
-  /** Read the jobs that run, for their progress. */
+  /**
+   * Keep the jobs of some groups up to date, as far as they were read: a view shows them.
+   *
+   * Which were read of the others is forgotten: what was not shown may have changed when it is shown again.
+   */
+  watchGroups(ids: readonly string[]): void {
+    const closed = [...this._opened].filter(id => !ids.includes(id));
+    closed.forEach(id => this.forgetPages(id));
+    this._opened = new Set(ids);
+  }
+
+  /** Read the jobs and groups that run, for their progress. */
   refreshRunning(): Promise<void> {
     return this.attempt(async () => {
-      const known = this.inProgress.filter(job => statusOf(job) === 'running');
+      const runs = (job: Job) => statusOf(job) === 'running';
+      const known = this.inProgress.filter(runs);
+      const groups = this.groups.filter(one => countIn([one], 'running'));
       const page = await this.client.jobs(this.environment, {
         status: ['running'],
-        limit: 200
+        limit: 200,
+        groups: 'closed'
       });
       this.take(page.jobs);
-      await this.readGone(
-        known.map(job => job.job_id),
-        page.jobs
-      );
+      this.takeGroups(page.groups);
+      const opened = groups.filter(({ id }) => this._opened.has(id));
+      await Promise.all([
+        this.readGone(
+          known.map(job => job.job_id),
+          page.jobs
+        ),
+        this.readGoneGroups(groups, page.groups),
+        ...opened.map(({ id }) =>
+          this.readJobsOf(
+            id,
+            this.jobsOf(id)
+              .filter(runs)
+              .map(job => job.job_id)
+          )
+        )
+      ]);
     });
   }
 
@@ -176,27 +326,32 @@ export class Jobs implements IDisposable {
       return Promise.resolve();
     }
     this._asked.add(key);
+    if (filter.group) {
+      this.forgetPages(filter.group, filter);
+    }
     return this.attempt(async () => {
       let from: string | null | undefined = cursor;
       let searched = 0;
       let found = 0;
       do {
-        const page: JobsPage = await this.client.jobs(this.environment, {
-          ...filter,
-          limit: PAGE,
-          cursor: from,
-          counts: true
-        });
+        const page: JobsPage = await this.readPage(filter, from);
         from = page.next_cursor;
         this.take(page.jobs);
+        this.takeGroups(page.groups);
         this._cursors.set(key, from);
         this.keepCounts({ ...filter, search: undefined }, page.counts);
         if (page.searched === undefined) {
           break; // not searched, or by an older server: a page is a page
         }
-        this.keepFound(key, page.jobs, page.searched);
+        const ids = [
+          ...page.jobs.map(job => job.job_id),
+          ...(filter.group
+            ? []
+            : (page.groups ?? []).map(({ id }) => id.slice(1)))
+        ];
+        this.keepFound(filter, ids, page.searched);
         searched += page.searched;
-        found += page.jobs.length;
+        found += ids.length;
       } while (from !== null && searched < SEARCHED && found < PAGE);
     }).finally(() => this._asked.delete(key));
   }
@@ -216,18 +371,40 @@ export class Jobs implements IDisposable {
       return this._working;
     }
     this._working = (async () => {
-      while ((this._touched.size || this._apisChanged) && !this._disposed) {
+      while (
+        (this._touched.size ||
+          this._touchedGroups.size ||
+          this._outdated ||
+          this._apisChanged) &&
+        !this._disposed
+      ) {
         const began = performance.now();
-        const ids = [...this._touched];
-        const apis = this._apisChanged;
+        const { _apisChanged: apis, _outdated: outdated } = this;
+        const ids: string[] = [];
+        const members = new Map<string, string[]>();
+        for (const id of this._touched) {
+          const group = this._jobs.get(id)?.group;
+          const list = group ? (members.get(group) ?? []) : ids;
+          list.push(id);
+          if (group) {
+            members.set(group, list);
+          }
+        }
+        const groups = [...this._touchedGroups];
         this._touched.clear();
-        this._apisChanged = false;
+        this._touchedGroups.clear();
+        this._apisChanged = this._outdated = false;
+        const many = outdated || ids.length > FEW || groups.length > FEW;
         await this.attempt(() =>
           Promise.all([
             ...(apis ? [this.readAPIs()] : []),
-            ...(ids.length > FEW
+            ...(many
               ? [this.readNewest()]
-              : ids.map(id => this.readOne(id)))
+              : [
+                  ...ids.map(id => this.readOne(id)),
+                  ...groups.map(id => this.readGroup(id))
+                ]),
+            ...[...members].map(([group, jobs]) => this.readJobsOf(group, jobs))
           ])
         );
         const pause = Math.max(BREATH, 2 * (performance.now() - began));
@@ -248,12 +425,19 @@ export class Jobs implements IDisposable {
 
   private async readNewest(): Promise<void> {
     const known = this.inProgress.map(job => job.job_id);
+    const knownGroups = this.groupsInProgress;
     const page = await this.client.jobs(this.environment, {
       limit: PAGE,
-      counts: true
+      counts: true,
+      groups: 'closed'
     });
     const found = [...page.jobs];
-    const last = page.jobs[page.jobs.length - 1];
+    const groups = [...(page.groups ?? [])];
+    // Ids descend: that of a group is a letter, and the id of its first job.
+    const last = [
+      ...page.jobs.slice(-1).map(job => job.job_id),
+      ...groups.slice(-1).map(group => group.id.slice(1))
+    ].reduce((a, b) => (a > b ? a : b), '');
     const { counts } = page;
     this.keepCounts({}, counts);
     // An older server doesn't count; a cluster has other words for these states.
@@ -261,7 +445,7 @@ export class Jobs implements IDisposable {
       counts &&
       Object.keys(counts).every(one => statusOf({ status: one }) === one)
         ? IN_PROGRESS.reduce((sum, one) => sum + (counts[one] ?? 0), 0) -
-          page.jobs.filter(job => !hasEnded(job)).length
+          goingAmong(page)
         : Infinity;
     let left = MOST;
     let cursor = page.next_cursor;
@@ -269,26 +453,130 @@ export class Jobs implements IDisposable {
       const more: JobsPage = await this.client.jobs(this.environment, {
         status: IN_PROGRESS,
         limit: left,
-        cursor // older ones than those of the page
+        cursor, // older ones than those of the page
+        groups: 'closed'
       });
       found.push(...more.jobs);
-      missing -= more.jobs.length;
-      left -= more.jobs.length;
+      groups.push(...(more.groups ?? []));
+      missing -= goingAmong(more);
+      left -= more.jobs.length + (more.groups?.length ?? 0);
       cursor = more.next_cursor;
     }
     this._partial = cursor !== null && missing > 0;
     const ids = new Set(found.map(job => job.job_id));
-    for (const id of [...this._jobs.keys()]) {
-      // What the page would have held and doesn't was deleted.
-      if (!ids.has(id) && (page.next_cursor === null || id <= last.job_id)) {
+    // What the page would have held and doesn't was deleted.
+    const isGone = (id: string) => page.next_cursor === null || id <= last;
+    for (const [id, job] of [...this._jobs]) {
+      if (!job.group && !ids.has(id) && isGone(id)) {
         this._jobs.delete(id);
       }
     }
+    const listed = new Set(groups.map(group => group.id));
+    for (const id of [...this._groups.keys()]) {
+      if (!listed.has(id) && isGone(id.slice(1))) {
+        this.forgetGroup(id);
+      }
+    }
+    this.forgetSorted();
     this.take(found);
+    this.takeGroups(groups);
     if (!this._cursors.has(keyOf({})) || page.next_cursor === null) {
       this._cursors.set(keyOf({}), page.next_cursor);
     }
-    await this.readGone(known, found);
+    await Promise.all([
+      this.readGone(known, found),
+      this.readGoneGroups(knownGroups, groups)
+    ]);
+  }
+
+  /** Read a page of the list, or of the jobs of a group. */
+  private async readPage(
+    { group, ...filter }: Filter,
+    cursor: string | undefined
+  ): Promise<JobsPage> {
+    if (!group) {
+      return this.client.jobs(this.environment, {
+        ...filter,
+        limit: PAGE,
+        cursor,
+        counts: true,
+        groups: 'closed'
+      });
+    }
+    const page = await this.askGroup(group, { ...filter, limit: PAGE, cursor });
+    return {
+      jobs: page?.jobs ?? [],
+      next_cursor: page?.next_cursor ?? null,
+      searched: page?.searched
+    };
+  }
+
+  /** Read a page of a group's jobs, and keep the group as it is now; null where it was deleted. */
+  private async askGroup(
+    group: string,
+    query: IJobQuery
+  ): Promise<GroupResponse | null> {
+    const { environment } = this;
+    try {
+      const page = await this.client.group({ environment, group }, query);
+      this.takeGroups([page.group]);
+      return page;
+    } catch (error) {
+      if (!(error instanceof APIError && error.status === 404)) {
+        throw error;
+      }
+      this.forgetGroup(group);
+      return null;
+    }
+  }
+
+  private async readGroup(id: string): Promise<void> {
+    if ((await this.askGroup(id, { limit: 1 })) && this._opened.has(id)) {
+      await this.readFiltered(id);
+    }
+  }
+
+  /** Read again the first jobs of a group that pass the filter by which it is shown: others may do so now. */
+  private async readFiltered(group: string): Promise<void> {
+    for (const key of [...this._cursors.keys()]) {
+      const { group: of, ...filter } = filterOf(key);
+      if (of === group && filter.status?.length) {
+        const page = await this.askGroup(group, { ...filter, limit: PAGE });
+        if (page) {
+          this.take(page.jobs);
+          this._cursors.set(key, page.next_cursor);
+        }
+      }
+    }
+  }
+
+  /** Read the groups that were in progress and are not listed as such any more. */
+  private async readGoneGroups(
+    known: readonly Group[],
+    listed: readonly Group[] = []
+  ): Promise<void> {
+    const ids = new Set(listed.map(group => group.id));
+    const gone = known.filter(({ id }) => !ids.has(id) && this._groups.has(id));
+    await Promise.all(gone.slice(0, FEW).map(({ id }) => this.readGroup(id)));
+  }
+
+  /** Read again jobs of a group that were read before: few one by one, more by the range of their indices. */
+  private async readJobsOf(group: string, ids: string[]): Promise<void> {
+    if (ids.length <= FEW) {
+      await Promise.all(ids.map(id => this.readOne(id)));
+      return;
+    }
+    const indices = ids.map(id => this._jobs.get(id)?.index ?? 0);
+    const last = Math.max(...indices);
+    let before = Math.min(...indices) - 1;
+    while (before < last) {
+      const page = await this.askGroup(group, {
+        limit: Math.min(last - before, RANGE),
+        cursor: before < 0 ? undefined : String(before)
+      });
+      this.take(page?.jobs ?? []);
+      before = Number(page?.next_cursor ?? last);
+    }
   }
 
   /** Read the jobs that were in progress and are not listed as such any more. */
@@ -299,8 +587,12 @@ export class Jobs implements IDisposable {
     const ids = new Set(listed.map(job => job.job_id));
     const gone = known.filter(id => !ids.has(id) && this._jobs.has(id));
     if (gone.length > FEW) {
-      const page = await this.client.jobs(this.environment, { limit: 1000 });
+      const page = await this.client.jobs(this.environment, {
+        limit: 1000,
+        groups: 'closed'
+      });
       this.take(page.jobs);
+      this.takeGroups(page.groups);
     }
     const left = gone.filter(id => {
       const job = this._jobs.get(id);
@@ -315,6 +607,12 @@ export class Jobs implements IDisposable {
       const { environment } = this;
       const { job_status } = await this.client.job({ environment, api, id });
       this.take([job_status]);
+      const { group, retried_by: next } = job_status;
+      if (group && !this._groups.has(group)) {
+        await this.readGroup(group); // the job was asked for, and the group is none of the newest
+      } else if (group && next && this._opened.has(group)) {
+        await this.readOne(next);
+      }
     } catch (error) {
       if (!(error instanceof APIError && error.status === 404)) {
         throw error;
@@ -327,6 +625,9 @@ export class Jobs implements IDisposable {
   /** Keep jobs as they were just read; one that did not change stays the same object. */
   private take(jobs: readonly Job[]): void {
     for (const read of jobs) {
+      if (this._dropped.has(read.job_id)) {
+        continue; // an answer that was overtaken by its deletion
+      }
       const known = this._jobs.get(read.job_id);
       const job = known ? withConfig(read, known) : read;
       const fuller = known?.config_truncated && !job.config_truncated;
@@ -340,8 +641,51 @@ export class Jobs implements IDisposable {
       this._jobs.set(job.job_id, job);
       this.forgetSorted();
       const before = known && statusOf(known);
-      if (before !== statusOf(job)) {
+      if (before !== statusOf(job) && !job.group) {
         (this.moved as Signal<this, IJobChange>).emit({ job, before });
+      }
+    }
+  }
+
+  /** Keep groups as they were just read; one that did not change stays the same object. */
+  private takeGroups(groups: readonly Group[] = []): void {
+    for (const group of groups) {
+      const before = this._groups.get(group.id);
+      if (before && JSON.stringify(before) === JSON.stringify(group)) {
+        continue;
+      }
+      this._groups.set(group.id, group);
+      this._sortedGroups = null;
+      const key = keyOf({ group: group.id });
+      const read = this.jobsOf(group.id);
+      if (this._cursors.get(key) === null && read.length < group.size) {
+        this._cursors.set(key, String(read[read.length - 1]?.index ?? 0)); // jobs have joined it
+      }
+      if (JSON.stringify(before?.counts) !== JSON.stringify(group.counts)) {
+        (this.groupMoved as Signal<this, IGroupChange>).emit({ group, before });
+      }
+    }
+  }
+
+  /** Forget a group, its jobs, and what was read of them; return whether it was known. */
+  private forgetGroup(id: string): boolean {
+    const known = this._groups.delete(id);
+    for (const [key, job] of [...this._jobs]) {
+      if (job.group === id) {
+        this._jobs.delete(key);
+      }
+    }
+    this.forgetPages(id);
+    this.forgetSorted();
+    return known;
+  }
+
+  /** Forget which of a group's jobs were read, by filters other than one. */
+  private forgetPages(group: string, but?: Filter): void {
+    for (const key of [...this._cursors.keys()]) {
+      if (filterOf(key).group === group && (!but || key !== keyOf(but))) {
+        this._cursors.delete(key);
+        this._searches.delete(key);
       }
     }
   }
@@ -352,15 +696,22 @@ export class Jobs implements IDisposable {
     }
   }
 
-  /** Keep what a search found; what another one found is forgotten. */
-  private keepFound(key: string, jobs: readonly Job[], searched: number): void {
-    if (this._search && this._search.key !== key) {
-      this._cursors.delete(this._search.key);
-      this._search = null;
+  /** Keep what a search found, in the list or in a group; what another one found is forgotten. */
+  private keepFound(filter: Filter, ids: string[], searched: number): void {
+    const all = keyOf({ ...filter, group: undefined });
+    for (const [key, { of }] of this._searches) {
+      if (of !== all) {
+        this._cursors.delete(key);
+        this._searches.delete(key);
+      }
     }
-    this._search ??= { key, ids: new Set(), searched: 0 };
-    jobs.forEach(job => this._search?.ids.add(job.job_id));
-    this._search.searched += searched;
+    const key = keyOf(filter);
+    const kept = this._searches.get(key);
+    this._searches.set(key, {
+      of: all,
+      ids: new Set([...(kept?.ids ?? []), ...ids]),
+      searched: (kept?.searched ?? 0) + searched
+    });
   }
 
   private async attempt(read: () => Promise<unknown>): Promise<void> {
@@ -383,32 +734,73 @@ export class Jobs implements IDisposable {
 
   private forgetSorted(): void {
     this._sorted = this._inProgress = null;
+    this._sortedGroups = this._members = null;
   }
 
   private _apis: readonly API[] = [];
   private _jobs = new Map<string, Job>();
   private _sorted: readonly Job[] | null = null;
   private _inProgress: readonly Job[] | null = null;
+  private _groups = new Map<string, Group>();
+  private _sortedGroups: readonly Group[] | null = null;
+  private _members: Map<string, Job[]> | null = null;
+  /** The groups whose jobs a view shows. */
+  private _opened = new Set<string>();
   private _cursors = new Map<string, string | null>();
   private _counts = new Map<string, Counts>();
   private _partial = false;
-  private _search: {
-    key: string;
-    ids: Set<string>;
-    searched: number;
-  } | null = null;
+  /** What searches of the same words found: in the list, and in groups that are open. */
+  private _searches = new Map<string, IFound & { of: string }>();
   private _error: Error | null = null;
   private _loaded = false;
+  /** The jobs that were deleted last. */
+  private _dropped = new Set<string>();
   private _touched = new Set<string>();
+  private _touchedGroups = new Set<string>();
   private _apisChanged = false;
+  /** Whether something that was deleted may be in the list. */
+  private _outdated = false;
   /** The filters for which a page is awaited: a view may ask again each time it is drawn. */
   private _asked = new Set<string>();
   private _working: Promise<void> | null = null;
   private _disposed = false;
 }
 
-function keyOf({ api, status, search }: Filter): string {
-  return JSON.stringify([api ?? '', [...(status ?? [])].sort(), search ?? '']);
+function keyOf({ api, status, search, group }: Filter): string {
+  const states = [...(status ?? [])].sort();
+  return JSON.stringify([api ?? '', states, search ?? '', group ?? '']);
+}
+
+/** Return the filter that a key stands for. */
+function filterOf(key: string): Filter {
+  const [api, status, search, group] = JSON.parse(key) as [
+    string,
+    string[],
+    string,
+    string
+  ];
+  return { api, status, search: search || undefined, group };
+}
+
+/** Return how many jobs of groups are in some states, or in any. */
+function countIn(groups: readonly Group[], ...states: string[]): number {
+  let count = 0;
+  for (const { counts } of groups) {
+    for (const [status, jobs] of Object.entries(counts)) {
+      if (!states.length || states.includes(statusOf({ status }))) {
+        count += jobs;
+      }
+    }
+  }
+  return count;
+}
+
+/** Return how many jobs of a page are in progress, those of its groups too. */
+function goingAmong({ jobs, groups = [] }: JobsPage): number {
+  return (
+    jobs.filter(job => !hasEnded(job)).length +
+    groups.reduce((sum, group) => sum + goingOf(group), 0)
+  );
 }
 
 /** Return a job as it was just read, with the config that a list left out where that is known. */

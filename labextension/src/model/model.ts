@@ -6,8 +6,8 @@ import { ISignal, IStream, Signal } from '@lumino/signaling';
 
 import type { IJobRef, TaskAPIClient } from '../api/client';
 import type { Environment, Job } from '../api/contract';
-import { API_EVENTS, JOB_EVENTS, LOCAL, statusOf } from '../api/contract';
-import { IJobChange, Jobs } from './jobs';
+import { API_EVENTS, JOB_EVENTS, LOCAL } from '../api/contract';
+import { IGroupChange, IJobChange, Jobs } from './jobs';
 import { SessionEnded, Unreachable } from '../api/request';
 
 /** Milliseconds between two polls of running jobs while a view shows them: progress has no events. */
@@ -24,6 +24,11 @@ const SLOW = 60_000;
 
 /** A job whose status changed, and its environment. */
 export interface IMove extends IJobChange {
+  environment: string;
+}
+
+/** A group of which jobs changed their status, and its environment. */
+export interface IGroupMove extends IGroupChange {
   environment: string;
 }
 
@@ -63,8 +68,13 @@ export class TaskAPIModel implements IDisposable {
   /** The environment, its jobs, the selection or the connection changed. */
   readonly changed: ISignal<this, void> = new Signal<this, void>(this);
 
-  /** A job is new or has another status, in any environment that is read. */
+  /** A job that is in no group is new or has another status, in any environment that is read. */
   readonly moved: ISignal<this, IMove> = new Signal<this, IMove>(this);
+
+  /** A group is new, or other jobs of it are in each status. */
+  readonly groupMoved: ISignal<this, IGroupMove> = new Signal<this, IGroupMove>(
+    this
+  );
 
   /** The jobs of this machine. */
   readonly local: Jobs;
@@ -159,6 +169,10 @@ export class TaskAPIModel implements IDisposable {
       jobs.moved.connect((_, change) => {
         (this.moved as Signal<this, IMove>).emit({ environment, ...change });
       });
+      jobs.groupMoved.connect((_, change) => {
+        const moved = this.groupMoved as Signal<this, IGroupMove>;
+        moved.emit({ environment, ...change });
+      });
       this._jobs.set(environment, jobs);
     }
     return jobs;
@@ -197,7 +211,8 @@ export class TaskAPIModel implements IDisposable {
     const {
       schema_id: schema,
       job_id: id,
-      status
+      status,
+      group
     } = event as unknown as {
       [key: string]: unknown;
     };
@@ -208,14 +223,15 @@ export class TaskAPIModel implements IDisposable {
       if (status === 'deleted') {
         this.local.drop(id);
       } else {
-        void this.local.refreshJob(id);
+        const of = typeof group === 'string' ? group : undefined;
+        void this.local.refreshJob(id, of);
       }
     }
   }
 
   private async pollProgress(): Promise<void> {
     const { current } = this;
-    if (current.inProgress.some(job => statusOf(job) === 'running')) {
+    if (current.count('running') > 0) {
       await current.refreshRunning();
     }
   }

@@ -12,8 +12,9 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
-import type { Job } from '../api/contract';
-import { LOCAL, statusOf } from '../api/contract';
+import type { Group, Job } from '../api/contract';
+import { goingOf, LOCAL, statusOf, tallyOf } from '../api/contract';
+import { groupName, groupWords } from '../sidebar/group';
 import { clean, shortId } from '../ui/format';
 import type { TaskAPIModel } from '../model/model';
 import { refOf } from '../model/model';
@@ -21,10 +22,10 @@ import { taskAPIIcon } from '../ui/icon';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 import { statusLabel } from '../ui/components';
 
-/** Jobs that are shown at most: thousands may wait. */
+/** Jobs and groups that are shown at most: thousands may wait. */
 const MOST = 50;
 
-/** The jobs of this machine that are in progress, as Lab's list of what runs shows them. */
+/** The jobs of this machine that are in progress, as Lab's list of what runs shows them; a group is one entry. */
 export class RunningJobs implements IRunningSessions.IManager {
   constructor(
     private readonly model: TaskAPIModel,
@@ -50,11 +51,14 @@ export class RunningJobs implements IRunningSessions.IManager {
 
   running(): IRunningSessions.IRunningItem[] {
     const { local } = this.model;
-    const items = this.inOrder()
-      .slice(0, MOST)
-      .map(job => this.item(job));
-    const others =
-      local.count('running') + local.count('pending') - items.length;
+    const shown = this.inOrder().slice(0, MOST);
+    const items = shown.map(one =>
+      isGroup(one) ? this.groupItem(one) : this.item(one)
+    );
+    const others = shown.reduce(
+      (left, one) => left - (isGroup(one) ? goingOf(one) : 1),
+      local.count('running') + local.count('pending')
+    );
     return others > 0 ? [...items, this.more(others)] : items;
   }
 
@@ -67,9 +71,38 @@ export class RunningJobs implements IRunningSessions.IManager {
   }
 
   /** What runs, then what waits; each newest first. */
-  private inOrder(): Job[] {
-    const waits = (job: Job) => (statusOf(job) === 'pending' ? 1 : 0);
-    return [...this.model.local.inProgress].sort((a, b) => waits(a) - waits(b));
+  private inOrder(): (Job | Group)[] {
+    const { local } = this.model;
+    const waits = (one: Job | Group) =>
+      isGroup(one) ? !tallyOf(one).running : statusOf(one) === 'pending';
+    const place = (one: Job | Group) =>
+      isGroup(one) ? one.id.slice(1) : one.job_id;
+    return [...local.inProgress, ...local.groupsInProgress].sort(
+      (a, b) =>
+        Number(waits(a)) - Number(waits(b)) || (place(a) < place(b) ? -1 : 1)
+    );
+  }
+
+  private groupItem(group: Group): IRunningSessions.IRunningItem {
+    const { commands, trans } = this;
+    const ref = { environment: LOCAL, group: group.id };
+    const api = clean(group.api_name);
+    return {
+      icon: () => taskAPIIcon,
+      label: () => `${api} · ${groupName(group)}`,
+      labelTitle: () =>
+        [`${api} · ${clean(group.id)}`, clean(group.notebook ?? '')]
+          .join('\n')
+          .trim(),
+      detail: () => groupWords(group, trans),
+      open: () => {
+        const { openJobs, show } = CommandIDs;
+        void (commands.hasCommand(openJobs)
+          ? commands.execute(openJobs, ref)
+          : commands.execute(show));
+      },
+      shutdown: () => void commands.execute(CommandIDs.stopGroup, ref)
+    };
   }
 
   private item(job: Job): IRunningSessions.IRunningItem {
@@ -103,15 +136,21 @@ export class RunningJobs implements IRunningSessions.IManager {
   private async stopAll(): Promise<void> {
     const { client, local } = this.model;
     // Those that wait first: else they start where others were stopped.
-    const jobs = this.inOrder().reverse();
+    const stopped = this.inOrder().reverse();
     const answers = await Promise.allSettled(
-      jobs.map(job => client.stop(refOf(LOCAL, job)))
+      stopped.map(one =>
+        isGroup(one)
+          ? client.stopGroup({ environment: LOCAL, group: one.id })
+          : client.stop(refOf(LOCAL, one))
+      )
     );
     await local.refresh();
+    const isLeft = (one: Job | Group) =>
+      isGroup(one)
+        ? local.groupsInProgress.some(({ id }) => id === one.id)
+        : local.inProgress.some(job => job.job_id === one.job_id);
     const failed = answers.filter(
-      (answer, index) =>
-        answer.status === 'rejected' &&
-        local.inProgress.some(job => job.job_id === jobs[index].job_id)
+      (answer, index) => answer.status === 'rejected' && isLeft(stopped[index])
     ) as PromiseRejectedResult[];
     if (failed.length) {
       const { message } = failed[0].reason as Error;
@@ -123,16 +162,22 @@ export class RunningJobs implements IRunningSessions.IManager {
   }
 
   private onChanged(): void {
-    const shown = JSON.stringify(
-      this.model.local.inProgress.map(job => [job.job_id, job.status])
-    );
+    const { inProgress, groupsInProgress } = this.model.local;
+    const shown = JSON.stringify([
+      inProgress.map(job => [job.job_id, job.status]),
+      groupsInProgress.map(group => [group.id, group.counts])
+    ]);
     if (shown !== this._shown) {
       this._shown = shown;
       (this.runningChanged as Signal<this, void>).emit();
     }
   }
 
-  private _shown = '[]';
+  private _shown = '[[],[]]';
+}
+
+function isGroup(one: Job | Group): one is Group {
+  return 'counts' in one;
 }
 
 /** The jobs in progress, in Lab's own list of what runs. */

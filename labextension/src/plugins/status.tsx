@@ -12,9 +12,14 @@ import React from 'react';
 
 import type { TaskAPIModel } from '../model/model';
 import { taskAPIIcon } from '../ui/icon';
+import { groupName, groupWords } from '../sidebar/group';
+import { goingWords } from '../ui/words';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 
-/** How many jobs of this machine are in progress; nothing to see where none is. */
+/** Groups that are named at most. */
+const MOST = 5;
+
+/** How many jobs and groups of this machine are in progress; nothing to see where none is. */
 export class JobCount extends ReactWidget {
   constructor(
     private readonly model: TaskAPIModel,
@@ -63,31 +68,48 @@ export class JobCount extends ReactWidget {
 
   private onChanged(): void {
     const { model, trans } = this;
-    const [running, pending] = ['running', 'pending'].map(status =>
-      model.local.count(status)
+    const groups = model.local.groupsInProgress;
+    const [running, pending] = ['running', 'pending'].map(
+      status =>
+        model.local.count(status) -
+        groups.reduce((sum, { counts }) => sum + (counts[status] ?? 0), 0)
     );
+    const progress =
+      groups.reduce((sum, group) => sum + group.progress, 0) / groups.length;
     const counts = [
-      running && trans.__('%1 running', running),
-      pending && trans.__('%1 pending', pending)
+      goingWords(running, pending, trans),
+      groups.length &&
+        trans._n(
+          '%1 group (%2 %)',
+          '%1 groups (%2 %)',
+          groups.length,
+          Math.floor(100 * progress)
+        )
     ].filter(Boolean);
+    const each = groups
+      .slice(0, MOST)
+      .map(group => `\n${groupName(group, 60)}: ${groupWords(group, trans)}`);
     const unreachable = !model.connected;
     const text = unreachable
       ? trans.__('server unreachable')
       : model.signedOut
         ? trans.__('signed out')
         : counts.join(', ');
-    if (text !== this._text) {
+    const shown = text + each.join('');
+    if (shown !== this._shown) {
+      this._shown = shown;
       this._text = text;
       this._title = unreachable
         ? trans.__('The Jupyter server can’t be reached')
         : model.signedOut
           ? trans.__('Your session has ended: sign in to Jupyter again')
-          : trans.__('Jobs on this machine: %1', text);
+          : trans.__('Jobs on this machine: %1', text) + each.join('');
       this.update();
       (this.activeChanged as Signal<this, void>).emit();
     }
   }
 
+  private _shown = '';
   private _text = '';
   private _title = '';
 }

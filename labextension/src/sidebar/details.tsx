@@ -1,31 +1,41 @@
 import { Clipboard } from '@jupyterlab/apputils';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import {
   checkIcon,
   closeIcon,
+  codeIcon,
   copyIcon,
   deleteIcon,
+  editIcon,
   listIcon,
+  notebookIcon,
   refreshIcon,
+  saveIcon,
   stopIcon
 } from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
 import React from 'react';
 
+import type { IJobRef } from '../api/client';
 import type { Job } from '../api/contract';
-import { hasEnded, statusOf } from '../api/contract';
+import { hasEnded, keepsKernel, statusOf } from '../api/contract';
 import {
+  absentWords,
   age,
-  clock,
   created,
   duration,
   fraction,
+  local,
   moment,
   progressWords,
   secondsLeft,
+  stamp,
   took
 } from '../ui/format';
 import { CommandIDs } from '../tokens';
 import {
+  ActionButton,
   IconButton,
   statusLabel,
   StatusIcon,
@@ -33,11 +43,24 @@ import {
   useNow,
   useSignal
 } from '../ui/components';
-import { Files, Result, Value } from './outputs';
+import type { TaskAPIModel } from '../model/model';
+import { KeptKernel } from '../notebook/kept';
+import { contentsPath, serverRoot } from '../notebook/paths';
+import type { IVersion } from './config';
+import { ConfigValue } from './config';
+import { Files, Result } from './outputs';
 import type { IPartProps } from './props';
+import { PythonFact } from './python';
+import { Series } from './series';
+import { GroupName } from './what';
+
+export interface IDetailsProps extends IPartProps {
+  rendermime: IRenderMimeRegistry;
+}
 
 /** The details of the selected job. */
-export function Details({ model, commands, trans }: IPartProps): JSX.Element {
+export function Details(props: IDetailsProps): JSX.Element {
+  const { model, trans } = props;
   useSignal(model.changed);
   const job = model.selected;
   if (!job) {
@@ -49,11 +72,9 @@ export function Details({ model, commands, trans }: IPartProps): JSX.Element {
   }
   return (
     <JobDetails
+      {...props}
       key={`${model.environment}/${job.job_id}`}
       job={job}
-      model={model}
-      commands={commands}
-      trans={trans}
     />
   );
 }
@@ -62,8 +83,9 @@ function JobDetails({
   job,
   model,
   commands,
+  rendermime,
   trans
-}: IPartProps & { job: Job }): JSX.Element {
+}: IDetailsProps & { job: Job }): JSX.Element {
   const ref = model.ref(job);
   const ended = hasEnded(job);
   const status = statusOf(job);
@@ -71,7 +93,9 @@ function JobDetails({
   const run = (command: string) => () =>
     void commands.execute(command, { ...ref });
   const [copied, copy] = useFlash();
+  const notebook = model.current.notebookOf(job);
   const { job_id: id, config_truncated: unread } = job;
+  const version = useVersion(job, ref, model);
   React.useEffect(() => {
     if (unread) {
       void model.current.refreshJob(id); // lists leave large configs out
@@ -106,11 +130,29 @@ function JobDetails({
           label={trans.__('Log')}
           onClick={run(CommandIDs.openLog)}
         />
+        {notebook !== null && (
+          <>
+            <ActionButton
+              icon={notebookIcon}
+              label={trans.__('Open notebook')}
+              onClick={run(CommandIDs.openNotebook)}
+            />
+            <ActionButton
+              icon={saveIcon}
+              label={trans.__('Save a copy')}
+              onClick={run(CommandIDs.saveNotebook)}
+            />
+          </>
+        )}
+        {keepsKernel(job) && (
+          <KeptKernel ref_={ref} commands={commands} trans={trans} />
+        )}
         {ended ? (
           <>
             <ActionButton
               icon={refreshIcon}
               label={trans.__('Rerun')}
+              caption={trans.__('Submit the same config again')}
               onClick={run(CommandIDs.rerun)}
             />
             {model.keeps(model.environment) && (
@@ -128,6 +170,26 @@ function JobDetails({
             onClick={run(CommandIDs.stop)}
           />
         )}
+        {commands.isEnabled(CommandIDs.editRerun, { ...ref }) && (
+          <ActionButton
+            icon={editIcon}
+            label={trans.__('Edit and rerun')}
+            caption={trans.__('Edit a copy of the config, then submit it')}
+            onClick={run(CommandIDs.editRerun)}
+          />
+        )}
+        <ActionButton
+          icon={copied === 'code' ? checkIcon : codeIcon}
+          label={trans.__('Copy as code')}
+          caption={trans.__('Copy the Python line that submits this job again')}
+          onClick={() => {
+            run(CommandIDs.copyCode)();
+            copy('code');
+          }}
+        />
+        <span className="jp-TaskAPI-Hidden" role="status">
+          {copied ? trans.__('Copied') : ''}
+        </span>
       </div>
       {!ended && <ProgressBar job={job} now={now} trans={trans} />}
       {status !== 'succeeded' && job.reason && (
@@ -148,17 +210,37 @@ function JobDetails({
             }}
           />
         </dd>
+        {job.group && (
+          <>
+            <dt>{trans.__('group')}</dt>
+            <dd>
+              <GroupName job={job} jobs={model.current} />
+            </dd>
+          </>
+        )}
         {facts(job, now, trans).map(([term, text, title]) => (
           <React.Fragment key={term}>
             <dt>{term}</dt>
             <dd title={title}>{text}</dd>
           </React.Fragment>
         ))}
+        {version?.python && (
+          <PythonFact
+            python={version.python}
+            api={version}
+            since={created(job)}
+            absent={absentWords(job)}
+            environment={ref.environment}
+            client={model.client}
+            now={now}
+            trans={trans}
+          />
+        )}
         {job.notebook && (
           <>
             <dt>{trans.__('notebook')}</dt>
             <dd className="jp-TaskAPI-ellipsis" title={job.notebook}>
-              {job.notebook}
+              <NotebookLink path={job.notebook} commands={commands} />
             </dd>
           </>
         )}
@@ -166,23 +248,28 @@ function JobDetails({
       {unread ? (
         <p className="jp-TaskAPI-Empty">{trans.__('Loading the config…')}</p>
       ) : (
-        <Value
-          title={trans.__('Config')}
-          value={job.config ?? {}}
-          trans={trans}
-        />
+        <ConfigValue config={job.config ?? {}} api={version} trans={trans} />
       )}
+      <Series
+        job={job}
+        ref_={ref}
+        client={model.client}
+        connected={model.connected}
+        trans={trans}
+      />
       {status === 'succeeded' && (
         <Result
           ref_={ref}
           client={model.client}
           connected={model.connected}
+          rendermime={rendermime}
           trans={trans}
         />
       )}
       <Files
         ref_={ref}
         ended={ended}
+        commands={commands}
         client={model.client}
         connected={model.connected}
         trans={trans}
@@ -191,23 +278,58 @@ function JobDetails({
   );
 }
 
-function ActionButton({
-  icon,
-  label,
-  onClick
+/**
+ * Return the version that a job runs, as its API had it then, and the Python that runs it; null before it was read.
+ *
+ * It is read again when the job's environment may have been built.
+ */
+function useVersion(
+  job: Job,
+  ref: IJobRef,
+  model: TaskAPIModel
+): (IVersion & Pick<Job, 'python'>) | null {
+  const [version, setVersion] = React.useState<
+    (IVersion & Pick<Job, 'python'>) | null
+  >(null);
+  const { client, connected } = model;
+  const python = version?.python;
+  const stage =
+    python?.key && !python.built
+      ? `${statusOf(job)} ${job.progress?.message}`
+      : '';
+  React.useEffect(() => {
+    let current = true;
+    client.job(ref).then(
+      ({ api_spec: spec, job_status: { python } }) =>
+        current && setVersion({ spec, python }),
+      () => undefined // of a job that can't be read, the list says why
+    );
+    return () => {
+      current = false;
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- a reference is another object each time
+  }, [client, connected, ref.environment, ref.id, stage]);
+  return version;
+}
+
+/** The notebook that a job was submitted from: a link, where the file browser has it. */
+function NotebookLink({
+  path,
+  commands
 }: {
-  icon: typeof listIcon;
-  label: string;
-  onClick: () => void;
+  path: string;
+  commands: CommandRegistry;
 }): JSX.Element {
-  return (
+  const there = contentsPath(serverRoot(), path);
+  return there === null ? (
+    <>{path}</>
+  ) : (
     <button
       type="button"
-      className="jp-Button jp-mod-small jp-TaskAPI-Action"
-      onClick={onClick}
+      className="jp-TaskAPI-Link"
+      onClick={() => void commands.execute('docmanager:open', { path: there })}
     >
-      <icon.react tag="span" width="16px" height="16px" aria-hidden="true" />
-      {label}
+      {path}
     </button>
   );
 }
@@ -218,7 +340,7 @@ function facts(
   trans: TranslationBundle
 ): [string, string, string?][] {
   const when = (date: Date | null): [string, string?] =>
-    date ? [`${clock(date)} (${age(date, now)})`, date.toLocaleString()] : [''];
+    date ? [`${local(date, now)} (${age(date, now)})`, stamp(date)] : [''];
   const all: [string, string, string?][] = [
     [trans.__('submitted'), ...when(created(job))],
     [trans.__('started'), ...when(moment(job.created_time && job.start_time))],
@@ -246,7 +368,7 @@ function ProgressBar({
   }
   const done = fraction(job.progress);
   const left = secondsLeft(job, now);
-  const words = progressWords(job.progress);
+  const words = progressWords(job.progress, job.cell);
   return (
     <div className="jp-TaskAPI-Progress">
       <div

@@ -6,12 +6,18 @@ import {
 } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import { hasEnded, nameOf, STATUSES } from '../api/contract';
+import type { Group } from '../api/contract';
+import { goingOf, hasEnded, nameOf, STATUSES } from '../api/contract';
 import { CommandIDs } from '../tokens';
 import { IconButton, statusLabel } from '../ui/components';
 import type { IListProps } from './props';
 import type { Sort } from './state';
 import { SORTS } from './state';
+
+/** Whether jobs of a group have ended. */
+function isPartlyEnded(group: Group): boolean {
+  return group.size > goingOf(group);
+}
 
 /** What narrows the list of jobs down, and sorts it. */
 export function Filters({
@@ -23,6 +29,7 @@ export function Filters({
   searched
 }: IListProps & { shown: number; searched?: number }): JSX.Element {
   const sorts: { [sort in Sort]: string } = {
+    progress: trans.__('Active first'),
     newest: trans.__('Newest'),
     oldest: trans.__('Oldest'),
     api: trans.__('API'),
@@ -31,6 +38,7 @@ export function Filters({
   };
   const apis = new Set(model.current.apis.map(nameOf));
   model.current.all.forEach(job => apis.add(job.api_name));
+  model.current.groups.forEach(group => apis.add(group.api_name));
   if (state.api) {
     apis.add(state.api);
   }
@@ -56,8 +64,11 @@ export function Filters({
         {model.keeps(model.environment) && (
           <IconButton
             icon={cleaningIcon}
-            label={trans.__('Delete finished jobs…')}
-            disabled={!model.current.all.some(hasEnded)}
+            label={trans.__('Delete ended jobs…')}
+            disabled={
+              !model.current.all.some(hasEnded) &&
+              !model.current.groups.some(isPartlyEnded)
+            }
             onClick={() => void commands.execute(CommandIDs.purge)}
           />
         )}

@@ -1,5 +1,10 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { Button, HTMLSelect, refreshIcon } from '@jupyterlab/ui-components';
+import {
+  Button,
+  HTMLSelect,
+  launchIcon,
+  refreshIcon
+} from '@jupyterlab/ui-components';
 import React from 'react';
 
 import type { TaskAPIModel } from '../model/model';
@@ -26,6 +31,11 @@ export function Header({ model, commands, trans }: IPartProps): JSX.Element {
             value: name,
             label: name === provider ? name : `${name} (${provider})`
           }))}
+        />
+        <IconButton
+          icon={launchIcon}
+          label={trans.__('Open in main area')}
+          onClick={() => void commands.execute(CommandIDs.openJobs)}
         />
         <IconButton
           icon={refreshIcon}

@@ -1,4 +1,5 @@
 import type { IEditorServices } from '@jupyterlab/codeeditor';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { ITranslator, TranslationBundle } from '@jupyterlab/translation';
 import { ReactWidget, SidePanel } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
@@ -15,12 +16,14 @@ import { Details } from './details';
 import { Header } from './header';
 import { taskAPIIcon } from '../ui/icon';
 import { JobList } from './joblist';
+import type { IDraft } from './state';
 import { ViewState } from './state';
 
 export interface ISidebarOptions {
   model: TaskAPIModel;
   commands: CommandRegistry;
   editors: IEditorServices;
+  rendermime: IRenderMimeRegistry;
   translator: ITranslator;
   trans: TranslationBundle;
 }
@@ -35,7 +38,9 @@ export class Sidebar extends SidePanel {
     this.id = WidgetIDs.sidebar;
     this.addClass('jp-TaskAPI');
     this.title.icon = taskAPIIcon;
-    this.title.caption = trans.__('Task API jobs');
+    this.title.className = 'jp-TaskAPI-Tab';
+    this.trans = trans;
+    this.count();
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', trans.__('Task API jobs'));
     this.header.addWidget(ReactWidget.create(<Header {...options} />));
@@ -67,10 +72,13 @@ export class Sidebar extends SidePanel {
   }
 
   /** Show an API's form. */
-  openSubmit(environment: string, api?: string): void {
+  openSubmit(environment: string, api?: string, draft?: IDraft): void {
     this.model.environment = environment;
     this.accordion.expand(0);
-    this.state.set({ openAPI: api ?? this.state.openAPI });
+    this.state.set({
+      openAPI: api ?? this.state.openAPI,
+      draft: draft ?? null
+    });
   }
 
   dispose(): void {
@@ -112,8 +120,23 @@ export class Sidebar extends SidePanel {
     }
   }
 
+  /** Say on the tab how many jobs of this machine are in progress. */
+  private count(): void {
+    const { trans } = this;
+    const { local } = this.model;
+    const all = local.count('running') + local.count('pending');
+    const said = all
+      ? trans.__('Task API jobs (%1 in progress)', all)
+      : trans.__('Task API jobs');
+    if (said !== this.title.caption) {
+      this.title.caption = said;
+      this.title.dataset = all ? { jobs: all > 99 ? '99+' : String(all) } : {};
+    }
+  }
+
   /** Open the details when a job is chosen, close them when none is. */
   private onModel(): void {
+    this.count();
     const { apis, loaded } = this.model.current;
     if (loaded && (this._count === null || (!this._count && apis.length))) {
       this.share();
@@ -154,6 +177,7 @@ export class Sidebar extends SidePanel {
   }
 
   private model: TaskAPIModel;
+  private trans: TranslationBundle;
   private _watching: IDisposable | null = null;
   private _shown: string | null = null;
   private _open: string | null = null;

@@ -1,8 +1,10 @@
 import { Button } from '@jupyterlab/ui-components';
 import React from 'react';
 
+import { nameOf } from '../api/contract';
 import type { Filter } from '../model/jobs';
 import { useSignal } from '../ui/components';
+import { entriesOf } from './entries';
 import { Filters } from './filters';
 import type { IListProps } from './props';
 import { Rows } from './rows';
@@ -18,13 +20,22 @@ export function JobList(props: IListProps): JSX.Element {
   const jobs = model.current;
   const { filter } = state;
   const found = jobs.found(filter);
-  const shown = state.pick(jobs.all, found?.ids);
+  const { openGroups } = state;
+  React.useEffect(() => jobs.watchGroups(openGroups), [jobs, openGroups]);
+  const entries = entriesOf(jobs, state);
+  const shown = entries.filter(
+    entry =>
+      entry.kind === 'group' || (entry.kind === 'job' && !entry.job.group)
+  );
   const older = jobs.hasOlder(filter) ?? jobs.hasOlder() ?? false;
   // A narrowed list may hold jobs that were not read so far, or that mention a word in a config that lists leave out.
   const unread =
     state.narrowed &&
     jobs.hasOlder(filter) === undefined &&
-    (older || (!!filter.search && jobs.all.some(job => job.config_truncated)));
+    (older ||
+      (!!filter.search &&
+        (jobs.groups.length > 0 ||
+          jobs.all.some(job => job.config_truncated))));
 
   const wanted = JSON.stringify(filter);
   React.useEffect(() => {
@@ -46,7 +57,7 @@ export function JobList(props: IListProps): JSX.Element {
       {shown.length === 0 ? (
         <Empty {...props} />
       ) : (
-        <Rows {...props} jobs={shown} />
+        <Rows {...props} entries={entries} />
       )}
       {older && (
         <Button
@@ -72,13 +83,19 @@ function Empty({ model, state, trans }: IListProps): JSX.Element {
       <p className="jp-TaskAPI-Empty">{trans.__('Loading…')}</p>
     );
   }
-  if (state.narrowed && current.all.length > 0) {
+  if (state.narrowed && current.total() > 0) {
     return <p className="jp-TaskAPI-Empty">{trans.__('No job matches.')}</p>;
   }
   return (
     <p className="jp-TaskAPI-Empty">
-      {trans.__('No jobs yet. Submit one above, or from a notebook:')}
-      <code>%taskapi submit NAME</code>
+      {current.apis.length ? (
+        <>
+          {trans.__('No jobs yet. Submit one above, or from a notebook:')}
+          <code>%taskapi submit {nameOf(current.apis[0])}</code>
+        </>
+      ) : (
+        trans.__('No jobs yet.')
+      )}
     </p>
   );
 }

@@ -1,13 +1,17 @@
 import { Clipboard } from '@jupyterlab/apputils';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { checkIcon, copyIcon, downloadIcon } from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
 import React from 'react';
 
 import type { IJobRef, TaskAPIClient } from '../api/client';
 import type { FileEntry, FilesResponse } from '../api/contract';
-import { size } from '../ui/format';
+import { cut, size } from '../ui/format';
 import { APIError } from '../api/request';
+import { CommandIDs } from '../tokens';
 import { download, IconButton, pretty, useFlash } from '../ui/components';
+import { Preview, SVG, svgURL } from './preview';
 
 /** Characters of a config or a result that are drawn. */
 const SHOWN = 50_000;
@@ -16,10 +20,13 @@ const SHOWN = 50_000;
 export function Value({
   title,
   value,
+  children,
   trans
 }: {
   title: string;
   value: unknown;
+  /** The value as it is to be shown, if not as JSON. */
+  children?: React.ReactNode;
   trans: TranslationBundle;
 }): JSX.Element {
   const [copied, copy] = useFlash();
@@ -38,9 +45,9 @@ export function Value({
           }}
         />
         <pre tabIndex={0} aria-label={title}>
-          {text.slice(0, SHOWN)}
+          {children ?? text.slice(0, SHOWN)}
         </pre>
-        {text.length > SHOWN && (
+        {!children && text.length > SHOWN && (
           <p className="jp-TaskAPI-Note">
             {trans.__(
               'Showing the first %1 of %2; the copy button copies all of it.',
@@ -87,38 +94,151 @@ export function Result({
   ref_,
   client,
   connected,
+  rendermime,
   trans
 }: {
   ref_: IJobRef;
   client: TaskAPIClient;
   /** Asked again when the server is back. */
   connected: boolean;
+  rendermime: IRenderMimeRegistry;
   trans: TranslationBundle;
 }): JSX.Element {
-  const answer = useAnswer(
+  const answer = useAnswer<{ json: unknown } | { forms: Forms }>(
     () =>
-      client.result(ref_).catch((error: Error) => {
-        if (
-          error instanceof APIError &&
-          error.status === 404 &&
-          !error.notKept
-        ) {
-          return null; // a command returns nothing
+      client.result(ref_).then(
+        json => ({ json }),
+        async (error: Error) => {
+          const { status = 0, notKept } =
+            error instanceof APIError ? error : { notKept: false };
+          if (status === 404 && !notKept) {
+            return { json: null }; // a command returns nothing
+          }
+          // A pickle, which nobody loads for this; a server of an older version knows no preview.
+          const { data } =
+            status === 406
+              ? await client.preview(ref_).catch(() => ({ data: {} }))
+              : { data: {} };
+          if (!Object.keys(data).length) {
+            throw error;
+          }
+          return { forms: data };
         }
-        throw error;
-      }),
+      ),
     [ref_.environment, ref_.id, connected]
   );
   if (answer === null) {
     return <></>;
   }
-  if ('value' in answer) {
-    return (
-      <Value title={trans.__('Result')} value={answer.value} trans={trans} />
+  const title = trans.__('Result');
+  if (!('value' in answer)) {
+    return <Said title={title} answer={answer} />;
+  }
+  const { value } = answer;
+  if ('json' in value) {
+    return isTable(value.json) ? (
+      <details className="jp-TaskAPI-Value" open>
+        <summary>{title}</summary>
+        <Table rows={value.json} trans={trans} />
+      </details>
+    ) : (
+      <Value title={title} value={value.json} trans={trans} />
     );
   }
-  return <Said title={trans.__('Result')} answer={answer} />;
+  return (
+    <details className="jp-TaskAPI-Value" open>
+      <summary>{title}</summary>
+      <Preview data={value.forms} rendermime={rendermime} trans={trans} />
+    </details>
+  );
 }
+
+type Forms = { [media: string]: string };
+type Row = { [column: string]: unknown };
+
+/** Rows and columns of a result that are shown. */
+const ROWS = 100;
+const COLUMNS = 30;
+
+/** Whether a result is a list of flat objects: rows of a table. */
+export function isTable(value: unknown): value is Row[] {
+  return (
+    Array.isArray(value) &&
+    value.length > 1 &&
+    value.every(
+      row =>
+        typeof row === 'object' &&
+        row !== null &&
+        !Array.isArray(row) &&
+        Object.values(row as Row).every(one => typeof one !== 'object' || !one)
+    )
+  );
+}
+
+function Table({
+  rows,
+  trans
+}: {
+  rows: Row[];
+  trans: TranslationBundle;
+}): JSX.Element {
+  const shown = rows.slice(0, ROWS);
+  const all = [...new Set(shown.flatMap(row => Object.keys(row)))];
+  const columns = all.slice(0, COLUMNS);
+  const isCut = rows.length > ROWS || all.length > COLUMNS;
+  return (
+    <>
+      <div
+        className="jp-TaskAPI-Preview"
+        role="region"
+        aria-label={trans.__('Result')}
+        tabIndex={0}
+      >
+        <table>
+          <thead>
+            <tr>
+              {columns.map(column => (
+                <th key={column} scope="col">
+                  {cut(column, CELL)}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {shown.map((row, index) => (
+              <tr key={index}>
+                {columns.map(column => (
+                  <td
+                    key={column}
+                    className={
+                      typeof row[column] === 'number' ? 'jp-mod-number' : ''
+                    }
+                  >
+                    {cut(String(row[column] ?? ''), CELL)}
+                  </td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {isCut && (
+        <p className="jp-TaskAPI-Note">
+          {trans.__(
+            'Showing %1 of %2 rows and %3 of %4 columns.',
+            shown.length,
+            rows.length,
+            columns.length,
+            all.length
+          )}
+        </p>
+      )}
+    </>
+  );
+}
+
+/** Characters of a cell of a table. */
+const CELL = 200;
 
 function Said({
   title,
@@ -141,15 +261,80 @@ function isEmpty({ files, truncated }: FilesResponse): boolean {
   return files.length === 0 && !truncated;
 }
 
+/** Bytes of a file that Lab is to open; a larger one is downloaded. */
+const OPENED = 50 << 20;
+
+/** Pictures that are shown, each of so many bytes at most. */
+const PICTURES = 4;
+const PICTURE = 2 << 20;
+
+/** Media types of pictures, by the end of their name. */
+const MEDIA: { [ending: string]: string } = {
+  png: 'image/png',
+  jpg: 'image/jpeg',
+  jpeg: 'image/jpeg',
+  gif: 'image/gif',
+  webp: 'image/webp',
+  svg: SVG
+};
+
+function mediaOf(path: string): string | undefined {
+  return MEDIA[path.slice(path.lastIndexOf('.') + 1).toLowerCase()];
+}
+
+/** A picture among a job's files; as an image it runs no scripts and loads nothing. */
+function Picture({
+  ref_,
+  file,
+  client
+}: {
+  ref_: IJobRef;
+  file: FileEntry;
+  client: TaskAPIClient;
+}): JSX.Element {
+  const [url, setURL] = React.useState('');
+  const { path, modified } = file;
+  React.useEffect(() => {
+    let made = '';
+    let current = true;
+    const type = mediaOf(path);
+    const read = async () => {
+      const blob = await client.file(ref_, path);
+      if (type === SVG) {
+        return svgURL(await blob.text());
+      }
+      return current
+        ? (made = URL.createObjectURL(new Blob([blob], { type })))
+        : '';
+    };
+    read().then(
+      found => current && setURL(found),
+      () => undefined // its name stays in the list
+    );
+    return () => {
+      current = false;
+      URL.revokeObjectURL(made);
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- a reference is another object each time
+  }, [client, ref_.environment, ref_.id, path, modified]);
+  return url ? (
+    <img className="jp-TaskAPI-Picture" src={url} alt={path} />
+  ) : (
+    <></>
+  );
+}
+
 export function Files({
   ref_,
   ended,
+  commands,
   client,
   connected,
   trans
 }: {
   ref_: IJobRef;
   ended: boolean;
+  commands: CommandRegistry;
   client: TaskAPIClient;
   /** Asked again when the server is back. */
   connected: boolean;
@@ -173,15 +358,24 @@ export function Files({
       (error: Error) => setFailed(error.message)
     );
   };
+  const open = (file: FileEntry) => {
+    const args = { ...ref_, path: file.path };
+    return file.size <= OPENED && commands.isEnabled(CommandIDs.openFile, args)
+      ? () => void commands.execute(CommandIDs.openFile, args)
+      : null;
+  };
+  const pictures = ended
+    ? answer.value.files.filter(
+        ({ path, size: bytes }) => mediaOf(path) && bytes <= PICTURE
+      )
+    : [];
   return (
     <details className="jp-TaskAPI-Value" open>
       <summary>{trans.__('Files')}</summary>
       <ul className="jp-TaskAPI-Files" aria-label={trans.__('Files')}>
         {answer.value.files.slice(0, 200).map(file => (
           <li key={file.path}>
-            <span className="jp-TaskAPI-ellipsis" title={file.path}>
-              {file.path}
-            </span>
+            <FileName path={file.path} open={open(file)} trans={trans} />
             <span className="jp-TaskAPI-faint">{size(file.size)}</span>
             <IconButton
               icon={downloadIcon}
@@ -191,6 +385,9 @@ export function Files({
           </li>
         ))}
       </ul>
+      {pictures.slice(0, PICTURES).map(file => (
+        <Picture key={file.path} ref_={ref_} file={file} client={client} />
+      ))}
       {answer.value.files.length > 200 && (
         <p className="jp-TaskAPI-Note">
           {trans.__(
@@ -208,5 +405,31 @@ export function Files({
         </p>
       )}
     </details>
+  );
+}
+
+/** The name of a file, which opens it where Lab can show it. */
+function FileName({
+  path,
+  open,
+  trans
+}: {
+  path: string;
+  open: (() => void) | null;
+  trans: TranslationBundle;
+}): JSX.Element {
+  return open ? (
+    <button
+      type="button"
+      className="jp-TaskAPI-Link jp-TaskAPI-ellipsis"
+      title={trans.__('Open %1', path)}
+      onClick={open}
+    >
+      {path}
+    </button>
+  ) : (
+    <span className="jp-TaskAPI-ellipsis" title={path}>
+      {path}
+    </span>
   );
 }

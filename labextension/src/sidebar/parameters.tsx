@@ -35,7 +35,7 @@ export function Parameters({
               </span>
             )}
           </dt>
-          {one.help && <dd dir="auto">{one.help}</dd>}
+          <dd dir="auto">{one.help}</dd>
         </React.Fragment>
       ))}
     </dl>

@@ -5,24 +5,27 @@ import type {
 import { ILayoutRestorer } from '@jupyterlab/application';
 import { ICommandPalette } from '@jupyterlab/apputils';
 import { IEditorServices } from '@jupyterlab/codeeditor';
+import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { IStateDB } from '@jupyterlab/statedb';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { addCommands } from '../commands';
 import { ITaskAPI, NAMESPACE, WidgetIDs } from '../tokens';
 import { Sidebar } from '.';
+import { addGroupCommands } from './groupcommands';
 
 /** The sidebar, and the commands that act on what it shows. */
 export const sidebar: JupyterFrontEndPlugin<void> = {
   id: `${NAMESPACE}:plugin`,
   description: 'Lists task APIs and jobs in the left sidebar.',
   autoStart: true,
-  requires: [ITaskAPI, IEditorServices],
+  requires: [ITaskAPI, IEditorServices, IRenderMimeRegistry],
   optional: [ITranslator, ICommandPalette, ILayoutRestorer, IStateDB],
   activate: (
     app: JupyterFrontEnd,
     model: ITaskAPI,
     editors: IEditorServices,
+    rendermime: IRenderMimeRegistry,
     translator: ITranslator | null,
     palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null,
@@ -31,7 +34,9 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
     translator ??= nullTranslator;
     const trans = translator.load(NAMESPACE);
     const { commands } = app;
-    const widget = new Sidebar({ model, commands, editors, translator, trans });
+    const widget = new Sidebar({
+      ...{ model, commands, editors, rendermime, translator, trans }
+    });
     app.shell.add(widget, 'left', { rank: 600, type: 'Task API' });
     const show = () => app.shell.activateById(widget.id);
     addCommands(
@@ -43,14 +48,15 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
           show();
           widget.showJob(ref);
         },
-        openSubmit: (environment, api) => {
+        openSubmit: (environment, api, draft) => {
           show();
-          widget.openSubmit(environment, api);
+          widget.openSubmit(environment, api, draft);
         }
       },
       trans,
       palette
     );
+    addGroupCommands(commands, model, trans);
     restorer?.add(widget, WidgetIDs.sidebar);
     if (stateDB) {
       keep(widget, model, stateDB, app.restored);

@@ -4,7 +4,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import React from 'react';
 
 import type { Job } from '../api/contract';
-import { hasEnded, statusOf } from '../api/contract';
+import { goingOf, hasEnded, statusOf } from '../api/contract';
 import {
   age,
   created,
@@ -16,8 +16,17 @@ import {
 } from '../ui/format';
 import { refOf } from '../model/model';
 import { CommandIDs } from '../tokens';
-import { IconButton, StatusIcon, statusLabel, useNow } from '../ui/components';
+import {
+  IconButton,
+  StatusIcon,
+  statusLabel,
+  useNow,
+  useView
+} from '../ui/components';
+import type { Entry } from './entries';
+import { GroupRow, MoreRow } from './group';
 import type { IListProps } from './props';
+import { differing, useWords } from './what';
 
 /** Pixels; every row has this height, so that only those in view are drawn. */
 const ROW = 46;
@@ -25,47 +34,42 @@ const ROW = 46;
 /** Rows that are drawn above and below what is in view. */
 const MARGIN = 6;
 
-/** The jobs that are in view, each in a row. */
+/** The jobs and groups that are in view, each in a row. */
 export function Rows({
-  jobs,
+  entries,
   ...props
-}: IListProps & { jobs: readonly Job[] }): JSX.Element {
-  const { model, commands, trans } = props;
+}: IListProps & { entries: readonly Entry[] }): JSX.Element {
+  const { model, state, commands, trans } = props;
   const scroller = React.useRef<HTMLDivElement>(null);
-  const [view, setView] = React.useState({ first: 0, count: 20 });
-  const now = useNow(jobs.some(job => !hasEnded(job)));
+  const [view, measure] = useView(scroller, ROW);
+  const now = useNow(entries.some(isGoing));
   const [cursor, setCursor] = React.useState<string | null>(null);
   const [pointed, setPointed] = React.useState<string | null>(null);
   const selected = model.selected?.job_id ?? null;
 
-  const measure = React.useCallback(() => {
-    if (!scroller.current) {
-      return; // the list was removed while it was scrolled
+  const first = Math.max(0, Math.min(view.first, entries.length - 1) - MARGIN);
+  const last = Math.min(entries.length, view.first + view.count + MARGIN);
+  const inView = entries.slice(first, last);
+  const known = new Set(inView.map(entry => entry.id));
+  const drawn = Array.from({ length: last - first }, (_, at) => first + at);
+  if (cursor !== null && !known.has(cursor)) {
+    // The row with the focus stays, wherever it went: jobs of an open group that were read may have moved it.
+    const at = entries.findIndex(entry => entry.id === cursor);
+    if (at >= 0) {
+      drawn.splice(at < first ? 0 : drawn.length, 0, at);
+      known.add(cursor);
     }
-    const { scrollTop, clientHeight } = scroller.current;
-    const first = Math.floor(scrollTop / ROW);
-    const count = Math.ceil((clientHeight || 600) / ROW) + 1;
-    setView(last =>
-      last.first === first && last.count === count ? last : { first, count }
-    );
-  }, []);
-  React.useEffect(() => {
-    const observer = new ResizeObserver(measure);
-    observer.observe(scroller.current!);
-    measure();
-    return () => observer.disconnect();
-  }, [measure]);
-
-  const first = Math.max(0, Math.min(view.first, jobs.length - 1) - MARGIN);
-  const last = Math.min(jobs.length, view.first + view.count + MARGIN);
-  const known = new Set(jobs.slice(first, last).map(job => job.job_id));
+  }
+  const jobs = React.useMemo(() => entries.flatMap(jobIn), [entries]);
+  const keys = React.useMemo(() => differing(jobs), [jobs]);
+  const wordsOf = useWords(model, inView.flatMap(jobIn));
   // One row at a time is reached by Tab; arrows go from row to row.
   const reachable =
     [cursor, selected].find(id => id !== null && known.has(id)) ??
-    jobs[first]?.job_id;
+    entries[first]?.id;
 
   const goTo = (index: number) => {
-    const target = Math.max(0, Math.min(jobs.length - 1, index));
+    const target = Math.max(0, Math.min(entries.length - 1, index));
     const node = scroller.current!;
     const top = target * ROW;
     if (top < node.scrollTop) {
@@ -74,15 +78,24 @@ export function Rows({
       node.scrollTop = top + ROW - node.clientHeight;
     }
     measure();
-    setCursor(jobs[target].job_id);
+    const id = CSS.escape(entries[target].id);
+    setCursor(entries[target].id);
     requestAnimationFrame(() =>
       node
         .querySelector<HTMLElement>(
-          `[data-job-id="${CSS.escape(jobs[target].job_id)}"] .jp-TaskAPI-Job-main`
+          `:is([data-job-id="${id}"], [data-group-id="${id}"]) .jp-TaskAPI-Job-main`
         )
         ?.focus()
     );
   };
+
+  const onToggle = React.useCallback(
+    (id: string) => {
+      setCursor(id);
+      state.toggle(id);
+    },
+    [state]
+  );
 
   const onSelect = React.useCallback(
     (id: string) => {
@@ -94,7 +107,7 @@ export function Rows({
 
   const onKeyDown = (event: React.KeyboardEvent) => {
     const id = idAt(event.target);
-    const at = jobs.findIndex(job => job.job_id === id);
+    const at = entries.findIndex(entry => entry.id === id);
     const page = Math.max(1, view.count - 3);
     const moves: { [key: string]: number } = {
       ArrowDown: at + 1,
@@ -102,8 +115,20 @@ export function Rows({
       PageDown: at + page,
       PageUp: at - page,
       Home: 0,
-      End: jobs.length - 1
+      End: entries.length - 1
     };
+    const entry = entries[at] as Entry | undefined;
+    if (entry?.kind === 'group') {
+      if (event.key === 'ArrowRight' && entry.open) {
+        moves.ArrowRight = at + 1;
+      } else if (event.key === (entry.open ? 'ArrowLeft' : 'ArrowRight')) {
+        event.preventDefault();
+        state.toggle(entry.id);
+      }
+    } else if (entry?.kind === 'job' && entry.job.group) {
+      const { group } = entry.job;
+      moves.ArrowLeft = entries.findIndex(one => one.id === group);
+    }
     if (at >= 0 && event.key in moves) {
       event.preventDefault();
       goTo(moves[event.key]);
@@ -123,24 +148,58 @@ export function Rows({
       <ul
         className="jp-TaskAPI-JobRows"
         aria-label={trans.__('Jobs')}
-        style={{ height: jobs.length * ROW }}
+        style={{ height: entries.length * ROW }}
       >
-        {jobs.slice(first, last).map((job, index) => (
-          <Row
-            key={job.job_id}
-            job={job}
-            environment={model.environment}
-            index={first + index}
-            count={jobs.length}
-            selected={job.job_id === selected}
-            reachable={job.job_id === reachable}
-            now={now}
-            commands={commands}
-            trans={trans}
-            acted={job.job_id === pointed || job.job_id === reachable}
-            onSelect={onSelect}
-          />
-        ))}
+        {drawn.map(index => {
+          const entry = entries[index];
+          const { id, kind } = entry;
+          const place = { index, count: entries.length };
+          const common = {
+            ...place,
+            environment: model.environment,
+            reachable: id === reachable,
+            now,
+            commands,
+            trans,
+            acted: id === pointed || id === reachable
+          };
+          switch (kind) {
+            case 'job':
+              return (
+                <Row
+                  key={id}
+                  job={entry.job}
+                  words={wordsOf(entry.job, keys.get(entry.job.api_name))}
+                  selected={id === selected}
+                  onSelect={onSelect}
+                  {...common}
+                />
+              );
+            case 'group':
+              return (
+                <GroupRow
+                  key={id}
+                  group={entry.group}
+                  open={entry.open}
+                  keeps={model.keeps(model.environment)}
+                  top={place.index * ROW}
+                  onToggle={onToggle}
+                  {...common}
+                />
+              );
+            default:
+              return (
+                <MoreRow
+                  key={id}
+                  jobs={model.current}
+                  filter={{ ...state.filter, group: entry.group.id }}
+                  top={place.index * ROW}
+                  trans={trans}
+                  {...place}
+                />
+              );
+          }
+        })}
       </ul>
     </div>
   );
@@ -148,6 +207,8 @@ export function Rows({
 
 interface IRowProps {
   job: Job;
+  /** What is special about it. */
+  words: string;
   environment: string;
   index: number;
   count: number;
@@ -161,14 +222,27 @@ interface IRowProps {
   onSelect: (id: string) => void;
 }
 
-/** Return the id of the job whose row something is in. */
+/** Return the job of an entry that is one, as a list. */
+function jobIn(entry: Entry): Job[] {
+  return entry.kind === 'job' ? [entry.job] : [];
+}
+
+/** Whether what a row shows changes with time. */
+function isGoing(entry: Entry): boolean {
+  return entry.kind === 'job' ? !hasEnded(entry.job) : goingOf(entry.group) > 0;
+}
+
+/** Return the id of the job or the group whose row something is in. */
 function idAt(target: EventTarget): string | null {
-  const row = (target as Element).closest<HTMLElement>('[data-job-id]');
-  return row?.dataset.jobId ?? null;
+  const row = (target as Element).closest<HTMLElement>(
+    '[data-job-id], [data-group-id]'
+  );
+  return row?.dataset.jobId ?? row?.dataset.groupId ?? null;
 }
 
 const Row = React.memo(function Row(props: IRowProps): JSX.Element {
-  const { job, environment, index, count, selected, reachable, now } = props;
+  const { job, words, environment, index, count } = props;
+  const { selected, reachable, now } = props;
   const { commands, trans, acted, onSelect } = props;
   const ref = { ...refOf(environment, job) };
   const status = statusOf(job);
@@ -178,10 +252,11 @@ const Row = React.memo(function Row(props: IRowProps): JSX.Element {
   const name = `${job.api_name} ${shortId(job.job_id)}`;
   return (
     <li
-      className={`jp-TaskAPI-Job ${selected ? 'jp-mod-selected' : ''}`}
+      className={`jp-TaskAPI-Job ${selected ? 'jp-mod-selected' : ''} ${job.group ? 'jp-mod-nested' : ''}`}
       style={{ top: index * ROW }}
       aria-posinset={index + 1}
       aria-setsize={count}
+      aria-level={job.group ? 2 : undefined}
       data-job-id={job.job_id}
       data-api={job.api_name}
       data-environment={environment}
@@ -191,7 +266,9 @@ const Row = React.memo(function Row(props: IRowProps): JSX.Element {
         className="jp-TaskAPI-Job-main"
         tabIndex={tabIndex}
         aria-current={selected || undefined}
-        title={`${job.api_name} · ${job.job_id}${job.notebook ? `\n${job.notebook}` : ''}`}
+        title={[`${job.api_name} · ${job.job_id}`, words, job.notebook]
+          .filter(Boolean)
+          .join('\n')}
         onClick={() => onSelect(job.job_id)}
       >
         <StatusIcon status={status} stale={Boolean(job.stale)} />
@@ -206,9 +283,18 @@ const Row = React.memo(function Row(props: IRowProps): JSX.Element {
           {age(created(job), now)}
         </span>
         <span className="jp-TaskAPI-Job-state">
-          <span className="jp-TaskAPI-Job-word">
+          <span
+            className={`jp-TaskAPI-Job-word ${
+              words && status === 'succeeded' ? 'jp-mod-short' : ''
+            }`}
+          >
             {statusLabel(status, trans)}
           </span>
+          {words && (
+            <span className="jp-TaskAPI-Job-what jp-TaskAPI-ellipsis">
+              {words}
+            </span>
+          )}
           <span className="jp-TaskAPI-ellipsis jp-TaskAPI-faint">
             {note(job)}
           </span>

@@ -2,13 +2,30 @@ import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import type { Job } from '../api/contract';
-import { statusOf } from '../api/contract';
+import { hasEnded, statusOf } from '../api/contract';
 import type { Filter } from '../model/jobs';
+import { Search } from '../model/search';
 import { created, took } from '../ui/format';
 
 /** How jobs can be sorted. */
-export const SORTS = ['newest', 'oldest', 'api', 'status', 'longest'] as const;
+export const SORTS = [
+  'progress',
+  'newest',
+  'oldest',
+  'api',
+  'status',
+  'longest'
+] as const;
 export type Sort = (typeof SORTS)[number];
+
+/** What a form begins with, where it is a job's: its config and timeout. */
+export interface IDraft {
+  api: string;
+  config: { [key: string]: unknown };
+  timeout: number | null;
+}
+/** Groups that are open at most; the one that was opened first is closed. */
+const OPEN = 20;
 
 /** Characters of a search that the server takes. */
 const LONGEST = 500;
@@ -20,9 +37,13 @@ export class ViewState {
   search = '';
   api = '';
   status = '';
-  sort: Sort = 'newest';
+  sort: Sort = 'progress';
   /** The API whose details and form are open. */
   openAPI: string | null = null;
+  /** What its form begins with, if not with defaults; not kept. */
+  draft: IDraft | null = null;
+  /** The ids of the groups whose jobs are shown. */
+  openGroups: readonly string[] = [];
 
   /** Whether some jobs are not shown. */
   get narrowed(): boolean {
@@ -31,7 +52,16 @@ export class ViewState {
 
   set(
     choice: Partial<
-      Pick<ViewState, 'search' | 'api' | 'status' | 'sort' | 'openAPI'>
+      Pick<
+        ViewState,
+        | 'search'
+        | 'api'
+        | 'status'
+        | 'sort'
+        | 'openAPI'
+        | 'openGroups'
+        | 'draft'
+      >
     >
   ): void {
     Object.assign(this, choice);
@@ -39,8 +69,9 @@ export class ViewState {
   }
 
   toJSON(): ReadonlyPartialJSONObject {
-    const { search, api, status, sort, openAPI } = this;
-    return { search, api, status, sort, openAPI };
+    const { search, api, status, sort, openAPI, openGroups } = this;
+    // An older version kept its own default as if it were chosen, under `sort`.
+    return { search, api, status, order: sort, openAPI, openGroups };
   }
 
   /** Restore what was kept; invalid values are ignored. */
@@ -48,7 +79,7 @@ export class ViewState {
     if (typeof kept !== 'object' || kept === null) {
       return;
     }
-    const { search, api, status, sort, openAPI } = kept as {
+    const { search, api, status, order, openAPI, openGroups } = kept as {
       [key: string]: unknown;
     };
     const text = (value: unknown) => (typeof value === 'string' ? value : '');
@@ -56,9 +87,18 @@ export class ViewState {
       search: text(search),
       api: text(api),
       status: text(status),
-      sort: SORTS.find(one => one === sort) ?? 'newest',
-      openAPI: text(openAPI) || null
+      sort: SORTS.find(one => one === order) ?? 'progress',
+      openAPI: text(openAPI) || null,
+      openGroups: Array.isArray(openGroups)
+        ? openGroups.filter(id => typeof id === 'string')
+        : []
     });
+  }
+
+  /** Show the jobs of a group, or hide them. */
+  toggle(group: string, open = !this.openGroups.includes(group)): void {
+    const others = this.openGroups.filter(id => id !== group);
+    this.set({ openGroups: open ? [...others, group].slice(-OPEN) : others });
   }
 
   /** What the server is asked for: it searches jobs that were not read, and whole configs. */
@@ -72,16 +112,20 @@ export class ViewState {
 
   /** Return the jobs to show, in order; `found` are ids that the server found by the search. */
   pick(jobs: readonly Job[], found?: ReadonlySet<string>): readonly Job[] {
-    const words = this.search.toLowerCase().split(/\s+/).filter(Boolean);
-    const picked = jobs.filter(
+    const picked = this.pass(jobs, found);
+    const order = ORDERS[this.sort];
+    return order ? picked.sort(order) : picked;
+  }
+
+  /** Return the jobs that pass the filter, in the order in which they come. */
+  pass(jobs: readonly Job[], found?: ReadonlySet<string>): Job[] {
+    const search = new Search(this.search);
+    return jobs.filter(
       job =>
         (!this.api || job.api_name === this.api) &&
         (!this.status || statusOf(job) === this.status) &&
-        (found?.has(job.job_id) ||
-          words.every(word => textOf(job).includes(word)))
+        (found?.has(job.job_id) || search.fits(job))
     );
-    const order = ORDERS[this.sort];
-    return order ? picked.sort(order) : picked;
   }
 }
 
@@ -89,34 +133,17 @@ type Order = (a: Job, b: Job) => number;
 
 const seconds = (job: Job) => created(job)?.getTime() ?? 0;
 
-/** Newest first is the order in which jobs come. */
+/** What runs, then what waits, then what has ended. */
+function phase(job: Job): number {
+  return hasEnded(job) ? 2 : statusOf(job) === 'pending' ? 1 : 0;
+}
+
+/** Newest first is the order in which jobs come, and stays within others. */
 const ORDERS: { [sort in Sort]: Order | null } = {
+  progress: (a, b) => phase(a) - phase(b),
   newest: null,
   oldest: (a, b) => seconds(a) - seconds(b) || (a.job_id < b.job_id ? 1 : -1),
   api: (a, b) => a.api_name.localeCompare(b.api_name),
   status: (a, b) => statusOf(a).localeCompare(statusOf(b)),
   longest: (a, b) => (took(b) ?? -1) - (took(a) ?? -1)
 };
-
-const texts = new WeakMap<Job, string>();
-
-/** Return the text that a search looks through, cached: a job that changes is another object. */
-function textOf(job: Job): string {
-  let text = texts.get(job);
-  if (text === undefined) {
-    const config = JSON.stringify(job.config ?? {}).slice(0, 10_000);
-    text = [
-      job.job_id,
-      job.api_name,
-      statusOf(job).replace(/_/g, ' '),
-      job.notebook,
-      job.reason,
-      job.progress?.message,
-      config
-    ]
-      .join('\n')
-      .toLowerCase();
-    texts.set(job, text);
-  }
-  return text;
-}

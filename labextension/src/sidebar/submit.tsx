@@ -10,9 +10,12 @@ import { duration, shortId } from '../ui/format';
 import type { TaskAPIModel } from '../model/model';
 import { pretty } from '../ui/components';
 import { Parameters } from './parameters';
+import type { IDraft } from './state';
 
 export interface ISubmitProps {
   api: API;
+  /** What it begins with, if not with the defaults. */
+  draft: IDraft | null;
   model: TaskAPIModel;
   editors: IEditorServices;
   trans: TranslationBundle;
@@ -71,11 +74,12 @@ function sentenceOf({ error, offset }: ParseError, text: string): string {
 
 /** A form that submits a job: config as JSON in Lab's own editor, timeout. */
 export function SubmitForm(props: ISubmitProps): JSX.Element {
-  const { api, model, editors, trans, onConfig } = props;
+  const { api, draft, model, editors, trans, onConfig } = props;
   const name = nameOf(api);
-  const defaults = defaultsOf(api);
-  const [text, setText] = React.useState(() => pretty(defaults));
-  const [timeout, setTimeout_] = React.useState('');
+  const [text, setText] = React.useState(() =>
+    pretty({ ...defaultsOf(api), ...draft?.config })
+  );
+  const [timeout, setTimeout_] = React.useState(String(draft?.timeout ?? ''));
   const [said, setSaid] = React.useState<
     { error: string } | { done: string } | null
   >(null);
@@ -137,11 +141,19 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
         invalid={!!wrong}
         describedBy={`${id}-wrong`}
         editors={editors}
+        focused={draft !== null}
         onChange={value => {
           setText(value);
           setSaid(null);
         }}
       />
+      {draft && !isExact(draft.config) && (
+        <p className="jp-TaskAPI-Note">
+          {trans.__(
+            'A browser rounds whole numbers beyond 2^53: %taskapi rerun takes the config as it is.'
+          )}
+        </p>
+      )}
       <div id={`${id}-wrong`} className="jp-TaskAPI-Error" role="status">
         {wrong}
       </div>
@@ -200,6 +212,7 @@ function JSONEditor({
   invalid,
   describedBy,
   editors,
+  focused,
   onChange
 }: {
   value: string;
@@ -207,6 +220,8 @@ function JSONEditor({
   invalid: boolean;
   describedBy: string;
   editors: IEditorServices;
+  /** Whether one writes in it at once. */
+  focused: boolean;
   onChange: (value: string) => void;
 }): JSX.Element {
   const host = React.useRef<HTMLDivElement>(null);
@@ -232,6 +247,10 @@ function JSONEditor({
     const content = host.current!.querySelector('.cm-content');
     content?.setAttribute('aria-label', label);
     content?.setAttribute('aria-describedby', describedBy);
+    if (focused) {
+      host.current!.scrollIntoView({ block: 'nearest' });
+      editor.focus();
+    }
     return () => {
       editor.dispose();
       model.dispose();

@@ -90,6 +90,32 @@ export function IconButton({
   );
 }
 
+/** A button with an icon and its label beside it. */
+export function ActionButton({
+  icon,
+  label,
+  caption,
+  onClick
+}: {
+  icon: LabIcon;
+  label: string;
+  /** What it does, where its label does not say so. */
+  caption?: string;
+  onClick: () => void;
+}): JSX.Element {
+  return (
+    <button
+      type="button"
+      className="jp-Button jp-mod-small jp-TaskAPI-Action"
+      title={caption}
+      onClick={onClick}
+    >
+      <icon.react tag="span" width="16px" height="16px" aria-hidden="true" />
+      {label}
+    </button>
+  );
+}
+
 /** Draw again when a signal is emitted, at most once a frame. */
 export function useSignal<S>(signal: ISignal<S, unknown>): void {
   const [, draw] = React.useReducer((count: number) => count + 1, 0);
@@ -126,6 +152,39 @@ export function useNow(lively: boolean): Date {
     return () => clearInterval(timer);
   }, [lively]);
   return now;
+}
+
+/**
+ * Follow which rows of a scrolled list are in view: so many are there in it from the first one on, and one more.
+ *
+ * @param row pixels; every row has this height.
+ * @param step rows by which the first one moves.
+ * @returns what is in view, and what looks again.
+ */
+export function useView(
+  scroller: React.RefObject<HTMLElement>,
+  row: number,
+  step = 1
+): [{ first: number; count: number }, () => void] {
+  const [view, setView] = React.useState({ first: 0, count: 40 });
+  const measure = React.useCallback(() => {
+    if (!scroller.current) {
+      return; // the list was removed while it was scrolled
+    }
+    const { scrollTop, clientHeight } = scroller.current;
+    const first = Math.floor(scrollTop / row / step) * step;
+    const count = Math.ceil((clientHeight || 600) / row) + step;
+    setView(last =>
+      last.first === first && last.count === count ? last : { first, count }
+    );
+  }, [scroller, row, step]);
+  React.useEffect(() => {
+    const observer = new ResizeObserver(measure);
+    observer.observe(scroller.current!);
+    measure();
+    return () => observer.disconnect();
+  }, [scroller, measure]);
+  return [view, measure];
 }
 
 /** Return what was just done, for a moment, and how to say it. */

@@ -1,16 +1,13 @@
 /** How times, sizes and a job's state are put into words, as in the package's own `display/`. No DOM. */
-import type { Job, Progress } from '../api/contract';
-import { IN_PROGRESS, statusOf } from '../api/contract';
+import type { Cell, Interpreter, Job, Progress } from '../api/contract';
+import { IN_PROGRESS, keepsKernel, statusOf } from '../api/contract';
 
 const TIME =
   /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s*([Zz]|[+-]\d\d:?\d\d)?$/;
 
-const OFFSET: Intl.DateTimeFormatOptions = {
-  hour: 'numeric',
-  minute: '2-digit',
-  second: '2-digit',
-  timeZoneName: 'shortOffset'
-};
+const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
 /** States that a job reaches by running. */
 const STARTED = ['running', 'succeeded', 'worker_error', 'worker_oom'];
@@ -39,14 +36,46 @@ export function duration(seconds: number | null | undefined): string {
   return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`;
 }
 
-/** Return a time of day; one that the clock shows twice in a night, as it is put back, has its offset. */
-export function clock(date: Date): string {
-  const wall = (time: Date) => [time.toDateString(), time.toLocaleTimeString()];
+/** Return a time here: of today only the time, else with the day; one that falls twice in a night has its offset. */
+export function local(date: Date, now = new Date()): string {
+  const time = `${two(date.getHours())}:${two(date.getMinutes())}`;
+  if (date.toDateString() === now.toDateString()) {
+    return `${time}:${two(date.getSeconds())}${offset(date)}`;
+  }
+  const year = date.getFullYear();
+  const month = two(date.getMonth() + 1);
+  const day =
+    year === now.getFullYear()
+      ? `${MONTHS[date.getMonth()]} ${date.getDate()},`
+      : `${year}-${month}-${two(date.getDate())}`;
+  return `${day} ${time}${offset(date)}`;
+}
+
+/** Return a time here in full: `2026-03-04 05:06:07 +0100`. */
+export function stamp(date: Date): string {
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const time = [date.getHours(), date.getMinutes(), date.getSeconds()];
+  return `${day} ${time.map(two).join(':')} ${zone(date)}`;
+}
+
+/** Return the offset of a time that the clock shows twice in a night, as it is put back; else nothing. */
+function offset(date: Date): string {
   const isTwice = [-60, -30, 30, 60].some(minutes => {
     const other = new Date(date.getTime() + minutes * 60_000);
-    return String(wall(other)) === String(wall(date));
+    return (
+      other.getTimezoneOffset() - date.getTimezoneOffset() === minutes &&
+      other.getHours() === date.getHours() &&
+      other.getMinutes() === date.getMinutes()
+    );
   });
-  return date.toLocaleTimeString(undefined, isTwice ? OFFSET : undefined);
+  return isTwice ? ` ${zone(date)}` : '';
+}
+
+/** Return a time zone's offset from UTC: `+0100`. */
+function zone(date: Date): string {
+  const east = -date.getTimezoneOffset();
+  const minutes = Math.abs(east);
+  return `${east < 0 ? '-' : '+'}${two(Math.floor(minutes / 60))}${two(minutes % 60)}`;
 }
 
 /** Say how long ago something was, roughly: `just now`, `5 min ago`, `3 d ago`. */
@@ -77,7 +106,7 @@ export function size(bytes: number | null | undefined): string {
   }
   let value = bytes;
   let unit = 'B';
-  for (const larger of ['KiB', 'MiB', 'GiB', 'TiB']) {
+  for (const larger of UNITS.slice(1)) {
     if (Math.abs(value) < 1024) {
       break;
     }
@@ -87,6 +116,19 @@ export function size(bytes: number | null | undefined): string {
   return value >= 100 || Number.isInteger(value)
     ? `${round(value)} ${unit}`
     : `${value.toFixed(1)} ${unit}`;
+}
+
+/** Return how much of a limit was used, in the limit's unit: `1.2 of 8 GiB`; without one, `1.2 GiB`. */
+export function sizeOf(bytes: number, limit?: number | null): string {
+  if (!limit) {
+    return size(bytes);
+  }
+  const whole = size(limit);
+  const unit = whole.slice(whole.lastIndexOf(' ') + 1);
+  const value = bytes / 1024 ** UNITS.indexOf(unit);
+  return value < 0.1 && bytes > 0
+    ? `${size(bytes)} of ${whole}`
+    : `${value >= 100 ? round(value) : Number(value.toFixed(1))} of ${whole}`;
 }
 
 /** Return a count as people write it: `3`, `0.25`, `1200`. */
@@ -182,14 +224,18 @@ export function fraction(progress: Progress | null | undefined): number | null {
 export function secondsLeft(job: Job, now = new Date()): number | null {
   const done = fraction(job.progress);
   const spent = took(job, now);
-  if (!done || spent === null || statusOf(job) !== 'running' || job.stale) {
+  const isHeld = !!job.stale || keepsKernel(job);
+  if (!done || spent === null || statusOf(job) !== 'running' || isHeld) {
     return null;
   }
   return (spent * (1 - done)) / done;
 }
 
-/** Return progress as `42 % · 21/50 · message`. */
-export function progressWords(progress: Progress | null | undefined): string {
+/** Return progress as `42 % · 21/50 · message`; of a notebook as `25 % · in cell 4 of 12 · heading`. */
+export function progressWords(
+  progress: Progress | null | undefined,
+  cell?: Cell | null
+): string {
   if (!progress) {
     return '';
   }
@@ -199,8 +245,10 @@ export function progressWords(progress: Progress | null | undefined): string {
   if (share !== null) {
     parts.push(`${round(share * 100)} %`);
   }
-  if (total !== 1) {
-    // a share of one says no more than the percentage
+  if (cell?.status === 'running' && total) {
+    parts.push(`in cell ${number(done + 1)} of ${number(total)}`);
+  } else if (total !== 1 && (done || total || !message)) {
+    // a share of one says no more than the percentage; before anything is done, the message says it all
     parts.push(number(done) + (total ? `/${number(total)}` : ''));
   }
   if (message) {
@@ -209,12 +257,58 @@ export function progressWords(progress: Progress | null | undefined): string {
   return parts.join(' · ');
 }
 
+/** Characters of an environment's key that people see. */
+const KEY = 8;
+
+/**
+ * Return what there is to say about the environment that a Python has its packages from: `environment 1a2b3c4d · 12
+ * packages · from the cache`; nothing for an interpreter as it is.
+ *
+ * @param packages how many it has; null where that is unknown.
+ * @param since when it was asked for: one that was built before comes from the cache.
+ * @param absent what is said of one that is not there.
+ */
+export function environmentWords(
+  { key, built, seconds }: Interpreter,
+  packages: number | null,
+  since: Date | null,
+  absent: string,
+  now = new Date()
+): string {
+  if (!key) {
+    return '';
+  }
+  const when = moment(built);
+  const span = duration(seconds);
+  return [
+    `environment ${clean(key).slice(0, KEY)}`,
+    packages !== null && `${packages} package${packages === 1 ? '' : 's'}`,
+    !when
+      ? absent
+      : since && when < since
+        ? 'from the cache'
+        : `built ${age(when, now)}${span && ` in ${span}`}`
+  ]
+    .filter(Boolean)
+    .join(' · ');
+}
+
+/** Say of a job's environment that is not there why it is not. */
+export function absentWords(job: Pick<Job, 'status' | 'end_time'>): string {
+  const status = statusOf(job);
+  return status === 'pending'
+    ? 'built when the job starts'
+    : status === 'running'
+      ? 'being built'
+      : 'not kept';
+}
+
 /** Return the one thing to know beside a job's status: why it ended, what it waits for, or its progress. */
 export function note(job: Job): string {
   if (!IN_PROGRESS.includes(statusOf(job))) {
     return why(job);
   }
-  const words = progressWords(job.progress);
+  const words = progressWords(job.progress, job.cell);
   if (job.stale) {
     return words ? `as last seen: ${words}` : 'as last seen';
   }

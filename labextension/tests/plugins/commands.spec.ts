@@ -1,5 +1,5 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
-import { Notification } from '@jupyterlab/apputils';
+import { Clipboard, Notification } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -9,6 +9,8 @@ import type { Job } from '../../src/api/contract';
 import { addCommands } from '../../src/commands';
 import type { TaskAPIModel } from '../../src/model/model';
 import { refOf } from '../../src/model/model';
+import { addGroupCommands } from '../../src/sidebar/groupcommands';
+import type { IDraft } from '../../src/sidebar/state';
 import { jobOf } from '../../src/targets';
 import { CommandIDs, NAMESPACE } from '../../src/tokens';
 import { Wire } from './wire';
@@ -30,8 +32,8 @@ beforeEach(() => {
   const sidebar = {
     show: () => shown.push('sidebar'),
     showJob: (ref: IJobRef) => shown.push(ref),
-    openSubmit: (environment: string, api?: string) =>
-      shown.push({ environment, api })
+    openSubmit: (environment: string, api?: string, draft?: IDraft) =>
+      shown.push({ environment, api, ...(draft && { draft }) })
   };
   const trans = nullTranslator.load(NAMESPACE);
   const app = { commands } as JupyterFrontEnd;
@@ -41,6 +43,7 @@ beforeEach(() => {
       return { dispose: () => {}, isDisposed: false };
     }
   });
+  addGroupCommands(commands, model, trans);
 });
 
 afterEach(() => {
@@ -168,9 +171,19 @@ describe('what is on offer', () => {
   });
 
   it('is described, and offered by the palette', async () => {
-    const ids = Object.values(CommandIDs).filter(
-      id => id !== CommandIDs.openLog
-    );
+    const elsewhere: string[] = [
+      CommandIDs.openLog,
+      CommandIDs.openJobs,
+      CommandIDs.runNotebook,
+      CommandIDs.example,
+      CommandIDs.openFile,
+      CommandIDs.openNotebook,
+      CommandIDs.saveNotebook,
+      CommandIDs.attach,
+      CommandIDs.resume,
+      CommandIDs.endKernel
+    ];
+    const ids = Object.values(CommandIDs).filter(id => !elsewhere.includes(id));
     for (const id of ids) {
       expect(commands.label(id), id).not.toBe('');
       expect(commands.caption(id), id).not.toBe('');
@@ -178,9 +191,7 @@ describe('what is on offer', () => {
       expect(args, id).toMatchObject({ type: 'object' });
     }
     expect(new Set(palette).size).toBe(palette.length);
-    expect([CommandIDs.openLog, ...ids]).toEqual(
-      expect.arrayContaining(palette)
-    );
+    expect([...elsewhere, ...ids]).toEqual(expect.arrayContaining(palette));
   });
 });
 
@@ -270,12 +281,17 @@ describe('commands', () => {
     wire.end(ended, 1);
     await model.refresh();
     let done: Promise<unknown> = commands.execute(CommandIDs.purge);
-    expect(await answer('jp-mod-warn')).toContain('Delete all ended jobs?');
+    expect(await answer('jp-mod-warn')).toContain('Delete 1 ended job?');
     await done;
+    expect(messages()).toEqual([['info', 'Deleted some jobs.']]);
     expect(model.local.all.map(job => job.job_id)).toEqual([running.job_id]);
+    await commands.execute(CommandIDs.purge);
+    expect(messages()[0]).toEqual(['info', 'No job has ended.']);
+    [wire.add(), wire.add()].forEach(job => wire.end(job, 2));
     done = commands.execute(CommandIDs.purge, { api: 'train' });
-    expect(await answer('jp-mod-warn')).toContain('of train');
+    expect(await answer('jp-mod-warn')).toContain('2 ended jobs of train?');
     await done;
+    Notification.dismiss();
     done = commands.execute(CommandIDs.deleteAPI, { api: 'train' });
     expect(await answer('jp-mod-warn')).toContain('train');
     await done;
@@ -285,6 +301,34 @@ describe('commands', () => {
       'DELETE local/delete/train'
     ]);
     expect(model.local.apis.map(api => api.metadata?.name)).toEqual(['other']);
+  });
+
+  it('edit and rerun a job, or copy it as code', async () => {
+    const config = { it: ["isn't", true, null], lr: 1e-3 };
+    const ref = {
+      ...refOf('local', wire.add({ config, timeout: 60 }))
+    };
+    await model.refresh();
+    await commands.execute(CommandIDs.editRerun, ref);
+    expect(shown).toEqual([
+      {
+        ...{ environment: 'local', api: 'train' },
+        draft: { api: 'train', config, timeout: 60 }
+      }
+    ]);
+    const copied = vi
+      .spyOn(Clipboard, 'copyToSystem')
+      .mockReturnValue(undefined);
+    await commands.execute(CommandIDs.copyCode, ref);
+    expect(copied.mock.calls).toEqual([
+      [
+        'import taskapi_jupyter\n\njob = taskapi_jupyter.connect("local").submit("train", {"it": ["isn\'t", True, None], "lr": 0.001}, timeout=60)'
+      ]
+    ]);
+    copied.mockRestore();
+    const gone = refOf('local', wire.add({ api_name: 'gone' }));
+    await model.refresh();
+    expect(commands.isEnabled(CommandIDs.editRerun, { ...gone })).toBe(false);
   });
 
   it('say what was refused in the server’s sentence', async () => {
@@ -307,5 +351,48 @@ describe('commands', () => {
       'The Jupyter server can’t be reached.'
     ]);
     expect(commands.isEnabled(CommandIDs.stop, ref)).toBe(true);
+  });
+});
+
+describe('commands of a group', () => {
+  it('stop it, run its failed jobs again and delete it, each where that fits', async () => {
+    const going = wire.addGroup({ counts: { running: 1, pending: 8 } });
+    const failed = wire.addGroup({ counts: { worker_oom: 1, succeeded: 8 } });
+    await model.refresh();
+    const isVisible = (id: string, { id: group }: { id: string }) =>
+      commands.isVisible(id, { environment: 'local', group });
+    for (const [id, ...fits] of [
+      [CommandIDs.stopGroup, true, false],
+      [CommandIDs.rerunGroup, false, true],
+      [CommandIDs.deleteGroup, false, true],
+      [CommandIDs.copyGroup, true, true]
+    ] as [string, boolean, boolean][]) {
+      expect([going, failed].map(one => isVisible(id, one))).toEqual(fits);
+      expect(commands.isVisible(id, {})).toBe(false);
+    }
+    const row = document.body.appendChild(document.createElement('li'));
+    Object.assign(row.dataset, { environment: 'local', groupId: going.id });
+    row.dispatchEvent(new MouseEvent('contextmenu', { bubbles: true }));
+    await commands.execute(CommandIDs.stopGroup, { pointed: true });
+    expect(model.local.getGroup(going.id)?.counts).toEqual({ stopped: 9 });
+    const args = { environment: 'local', group: failed.id };
+    await commands.execute(CommandIDs.rerunGroup, args);
+    expect(messages()).toEqual([
+      ['info', 'Submitted 1 job again, as group g<b>3</b>']
+    ]);
+    expect(model.local.groups).toHaveLength(3);
+    const said = [
+      commands.execute(CommandIDs.deleteGroup, args),
+      answer('jp-mod-warn')
+    ];
+    expect((await Promise.all(said))[1]).toContain(
+      'Delete group g<b>2</b>?Its 9 jobs are deleted'
+    );
+    expect(model.local.getGroup(failed.id)).toBeUndefined();
+    expect(wire.asked).toEqual([
+      `DELETE local/groups/${going.id}`,
+      `POST local/groups/${failed.id}/rerun`,
+      `DELETE local/groups/${failed.id}?forget=true`
+    ]);
   });
 });

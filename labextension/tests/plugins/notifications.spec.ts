@@ -6,7 +6,7 @@ import { CommandRegistry } from '@lumino/commands';
 import { Signal } from '@lumino/signaling';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import type { Job } from '../../src/api/contract';
+import type { Group, Job } from '../../src/api/contract';
 import { refOf } from '../../src/model/model';
 import {
   notifications,
@@ -214,6 +214,57 @@ describe('a message when a job ends', () => {
     await tab.model.refresh();
     await settled();
     expect(told()).toEqual([]);
+  });
+
+  it('is not given for what ended before, whenever that is read', async () => {
+    wire.now = 'Wed, 04 Mar 2026 05:01:00 GMT';
+    const tab = await page(); // where all that is listed still runs
+    wire.end(wire.add(), 50);
+    await tab.model.refresh();
+    await settled();
+    expect(told()).toEqual([]);
+    wire.end(wire.add(), 70);
+    await tab.model.refresh();
+    await vi.waitFor(() => expect(told()).toHaveLength(1), 3000);
+  });
+
+  it('is not given for short ones, what is tried again, or what a cell waits for', async () => {
+    const tab = await page();
+    tab.notifier.after = 10;
+    wire.end(wire.add(), 9);
+    wire.end(wire.add(), 11, { status: 'worker_error', retried_by: 'x' });
+    wire.end(wire.add(), 12);
+    wire.waited.push(wire.jobs.local[0].job_id);
+    await tab.model.refresh();
+    await settled();
+    expect(told()).toEqual([]);
+    const job = wire.add();
+    wire.end(job, 10);
+    await tab.model.refresh();
+    await tells(['success', `train · ${short(job)} succeeded after 10 s`]);
+  });
+
+  it('is one for a group, once all of its jobs have ended', async () => {
+    const tabs = await Promise.all([page(), page()]);
+    const group = {
+      ...{ id: 'g1', name: '<b>rates', api_name: 'train', size: 3 },
+      created_time: '2026-03-04T05:00:00Z'
+    };
+    const refresh = async (more: object) => {
+      wire.groups = [{ ...group, ...more } as unknown as Group];
+      await Promise.all(tabs.map(({ model }) => model.refresh()));
+      await settled();
+    };
+    await refresh({ counts: { succeeded: 1, running: 2 } });
+    expect(told()).toEqual([]);
+    const over = { counts: { succeeded: 2, worker_error: 1 } };
+    await refresh({ ...over, end_time: '2026-03-04T05:00:40Z' });
+    await tells([
+      'error',
+      '<b>rates: 2 of 3 jobs succeeded after 40 s, 1 failed'
+    ]);
+    await refresh({ ...over, end_time: '2026-03-04T05:00:40Z' });
+    expect(told()).toHaveLength(1);
   });
 
   it('is remembered for each server and environment apart', async () => {

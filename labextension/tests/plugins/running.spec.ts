@@ -88,6 +88,23 @@ describe('the list of what runs', () => {
     expect(executed).toEqual([[CommandIDs.show, {}]]);
   });
 
+  it('has a group as one entry, however many jobs it has', async () => {
+    const group = wire.addGroup({
+      counts: { pending: 997, running: 2, worker_oom: 1 }
+    });
+    wire.addGroup({ counts: { succeeded: 3 } });
+    const waiting = wire.add({ status: 'pending' });
+    await model.refresh();
+    const [first, second, ...more] = manager.running();
+    expect(more).toEqual([]);
+    expect(first.label()).toBe('train · g<b>1</b>');
+    expect(first.detail!()).toBe('1/1000 · 2 running · 1 failed');
+    expect(second.label()).toContain(waiting.job_id.slice(-4));
+    manager.shutdownAll();
+    await vi.waitFor(() => expect(model.local.groupsInProgress).toEqual([]));
+    expect(wire.asked[1]).toBe(`DELETE local/groups/${group.id}`);
+  });
+
   it('stops all, those that wait first', async () => {
     const [first, second] = [wire.add(), wire.add({ status: 'pending' })];
     await model.refresh();

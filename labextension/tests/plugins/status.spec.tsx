@@ -65,6 +65,22 @@ describe('the status bar’s item', () => {
     expect(changed.mock.calls.length).toBe(before + 1);
   });
 
+  it('counts a group as one, and says how far it is', async () => {
+    wire.add();
+    const group = wire.addGroup({
+      counts: { succeeded: 9, running: 2, pending: 1 }
+    });
+    await model.refresh();
+    const button = await shows('1 running, 1 group (50 %)');
+    expect(button.title).toBe(
+      'Jobs on this machine: 1 running, 1 group (50 %)\ng<b>1</b>: 9/12 · 2 running. Show jobs.'
+    );
+    wire.addGroup({ counts: { running: 1 }, progress: 0.2 });
+    wire.move(group, { succeeded: 10, running: 2 });
+    await model.refresh();
+    await shows('1 running, 2 groups (35 %)');
+  });
+
   it('says that the server is away, and when it is back', async () => {
     wire.add();
     wire.away = true;

@@ -4,7 +4,7 @@ import { Stream } from '@lumino/signaling';
 import { afterEach } from 'vitest';
 
 import { TaskAPIClient } from '../../src/api/client';
-import type { Job } from '../../src/api/contract';
+import type { Group, Job } from '../../src/api/contract';
 import { hasEnded, JOB_EVENTS } from '../../src/api/contract';
 import { TaskAPIModel } from '../../src/model/model';
 
@@ -18,12 +18,18 @@ export class Wire {
   /** Jobs by environment. */
   readonly jobs: { [environment: string]: Job[] } = { local: [] };
   readonly apis = ['train', 'other'];
+  /** The groups of this machine, whose jobs are in `jobs` only where a test adds them. */
+  groups: Group[] = [];
   /** The environment that is used where none is named. */
   first = 'local';
   /** What was asked for beside GET, as `METHOD path?query`. */
   readonly asked: string[] = [];
   /** Answers instead of the usual ones, by the beginning of `METHOD path`. */
   readonly refusals: { [request: string]: [number, string, string] } = {};
+  /** The server's time, as its answers say it. */
+  now = '';
+  /** What cells wait for. */
+  readonly waited: string[] = [];
   /** Whether the server is away. */
   away = false;
   /** What requests wait for. */
@@ -38,11 +44,12 @@ export class Wire {
     });
     const model = new TaskAPIModel(new TaskAPIClient(settings), events);
     models.push(model);
-    const told = (id: string, status: string) =>
+    const told = (id: string, status: string, group?: string) =>
       events.emit({
         schema_id: JOB_EVENTS,
         job_id: id,
-        status
+        status,
+        group
       } as unknown as Event.Emission);
     return { model, told };
   }
@@ -68,6 +75,32 @@ export class Wire {
     } as Job;
     jobs.unshift(job);
     return job;
+  }
+
+  /** Add a group, of a number of jobs in each state. */
+  addGroup(fields: Partial<Group> = {}): Group {
+    const { counts = { running: 1 } } = fields;
+    const id = (0xffff_ffff - this._count).toString(16).padStart(16, '0');
+    const group = {
+      id: `g${id}`,
+      api_name: 'train',
+      name: `g<b>${this.groups.length + 1}</b>`,
+      created_time: '2026-03-04T05:00:00Z',
+      size: Object.values(counts).reduce((a, b) => a + b, 0),
+      counts,
+      progress: 0.5,
+      ...fields
+    } as Group;
+    this._count += group.size;
+    this.groups.unshift(group);
+    return group;
+  }
+
+  /** Have other jobs of a group be in each state. */
+  move(group: Group, counts: Group['counts']): void {
+    this.groups = this.groups.map(one =>
+      one.id === group.id ? { ...one, counts } : one
+    );
   }
 
   /** End a job, some seconds after five o'clock. */
@@ -102,7 +135,8 @@ export class Wire {
       return Response.json({ kind, message }, { status });
     }
     const [body, status] = this.route(request.method, path, url.searchParams);
-    return Response.json(body, { status: status ?? 200 });
+    const headers: HeadersInit = this.now ? { Date: this.now } : {};
+    return Response.json(body, { status: status ?? 200, headers });
   }
 
   private route(
@@ -136,7 +170,9 @@ export class Wire {
         const before = query.get('cursor') ?? '';
         const most = Math.min(Number(query.get('limit') ?? 50), this.most);
         const passing = jobs.filter(
-          one => !wanted || wanted.includes(one.status)
+          one =>
+            (!wanted || wanted.includes(one.status)) &&
+            !(one.group && query.has('groups'))
         );
         const counts: { [status: string]: number } = {};
         passing.forEach(one => {
@@ -154,12 +190,52 @@ export class Wire {
             next_cursor:
               left.length > page.length ? page[page.length - 1].job_id : null,
             ...(query.has('counts') ? { counts } : {}),
+            ...(query.has('groups') && environment === 'local'
+              ? {
+                  groups: this.groups.filter(
+                    ({ counts: each }) =>
+                      !before && (!wanted || wanted.some(one => each[one]))
+                  )
+                }
+              : {}),
             ...(search ? { searched: passing.length } : {})
           }
         ];
       }
+      case 'GET groups one': {
+        this.lists.push(`${name} ${query.toString()}`);
+        const group = this.groups.find(({ id }) => id === name);
+        const after = Number(query.get('cursor') ?? -1);
+        const wanted = query.get('status')?.split(',');
+        const most = Number(query.get('limit') ?? 50);
+        const left = jobs
+          .filter(
+            one =>
+              one.group === name &&
+              one.index! > after &&
+              !one.retried_by &&
+              (!wanted || wanted.includes(one.status))
+          )
+          .sort((a, b) => a.index! - b.index!);
+        const page = left.slice(0, most);
+        const more = left.length > most ? `${page[most - 1].index}` : null;
+        return group ? [{ group, jobs: page, next_cursor: more }] : missing;
+      }
+      case 'DELETE groups one': {
+        const group = this.groups.find(({ id }) => id === name)!;
+        if (query.has('forget')) {
+          this.groups = this.groups.filter(one => one !== group);
+        } else {
+          this.move(group, { stopped: group.size });
+        }
+        return [{ message: 'done' }];
+      }
+      case 'POST groups rerun':
+        return [{ group: this.addGroup(), job_ids: ['1'] }];
       case 'GET jobs one':
         return job ? [{ job_status: job }] : missing;
+      case 'GET waits':
+        return [{ ids: this.waited }];
       case 'DELETE jobs one':
         this.jobs[environment] = jobs.filter(one => one !== job);
         return job ? [{ message: `deleted job ${name}` }] : missing;
@@ -202,5 +278,5 @@ function listed(job: Job): Job {
 export interface Tab {
   model: TaskAPIModel;
   /** Have an event come. */
-  told: (id: string, status: string) => void;
+  told: (id: string, status: string, group?: string) => void;
 }

@@ -15,10 +15,14 @@ import msgspec
 
 from taskapi_jupyter.core.contract import KIND, DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy import notebook
+from taskapi_jupyter.deploy.packages import conda, interpreter, kernels
+from taskapi_jupyter.deploy.values import shorten
 
-from . import interpreter, parameters, variables
+from . import parameters, variables
+from .environment import Packages
 from .quantities import format_bytes, format_cpu, parse_bytes, parse_cpu, parse_memory
-from .sections import API, Compute, Definition, plain, read, scalar_text, shorten, wrong
+from .sections import API, Compute, Definition, plain, read, scalar_text, wrong
 from .shapes import Content, Draft, definition, pod
 from .yaml import load
 
@@ -27,6 +31,8 @@ DEFAULT_CPU = 1000  # millicores; with Cortex's 200m, five trainings would share
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 #: Keys that answers have and a deploy ignores, so that what was read can be deployed again
 _ANSWERED = ("id", "spec_id", "initial_deployment_time", "last_updated")
+#: Keys of a launch that are no part of what names a version: argv may have variables in it, and is in the spec
+_NOT_NAMING = ("env", "argv", "cloudpickle", "python_version", "interpreter", "packages")
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,21 @@ def build(
     files: Mapping[str, bytes] | None = None,
     pickle: Path | None = None,
     looks_up: bool = True,
+    packages: Packages | None = None,
 ) -> APISpec:
     """Check a request; ``environ`` names variables that a task gets beyond the documented list.
 
     ``files`` are kept beside the task's own; ``pickle`` is a file that holds the request's; ``looks_up`` says whether
-    the task's interpreter is on this machine, and is asked for the modules that a pickled callable refers to.
+    the task's interpreter is on this machine, and is asked for the modules that a pickled callable refers to;
+    ``packages`` finds the environment where the API has requirements.
 
     Raises :class:`BadRequest` that says which API, which key and what is wrong with it.
     """
     name = check_name(request.spec.get("name"))
     try:
-        return _build(name, request, environ, files or {}, pickle=pickle or request.pickle, looks_up=looks_up)
+        return _build(
+            name, request, environ, files or {}, pickle=pickle or request.pickle, looks_up=looks_up, packages=packages
+        )
     except BadRequest as error:
         raise BadRequest(f"{name}: {error.message}") from None
 
@@ -114,17 +124,20 @@ def _build(
     *,
     pickle: Content | None,
     looks_up: bool,
+    packages: Packages | None,
 ) -> APISpec:
     raw = plain(request.spec)
     if isinstance(kind := raw.get("kind") or KIND, str) and kind != KIND:
         raise BadRequest(f"kind {shorten(kind)} can't be run here, only {KIND} can")
     api: API = read(API, {key: value for key, value in raw.items() if key not in _ANSWERED})
-    draft = _start(api, request, extra)
+    draft = _start(api, request, extra, looks_up)
     draft.files.update(files)
-    draft.looks_up = looks_up
     draft.pickle = pickle
+    draft.packages, draft.named = packages, api.python is not None
     spec: dict[str, Any] = {"name": name, "kind": KIND}
     if api.pod is not None:
+        if api.definition is not None and api.definition.requirements is not None:
+            raise BadRequest("a pod runs a command as it is: it takes no requirements")
         if api.definition is not None:
             raise BadRequest("give either definition (Cortex 0.28) or pod (0.42), not both")
         if api.compute is not None:
@@ -137,6 +150,8 @@ def _build(
         if api.definition is None and pickle is None:
             raise BadRequest("there is nothing to run: give definition.path (Cortex 0.28) or a pod (0.42)")
         spec["definition"] = definition(api.definition or Definition(), request, draft)
+        if api.python is not None and draft.launch["kind"] == "notebook":
+            raise BadRequest("a notebook takes no python: its kernel (definition.kernel) has its own interpreter")
         spec["compute"] = compute = _compute(api.compute or Compute(), "compute", draft)
     spec["networking"] = {"endpoint": _endpoint(api, draft)}
     if api.node_groups is not None:
@@ -147,7 +162,7 @@ def _build(
     return _finish(draft, spec, compute)
 
 
-def _start(api: API, request: DeployRequest, extra: Iterable[str]) -> Draft:
+def _start(api: API, request: DeployRequest, extra: Iterable[str], looks_up: bool) -> Draft:
     """Find the folder, the interpreter and the variables that come from outside the specification."""
     cwd = os.path.expanduser(request.cwd or "~")
     if "\0" in cwd or not os.path.isabs(cwd) or not os.path.isdir(cwd):
@@ -155,25 +170,64 @@ def _start(api: API, request: DeployRequest, extra: Iterable[str]) -> Draft:
     cwd = os.path.normpath(cwd)
     env = variables.allowed_environ(os.environ if request.environ is None else request.environ, extra)
     search = env.get("PATH")
-    python = interpreter.resolve(api.python or request.python, cwd, search)
-    deployer = python if not request.python else interpreter.resolve(request.python, cwd, search)
+    kernel = _kernel(api, request, cwd, search)
+    python = (kernel and kernel.python) or interpreter.resolve(api.python or request.python, cwd, search)
+    deployer = python if not (request.python or kernel) else interpreter.resolve(request.python, cwd, search)
     env["PATH"] = variables.first_in_path(env, os.path.dirname(python))
     from_file, warnings = variables.dotenv(Path(cwd))
-    return Draft(api.name, python, deployer, cwd, {**env, **from_file}, from_file, warnings)
+    if looks_up and api.pod is None and not notebook.is_task(request.spec):
+        activated, told = conda.activation(python, env)
+        env |= activated
+        # Of the deploying kernel's own, nothing is said: they were not run for that kernel either.
+        warnings += [told] if told and (api.python or kernel) else []
+    if kernel is not None:
+        env |= _environ_of(kernel, env)
+        _check_answers(kernel, env)
+    return Draft(api.name, python, deployer, cwd, {**env, **from_file}, from_file, warnings, looks_up=looks_up)
+
+
+def _kernel(api: API, request: DeployRequest, cwd: str, search: str | None) -> kernels.Kernel | None:
+    """Return the kernelspec whose Python runs the task; None where another does. A notebook's is found with it."""
+    given = api.definition or Definition()
+    if given.kernel is None or notebook.is_notebook(given.path):
+        return None
+    if api.python is not None:
+        raise BadRequest("python and definition.kernel both say which interpreter runs the task: give one of them")
+    if given.path is None or given.path.endswith(".pickle"):
+        what = "a callable"
+    else:
+        is_cell = request.source is not None and not os.path.isfile(os.path.join(cwd, given.path))
+        what = "a cell task" if is_cell else "a task in a file"
+    return kernels.of_task(given.kernel, what, search)
+
+
+def _environ_of(kernel: kernels.Kernel, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a kernelspec sets; ``${NAME}`` in them is what Jupyter would put in."""
+    found = kernel.environ({**os.environ, **env})
+    ours = [name for name in found if name.startswith(variables.RESERVED)]  # which other kernels may have a use for
+    return variables.own_environ({name: found[name] for name in found if name not in ours}, f"env in {kernel.file}")
+
+
+def _check_answers(kernel: kernels.Kernel, env: Mapping[str, str]) -> None:
+    """Raise :class:`BadRequest` where a kernel's Python does not run, or is too old for tasks."""
+    assert kernel.python is not None
+    try:
+        interpreter.check_version(kernel.python, interpreter.full_version(kernel.python, env))
+    except BadRequest as error:
+        raise BadRequest(f"kernel {shorten(kernel.name)}: {error.message}") from None
 
 
 def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APISpec:
     launch = {"python": draft.python, "cwd": draft.cwd, "env": draft.env, "sys_path": [], **draft.launch}
+    if (runs := _interpreter(launch, draft)) is not None:
+        launch["interpreter"] = runs
     spec_id = _digest(spec)
-    # argv may have variables in it; the spec has it as it was written
-    content = {
-        key: value for key, value in launch.items() if key not in ("env", "argv", "cloudpickle", "python_version")
-    }
+    content = {key: value for key, value in launch.items() if key not in _NOT_NAMING}
     files = {name: _sha256(content) for name, content in draft.files.items()}
     api_id = _digest([spec, content, files, draft.from_file])
     if draft.parameters is not None:
         if complaint := parameters.complaint(draft.parameters, draft.config, whole=False):
-            raise BadRequest(f"definition.config: {complaint}")
+            raise BadRequest(f"definition.config: {complaint}{parameters.hint(spec)}")
         # They follow from the content, and are no part of what names it.
         spec = {**spec, "definition": {**spec["definition"], "parameters": draft.parameters}}
     return APISpec(
@@ -191,6 +245,17 @@ def _finish(draft: Draft, spec: dict[str, Any], compute: dict[str, Any]) -> APIS
         files=draft.files,
         warnings=tuple(draft.warnings),
     )
+
+
+def _interpreter(launch: Mapping[str, Any], draft: Draft) -> dict[str, str] | None:
+    """Return which Python runs the task, for people; None of a command, of another language and of a cluster's node."""
+    if packages := launch.get("packages"):
+        is_notebook = launch["kind"] == "notebook"
+        path = launch["notebook"]["kernel"]["spec"]["argv"][0] if is_notebook else launch["python"]
+        return {"path": path, "version": packages["version"], "key": packages["key"]}
+    if launch["kind"] == "command" or not draft.python or not draft.looks_up:
+        return None
+    return {"path": draft.python, "version": interpreter.full_version(draft.python, draft.env)}
 
 
 def _compute(asked: Compute, at: str, draft: Draft) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from .sections import Parameter, read, shorten
+from taskapi_jupyter.deploy.values import shorten
+
+from .sections import Parameter, read
 from .task_source import MAX_DOC, MAX_PARAMETERS, is_json
 
 MAX_TEXT = 200  # characters of a type or a help
@@ -33,7 +35,7 @@ def documented(parameters: Iterable[Mapping[str, Any]], doc: str) -> list[dict[s
     helps = _helps(doc[:MAX_DOC])
     found = []
     for one in parameters:
-        texts = {"type": one.get("type"), "help": helps.get(one["name"].lstrip("*"))}
+        texts = {"type": one.get("type"), "help": one.get("help") or helps.get(one["name"].lstrip("*"))}
         known = {key: one[key] for key in _KEYS if key in one and key not in texts}
         found.append({**known, **{key: _cut(text) for key, text in texts.items() if text}})
     return found
@@ -53,6 +55,12 @@ def of(spec: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the parameters in a checked specification; None if its task takes ``config`` or they are unknown."""
     found: list[dict[str, Any]] | None = (spec.get("definition") or {}).get("parameters")
     return found
+
+
+def hint(spec: Mapping[str, Any]) -> str:
+    """Return the end of a complaint about a notebook's parameters: what makes something one."""
+    path = str((spec.get("definition") or {}).get("path"))
+    return "; those of a notebook are assigned in its cell tagged parameters" if path.endswith(".ipynb") else ""
 
 
 def complaint(parameters: Sequence[Mapping[str, Any]], given: Iterable[str], whole: bool = True) -> str | None:

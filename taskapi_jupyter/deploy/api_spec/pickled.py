@@ -7,12 +7,14 @@ import pickletools
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.paths import WORKER
+from taskapi_jupyter.deploy.packages import interpreter
 
-from . import interpreter
+if TYPE_CHECKING:
+    from taskapi_jupyter.deploy.packages.resolve import Environment
 
 _OPCODES = {one.code: one for one in pickletools.opcodes}
 _BYTES = {"BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # and how many bytes say their length
@@ -33,6 +35,13 @@ def is_there(name):
     except (ImportError, ValueError):
         return name in sys.modules
 print(json.dumps([name for name in given["names"] if not is_there(name)]))
+"""
+#: Which packages the modules of an interpreter belong to
+_BELONG = """
+import json, sys
+from importlib.metadata import packages_distributions
+names, found = json.load(sys.stdin), packages_distributions()
+print(json.dumps({name: found[name] for name in names if name in found and name not in sys.stdlib_module_names}))
 """
 
 
@@ -99,3 +108,25 @@ def check_modules(content: bytes | Path, python: str, paths: list[str], env: Map
             "missing there, or put its folder on sys.path and deploy again"
         )
     return None
+
+
+def lacking(content: bytes | Path, deployer: str, environment: Environment) -> list[str]:
+    """Return a warning, or none, about modules whose packages, in the interpreter that deploys, were not asked for.
+
+    Another package may bring a module of the same name, so that it is not refused.
+    """
+    names = sorted(modules(content))
+    try:
+        belong = interpreter.ask(deployer, "-c", _BELONG, given=names, seconds=SECONDS) if names else {}
+    except BadRequest:
+        return []
+    missing = {
+        name: packages for name, packages in belong.items() if all(environment.has(one) is False for one in packages)
+    }
+    if not missing:
+        return []
+    what = ", ".join(f"{name} ({packages[0]})" for name, packages in missing.items())
+    return [
+        f"the callable refers to {what}, which {'is' if len(missing) == 1 else 'are'} not among its packages: unless "
+        "another one brings it, its jobs fail: add it to the requirements"
+    ]

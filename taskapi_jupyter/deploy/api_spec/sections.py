@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import reprlib
 from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,6 +14,7 @@ from msgspec import UNSET, Meta
 from taskapi_jupyter.core import decoding
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy import values
+from taskapi_jupyter.deploy.values import shorten
 
 MAX_NODES = 100_000  # YAML aliases can make a small file large
 MAX_TEXT = 10 << 20  # characters of all texts
@@ -31,7 +31,8 @@ Endpoint = Annotated[
 ParameterName = Annotated[
     str, Meta(pattern=r"\A(\*\*|(\*\*)?[^\W\d]\w{0,199})\Z", description="the name of a parameter")
 ]
-_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list"}  # for types without a description
+#: For types without a description.
+_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
 class Section(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -67,8 +68,16 @@ class Definition(Section):
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     function: Text | None = None
     python_version: Text | None = None
+    requirements: Any = None
+    script_metadata: bool | None = None
     parameters: Any = None
     warm: Warm | None = None
+    kernel: Text | None = None
+    cell_timeout: Seconds | None = None  # these, to `allow_unknown`, are of a notebook
+    startup_timeout: Seconds | None = None
+    keep_kernel: Any = None
+    outputs: Annotated[list[Literal["html"]], Meta(description="a list of: html")] | None = None
+    allow_unknown: bool | None = None
 
 
 class Container(Section):
@@ -166,21 +175,6 @@ def _unknown(key: Any, where: str, known: tuple[str, ...]) -> BadRequest:
     near = difflib.get_close_matches(str(key)[:100], known)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known)}"
     return BadRequest(f"unknown key {shorten(key)}{f' in {where}' if where else ''}; {hint}")
-
-
-_REPR = reprlib.Repr()
-_REPR.maxlevel = 4
-_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 30
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
-
-
-def shorten(value: Any, limit: int = 60) -> str:
-    """Return ``repr(value)``, cut to a length that fits into a sentence."""
-    try:  # of a list no more than is shown: YAML aliases can make it endless
-        shown = repr(value[: limit + 1]) if isinstance(value, str | bytes) else _REPR.repr(value)
-    except ValueError:  # a number that is too long to be written
-        shown = f"a {type(value).__name__}"
-    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 def wrong(path: str, wanted: str, value: Any) -> BadRequest:

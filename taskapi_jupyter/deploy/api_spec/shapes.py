@@ -10,16 +10,23 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from taskapi_jupyter.core import files
 from taskapi_jupyter.core.contract import MAX_BODY, DeployRequest
-from taskapi_jupyter.core.errors import BadRequest, size
+from taskapi_jupyter.core.errors import BadRequest, printable, size
+from taskapi_jupyter.deploy import notebook
+from taskapi_jupyter.deploy.packages import conda, interpreter, kernels
+from taskapi_jupyter.deploy.values import shorten
 
-from . import interpreter, parameters, pickled, task_source, variables, warm
-from .sections import Compute, Definition, Pod, Warm, scalar_text, shorten, wrong
+from . import cells, environment, parameters, pickled, task_source, variables, warm
+from .quantities import parse_seconds
+from .sections import Compute, Definition, Pod, Warm, scalar_text, wrong
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.deploy.packages.resolve import Environment
 
 _PICKLED_TASK = "__taskapi_task__"
 _LOADS_PICKLE = b"""# What a function took along of its notebook, for its task and the processes that the task starts.
@@ -27,6 +34,14 @@ from _taskapi_notebook import load as __taskapi_task__
 
 __taskapi_task__ = __taskapi_task__(globals())
 """
+#: Keys that only a notebook has a use for
+OF_NOTEBOOKS = ("cell_timeout", "startup_timeout", "keep_kernel", "outputs", "allow_unknown")
+#: Keys that a notebook has no use for, each with what to do instead
+_NOT_OF_NOTEBOOKS = {
+    "function": "its cells run in their order",
+    "python_path": "set PYTHONPATH in definition.env",
+    "warm": "its kernel starts cold",
+}
 _CONTAINER_JOB_FILE = "/cortex/spec/job.json"
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)", re.ASCII)
 
@@ -38,7 +53,7 @@ class Draft:
     """What is known of an API while it is built."""
 
     name: str
-    python: str  # runs the task
+    python: str  # runs the task; empty for a notebook whose kernel is no Python, or is started by a script
     deployer: str  # deploys it
     cwd: str
     env: dict[str, str]
@@ -48,6 +63,9 @@ class Draft:
     launch: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Content] = field(default_factory=dict)
     pickle: Content | None = None
+    packages: environment.Packages | None = None  # finds the environment that it asks for
+    environment: Environment | None = None  # that one
+    named: bool = False  # whether the API says which interpreter
     looks_up: bool = True  # whether the interpreter is on this machine and can be asked what it can import
     parameters: list[dict[str, Any]] | None = None  # of the task; None if it is called with config
 
@@ -65,11 +83,14 @@ def definition(given: Definition, request: DeployRequest, draft: Draft) -> dict[
     draft.env.update(own)
     draft.launch["sys_path"] = _sys_path(given, draft.cwd, request.sys_path or [])
     path, function = given.path, given.function
+    is_notebook = notebook.is_notebook(path)
+    _check_keys(given, is_notebook)
     if path is None or path.endswith(".pickle"):
         if request.source is not None:
             raise BadRequest("source is the text of a Python file: give its name in definition.path")
         if function is not None:
             raise BadRequest("definition.function chooses from a Python file; a pickle holds one callable")
+        environment.find(given, request, draft, pickled=True)
         if path is None:
             _cloudpickle(request, given.python_version, draft)
             _callable_parameters(given.parameters, draft)
@@ -77,8 +98,10 @@ def definition(given: Definition, request: DeployRequest, draft: Draft) -> dict[
             _dill(path, draft.pickle, draft)
     elif draft.pickle is not None:
         raise BadRequest(f"with a pickled callable, definition.path must end in .pickle, not be {shorten(path)}")
+    elif is_notebook:
+        _notebook(path, request, given, draft)
     else:
-        _module(path, request.source, function, draft)
+        _module(path, request, given, draft)
     if given.warm is not None:
         _warm(given.warm, draft)
     return shown
@@ -113,14 +136,27 @@ def pod(given: Pod, draft: Draft) -> tuple[dict[str, Any], Compute]:
 def read_task(cwd: str | Path, path: str) -> bytes:
     """Read the file at ``definition.path``, or raise :class:`BadRequest` that names it."""
     file = Path(cwd, path)
+    most = notebook.MAX_FILE if notebook.is_notebook(path) else MAX_BODY
     try:
-        data = files.read(os.path.realpath(file), MAX_BODY + 1)  # a FIFO or a device would block
+        if os.stat(file).st_size > most:  # before so much is read
+            raise BadRequest(f"definition.path: {file} is larger than {size(most)}")
+        data = files.read(os.path.realpath(file), most + 1)  # a FIFO or a device would block
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise BadRequest(f"definition.path: {file} can't be read: {why}") from None
-    if len(data) > MAX_BODY:
-        raise BadRequest(f"definition.path: {file} is larger than {size(MAX_BODY)}")
+    if len(data) > most:
+        raise BadRequest(f"definition.path: {file} is larger than {size(most)}")
     return data
+
+
+def _check_keys(given: Definition, is_notebook: bool) -> None:
+    """Raise :class:`BadRequest` for a key that has no meaning for a notebook, or none but for a notebook."""
+    for key in _NOT_OF_NOTEBOOKS if is_notebook else OF_NOTEBOOKS:
+        if getattr(given, key) is not None and is_notebook:
+            raise BadRequest(f"a notebook takes no definition.{key}: {_NOT_OF_NOTEBOOKS[key]}")
+        if getattr(given, key) is not None:
+            where = f"is {shorten(given.path)}" if given.path else "is missing"
+            raise BadRequest(f"definition.{key} is for notebooks alone (.ipynb), and definition.path {where}")
 
 
 def _sys_path(given: Definition, cwd: str, kernel: list[str]) -> list[str]:
@@ -140,9 +176,8 @@ def _sys_path(given: Definition, cwd: str, kernel: list[str]) -> list[str]:
     return [*dict.fromkeys(one for one in folders if one not in kernel), *kernel]
 
 
-def _module(path: str, text: str | None, function: str | None, draft: Draft) -> None:
-    if path.endswith(".ipynb"):
-        raise BadRequest("definition.path must be a Python file; a notebook can't be a task")
+def _module(path: str, request: DeployRequest, given: Definition, draft: Draft) -> None:
+    text = request.source
     file = os.path.normpath(os.path.join(draft.cwd, path))
     is_cell = text is not None and not os.path.isfile(file)
     label = f"cell {draft.name}" if is_cell else path
@@ -152,7 +187,8 @@ def _module(path: str, text: str | None, function: str | None, draft: Draft) -> 
             text = task_source.decode(data, label)
         else:
             data = task_source.encode(text, label)
-        attr = _find_task(text, label, function, draft)
+        environment.of_text(given, request, draft, text, label)
+        attr = _find_task(text, label, given.function, draft)
     except task_source.SourceError as error:
         raise BadRequest(str(error)) from None
     if is_cell:
@@ -162,6 +198,59 @@ def _module(path: str, text: str | None, function: str | None, draft: Draft) -> 
     draft.files[f"{module}.py"] = data
     draft.launch.update(kind="module", file=f"{module}.py", module=module, attr=attr)
     draft.launch.update(origin=file, cloudpickle=interpreter.package_folder("cloudpickle"))
+
+
+def _notebook(path: str, request: DeployRequest, given: Definition, draft: Draft) -> None:
+    """Let jobs run a notebook's cells in a kernel of their own."""
+    file, shown, text = os.path.basename(path), printable(path), request.source
+    notebook.check_file_name(file)
+    keep = None if given.keep_kernel is None else parse_seconds(given.keep_kernel, "definition.keep_kernel")
+    found = notebook.check(read_task(draft.cwd, path) if text is None else text.encode("utf-8", "replace"), shown)
+    about = environment.of_notebook(given, request, draft, found, shown)
+    language = "python"
+    if about is None:
+        if (name := given.kernel or found.kernel) is None:
+            raise kernels.unnamed(shown)
+        kernel = kernels.find(name, draft.env.get("PATH"))
+        about, language = kernel.launch, kernel.language
+        _runs_in(kernel, given, draft)
+    draft.warnings += found.warnings
+    tagged = found.parameter_cells
+    if len(tagged) > 1:
+        draft.warnings.append(f"{shown} has {len(tagged)} cells tagged parameters: the first one counts")
+    if language.lower() == "python":
+        draft.parameters, told = cells.parameters(next(iter(tagged), None), bool(given.allow_unknown))
+        draft.warnings += [told] if told else []
+    elif tagged and not cells.has_papermill():
+        draft.warnings.append(cells.needs_papermill(language))
+    cells.check_language(language, draft.config)
+    draft.files[file] = found.text
+    draft.launch.update(
+        kind="notebook",
+        python=sys.executable,  # runs the cells' runner, and has nbclient; the kernel is what its kernelspec says
+        file=file,
+        origin=os.path.normpath(os.path.join(draft.cwd, path)),
+        notebook={
+            "kernel": about,
+            "language": language,
+            "cell_timeout": given.cell_timeout,
+            "startup_timeout": given.startup_timeout,
+            "keep_kernel": keep,
+            "outputs": list(dict.fromkeys(given.outputs or [])),
+        },
+    )
+
+
+def _runs_in(kernel: kernels.Kernel, given: Definition, draft: Draft) -> None:
+    """Note the Python of a notebook's kernel; what its conda environment sets, unless the API sets it, is added."""
+    draft.python = kernel.python or ""
+    if draft.python:
+        version = interpreter.full_version(draft.python, {**draft.env, **kernel.environ(draft.env)})
+        interpreter.check_version(draft.python, version)
+        activated, told = conda.activation(draft.python, draft.env)
+        own = {*draft.from_file, *(given.env or {})}
+        draft.env.update((key, value) for key, value in activated.items() if key not in own)
+        draft.warnings += [told] if told else []
 
 
 def _warm(given: Warm, draft: Draft) -> None:
@@ -174,7 +263,7 @@ def _warm(given: Warm, draft: Draft) -> None:
     if not found and isinstance(text, bytes) and draft.launch["kind"] in ("main", "module"):
         found = warm.imports(text)
     settings = warm.settings(given, found)
-    why = warm.obstacle(draft.python) if draft.looks_up else "there is no warm start on a cluster"
+    why = warm.obstacle(draft.python, draft.environment) if draft.looks_up else "there is no warm start on a cluster"
     if why is None:
         draft.launch["warm"] = settings
     else:
@@ -203,7 +292,7 @@ def _find_task(text: str, path: str, function: str | None, draft: Draft) -> str:
         found = task_source.find_task(text, path, function, draft.name)
     else:
         asked = {"text": text, "filename": path, "function": function, "api": draft.name}
-        found = interpreter.ask(draft.python, "-I", "-S", str(task_source.__file__), given=asked)
+        found = interpreter.ask(draft.python, "-I", "-S", str(task_source.__file__), given=asked, env=draft.env)
         if "error" in found:
             raise task_source.SourceError(found["error"])
     if found["parameters"] is not None:
@@ -223,7 +312,10 @@ def _dill(path: str, data: Content | None, draft: Draft) -> None:
     draft.files["task.pickle"] = read_task(draft.cwd, path) if data is None else data
     search = [*draft.launch["sys_path"], *filter(None, [draft.env.get("PYTHONPATH")])]
     env = {**draft.env, "PYTHONPATH": os.pathsep.join(search)}
-    if not interpreter.has_module(draft.python, "dill", env, draft.cwd):
+    if draft.environment is not None:
+        if draft.environment.has("dill") is False:
+            raise BadRequest(f"{path} is loaded with dill, which is not among the requirements: add dill")
+    elif not interpreter.has_module(draft.python, "dill", env, draft.cwd):
         raise BadRequest(f"{path} is loaded with dill, which {draft.python} does not have: install dill there")
     draft.launch.update(kind="dill", file="task.pickle")
 
@@ -241,7 +333,9 @@ def _cloudpickle(request: DeployRequest, pickled_by: str | None, draft: Draft) -
         _run_as_main("notebook", _LOADS_PICKLE, _PICKLED_TASK, draft)
     else:  # from a kernel with 0.1.0
         draft.launch.update(kind="pickle", file="task.pkl", cloudpickle=interpreter.package_folder("cloudpickle"))
-    if draft.looks_up:
+    if draft.environment is not None:
+        draft.warnings += pickled.lacking(data, draft.deployer, draft.environment)
+    elif draft.looks_up:
         paths = draft.launch["sys_path"]
         warning = pickled.check_modules(data, draft.python, paths, draft.env, draft.cwd)
         draft.warnings += [warning] if warning else []

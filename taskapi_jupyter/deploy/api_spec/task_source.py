@@ -126,7 +126,7 @@ def _sentence(error: SyntaxError, text: str, filename: str) -> str:
 def _bindings(body: List[ast.stmt]) -> Dict[str, ast.AST]:  # noqa: UP006
     """Return the names that a module binds at its top level, each with its last value."""
     bound: Dict[str, ast.AST] = {}  # noqa: UP006
-    for node in _statements(body):
+    for node in statements(body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             bound[node.name] = node
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -140,14 +140,14 @@ def _bindings(body: List[ast.stmt]) -> Dict[str, ast.AST]:  # noqa: UP006
     return bound
 
 
-def _statements(body: List[ast.stmt]) -> Iterator[ast.stmt]:  # noqa: UP006
+def statements(body: List[ast.stmt]) -> Iterator[ast.stmt]:  # noqa: UP006
     for node in body:
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             for field in ("body", "orelse", "finalbody"):
-                yield from _statements(getattr(node, field, []))
+                yield from statements(getattr(node, field, []))
             for inner in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-                yield from _statements(inner.body)
+                yield from statements(inner.body)
 
 
 def _describe(name: str, node: ast.AST, filename: str, lines: List[bytes]) -> Found:  # noqa: UP006

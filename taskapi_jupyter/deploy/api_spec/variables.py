@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy.values import HIDDEN, masked, shorten
 
-from .sections import scalar_text, shorten
+from .sections import scalar_text
 
 #: What a task gets of the deploying kernel's environment: exact names, or beginnings that end with ``*``.
 PASSED = (
@@ -44,6 +45,14 @@ PASSED = (
     *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"),
     *("TRANSFORMERS_CACHE", "TRANSFORMERS_OFFLINE", "SENTENCE_TRANSFORMERS_HOME", "TRITON_CACHE_DIR"),
     *("KERAS_HOME", "TFDS_DATA_DIR", "TFHUB_CACHE_DIR", "NLTK_DATA", "SCIKIT_LEARN_DATA"),
+    # experiment trackers: where runs go and how; neither what authenticates there nor what names one run
+    *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"),
+    *("MLFLOW_S3_ENDPOINT_URL", "MLFLOW_TRACKING_INSECURE_TLS"),
+    *("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"),
+    *("WANDB_MODE", "WANDB_DISABLED", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_DIR"),
+    *("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR", "WANDB_RUN_GROUP"),
+    *("WANDB_JOB_TYPE", "WANDB_TAGS", "WANDB_SILENT", "WANDB_CONSOLE", "WANDB_LOG_MODEL", "WANDB_WATCH"),
+    "TENSORBOARD_LOGGING_DIR",
     # the way to the network
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
@@ -60,7 +69,14 @@ _NEVER = ("JPY_*", "JUPYTER*", "MPLBACKEND", "IPYTHON*", "IPY_*")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 RESERVED = "TASKAPI_"
-HIDDEN = "***"  # stands for a value wherever a specification is shown
+#: What only the build of an environment of packages gets of the deploying kernel's variables
+_OF_BUILDS = ("UV_*", "PIP_*", "NETRC", "KEYRING*", "PYTHON_KEYRING_*")
+#: Those of them that say for which interpreter, and where to
+_NOT_OF_BUILDS = (
+    *("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT*", "UV_WORKING_DIR*", "UV_RUN_*", "UV_ENV_FILE", "UV_INTERNAL_*"),
+    *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_REQUIREMENT", "PIP_EDITABLE"),
+    *("PIP_REQUIRE_VIRTUALENV", "PIP_REPORT", "PIP_LOG", "UV_LOG*"),
+)
 
 
 def allowed_environ(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
@@ -79,6 +95,17 @@ def _allowed(name: str, value: str, exact: frozenset[str], wild: tuple[str, ...]
     if _SECRET.search(name) or any(fnmatchcase(name, never) for never in _NEVER):
         return False
     return any(fnmatchcase(name, pattern) for pattern in wild)
+
+
+def build_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which packages are found: where they come from, and with which credentials."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if any(fnmatchcase(name, one) for one in _OF_BUILDS)
+        and not any(fnmatchcase(name, one) for one in _NOT_OF_BUILDS)
+        and "\0" not in value
+    }
 
 
 def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
@@ -103,12 +130,18 @@ def own_environ(values: Mapping[str, Any], path: str) -> dict[str, str]:
 
 
 def hidden(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a specification as it is shown: without the values of its variables, which may be secrets."""
+    """Return a specification as it is shown: without the values of its variables, which may be secrets.
+
+    Of URLs in its requirements, the credentials are left out.
+    """
 
     def without(section: Mapping[str, Any]) -> dict[str, Any]:
         shown = dict(section)
         if shown.get("env"):
             shown["env"] = dict.fromkeys(shown["env"], HIDDEN)
+        if requirements := shown.get("requirements"):
+            is_list = isinstance(requirements, list)
+            shown["requirements"] = [*map(masked, requirements)] if is_list else masked(requirements)
         return shown
 
     shown = dict(spec)

@@ -6,14 +6,17 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.deploy.packages import interpreter
 
-from . import interpreter
 from .quantities import parse_seconds
 from .sections import Warm, wrong
+
+if TYPE_CHECKING:
+    from taskapi_jupyter.deploy.packages.resolve import Environment
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _MOST = 100  # modules
@@ -45,11 +48,14 @@ def _modules(value: Any) -> list[str]:
     return names
 
 
-def obstacle(python: str) -> str | None:
-    """Return why jobs of an interpreter can't start warm; None where they can."""
+def obstacle(python: str, environment: Environment | None = None) -> str | None:
+    """Return why jobs of an interpreter, or of an environment, can't start warm; None where they can."""
     if not host.LINUX:
         return "a warm start takes Linux"
-    if not interpreter.is_own(python):
+    if environment is not None:
+        if interpreter.version(python) in ("3.8", "3.9"):
+            return "a warm start takes Python 3.10 or newer"
+    elif not interpreter.is_own(python):
         try:
             if not interpreter.ask(python, "-I", "-c", _HAS_PACKAGE):
                 return f"a warm start takes Python 3.10 or newer and this package, which {python} has not"

@@ -1,13 +1,15 @@
-"""The routes about the server itself, and 404 for all other paths."""
+"""The routes about the server itself and what was built in its home, and 404 for all other paths."""
 
 from __future__ import annotations
 
 from tornado import web
 
-from taskapi_jupyter.core.contract import encode
+from taskapi_jupyter.client.packages import no_packages
+from taskapi_jupyter.core.contract import Message, PackagesResponse, encode
 from taskapi_jupyter.server.authentication import guarded
+from taskapi_jupyter.service.service import Service
 
-from .base import Handler
+from .base import Errors, Handler
 from .body import BodyHandler
 
 DOCUMENT = "taskapi_jupyter_openapi"  # key in the application's settings: a function that returns it
@@ -20,6 +22,35 @@ class EnvironmentsHandler(Handler):
     async def get(self) -> None:
         """List them."""
         self.finish(encode(await self.quick(self.backends.environments)))
+
+
+class Packages(Errors):
+    """Base of the routes for environments of packages."""
+
+    def environment(self, env: str) -> Service:
+        """Return the service of an environment; raise :class:`NotKept` for a Cortex cluster."""
+        if self.backends.clusters.find(env) is not None:
+            raise no_packages(env)
+        return self.backends.environment(env)
+
+
+class PackagesHandler(Packages, Handler):
+    """All environments of packages."""
+
+    @guarded
+    async def get(self, env: str) -> None:
+        """List them."""
+        found = await self.slow(self.environment(env).packages)
+        self.finish(encode(PackagesResponse(found)))
+
+
+class OnePackagesHandler(Packages, Handler):
+    """One environment of packages."""
+
+    @guarded
+    async def delete(self, env: str, key: str) -> None:
+        """Delete it."""
+        self.finish(encode(Message(await self.slow(self.environment(env).delete_packages, key))))
 
 
 class DocumentHandler(Handler):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,7 @@ from taskapi_jupyter.client import bell
 from taskapi_jupyter.core import room
 from taskapi_jupyter.core.contract import NOT_LET_IN, ErrorBody, encode
 from taskapi_jupyter.core.errors import BadRequest, Damaged, NotStarted, TaskAPIError, UnsupportedEncoding, printable
+from taskapi_jupyter.core.states import JobCode, values
 from taskapi_jupyter.server.activity import ACTIVITY, Activity
 from taskapi_jupyter.server.authentication import Authenticated
 from taskapi_jupyter.server.backends import BACKENDS, Backends
@@ -198,3 +199,12 @@ class Handler(Errors, Authenticated, APIHandler):  # type: ignore[misc]
         if text not in ("true", "false"):
             raise BadRequest(f"{name} must be true or false, not {text[:64]!r}")
         return text == "true"
+
+    def statuses(self, among: Iterable[JobCode]) -> list[str] | None:
+        """Return the statuses asked for, repeated or with commas between; only some may be."""
+        given = [one for text in self.get_query_arguments("status") for one in text.split(",")]
+        known = values(among)
+        for one in given:
+            if one not in known:
+                raise BadRequest(f"status must be one of {', '.join(known)}, not {one[:64]!r}")
+        return given or None

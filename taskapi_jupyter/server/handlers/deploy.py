@@ -99,10 +99,10 @@ class DeployHandler(BodyHandler):
         self.is_whole = True
         environment = self.backends.environment(env)
         self.flag("force")  # Cortex's: here a deploy never waits for jobs, so there is nothing to force
-        name = self.get_query_argument("configFileName", "") or "config"
+        name, dry_run = self.get_query_argument("configFileName", "") or "config", self.flag("dryRun")
         if not self.is_form:
             body = self.body()
-            self.finish(await self.slow(lambda: answer(environment.deploy_request(decode(body, DeployRequest)))))
+            self.finish(await self.slow(lambda: answer(environment.deploy_request(read(body, dry_run)))))
             return
         if self._received > self.max_body:
             raise self.too_large()
@@ -117,8 +117,8 @@ class DeployHandler(BodyHandler):
             try:
                 form.finish()
                 if set(UPLOAD) & set(form.names):
-                    return answer(deploy_upload(environment, form))
-                return encode(deploy_form(environment, form, name, root, self.backends.folder))
+                    return answer(deploy_upload(environment, form, dry_run))
+                return encode(deploy_form(environment, form, name, root, self.backends.folder, dry_run=dry_run))
             finally:
                 form.remove()
 
@@ -132,7 +132,15 @@ def answer(results: list[DeployResult]) -> bytes:
     return encode(results)
 
 
-def deploy_form(service: Service, form: Form, name: str, root: Path, home: Path) -> list[DeployResult]:
+def read(body: bytes, dry_run: bool) -> DeployRequest:
+    """Return the request in a JSON body; a dry run may be asked for in the body or in the query."""
+    request = decode(body, DeployRequest)
+    return structs.replace(request, dry_run=dry_run or request.dry_run)
+
+
+def deploy_form(
+    service: Service, form: Form, name: str, root: Path, home: Path, *, dry_run: bool
+) -> list[DeployResult]:
     """Deploy Cortex's form; ``name`` is that of its configuration, ``root`` the folder if it has no project."""
     config, project = form.text("config"), form.read("project.zip")
     if config is None:
@@ -141,12 +149,12 @@ def deploy_form(service: Service, form: Form, name: str, root: Path, home: Path)
         )
     apis = parsed(config, name)
     if project is None:
-        return deploy_all(service, apis, root)
-    with unpacked(project, home) as folder:
-        return deploy_all(service, apis, folder)
+        return deploy_all(service, apis, root, dry_run)
+    with unpacked(project, home, keep=not dry_run) as folder:
+        return deploy_all(service, apis, folder, dry_run)
 
 
-def deploy_upload(service: Service, form: Form) -> list[DeployResult]:
+def deploy_upload(service: Service, form: Form, dry_run: bool) -> list[DeployResult]:
     """Deploy one API that came as an upload; its pickle stays in its file."""
     for name in form.names:
         if name not in UPLOAD:
@@ -156,7 +164,7 @@ def deploy_upload(service: Service, form: Form) -> list[DeployResult]:
     body = form.read("request")
     if body is None:
         raise BadRequest("the upload has no part 'request', which holds the API as JSON")
-    request = decode(body, DeployRequest)
+    request = read(body, dry_run)
     for name in ("source", "pickle"):
         if name in form.names and getattr(request, name) is not None:
             raise BadRequest(f"'{name}' is given twice: as a part of the upload, and in its part 'request'")
@@ -175,26 +183,26 @@ def parsed(config: str, name: str) -> list[dict[str, Any]]:
         raise BadRequest(f"{name[:128]}: {error}") from None
 
 
-def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path) -> list[DeployResult]:
+def deploy_all(service: Service, apis: list[dict[str, Any]], cwd: Path, dry_run: bool) -> list[DeployResult]:
     """Deploy each API of a configuration; of several, one that fails doesn't stop the others."""
     if len(apis) == 1:
-        return deploy_one(service, apis[0], cwd)
+        return deploy_one(service, apis[0], cwd, dry_run)
     results = []
     for api in apis:
         try:
-            results += deploy_one(service, api, cwd)
+            results += deploy_one(service, api, cwd, dry_run)
         except TaskAPIError as error:
             results.append(DeployResult(error=printable(error.message, but="\n")))
     return results
 
 
-def deploy_one(service: Service, api: dict[str, Any], cwd: Path) -> list[DeployResult]:
+def deploy_one(service: Service, api: dict[str, Any], cwd: Path, dry_run: bool) -> list[DeployResult]:
     """Deploy one API as its configuration has it."""
     from taskapi_jupyter.deploy.advice import add_warnings
     from taskapi_jupyter.deploy.prepare import DeployOptions, prepare
 
     results = []
-    for request in prepare(api, DeployOptions(cwd=cwd)):
+    for request in prepare(api, DeployOptions(cwd=cwd, dry_run=dry_run)):
         answer = service.deploy_request(request)
         add_warnings(answer, api, request, provider=service.provider, environ={})
         results += answer

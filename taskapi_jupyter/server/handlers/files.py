@@ -12,11 +12,11 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from taskapi_jupyter.client import results
-from taskapi_jupyter.client.headers import ENDED_HEADER
+from taskapi_jupyter.client.headers import ENDED_HEADER, WAITS_HEADER
 from taskapi_jupyter.client.taskapi import TaskAPI
 from taskapi_jupyter.core.contract import ErrorBody, FilesResponse, LogChunk, encode
 from taskapi_jupyter.core.errors import NotAcceptable
-from taskapi_jupyter.node.storage import VIEW
+from taskapi_jupyter.node.storage import EXCEPTION, VIEW
 from taskapi_jupyter.server.authentication import guarded
 from taskapi_jupyter.service.outputs import view_of
 
@@ -50,7 +50,8 @@ class LogHandler(HeldHandler):
                 self.set_header(ENDED_HEADER, "true")
             return ended or self.chunk.size > offset
 
-        await self.hold(env, look, job_id, "log")
+        with self.backends.waits.asking(env, job_id, self.request.headers.get(WAITS_HEADER)):
+            await self.hold(env, look, job_id, "log")
         chunk = self.chunk
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Log-Offset", str(chunk.offset))
@@ -176,6 +177,24 @@ class ResultHandler(FileBase):
         return "application/json" if self.json else BINARY
 
 
+class ExceptionHandler(FileBase):
+    """What the task raised."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:  # type: ignore[override]
+        """Answer its pickle."""
+        pool = self.backends.keeping(env)
+        file = await self.backends.ask(env, lambda environment: environment.open_exception(job_id), pool)
+        if loader := results.loader_in(await self.backends.run(pool, results.end_of, file)):
+            self.set_header("X-Taskapi-Loader", "{}; python={}".format(*loader))
+        self.set_attachment_header(EXCEPTION)
+        await self.serve(env, EXCEPTION, file)
+
+    def get_content_type(self) -> str:
+        """Return what it is."""
+        return BINARY
+
+
 class FilesHandler(Handler):
     """A job's files."""
 
@@ -188,6 +207,41 @@ class FilesHandler(Handler):
             return encode(FilesResponse(found, found.truncated or UNSET))
 
         self.finish(await self.backends.ask(env, files, self.backends.keeping(env)))
+
+
+class MetricsHandler(Handler):
+    """What the task has recorded."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:
+        """Answer the points from an offset on."""
+        names = [name for text in self.get_query_arguments("names") for name in (text, *text.split(","))]
+        since = self.integer("since", 0, 0, INT64)
+        pool = self.backends.keeping(env)
+        found = await self.backends.ask(
+            env, lambda environment: encode(environment.metrics(job_id, names, since)), pool
+        )
+        self.finish(found)
+
+
+class UsageHandler(Handler):
+    """What the job's processes used."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:
+        """Answer the points."""
+        pool = self.backends.keeping(env)
+        self.finish(await self.backends.ask(env, lambda environment: encode(environment.usage(job_id)), pool))
+
+
+class PreviewHandler(Handler):
+    """What a pickled result looks like."""
+
+    @guarded
+    async def get(self, env: str, job_id: str) -> None:
+        """Answer its forms by their media type."""
+        pool = self.backends.keeping(env)
+        self.finish(await self.backends.ask(env, lambda environment: encode(environment.preview(job_id)), pool))
 
 
 def accepts(header: str, media: str) -> bool:

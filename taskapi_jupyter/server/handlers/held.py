@@ -7,8 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from hashlib import blake2b
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from taskapi_jupyter.client.bell import LOOK_AGAIN, woken
 from taskapi_jupyter.client.headers import VERSION_HEADER
+from taskapi_jupyter.core.contract import JobStatus
 
 from .base import Handler
 
@@ -45,11 +49,17 @@ class HeldHandler(Handler):
         self.since = self.since or version
         return version != self.since
 
-    async def hold(self, env: str, look: Callable[[], Awaitable[bool]], job_id: str | None, prefix: str = "") -> None:
+    async def hold(
+        self,
+        env: str,
+        look: Callable[[], Awaitable[bool]],
+        job_id: str | None,
+        prefix: str | tuple[str, ...] = "",
+    ) -> None:
         """Call ``look`` at each change until it returns true, ``wait`` is over, or the client has gone.
 
-        Changes are those of one job, and of the files in its folder that begin with ``prefix``; without a job, all of
-        the home.
+        Changes are those of one job, and of the files in its folder that begin with ``prefix``, or one of several;
+        without a job, all of the home.
         """
         seconds = self.number("wait", MAX_WAIT) or 0.0
         self.waits = seconds > 0 and self.backends.clusters.find(env) is None
@@ -80,3 +90,8 @@ class HeldHandler(Handler):
                     if self.restless or changes.count != count:  # other jobs change a job's place in line
                         break
                 await asyncio.sleep(max(began + max(REST, SHARE * took) - loop.time(), 0))
+
+
+def without_usage(record: JobStatus) -> JobStatus:
+    """Return a job as its version counts it: what it uses changes each second, and nobody waits for that."""
+    return replace(record, usage=UNSET) if record.usage else record

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from taskapi_jupyter.client.headers import KERNEL_HEADER
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_core.utils import ensure_async
+from msgspec.structs import replace
+
+from taskapi_jupyter.client.headers import KERNEL_HEADER, WAITS_HEADER
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core.contract import BOM, MAX_PAGE, JobsPage, Message, Rerun, decode, encode, submit_answer
+from taskapi_jupyter.core.contract import (
+    BOM,
+    MAX_PAGE,
+    JobsPage,
+    KernelEntry,
+    KernelsResponse,
+    Message,
+    Rerun,
+    WaitsResponse,
+    decode,
+    encode,
+    submit_answer,
+)
 from taskapi_jupyter.core.errors import BadRequest
-from taskapi_jupyter.core.states import TERMINAL, JobCode, values
+from taskapi_jupyter.core.states import TERMINAL, JobCode
 from taskapi_jupyter.server.authentication import guarded
 
+from .base import Handler
 from .body import BodyHandler
-from .held import HeldHandler
+from .held import HeldHandler, without_usage
 
 MAX_DAYS = 36_525
+MAX_IDS = 200
 
 
 class JobsHandler(HeldHandler):
@@ -27,24 +45,47 @@ class JobsHandler(HeldHandler):
         limit = self.integer("limit", 50, 1, MAX_PAGE)
         status, self.since = self.statuses(JobCode), self.text("since")
 
-        search, counts = self.text("search"), self.flag("counts")
+        search, counts, group = self.text("search"), self.flag("counts"), self.text("group")
+        groups = self.text("groups")
+        if groups not in (None, "closed"):
+            raise BadRequest(f"groups must be closed, not {groups[:64]!r}")
+        closed, ids, results = groups == "closed", self.ids(), self.flag("results")
+        pool = self.backends.keeping(env) if results and self.backends.clusters.find(env) is None else None
 
-        def page(environment: TaskAPI) -> bytes:
-            jobs = environment.page(api, status, limit, cursor, search)
+        def page(environment: TaskAPI) -> tuple[bytes, bytes]:
+            jobs = environment.page(
+                api, status, limit, cursor, search, group=group, ids=ids, results=results, closed=closed
+            )
             self.restless = any(job.record.code is JobCode.RUNNING for job in jobs)
             answer = JobsPage([job.record for job in jobs], jobs.next_cursor)
             if jobs.searched is not None:
                 answer.searched = jobs.searched
+            if jobs.groups is not None:
+                answer.groups = jobs.groups
+                self.restless |= any(JobCode.RUNNING.value in one.counts for one in jobs.groups)
             if counts:
                 answer.counts = environment.counts(api, status)
-            return encode(answer)
+            return encode(answer), encode(replace(answer, jobs=[without_usage(one) for one in answer.jobs]))
 
         async def look() -> bool:
-            self.answer = await self.backends.ask(env, page)
-            return self.differs(self.answer)
+            self.answer, lasting = await self.backends.ask(env, page, pool)
+            return self.differs(lasting)
 
         await self.hold(env, look, None)
         self.finish(self.answer)
+
+    def ids(self) -> list[str] | None:
+        """Return the ids asked for, with commas between, None where none are."""
+        text = self.text("ids")
+        if text is None:
+            return None
+        given = list(dict.fromkeys(text.split(",")))
+        if len(given) > MAX_IDS:
+            raise BadRequest(f"ids must be at most {MAX_IDS}, not {len(given)}")
+        others = ("api", "cursor", "group", "groups", "search", "status")
+        if also := [name for name in others if self.get_query_argument(name, None) is not None]:
+            raise BadRequest(f"ids goes without {also[0]}: it asks for these jobs alone")
+        return given
 
     @guarded
     async def delete(self, env: str) -> None:
@@ -56,15 +97,6 @@ class JobsHandler(HeldHandler):
 
         self.finish(await self.backends.ask(env, purge, self.backends.slow))
 
-    def statuses(self, among: Iterable[JobCode]) -> list[str] | None:
-        """Return the statuses asked for, repeated or with commas between; only some may be."""
-        given = [one for text in self.get_query_arguments("status") for one in text.split(",")]
-        known = values(among)
-        for one in given:
-            if one not in known:
-                raise BadRequest(f"status must be one of {', '.join(known)}, not {one[:64]!r}")
-        return given or None
-
 
 class JobHandler(HeldHandler):
     """One job."""
@@ -74,15 +106,17 @@ class JobHandler(HeldHandler):
         """Answer its status, as the contract's route does."""
         api, self.since = self.text("api"), self.text("since")
 
-        def response(environment: TaskAPI) -> tuple[bytes, bool]:
+        def response(environment: TaskAPI) -> tuple[bytes, bytes, bool]:
             found = environment.job_response(job_id, api)
-            return encode(found), found.job_status.code.in_progress
+            lasting = replace(found, job_status=without_usage(found.job_status))
+            return encode(found), encode(lasting), found.job_status.code.in_progress
 
         async def look() -> bool:
-            self.answer, goes_on = await self.backends.ask(env, response)
-            return self.differs(self.answer) or not goes_on
+            self.answer, lasting, goes_on = await self.backends.ask(env, response)
+            return self.differs(lasting) or not goes_on
 
-        await self.hold(env, look, job_id, "progress")
+        with self.backends.waits.asking(env, job_id, self.request.headers.get(WAITS_HEADER)):
+            await self.hold(env, look, job_id, ("progress", "metrics.json"))
         self.finish(self.answer)
 
     @guarded
@@ -90,6 +124,57 @@ class JobHandler(HeldHandler):
         """Forget it: its row, log, result and files."""
         said = await self.backends.ask(env, lambda environment: environment.forget(job_id), self.backends.slow)
         self.finish(encode(Message(said)))
+
+
+class WaitsHandler(Handler):
+    """What the cells of this server's kernels wait for."""
+
+    @guarded
+    async def get(self, env: str) -> None:
+        """Answer which of some jobs and groups that is so of."""
+        if self.backends.clusters.find(env) is None:
+            self.backends.environment(env)  # or there is none
+        ids = [one for text in self.get_query_arguments("ids") for one in text.split(",")][:MAX_PAGE]
+        self.finish(encode(WaitsResponse(self.backends.waits.among(env, ids))))
+
+
+class KernelsHandler(Handler):
+    """The kernelspecs that this server finds."""
+
+    @guarded
+    async def get(self, env: str) -> None:
+        """List them, each with what prevents a job from being started with it."""
+        found = await self.backends.ask(env, lambda environment: environment.kernels(), self.backends.slow)
+        others = await self._others({one.name for one in found})
+        self.finish(encode(KernelsResponse(sorted([*found, *others], key=lambda one: one.name))))
+
+    async def _others(self, known: Collection[str]) -> list[KernelEntry]:
+        """Return the kernelspecs that only a manager of the server's own finds, as one that looks into conda does.
+
+        Jupyter lists them, and starts kernels of them; a job is started without that manager.
+        """
+        manager = self.kernel_spec_manager
+        if type(manager) is KernelSpecManager:
+            return []
+        try:
+            specs = await ensure_async(manager.get_all_specs())
+        except Exception:  # of whatever it is; Jupyter's own list of kernels shows that something is wrong
+            self.log.warning("%s could not list kernels", type(manager).__name__, exc_info=True)
+            return []
+        problem = (
+            f"only this server's {type(manager).__name__} finds this kernel, and jobs start without it: give the path "
+            "of its Python as python, or install it by a kernelspec of its own"
+        )
+        return [
+            KernelEntry(
+                name=name,
+                display_name=str(spec.get("display_name") or name),
+                language=str(spec.get("language") or ""),
+                problem=problem,
+            )
+            for name, one in specs.items()
+            if name not in known and isinstance(spec := one.get("spec"), dict)
+        ]
 
 
 class RerunHandler(BodyHandler):

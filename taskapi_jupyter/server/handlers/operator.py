@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskapi_jupyter.client.headers import KERNEL_HEADER
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.contract import Message, Submission, decode, encode, submit_answer
-from taskapi_jupyter.core.errors import QueryParamRequired
+from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired
 from taskapi_jupyter.server.authentication import guarded
 
 from .base import Handler
@@ -56,6 +56,11 @@ class TasksHandler(BodyHandler):
                 api_id=submission.api_id,
                 run_timeout=submission.run_timeout,
                 cuda_visible_devices=submission.cuda_visible_devices,
+                retries=submission.retries,
+                retry_on=submission.retry_on,
+                retry_delay=submission.retry_delay,
+                priority=submission.priority,
+                group=submission.group,
             )
 
         job = await self.backends.run(self.backends.submitting(env), submit)
@@ -70,8 +75,13 @@ class TasksHandler(BodyHandler):
 
     @guarded
     async def delete(self, env: str, api: str) -> None:
-        """Stop a job; the answer comes once nothing of it is left."""
-        environment, job_id = self.backends.environment(env), self.job_id()
+        """Stop a job, with ``only=pending`` only if it has not started; answered once nothing of it is left."""
+        environment, job_id, only = self.backends.environment(env), self.job_id(), self.text("only")
+        if only is not None:
+            if only != "pending":
+                raise BadRequest(f"only must be pending, not {only[:64]!r}")
+            self.finish(encode(Message(await self.quick(environment.cancel, job_id, api))))
+            return
         self.finish(encode(Message(await self.steps(environment, environment.stopping(job_id, api)))))
 
 

@@ -27,8 +27,8 @@ _one_at_a_time = threading.Lock()  # else one that fails could remove what anoth
 
 
 @contextmanager
-def unpacked(project: bytes, home: Path) -> Iterator[Path]:
-    """Unpack a zip and yield the folder; remove it again if the block fails.
+def unpacked(project: bytes, home: Path, *, keep: bool = True) -> Iterator[Path]:
+    """Unpack a zip and yield the folder; remove it again if the block fails, or unless it is to be kept.
 
     The folder is named by its content: the same project is the same API again.
     """
@@ -36,14 +36,14 @@ def unpacked(project: bytes, home: Path) -> Iterator[Path]:
         raise TooLarge(f"the part 'project.zip' is larger than {size(MAX_PROJECT)}")
     folder = HomePaths(home).projects / hashlib.sha256(project).hexdigest()[:16]
     with _one_at_a_time:
-        fresh = not folder.exists()
+        remove = not folder.exists()
         try:
             _unpack(project, folder)
             yield folder
-        except BaseException:
-            if fresh:
+            remove = remove and not keep
+        finally:
+            if remove:
                 folders.remove(folder)
-            raise
 
 
 def _unpack(project: bytes, folder: Path) -> None:

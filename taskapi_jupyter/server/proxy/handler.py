@@ -22,8 +22,8 @@ from tornado.simple_httpclient import HTTPTimeoutError
 
 from taskapi_jupyter.client.environments_file import LOCAL
 from taskapi_jupyter.core.contract import MAX_BODY
-from taskapi_jupyter.core.errors import BadRequest, TaskAPIError
-from taskapi_jupyter.cortex.operator import VERSION_HEADER
+from taskapi_jupyter.core.errors import BadRequest, NotKept, TaskAPIError
+from taskapi_jupyter.cortex.operator import VERSION_HEADER, no_plan
 from taskapi_jupyter.server.authentication import guarded
 from taskapi_jupyter.server.clusters import Cluster, Clusters
 from taskapi_jupyter.server.handlers.body import BodyHandler
@@ -44,7 +44,11 @@ DOWN = (
     *("ETag", "Last-Modified", "Retry-After", "X-Log-Offset", "X-Log-Next", "X-Log-Size"),
 )
 #: Routes of our own below an environment: their handlers ask a cluster themselves.
-OWN = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/jobs" in one.path]
+OWN = [
+    re.compile(pattern(one.path.partition("{env}/")[2]))
+    for one in ROUTES
+    if re.search("{env}/(jobs|groups|packages)", one.path)
+]
 #: Those of an operator, where a slash at the end has no meaning; on other paths it may have one.
 OPERATORS = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/" in one.path]
 NO_HEAD = (405, 501)  # how an operator answers that knows no HEAD; Cortex's knows none
@@ -137,6 +141,11 @@ class ProxyHandler(BodyHandler):
             return
         try:
             await self.check_authorized()
+            if self.method == "DELETE" and self.path.startswith("/tasks/") and self.get_query_arguments("only"):
+                name = self.cluster.upstream.name  # an operator knows no such thing, and would stop a job that runs
+                raise NotKept(f"{name} is a Cortex cluster, which can't stop a job only as long as it is pending")
+            if self.path == "/deploy" and self.get_query_arguments("dryRun"):
+                raise no_plan(self.cluster.upstream.name)
             self.url = self._url()
             length = self.request.headers.get("Content-Length", "0")
             if not length.isdecimal():

@@ -46,10 +46,11 @@ class APIs(Connections):
 
     # APIs
 
-    def put_api(self, version: Row, now: int, notebook: str | None = None) -> tuple[str, Row]:
+    def put_api(self, version: Row, now: int, notebook: str | None = None, transient: bool = False) -> tuple[str, Row]:
         """Deploy a version; return ``created``, ``updated`` or ``unchanged``, and what was there.
 
-        That is the row of ``apis``, empty where there was none. ``notebook`` is the notebook or file that deploys.
+        That is the row of ``apis``, empty where there was none. ``notebook`` is the notebook or file that deploys. A
+        ``transient`` API is deleted with its last job.
         """
         columns = (
             "api_id", "name", "spec_id", "updated", "timeout", "run_timeout", "cpu", "mem", "gpu", "spec", "config",
@@ -60,8 +61,11 @@ class APIs(Connections):
             old = dict(found) if found else {}
             unchanged = old.get("api_id") == version["api_id"]
             known = transaction.execute("SELECT launch FROM versions WHERE api_id = ?", (version["api_id"],)).fetchone()
-            if unchanged and notebook != old["notebook"]:
-                transaction.execute("UPDATE apis SET notebook = ? WHERE name = ?", (notebook, version["name"]))
+            if unchanged and (notebook, transient) != (old["notebook"], old["transient"]):
+                transaction.execute(
+                    "UPDATE apis SET notebook = ?, transient = ? WHERE name = ?",
+                    (notebook, transient, version["name"]),
+                )
             if unchanged and known and known[0] == version["launch"]:
                 return "unchanged", old
             transaction.execute(
@@ -72,10 +76,11 @@ class APIs(Connections):
                 return "unchanged", old  # the same content under another environment
             change = next_change(transaction)
             transaction.execute(
-                "INSERT INTO apis (name, api_id, created, updated, change, notebook) VALUES (?, ?, ?, ?, ?, ?) "
+                "INSERT INTO apis (name, api_id, created, updated, change, notebook, transient) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET api_id = excluded.api_id, updated = excluded.updated, "
-                "change = excluded.change, notebook = excluded.notebook",
-                (version["name"], version["api_id"], now, now, change, notebook),
+                "change = excluded.change, notebook = excluded.notebook, transient = excluded.transient",
+                (version["name"], version["api_id"], now, now, change, notebook, transient),
             )
             return ("updated" if old else "created"), old
 
@@ -96,8 +101,8 @@ class APIs(Connections):
     def api(self, name: str) -> Row | None:
         """Return a deployed API with its current version's columns."""
         row = self._one(
-            "SELECT a.created, a.updated AS last_updated, v.* FROM apis a JOIN versions v USING (api_id) "
-            "WHERE a.name = ?",
+            "SELECT a.created, a.updated AS last_updated, a.notebook AS deployed_from, a.transient, v.* FROM apis a "
+            "JOIN versions v USING (api_id) WHERE a.name = ?",
             name,
         )
         return dict(row) if row else None
@@ -125,6 +130,29 @@ class APIs(Connections):
     def launches(self) -> list[str]:
         """Return what starts each version that is kept, as JSON."""
         return [row["launch"] for row in self._rows("SELECT launch FROM versions")]
+
+    def with_packages(self) -> list[Row]:
+        """Return the versions that run in an environment of packages: ``name``, ``api_id``, ``launch``.
+
+        Also whether each is ``deployed``, and how many ``jobs`` of it are in progress.
+        """
+        return self._rows(
+            "SELECT name, api_id, launch, EXISTS (SELECT 1 FROM apis a WHERE a.api_id = v.api_id) AS deployed, "
+            "(SELECT count(*) FROM jobs INDEXED BY jobs_by_api WHERE api_name = v.name AND status IN (?, ?) "
+            "AND api_id = v.api_id) AS jobs FROM versions v WHERE instr(launch, '\"packages\"') ORDER BY name",
+            *IN_PROGRESS,
+        )
+
+    def in_progress_of(self, api: str, api_id: str, limit: int) -> list[str]:
+        """Return the ids of jobs of a version that are in progress, as many as ``limit``."""
+        rows = self._rows(
+            "SELECT id FROM jobs INDEXED BY jobs_by_api WHERE api_name = ? AND status IN (?, ?) AND api_id = ? LIMIT ?",
+            api,
+            *IN_PROGRESS,
+            api_id,
+            limit,
+        )
+        return [row["id"] for row in rows]
 
     def version(self, api_id: str) -> Row | None:
         """Return one version of an API, deployed still or not."""

@@ -188,6 +188,17 @@ class Connections:
             raise Damaged(f"{self.path} was set aside while it was written to; try again")
         bell.ring(os.path.dirname(self.path))
 
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction whose statements all see the same state: a job that moves between two is seen once."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+
     def counter(self) -> int:
         """Return the change counter: it is the same as long as nothing has changed."""
         return int(self._one("SELECT n FROM counter")[0])

@@ -62,7 +62,7 @@ class Deletions(APIs):
                 values = (keep, before, row["api_id"], last)
                 still = transaction.execute(
                     f"SELECT 1 FROM versions v WHERE {_UNUSED} AND api_id = ?3 "
-                    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE seq > ?4 AND api_id = ?3)",
+                    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE (seq > ?4 OR seq < 0) AND api_id = ?3)",
                     values,
                 ).fetchone()
                 if still:
@@ -70,6 +70,14 @@ class Deletions(APIs):
                     transaction.execute("DELETE FROM versions WHERE api_id = ?", (row["api_id"],))
                     unused.append(row["api_id"])
             return unused
+
+    def drop_idle(self, before: int) -> None:
+        """Delete APIs that were to go with their last job, deployed before a time (µs), and never had a job."""
+        idle = "transient = 1 AND updated < ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE api_name = apis.name)"
+        if self._one(f"SELECT EXISTS (SELECT 1 FROM apis WHERE {idle})", before)[0]:
+            with self.write() as transaction:
+                next_change(transaction)
+                transaction.execute(f"DELETE FROM apis WHERE {idle}", (before,))
 
     def last(self) -> int:
         """Return the ``seq`` of the newest job."""
@@ -114,6 +122,17 @@ class Deletions(APIs):
                 transaction.execute(
                     f"SELECT seq, id, api_name FROM jobs WHERE status = ? AND seq <= ?{only} ORDER BY seq LIMIT ?",
                     (status, until, *values, limit),
+                ).fetchall(),
+            )
+
+    def forget_of_group(self, group_id: str, limit: int) -> list[str]:
+        """Delete ended jobs of a group, at most ``limit``; return their ids. The group goes with its last job."""
+        with self.write() as transaction:
+            return _forget(
+                transaction,
+                transaction.execute(
+                    "SELECT seq, id, api_name FROM jobs WHERE group_id = ? AND status NOT IN (?, ?) LIMIT ?",
+                    (group_id, *IN_PROGRESS, limit),
                 ).fetchall(),
             )
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskapi_jupyter.core import nesting
-from taskapi_jupyter.core.states import MOVES
+from taskapi_jupyter.core.states import MAX_PRIORITY, MAX_RETRIES, MOVES
 
 JOB_ID = re.compile(r"[0-9a-f]{16}")
 WRITTEN = frozenset(code.value for code in MOVES).union(code.value for some in MOVES.values() for code in some)
@@ -34,9 +34,17 @@ _NUMBERS = {
     "mem": (0, _MOST, True),
     "gpu": (0, 1 << 20, False),
     "exit_code": (-(1 << 31), 1 << 32, True),
+    "priority": (-MAX_PRIORITY, MAX_PRIORITY, False),
+    "group_index": (0, _MOST, True),
+    "attempt": (1, _MOST, False),
+    "retries": (0, MAX_RETRIES, False),
 }
+_SECONDS = ("deadline", "due", "retry_delay")
 _TEXTS = ("api_name", "spec_id", "name")
-_TEXTS_OR_NONE = ("reason", "notebook", "boot", "started_boot", "progress", "merged", "visible")
+_TEXTS_OR_NONE = (
+    "reason", "notebook", "boot", "started_boot", "progress", "metrics", "usage", "merged", "visible", "group_id",
+    "retry_on", "retry_of", "retried_by",
+)  # fmt: skip
 
 
 def fault(row: Mapping[str, Any]) -> str | None:
@@ -52,7 +60,7 @@ def _fault(name: str, value: Any) -> str | None:
     if name in _NUMBERS:
         least, most, may_lack = _NUMBERS[name]
         good = may_lack if value is None else type(value) is int and least <= value <= most
-    elif name == "deadline":
+    elif name in _SECONDS:
         good = value is None or (isinstance(value, int | float) and math.isfinite(value))
     elif name == "gpus":
         good = value is None or (isinstance(value, str) and _GPUS.fullmatch(value) is not None)
@@ -109,7 +117,7 @@ def mended(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return a running job's row with invalid figures replaced by NULL or 0."""
     return {
         name: (0 if name in _NUMBERS and not _NUMBERS[name][2] else None)
-        if name in (*_NUMBERS, "deadline", "gpus") and _fault(name, value)
+        if name in (*_NUMBERS, *_SECONDS, "gpus") and _fault(name, value)
         else value
         for name, value in job.items()
     }

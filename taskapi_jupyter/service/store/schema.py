@@ -78,13 +78,60 @@ WHEN old.status IS NOT new.status OR old.api_name IS NOT new.api_name BEGIN
 END;
 CREATE INDEX jobs_large ON jobs (seq) WHERE length(CAST(config AS BLOB)) > 8192
 """,
+    # Groups, order and further attempts. A job that may not start yet (before `due`, or for its group's max_running)
+    # has a negative seq: supervisors of older versions start jobs from seq 1 on (`withheld.py`).
+    1005: """
+ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN group_id TEXT;
+ALTER TABLE jobs ADD COLUMN group_index INTEGER;
+ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN retry_on TEXT;
+ALTER TABLE jobs ADD COLUMN retry_delay REAL;
+ALTER TABLE jobs ADD COLUMN retry_of TEXT;
+ALTER TABLE jobs ADD COLUMN retried_by TEXT;
+ALTER TABLE jobs ADD COLUMN due REAL;
+CREATE TABLE job_groups (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT, api_name TEXT NOT NULL,
+  created INTEGER NOT NULL, size INTEGER NOT NULL, max_running INTEGER, withholds INTEGER NOT NULL DEFAULT 0,
+  notebook TEXT
+);
+CREATE INDEX groups_by_name ON job_groups (name, seq) WHERE name IS NOT NULL;
+CREATE INDEX groups_withholding ON job_groups (id) WHERE withholds = 1;
+CREATE INDEX jobs_in_line ON jobs (priority DESC, seq) WHERE status = 'pending' AND seq > 0;
+CREATE INDEX jobs_of_group ON jobs (group_id, retried_by, status, ended, seq) WHERE group_id IS NOT NULL;
+CREATE INDEX jobs_in_group ON jobs (group_id, group_index, attempt) WHERE group_id IS NOT NULL;
+CREATE INDEX jobs_delayed ON jobs (due) WHERE due IS NOT NULL;
+CREATE INDEX jobs_to_retry ON jobs (seq)
+WHERE retries >= attempt AND retried_by IS NULL AND stop = 0 AND status NOT IN ('pending', 'running', 'succeeded');
+CREATE TRIGGER group_emptied AFTER DELETE ON jobs WHEN old.group_id IS NOT NULL BEGIN
+  DELETE FROM job_groups WHERE id = old.group_id AND NOT EXISTS (SELECT 1 FROM jobs WHERE group_id = old.group_id);
+END
+""",
+    # jobs.metrics: the last values of an ended job's metrics. jobs.usage: its CPU seconds and peak memory.
+    1006: """
+ALTER TABLE jobs ADD COLUMN metrics TEXT;
+ALTER TABLE jobs ADD COLUMN usage TEXT
+""",
+    # apis.transient: 1 where the API is deleted with its last job, whichever version deletes that. The indexes are for
+    # lists in which a group is one entry: its jobs are not read, however many there are.
+    1007: """
+CREATE INDEX jobs_single ON jobs (status, seq) WHERE group_id IS NULL;
+CREATE INDEX jobs_single_of_api ON jobs (api_name, status, seq) WHERE group_id IS NULL;
+ALTER TABLE apis ADD COLUMN transient INTEGER NOT NULL DEFAULT 0;
+CREATE TRIGGER api_emptied AFTER DELETE ON jobs BEGIN
+  DELETE FROM apis WHERE name = old.api_name AND transient = 1
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE api_name = old.api_name);
+END
+""",
 }
 
 SCHEMA = max(MIGRATIONS)
 
 _FACTS = (
     "seq, id, api_name, api_id, spec_id, status, change, created, timeout, run_timeout, started, ended, reason, "
-    "exit_code, progress, notebook, stop, cpu, mem, gpu, visible"
+    "exit_code, progress, metrics, usage, notebook, stop, cpu, mem, gpu, visible, group_id, group_index, attempt, "
+    "retries, retry_of, retried_by, due"
 )
 #: Columns that readers of a job need. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 READ = f"{_FACTS}, config"

@@ -10,31 +10,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskapi_jupyter.core.errors import APIIDNotFound, APINotDeployed
-from taskapi_jupyter.core.states import JobCode, may_move
+from taskapi_jupyter.core import host
+from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.states import TERMINAL, JobCode, may_move
 
+from . import groups, withheld
 from .connection import Row
 from .deletions import Deletions
+from .groups import Groups
 from .lists import Lists
 from .schema import IN_PROGRESS, IS_JOB, READ, next_change
 
 IN_LINE = 1000  # pending jobs whose place in line is shown
 
 
-class Store(Deletions, Lists):
+class Store(Deletions, Lists, Groups):
     """The database of one home: what changed, and its jobs."""
 
     # What changed
 
     def news(self, since: int) -> list[Row]:
-        """Return ``id``, ``api_name``, ``status`` and ``change`` of the jobs that changed since a value of the counter.
+        """Return the jobs that changed since a value of the counter: id, API, status, ``change``, times and group.
 
         The oldest change comes first. All are returned: one transaction may have changed any number of jobs under one
         value of the counter. The status of a deleted job is ``deleted``.
         """
         return self._rows(
-            "SELECT id, api_name, status, change FROM jobs WHERE change > ?1 UNION ALL "
-            "SELECT id, api_name, 'deleted', change FROM forgotten WHERE change > ?1 ORDER BY change",
+            "SELECT id, api_name, status, change, created, started, ended, group_id FROM jobs WHERE change > ?1 "
+            "UNION ALL SELECT id, api_name, 'deleted', change, 0, NULL, NULL, NULL FROM forgotten WHERE change > ?1 "
+            "ORDER BY change",
             since,
         )
 
@@ -46,22 +50,22 @@ class Store(Deletions, Lists):
         Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the version was deleted meanwhile.
         """
         with self.write() as transaction:
-            if not transaction.execute("SELECT 1 FROM apis WHERE name = ?", (job["api_name"],)).fetchone():
-                raise APINotDeployed(job["api_name"])
-            if not transaction.execute("SELECT 1 FROM versions WHERE api_id = ?", (job["api_id"],)).fetchone():
-                raise APIIDNotFound(job["api_name"], job["api_id"])
-            last = transaction.execute(f"SELECT id FROM jobs WHERE {IS_JOB} ORDER BY seq DESC LIMIT 1").fetchone()
-            number = min(first_id, int(last[0], 16) - 1) if last else first_id
+            groups.check_deployed(transaction, job)
+            change = next_change(transaction)
+            if job.get("group_id") is not None:
+                job = groups.append(transaction, job, change)
             job = {
                 **job,
-                "id": f"{number:016x}",
+                "id": f"{withheld.next_id(transaction, first_id):016x}",
                 "status": JobCode.PENDING.value,
-                "change": next_change(transaction),
+                "change": change,
             }
             transaction.execute(
                 f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})",
                 list(job.values()),
             )
+            if job.get("seq") is not None:
+                withheld.release(transaction, change)
             return str(job["id"])
 
     def job(self, job_id: str) -> Row | None:
@@ -87,19 +91,24 @@ class Store(Deletions, Lists):
         """Return the jobs marked running, in the order of their submission."""
         return self._rows(f"SELECT * FROM jobs WHERE status = 'running' AND {IS_JOB} ORDER BY seq")
 
-    def next_pending(self, after: int = 0) -> Row | None:
-        """Return the columns that admission needs of the first pending job behind ``after`` (a ``seq``)."""
-        row = self._one(
-            f"SELECT id, seq, cpu, mem, gpu, visible FROM jobs WHERE status = 'pending' AND seq > ? AND {IS_JOB} "
-            "ORDER BY seq LIMIT 1",
-            after,
-        )
-        return dict(row) if row else None
+    def in_line(self, limit: int, passed: int = 0) -> list[Row]:
+        """Return the columns that admission needs of the first pending jobs in line, behind so many that were seen.
 
-    def line(self, last: int) -> list[int]:
-        """Return the ``seq`` of the pending jobs up to one, first in line first, at most :data:`IN_LINE`."""
+        By priority, then in the order of submission; without those that may not start yet.
+        """
+        return self._rows(
+            "SELECT id, seq, cpu, mem, gpu, visible FROM jobs INDEXED BY jobs_in_line "
+            f"WHERE status = 'pending' AND seq > 0 AND {IS_JOB} ORDER BY priority DESC, seq LIMIT ? OFFSET ?",
+            limit,
+            passed,
+        )
+
+    def line(self) -> list[int]:
+        """Return the ``seq`` of the pending jobs, first in line first, at most :data:`IN_LINE`."""
         rows = self._rows(
-            "SELECT seq FROM jobs WHERE status = 'pending' AND seq <= ? ORDER BY seq LIMIT ?", last, IN_LINE
+            "SELECT seq FROM jobs INDEXED BY jobs_in_line WHERE status = 'pending' AND seq > 0 "
+            "ORDER BY priority DESC, seq LIMIT ?",
+            IN_LINE,
         )
         return [row["seq"] for row in rows]
 
@@ -152,6 +161,18 @@ class Store(Deletions, Lists):
             )
             return done.rowcount == 1
 
+    def cancel(self, job_id: str) -> bool:
+        """End a pending job, which then never starts; False where it is not pending."""
+        with self.write() as transaction:
+            change = next_change(transaction)
+            done = transaction.execute(
+                "UPDATE jobs SET seq = abs(seq), status = 'stopped', stop = 1, due = NULL, ended = max(?, created), "
+                "change = ? WHERE id = ? AND status = 'pending'",
+                (host.now_us(), change, job_id),
+            )
+            withheld.release(transaction, change)
+            return done.rowcount == 1
+
     def odd(self, limit: int) -> list[Row]:
         """Return jobs that the supervisor skips: those in an unknown state, or in progress under an invalid id.
 
@@ -169,6 +190,14 @@ class Store(Deletions, Lists):
 
         Each is a compare-and-set: False where the job was not in the state ``from``.
         """
+        return self.record(moves)[0]
+
+    def record(self, moves: Sequence[tuple[str, JobCode, JobCode, Mapping[str, Any]]]) -> tuple[list[bool], bool]:
+        """Move jobs as :meth:`move` does; write the next attempts of those that failed in the same transaction.
+
+        Return also whether there are jobs in line that were not before: these attempts, and jobs of a group whose
+        ``max_running`` allows them now.
+        """
         with self.write() as transaction:
             change = next_change(transaction)
             done = []
@@ -176,15 +205,48 @@ class Store(Deletions, Lists):
                 if not may_move(old, new):
                     raise ValueError(f"a job can't go from {old} to {new}")
                 fields = {**columns, "status": new.value, "change": change}
+                # A job that ends without having started may have been one that was not in line yet.
+                place = ", seq = abs(seq), due = NULL" if old is JobCode.PENDING and new in TERMINAL else ""
                 done.append(
                     transaction.execute(
-                        f"UPDATE jobs SET {', '.join(f'{name} = {_value(name)}' for name in fields)} "
+                        f"UPDATE jobs SET {', '.join(f'{name} = {_value(name)}' for name in fields)}{place} "
                         "WHERE id = ? AND status = ?",
                         [*fields.values(), job_id, old.value],
                     ).rowcount
                     == 1
                 )
-            return done
+            over = [move[0] for move, won in zip(moves, done, strict=True) if won and move[2] in TERMINAL]
+            if not over:
+                return done, False
+            fault_point("attempt.failed")
+            again = withheld.retry(transaction, over, change)
+            fault_point("attempt.written")
+            return done, withheld.release(transaction, change) or again
+
+    def next_due(self, boot: str) -> float | None:
+        """Return when the first job that waits for its time is due, by this boot's clock; None where none waits."""
+        row = self._one("SELECT min(due) FROM jobs WHERE due IS NOT NULL AND boot = ?", boot)
+        return float(row[0]) if isinstance(row[0], int | float) else None
+
+    def release(self) -> None:
+        """Let the jobs into the line that are due."""
+        with self.write() as transaction:
+            withheld.release(transaction, next_change(transaction))
+
+    def catch_up(self) -> None:
+        """Do what a supervisor of an older version left out: write next attempts, let jobs into the line."""
+        sql = f"SELECT id FROM jobs INDEXED BY jobs_to_retry WHERE {withheld.TO_RETRY}"
+        missed = [row["id"] for row in self._rows(sql)]
+        ended = self._rows("SELECT seq FROM jobs WHERE seq < 0 AND status NOT IN (?, ?)", *IN_PROGRESS)
+        waits = self._one("SELECT EXISTS (SELECT 1 FROM jobs WHERE seq < 0)")[0]
+        if missed or waits:
+            with self.write() as transaction:
+                change = next_change(transaction)
+                for row in ended:
+                    transaction.execute("UPDATE jobs SET seq = abs(seq), due = NULL WHERE seq = ?", (row["seq"],))
+                withheld.rebase(transaction)
+                withheld.retry(transaction, missed, change)
+                withheld.release(transaction, change)
 
 
 def _value(column: str) -> str:

@@ -58,6 +58,14 @@ class Admission:
                 waits.append(min(left, _LONGEST_WAIT))
         return moves, min(waits, default=None)
 
+    def release(self) -> float | None:
+        """Let jobs into the line whose time has come; return after how many seconds that of the next one will have."""
+        due = self._store.next_due(host.boot_id())
+        if due is not None and due <= host.boottime():
+            self._store.release()
+            due = self._store.next_due(host.boot_id())
+        return None if due is None else max(min(due - host.boottime(), _LONGEST_WAIT), 0.05)
+
     def admit(
         self,
         running: Collection[Row],
@@ -102,11 +110,11 @@ class Admission:
         return moves
 
     def _line(self, leaving: Collection[str]) -> Iterator[Row]:
-        seq = 0
-        while (head := self._store.next_pending(seq)) is not None:
-            seq = head["seq"]
-            if head["id"] not in leaving:
-                yield head
+        passed, limit = 0, 4  # as a rule, the first one does not fit
+        while heads := self._store.in_line(limit, passed):
+            yield from (head for head in heads if head["id"] not in leaving)
+            passed += len(heads)
+            limit = AT_ONCE + _PASSED
 
     def _unfit(self, head: Row, max_gpus: int | None) -> str | None:
         """Return why a job can never begin, None where it can."""

@@ -67,6 +67,9 @@ class Engine(Protocol):
     def ended(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the jobs that ended since the last call, with their outcomes."""
 
+    def keep_ahead(self, wanted: bool) -> None:
+        """Prepare for the next job, where one was started lately; or, not ``wanted``, leave nothing of that."""
+
     def recorded(self, job_id: str) -> None:
         """Remove what is no longer needed of a job, once its end is in the store and synced."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from taskapi_jupyter.core import files
 from taskapi_jupyter.core.paths import HomePaths
@@ -14,7 +15,8 @@ _BOUND = 1 << 20  # bytes of supervisor.log, and as many of the one before
 
 def say(text: str) -> None:
     """Write a line."""
-    print(f"taskapi supervisor: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(OSError):  # no room for it: the supervisor goes on
+        print(f"taskapi supervisor: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Teller:

@@ -98,8 +98,7 @@ class Supervisor:
                 if self.untidy:
                     self._tidy()
                     continue
-                collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
-                fifo.close_reader(reader)
+                self._close_fifo(reader)
                 if not self._any_in_progress():  # a request from now on finds no FIFO and starts a supervisor
                     break
                 reader = self._open_fifo()
@@ -112,6 +111,7 @@ class Supervisor:
             tidying = [] if self.tidying is None else [self.tidying]
             for fd in (reader, wakeups, *tidying, *self.engine.filenos()):
                 poll.register(fd, select.POLLIN)
+            self.engine.keep_ahead(True)
             self._clear(poll)
             ready = poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
             fifo.drain(reader)
@@ -123,6 +123,7 @@ class Supervisor:
                 os.close(tidying[0])
                 self.tidying = None
         else:
+            self.engine.keep_ahead(False)
             fifo.close_reader(reader)
             self._try_step()
             self._clear()
@@ -167,6 +168,7 @@ class Supervisor:
 
     def _adopt(self) -> None:
         """Have the engine take over the jobs that are marked running and that this supervisor doesn't know."""
+        self.store.catch_up()
         unknown = [row["id"] for row in self.store.running() if row["id"] not in self.using]
         self.engine.adopt([job for job in map(self._take, unknown) if job is not None])
         for row in self.store.odd(_NAMED):
@@ -204,6 +206,11 @@ class Supervisor:
         reader = fifo.open_reader(self.home, self._say_once)
         collect_orphans()  # what a killed watcher leaves becomes our child, whatever it has shed
         return reader
+
+    def _close_fifo(self, reader: int) -> None:
+        self.engine.keep_ahead(False)
+        collect_orphans(False)  # first: a watcher that finds no FIFO starts a supervisor, and leaves it behind
+        fifo.close_reader(reader)
 
     # One step
 
@@ -277,25 +284,30 @@ class Supervisor:
                 to_stop.append(row)
         overdue, next_due = self.admission.overdue()
         moves += overdue
+        next_release = self.admission.release()
         if self.engine.accepts_jobs():
             max_gpus = self.limits["gpus"] if self.engine.elastic else self.chosen.get("gpus")
             leaving = {move[0] for move in moves}
             moves += self.admission.admit(self.using.values(), leaving, self.limits, max_gpus, templates)
-        if moves:
-            self._carry_out(moves)
+        more = self._carry_out(moves) if moves else False
         for row in to_stop:
             self.engine.stop(row["id"], bool(row["hurry"]))
         self.admission.ask_for_gpus()
-        if len(moves) >= AT_ONCE or self.unrecorded:
-            return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to record
-        waits = [one for one in (next_due, self.engine.interval(), self._until_ready()) if one is not None]
+        if len(moves) >= AT_ONCE or self.unrecorded or more:
+            return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to do
+        waits = [
+            one for one in (next_due, next_release, self.engine.interval(), self._until_ready()) if one is not None
+        ]
         if self.using or waits:
             return min(waits, default=60.0)
         return None
 
-    def _carry_out(self, moves: list[Move]) -> None:
-        """Write the moves, those of jobs that ended among them; then start the jobs that begin."""
-        done = self.store.move(moves)
+    def _carry_out(self, moves: list[Move]) -> bool:
+        """Write the moves, those of jobs that ended among them; then start the jobs that begin.
+
+        Return whether there are more jobs in line now.
+        """
+        done, more = self.store.record(moves)
         fault_point("supervisor.moved")
         self.untidy = self.untidy or bool(self.unrecorded)
         over = {job_id for job_id, _ in self.unrecorded}
@@ -308,6 +320,7 @@ class Supervisor:
             if job is not None:
                 self.engine.start(job)
                 fault_point("supervisor.started")
+        return more
 
     def _clear(self, poll: select.poll | None = None) -> None:
         """Tell the engine whose end was recorded, until something more urgent can be read: a disk may take its time."""

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.core.states import TERMINAL, JobCode, values
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
-from taskapi_jupyter.ui.verbs import CONFIG, LIMIT, PATIENCE, RUN_TIMEOUT, SEARCH, TIMEOUT, WAIT, WARM, Option
+from taskapi_jupyter.ui.verbs import (
+    ALIASES,
+    ALL,
+    CONFIG,
+    END,
+    FAILED,
+    KERNEL,
+    LIMIT,
+    NOTEBOOK,
+    NOTEBOOK_NAME,
+    OF_ATTEMPTS,
+    OF_GROUPS,
+    PACKAGES,
+    PATIENCE,
+    PLAN,
+    RESOURCES,
+    RUN_TIMEOUT,
+    SAME,
+    SEARCH,
+    TIMEOUT,
+    VERBS,
+    WAIT,
+    WARM,
+    Option,
+)
 
-from . import completion, envs, verbs
+from . import completion, envs, groups, outputs, packages, verbs
 from .output import FORMS
 
 _Run = Callable[[argparse.Namespace], int | None]
@@ -31,45 +55,21 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    sub = _command(commands, "deploy", verbs.deploy, "deploy the APIs of a configuration file")
-    _add(sub, "file", nargs="?", default="cortex.yaml", completer=completion.yaml_files)
+    sub = _command(commands, "deploy", verbs.deploy)
+    _add(sub, "file", nargs="?", default="cortex.yaml", completer=completion.deployable_files)
     sub.add_argument("--warm", nargs="?", const=True, metavar="MODULES", help=f"{WARM.help}; after FILE")
+    _shared(sub, *RESOURCES, KERNEL, *PACKAGES, RUN_TIMEOUT, TIMEOUT, NOTEBOOK_NAME, *NOTEBOOK, PLAN)
     _ignored(sub, "-y", "--yes")
     _ignored(sub, "-f", "--force")
 
-    sub = _command(commands, "submit", verbs.submit, "start a job")
-    _add(sub, "api", completer=completion.apis)
-    pairs = "configuration: each value a Python literal or JSON if it is one, else text"
-    sub.add_argument("pairs", nargs="*", metavar="key=value", help=pairs)
-    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT)
-
-    sub = _command(commands, "get", verbs.get, "show all APIs and jobs, one API with its jobs, or one job")
-    _add(sub, "api", nargs="?", completer=completion.apis)
-    _add(sub, "job", nargs="?", completer=completion.jobs, help="an id, or its last four or more digits")
-    sub.add_argument("-w", "--watch", action="store_true", help="refresh every two seconds")
-    sub.add_argument("--status", choices=[code.value for code in JobCode], help="only jobs in this state")
-    _shared(sub, SEARCH, LIMIT)
-
-    sub = _command(commands, "delete", verbs.delete, "delete an API and stop its jobs, or stop one job")
-    _add(sub, "api", completer=completion.apis)
-    _add(sub, "job", nargs="?", completer=completion.jobs)
-    _ignored(sub, "-f", "--force")
-    _ignored(sub, "-c", "--keep-cache")
-
-    sub = _command(commands, "logs", verbs.logs, "print a job's log, and new lines until the job ends")
-    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.apis_and_jobs)
-    sub.add_argument("-n", "--lines", type=_positive, help="begin with the last LINES lines")
-    sub.add_argument("--no-follow", action="store_true", help="print what there is and exit")
-    raw = "print the bytes exactly as the task wrote them, progress bars included"
-    sub.add_argument("--raw", action="store_true", help=raw)
-    _ignored(sub, "-y", "--yes")
-
-    sub = _command(commands, "wait", verbs.wait, "wait for jobs to end; exit 1 unless all succeeded")
-    _add(sub, "jobs", nargs="+", metavar="JOB", completer=completion.jobs)
-    _shared(sub, PATIENCE)
-
+    _add_submit(commands)
+    _add_reading(commands)
+    _add_outputs(commands)
+    _add_kernels(commands)
     _add_jobs(_command(commands, "jobs", verbs.jobs, "list jobs, or delete those that have ended"))
-    _add_env(_command(commands, "env", envs.listed, "list the environments, or change them", env=False))
+    _add_groups(_command(commands, "groups", groups.listed))
+    _add_packages(_command(commands, "packages", packages.listed))
+    _add_env(_command(commands, "env", envs.listed, env=False))
 
     examine = "check this machine's home (settings, disk, database, supervisor); exit 1 if something is wrong"
     _command(commands, "doctor", verbs.examine, examine, env=False)
@@ -81,10 +81,88 @@ def parser() -> argparse.ArgumentParser:
 
     _command(commands, "version", verbs.version, "print this program's version, and with --env that of a cluster")
 
+    sub = _command(commands, "help", verbs.explain, env=False)
+    sub.add_argument("about", nargs="?", choices=[*commands.choices], metavar="VERB")
+    sub.set_defaults(parser=parser)
+
     script = "print shell code that completes words with Tab, for a shell's startup file to evaluate"
     sub = _command(commands, "completion", completion.script, script, env=False)
     sub.add_argument("shell", choices=completion.SHELLS)
     return parser
+
+
+def _add_submit(commands: Any) -> None:
+    """Add what starts jobs."""
+    sub = _command(commands, "submit", verbs.submit)
+    _add(sub, "api", metavar="API|FILE.ipynb", completer=completion.apis_and_notebooks)
+    pairs = "configuration: each value a Python literal or JSON if it is one, else text"
+    sub.add_argument("pairs", nargs="*", metavar="key=value", help=pairs)
+    of_files = (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK)
+    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS, *of_files)
+    listed = "a group with a job for each config in FILE: JSON lines, a JSON list or CSV with a header; - reads input"
+    _add(sub, "--configs", metavar="FILE", completer=completion.files, help=listed)
+
+
+def _add_reading(commands: Any) -> None:
+    """Add what shows, stops and deletes."""
+    sub = _command(commands, "get", verbs.get, aliases=["status"])
+    _add(sub, "api", nargs="?", completer=completion.apis)
+    _add(sub, "job", nargs="?", completer=completion.jobs, help="an id, or its last four or more digits")
+    again = "show it again every two seconds: in its place on a terminal, else whenever it has changed"
+    sub.add_argument("-w", "--watch", action="store_true", help=again)
+    sub.add_argument("--status", choices=[code.value for code in JobCode], help="only jobs in this state")
+    _shared(sub, SEARCH, LIMIT)
+
+    sub = _command(commands, "stop", verbs.stop)
+    _add(sub, "jobs", nargs="*", metavar="[API] JOB", completer=completion.jobs_and_groups)
+    _shared(sub, ALL)
+
+    sub = _command(commands, "delete", verbs.delete)
+    _add(sub, "api", completer=completion.apis)
+    _add(sub, "job", nargs="?", completer=completion.jobs)
+    _ignored(sub, "-f", "--force")
+    _ignored(sub, "-c", "--keep-cache")
+
+
+def _add_outputs(commands: Any) -> None:
+    """Add what prints what jobs leave, and waits for it."""
+    sub = _command(commands, "logs", verbs.logs)
+    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.jobs_and_groups)
+    begin = "begin with the last LINES lines"
+    sub.add_argument("-n", "--lines", "--tail", type=_positive, metavar="LINES", help=begin)
+    either = sub.add_mutually_exclusive_group()
+    either.add_argument("-f", "--follow", action="store_true", help="print new lines until the job ends (the default)")
+    either.add_argument("--no-follow", action="store_true", help="print what there is and exit")
+    raw = "print the bytes exactly as the task wrote them, progress bars included"
+    sub.add_argument("--raw", action="store_true", help=raw)
+    _ignored(sub, "-y", "--yes")
+
+    sub = _command(commands, "wait", verbs.wait)
+    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.jobs_and_groups)
+    _shared(sub, PATIENCE)
+
+    sub = _command(commands, "result", outputs.result)
+    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.jobs_and_groups)
+
+    text = "list the files that a job left, print one, or save them"
+    sub = _command(commands, "files", outputs.files, text)
+    _add(sub, "job", metavar="JOB", completer=completion.jobs)
+    _add(sub, "path", nargs="?", metavar="PATH", completer=completion.files_of_job, help="one of them, to be printed")
+    _add(sub, "-d", "--dir", metavar="FOLDER", completer=completion.files, help="save it, or all, to a folder")
+
+    sub = _command(commands, "rerun", verbs.rerun)
+    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.jobs_and_groups)
+    _shared(sub, SAME, FAILED, WAIT)
+
+
+def _add_kernels(commands: Any) -> None:
+    """Add what can be done with the kernel that a notebook's job keeps."""
+    sub = _command(commands, "attach", verbs.attach)
+    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.apis_and_jobs)
+
+    sub = _command(commands, "resume", verbs.resume)
+    _add(sub, "jobs", nargs="+", metavar="[API] JOB", completer=completion.apis_and_jobs)
+    _shared(sub, END)
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +181,34 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
 
     sub = action("purge", verbs.purge, "delete ended jobs, with their logs, results and files", TERMINAL)
     sub.add_argument("--older-than", type=_days, metavar="DAYS", help="only jobs that ended more than DAYS days ago")
+
+
+def _add_groups(parser: argparse.ArgumentParser) -> None:
+    """Add the actions on groups."""
+    parser.set_defaults(limit=None)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    text = "list groups, newest first"
+    _shared(_command(actions, "list", groups.listed, text, default=argparse.SUPPRESS), LIMIT)
+    text = "delete ended groups with their jobs, logs, results and files: these, or all"
+    sub = _command(actions, "purge", groups.purge, text, default=argparse.SUPPRESS)
+    _add(sub, "groups", nargs="*", metavar="GROUP", completer=completion.groups, help="a name or an id")
+
+
+def _add_packages(parser: argparse.ArgumentParser) -> None:
+    """Add the actions on environments of packages."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+
+    def action(name: str, run: _Run, text: str) -> argparse.ArgumentParser:
+        return _command(actions, name, run, text, default=argparse.SUPPRESS)
+
+    action("list", packages.listed, "list the environments that were built from requirements, those used last first")
+    digits = "an environment's key, or its first digits, four or more"
+    sub = action("show", packages.shown, "show one: its Python, requirements and packages, and which APIs need it")
+    _add(sub, "key", metavar="KEY", completer=completion.packages, help=digits)
+    sub = action("purge", packages.purge, "delete these, or all that no job in progress needs; APIs stay deployed")
+    _add(sub, "keys", nargs="*", metavar="KEY", completer=completion.packages, help=digits)
+    older = "only environments that were last used more than DAYS days ago"
+    sub.add_argument("--older-than", type=_days, metavar="DAYS", help=older)
 
 
 def _add_env(parser: argparse.ArgumentParser) -> None:
@@ -148,30 +254,48 @@ def _add_env(parser: argparse.ArgumentParser) -> None:
 
 
 def _command(
-    commands: Any, name: str, run: _Run, text: str, short: str = "-o", *, env: bool = True, default: str | None = None
+    commands: Any,
+    name: str,
+    run: _Run,
+    text: str = "",
+    short: str = "-o",
+    *,
+    env: bool = True,
+    default: str | None = None,
+    aliases: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """Add a verb, or an action of one, with the options that all have.
 
-    An action has ``argparse.SUPPRESS`` as its ``default``: another one would replace what stands before the action.
+    Without a ``text``, its help is that of the magic's verb. An action has ``argparse.SUPPRESS`` as its ``default``:
+    another one would replace what stands before the action.
     """
-    sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    if not text:
+        verb = VERBS[ALIASES.get(name, name)]
+        text = verb.terminal or verb.help
+    about = f"{text[0].upper()}{text[1:]}."
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=about, aliases=aliases)
     sub.set_defaults(run=run)
     if env:
         which = "the environment (default: the default one)"
         _add(sub, "-e", "--env", default=default, completer=completion.environments, help=which)
     names = [short, "--output"] if short else ["--output"]
-    sub.add_argument(*names, choices=FORMS, default=default or "table", metavar="FORM", help="table or json")
+    sub.add_argument(
+        *names, choices=FORMS, default=default or "table", metavar="FORM", help="table, wide (cuts nothing) or json"
+    )
     return sub
 
 
 def _shared(parser: argparse.ArgumentParser, *options: Option) -> None:
     """Add options that the magics have, too."""
-    readers: dict[str, Any] = {"int": _positive, "time": _time}
+    readers: dict[str, Any] = {"int": _positive, "number": _number, "time": _time, "pair": _pair}
     for one in options:
         if one.kind == "flag":
             parser.add_argument(one.name, action="store_true", help=one.help)
         else:
-            parser.add_argument(one.name, type=readers.get(one.kind, str), metavar=one.metavar, help=one.help)
+            action = "append" if one.kind in ("pair", "texts") else "store"
+            completer = {"--kernel": completion.kernels, "--requirements": completion.requirements}.get(one.name)
+            reader = readers.get(one.kind, str)
+            _add(parser, one.name, action=action, type=reader, metavar=one.metavar, help=one.help, completer=completer)
 
 
 def _ignored(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -187,6 +311,20 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0")
     return int(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"write NAME=VALUE, not {text[:40]!r}")
+    return name, value
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
 
 
 def _time(text: str) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter import environments as environments_
+from taskapi_jupyter.client.job_lookup import Resolver
+from taskapi_jupyter.display.packages import SHORT
 
 from .output import show
 
@@ -25,7 +27,7 @@ def script(options: Namespace) -> None:
 
     # This program answers for jupyter as well, which would start the subcommand on the line.
     code = shellcode(["jupyter", _PROGRAM], shell=options.shell, argcomplete_script=_PROGRAM)
-    show(options, lambda: ({"shell": options.shell, "script": code}, lambda colour: code.rstrip("\n")))
+    show(options, lambda: ({"shell": options.shell, "script": code}, lambda look: code.rstrip("\n")))
 
 
 def complete(parser: ArgumentParser) -> None:
@@ -78,14 +80,56 @@ def apis_and_jobs(prefix: str, parsed_args: Namespace, **_: object) -> list[str]
     return [*apis(prefix, parsed_args), *jobs(prefix, parsed_args)]
 
 
+def groups(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the names of the newest groups, and the ids of those that have none."""
+    return _asked(lambda: [group.short for group in _connect(parsed_args).groups(20)])
+
+
+def jobs_and_groups(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return APIs, jobs and groups."""
+    return [*apis_and_jobs(prefix, parsed_args), *groups(prefix, parsed_args)]
+
+
+def files_of_job(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the files of the job on the line."""
+
+    def ask() -> Iterable[str]:
+        job = Resolver(_connect(parsed_args), {}, None).one([parsed_args.job])
+        return [one.path for one in job.api.files(job)]
+
+    return _asked(ask)
+
+
 def files(prefix: str, **_: object) -> list[str]:
     """Return files."""
     return _files(prefix, ())
 
 
-def yaml_files(prefix: str, **_: object) -> list[str]:
+def deployable_files(prefix: str, **_: object) -> list[str]:
     """Return files that can be deployed."""
-    return _files(prefix, ("yaml", "yml"))
+    return _files(prefix, ("yaml", "yml", "ipynb"))
+
+
+def apis_and_notebooks(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the names of deployed APIs, and notebooks."""
+    return [*apis(prefix, parsed_args), *_files(prefix, ("ipynb",))]
+
+
+def requirements(prefix: str, **_: object) -> list[str]:
+    """Return the files that may say which packages jobs need, and the words that stand for them."""
+    return [*files(prefix), *(word for word in ("auto", "none") if word.startswith(prefix))]
+
+
+def packages(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the keys of environments of packages, by their first digits."""
+    return _asked(lambda: [one.key[:SHORT] for one in _connect(parsed_args).packages()])
+
+
+def kernels(prefix: str, **_: object) -> list[str]:
+    """Return the names of kernelspecs."""
+    from taskapi_jupyter.deploy.packages.kernels import folders
+
+    return _asked(lambda: sorted(folders()))
 
 
 def _files(prefix: str, endings: tuple[str, ...]) -> list[str]:

@@ -34,7 +34,7 @@ def listed(options: Namespace) -> None:
             {"name": one.name, "provider": one.provider, "operator_endpoint": one.operator_endpoint or ""}
             for one in there.environments
         ]
-    show(options, lambda: (value, lambda colour: environments_text(there.environments, there.default_environment)))
+    show(options, lambda: (value, lambda look: environments_text(there.environments, there.default_environment)))
 
 
 def configure(options: Namespace) -> None:
@@ -80,7 +80,7 @@ def configure(options: Namespace) -> None:
     message = f"{'added' if is_new else 'changed'} environment {entry.name}"
     where = entry.operator_endpoint or entry.address
     message += f": {where}" if where else ""
-    show(options, lambda: ({"message": message}, lambda colour: message))
+    show(options, lambda: ({"message": message}, lambda look: message))
     for name in clear:
         tell(
             f"warning: {file.path} now holds the value of header {name} in plain text; "
@@ -99,7 +99,7 @@ def delete(options: Namespace) -> None:
     message = f"deleted environment {options.name}"
     if default == options.name:
         message += f"; the default environment is now {file.read().default}"
-    show(options, lambda: ({"message": message}, lambda colour: message))
+    show(options, lambda: ({"message": message}, lambda look: message))
 
 
 def default(options: Namespace) -> None:
@@ -111,7 +111,7 @@ def default(options: Namespace) -> None:
         name = options.name
         _file().set_default(name)
         message = f"the default environment is now {name}"
-    show(options, lambda: ({"default_environment": name}, lambda colour: message))
+    show(options, lambda: ({"default_environment": name}, lambda look: message))
 
 
 def _file() -> EnvironmentFile:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from taskapi_jupyter.client.groups.group import Group
 from taskapi_jupyter.client.taskapi import Job, JobList
 from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.deploy.notebook import is_notebook
 from taskapi_jupyter.ui.verbs import ALIASES, VERBS, Verb
 
 #: A line up to the magic and a space; also ``job = %taskapi …`` and, with automagic, without a percent sign.
@@ -21,7 +23,7 @@ PATIENCE = 0.7  # seconds for all queries of one Tab
 _FRESH = 2.0  # seconds for which an answer is reused
 _TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
-#: "apis", "jobs", "environments", "parameters API" or "values API PARAMETER" -> words
+#: "apis", "jobs", "environments", "packages", "kernels", "parameters API" or "values API PARAMETER" -> words
 Ask = Callable[[str], Iterable[str]]
 
 
@@ -62,7 +64,7 @@ class Completer:
         if "$" in now or "{" in now:
             return self._names(lambda value: not callable(value))
         if now.startswith("-"):
-            return [option.name for option in verb.taken(cell="%%" in begin[0])]
+            return [option.name for option in verb.taken("%%" in begin[0], any(map(is_notebook, before)))]
         if verb.pairs and (api := self._api(verb, before[1:])):
             if equals:
                 return self._fetch(f"values {api} {name}")
@@ -76,15 +78,19 @@ class Completer:
             return None
         if option == "--status":
             return [code.value for code in JobCode]
+        if option == "--kernel":
+            return self._fetch("kernels")
+        if option == "--requirements":
+            return [*_files("*requirements*.txt", "uv.lock", "pylock*.toml"), "auto", "none"]
         if option == "--function":
             return self._names(callable)
-        known = {each.name: each.kind for each in (*verb.options, *verb.cell_options)}
+        known = {each.name: each.kind for each in verb.every_option}
         known |= {each.short: each.kind for each in verb.options if each.short}
         return [] if known.get(option, "flag") not in ("flag", "json", "maybe") else None
 
     def _api(self, verb: Verb, words: list[str]) -> str | None:
         """Return the API of a line: the first word that is neither an option nor its value."""
-        valued = {each.name for each in (*verb.options, *verb.cell_options) if each.kind != "flag"}
+        valued = {each.name for each in verb.every_option if each.kind != "flag"}
         for word, previous in zip(words, ["", *words], strict=False):
             if not word.startswith("-") and "=" not in word and previous not in valued:
                 return word
@@ -95,16 +101,20 @@ class Completer:
             return [*VERBS]
         if verb.name == "env":
             return self._fetch("environments") if position == 0 else []
+        if verb.name == "packages":
+            return self._fetch("packages") if position == 0 else []
         found: list[str] = []
         if verb.name == "deploy" and position == 0:
-            found += sorted(str(path) for pattern in ("*.yaml", "*.yml") for path in Path().glob(pattern))
+            found += _files("*.yaml", "*.yml", "*.ipynb")
             found += self._fetch("apis")
+        if verb.name == "submit" and position == 0:
+            found += _files("*.ipynb")
         if verb.name in _TAKES_API and position == 0:
             found += self._fetch("apis")
         if verb.takes_job:
             found += [
                 "last",
-                *self._names(lambda value: isinstance(value, Job | JobList)),
+                *self._names(lambda value: isinstance(value, Job | JobList | Group)),
                 *self._fetch("jobs"),
             ]
         return found
@@ -129,6 +139,10 @@ class Completer:
         except Exception:  # nobody could handle it
             words = []
         self._known[what] = (time.monotonic(), words)
+
+
+def _files(*patterns: str) -> list[str]:
+    return sorted(str(path) for pattern in patterns for path in Path().glob(pattern))
 
 
 def known_values(parameter: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from taskapi_jupyter.client.job_lookup import Unclear, shorten
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
 from taskapi_jupyter.deploy.literals import NotLiteral, literal, literal_end
+from taskapi_jupyter.deploy.notebook import is_notebook
 from taskapi_jupyter.deploy.values import plain
 from taskapi_jupyter.ui.verbs import ALIASES, VERBS, Option, Verb
 
@@ -173,9 +174,17 @@ def parse(text: str, variables: Mapping[str, Any], *, cell: bool = False) -> Lin
     line = Line(_verb(tokens.pop(0) if tokens else None, cell))
     try:
         _Filler(line, variables, cell).fill(tokens)
+        _check_notebook_options(line, cell)
     except (LineError, BadRequest) as error:
         raise LineError(str(error), line.verb) from None
     return line
+
+
+def _check_notebook_options(line: Line, cell: bool) -> None:
+    """Raise where a line has options of a notebook, and names no notebook's file."""
+    given = () if cell else [one.name for one in line.verb.notebook_options if one.key in line.options]
+    if given and not any(is_notebook(str(word)) for word in line.words[:1]):
+        raise LineError(f"{given[0]} is for a notebook: give the path of a file that ends in .ipynb")
 
 
 def _verb(token: Token | None, cell: bool) -> Verb:
@@ -224,7 +233,7 @@ class _Filler:
         short, digits = self.options.get(token.text[:2]), token.text[2:]
         if short is not None and short.kind == "int" and digits.isdigit():
             return short, Token(digits, token.marks[2:], digits)  # -n5
-        near = get_close_matches(name, self.options, 1)
+        near = [one for one in self.options if sorted(one) == sorted(name)] or get_close_matches(name, self.options, 1)
         raise LineError(f"there is no option {shorten(name)}" + (f"; did you mean {near[0]}?" if near else ""))
 
     def pair(self, key: str, value: Token) -> None:
@@ -250,6 +259,8 @@ class _Filler:
             if pair is None or not pair[0]:
                 raise LineError(f"write {option.name} {option.metavar}, not {shorten(value.text)}")
             options.setdefault(option.key, {})[pair[0]] = _written(self.quoted(pair[1]))
+        elif option.kind == "texts":
+            options.setdefault(option.key, []).append(_written(self.word(value)))
         elif option.kind == "name":
             options[option.key] = value.variable or value.text
         elif option.kind == "json":
@@ -259,7 +270,7 @@ class _Filler:
             options[option.key] = parse_seconds(_written(self.word(value)), option.name, least)
         else:
             word = self.word(value)
-            options[option.key] = _whole(option, word) if option.kind == "int" else _written(word)
+            options[option.key] = _whole(option, word) if option.kind in ("int", "number") else _written(word)
 
     def object(self, option: Option, token: Token) -> dict[str, Any]:
         value = self.value(token, option.name)
@@ -346,6 +357,6 @@ def _whole(option: Option, word: Any) -> int:
         number = int(_written(word))
     except ValueError:
         raise LineError(f"{option.name} must be a whole number, not {shorten(word)}") from None
-    if number < 0:
+    if number < 0 and option.kind == "int":
         raise LineError(f"{option.name} can't be negative")
     return number

@@ -14,13 +14,16 @@ from typing import Any
 
 from IPython.display import display
 
+from taskapi_jupyter.client.groups.group import Group
+from taskapi_jupyter.client.headers import waiting
 from taskapi_jupyter.client.log_reader import SHOWN, live, newest, newest_text, text
 from taskapi_jupyter.client.log_reader import tail as last
 from taskapi_jupyter.client.taskapi import API, Job, JobList, TaskAPI
-from taskapi_jupyter.core.contract import DeployResult, EnvironmentsResponse
+from taskapi_jupyter.core.contract import BuiltEnvironment, DeployResult, EnvironmentsResponse
 from taskapi_jupyter.core.errors import NotKept, size
 from taskapi_jupyter.core.states import IN_PROGRESS
 from taskapi_jupyter.display import clean, deploy_html, deploy_text, environments_html, environments_text
+from taskapi_jupyter.display.packages import environment_html, environment_text
 from taskapi_jupyter.display.screen import rewritten
 
 PIECE = 1 << 16  # characters that are printed at once
@@ -61,14 +64,28 @@ class EnvironmentList(EnvironmentsResponse):
         return environments_html(self.environments, self.default_environment, self.facts)
 
 
+class EnvironmentCard(BuiltEnvironment):
+    """An environment of packages, one fact a line."""
+
+    def __repr__(self) -> str:
+        return environment_text(self)
+
+    def _repr_html_(self) -> str:
+        return environment_html(self)
+
+
 def say(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)  # noqa: T201
 
 
-def in_lines(value: Deployed | Job) -> list[str]:
+def in_lines(value: Any) -> list[str]:
     """Return what is printed of a deploy or a submission whose value is not displayed."""
-    if isinstance(value, Deployed):
+    if isinstance(value, Group):
+        jobs = f"{len(value):,} job{'' if len(value) == 1 else 's'}"
+        done = f": {value.summary}" if value.ended else ""
+        return [f"submitted {value.called} of {clean(value.api_name)}, {jobs}{done}"]
+    if not isinstance(value, Job):
         return repr(value).splitlines()
     job = f"job {clean(value.id)} of {clean(value.api_name)}"
     return [f"{job}: {value.seen.code.label}" if value.seen_ended else f"submitted {job}"]
@@ -122,8 +139,9 @@ printer = Printer()  # of this kernel
 
 def follow_log(api: TaskAPI, job: Job, tail: int | None) -> None:
     """Print a log as it grows, from the newest part on; skip to the newest part where it grows faster than that."""
-    for piece in live(api.stream(job, tail, SHOWN, skip=True)):
-        printer.write(piece)
+    with waiting():
+        for piece in live(api.stream(job, tail, SHOWN, skip=True)):
+            printer.write(piece)
 
 
 def print_log(api: TaskAPI, job: Job, tail: int | None = None) -> None:
@@ -157,8 +175,8 @@ def watch(show: Callable[[], Any]) -> None:
             time.sleep(WATCH_PAUSE)
 
 
-def _moving(view: API | Job | JobList) -> bool:
-    if isinstance(view, Job):
+def _moving(view: API | Job | JobList | Group) -> bool:
+    if isinstance(view, Job | Group):
         return not view.ended
     records = view.task_job_statuses if isinstance(view, API) else [job.record for job in view]
     return any(record.code in IN_PROGRESS for record in records)

@@ -12,7 +12,7 @@ from IPython import get_ipython
 from ipywidgets import HTML, Dropdown, HBox, VBox, Widget
 
 from taskapi_jupyter import environments
-from taskapi_jupyter.client.job_lookup import notebook_of
+from taskapi_jupyter.client.headers import notebook_of
 from taskapi_jupyter.client.taskapi import API, Job, TaskAPI
 from taskapi_jupyter.core.contract import JobStatus
 from taskapi_jupyter.core.errors import APINotDeployed, TaskAPIError
@@ -25,6 +25,7 @@ from .html import said, style_sheet
 from .job_query import JobQuery, Page
 from .jobs import JobsView
 from .poller import Attention, Changes, Poller
+from .python import RunsOfAPI
 
 QUICK = 1.0  # seconds between two polls while a job that is shown is in progress
 SHARE = 4  # polling takes at most one in so many parts of the time: a slow server is asked less often
@@ -68,7 +69,7 @@ class Panel(VBox):  # type: ignore[misc]
         self._stale = True  # environments may have changed, too
         self._failures = 0
         self._setting, self._polling = False, threading.Lock()
-        self._query = JobQuery(name)
+        self._query, self._runs = JobQuery(name), RunsOfAPI()
         self._poller = Poller(self._poll)
         self._changes: Changes | None = None
         self._listening = threading.Lock()
@@ -94,7 +95,7 @@ class Panel(VBox):  # type: ignore[misc]
             chooser.add_class("ta-field").add_class("ta-choice")
         self.choosers = HBox([self.environment, self.api]).add_class("ta-fields")
         self.form = Form(self._submit)
-        self.jobs = JobsView(self._query, self._chosen, self._poller.do)
+        self.jobs = JobsView(self._query, self._chosen, self._poller)
         self.details = Details(self._poller, self._choose)
         self._set(self.environment, [self._wanted] if self._wanted else [], self._wanted)
         self._show_apis()
@@ -190,10 +191,11 @@ class Panel(VBox):  # type: ignore[misc]
         if self._stale or time.monotonic() - self._listed >= self.idle_poll:
             self._read_choices(api)
         page = self._query.read(api)
+        self.jobs.group.api = api
         self.details.read(api, page)
         if self._closed:
             return False
-        moving = self.details.moving or any(job.code.in_progress for job in page.jobs)
+        moving = self.details.moving or page.moving
         self._show(page)
         blocked = moving and self._attention.busy()
         if blocked:
@@ -223,6 +225,8 @@ class Panel(VBox):  # type: ignore[misc]
         if target in self._apis and not self._apis[target].spec:  # a cluster's list has none
             with suppress(APINotDeployed):
                 self._apis[target] = api.get(target)
+        if target in self._apis and not api.lacks("packages"):
+            self._runs.read(api, self._apis[target])
         self._stale, self._listed = False, time.monotonic()
 
     def _target(self) -> str | None:
@@ -250,7 +254,8 @@ class Panel(VBox):  # type: ignore[misc]
             hint = "Choose an API above to submit a job."
         else:
             hint = "No task API is deployed yet: %%taskapi deploy NAME, at the top of a cell, makes one of the cell."
-        self.form.show(target, apis.get(target) if target else None, hint)
+        one = apis.get(target) if target else None
+        self.form.show(target, one, hint, self._runs.facts(one, utc_now()) if one else ())
 
     def _away(self, why: str) -> float:
         self._failures += 1
@@ -266,6 +271,7 @@ class Panel(VBox):  # type: ignore[misc]
             self._disconnect()
             self._wanted, self._apis, self._failures = name, None, 0
             self._query.api = None
+            self._query.open(None)
             self._query.first()
             self.details.clear()
             self.jobs.clear()
@@ -277,6 +283,7 @@ class Panel(VBox):  # type: ignore[misc]
     def _api_chosen(self, name: str) -> None:
         def choose() -> None:
             self._query.api = name or None
+            self._query.open(None)
             self._query.first()
             self._listed = float("-inf")
 

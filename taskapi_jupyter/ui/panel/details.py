@@ -19,6 +19,7 @@ from .html import facts, headline, said, value
 from .job_query import Page
 from .log import LogView
 from .poller import Poller
+from .python import RunsOfJob
 
 LOG, CONFIG, RESULT, FILES = range(4)
 DELETE = "Delete the job, its log, result and files"
@@ -83,7 +84,7 @@ class Details:
         self.hint.value, self.body.layout.display = "", None
 
     def _begin(self, job: Job | None) -> None:
-        self.job, self._sure = job, False
+        self.job, self._sure, self._runs = job, False, RunsOfJob()
         self._result_asked, self._files_asked = False, float("-inf")
         self.answer.value = ""
         self.log.clear()
@@ -106,6 +107,8 @@ class Details:
                 job.record = listed
             elif not job.ended:
                 job.refresh()
+            if not api.lacks("packages"):
+                self._runs.read(api, job.record)
             self._read_tab(api, job)
         except JobNotFound:
             self._gone(job)
@@ -176,7 +179,7 @@ class Details:
         if job is None:
             return
         self.head.value = headline(job.record, now)
-        self.facts.value = facts(job.record, now, job.endpoint)
+        self.facts.value = facts(job.record, now, job.endpoint, self._runs.facts(job.record, now))
         self._show_buttons()
         self.log.show()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ipywidgets import HTML, Button, HBox, Text, Textarea, VBox
@@ -13,8 +13,9 @@ from taskapi_jupyter.client.taskapi import API
 from taskapi_jupyter.core import nesting
 from taskapi_jupyter.display.facts import starting_config
 from taskapi_jupyter.display.formats import duration
+from taskapi_jupyter.display.views import Fact
 
-from .html import parameter_table, said, title
+from .html import parameter_table, runs, said, title
 
 MAX_TIMEOUT = 10**9  # seconds
 
@@ -40,18 +41,22 @@ class Form:
             description="Timeout (seconds)", tooltip="Seconds from submission until the job is stopped"
         ).add_class("ta-field")
         self.button = Button(description="Submit", button_style="primary", tooltip="Start a job with this config")
-        self.parameters = HTML()
+        self.runs, self.parameters = HTML(), HTML()
         self.complaint = HTML().add_class("ta-said")
         self.answer = HTML().add_class("ta-said")
         side = VBox([self.timeout, self.button]).add_class("ta-side")
         self.fields = HBox([self.config, side]).add_class("ta-form")
-        self.box = VBox([self.title, self.fields, self.parameters, self.complaint, self.answer]).add_class("ta-part")
+        below = [self.runs, self.parameters, self.complaint, self.answer]
+        self.box = VBox([self.title, self.fields, *below]).add_class("ta-part")
         for field in (self.config, self.timeout):
             field.observe(lambda change: self._check(), "value")
         self.button.on_click(lambda button: self._clicked())
 
-    def show(self, name: str | None, api: API | None, hint: str) -> None:
-        """Show the form for an API, with its default config; ``hint`` says why nothing can be submitted."""
+    def show(self, name: str | None, api: API | None, hint: str, facts: Sequence[Fact] = ()) -> None:
+        """Show the form for an API, with its default config and what runs its jobs.
+
+        ``hint`` says why nothing can be submitted.
+        """
         default = prefill(api)
         if name != self._name or (default != self._filled and self.config.value == self._filled):
             self.config.value = self._filled = default
@@ -62,6 +67,7 @@ class Form:
         self.timeout.placeholder = duration(timeout) if isinstance(timeout, int) else "none"
         self.title.value = title("Submit a job to", name) if name else title("Submit a job")
         self.fields.layout.display = None if name else "none"
+        self.runs.value = runs(facts) if name else ""
         self.parameters.value = parameter_table(api) if name and api else ""
         self._hint = hint
         self._check()

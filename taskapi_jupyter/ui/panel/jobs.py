@@ -1,4 +1,4 @@
-"""The list of jobs: a filter, the rows of a page, and buttons to turn the pages."""
+"""The list of jobs and groups: a filter, the rows of a page, and buttons to turn the pages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from functools import partial
 
 from ipywidgets import HTML, Button, Dropdown, HBox, Text, VBox
 
-from taskapi_jupyter.core.contract import JobStatus
+from taskapi_jupyter.core.contract import GroupStatus, JobStatus
 from taskapi_jupyter.display.formats import clean, utc_now
+from taskapi_jupyter.display.groups import name_words
 
-from .html import HEADS, empty, pointed_at, row, said, title
-from .job_query import ORDERS, PAGE, STATUSES, JobQuery, Page
+from .group import GroupHead
+from .html import HEADS, differing, empty, group_row, pointed_at, row, said, title
+from .job_query import ORDERS, PAGE, STATUSES, Entry, JobQuery, Page
+from .poller import Poller
 
 
 class _Row:
-    """A job on a line, under a button that chooses it."""
+    """A job or a group on a line, under a button that chooses it."""
 
     def __init__(self, chosen: Callable[[], None]) -> None:
         self.text = HTML()
@@ -25,26 +28,32 @@ class _Row:
         self.box = HBox([self.text, self.button]).add_class("ta-line")
         self.box.layout.display = "none"
         self.job: JobStatus | None = None
+        self.group: GroupStatus | None = None
 
-    def show(self, job: JobStatus | None, chosen: str | None, now: datetime) -> None:
-        self.box.layout.display = None if job else "none"
-        if job is not None:
-            self.text.value = row(job, now)
-            self.button.description = f"Show job {clean(job.job_id, 40)} of {clean(job.api_name, 80)}"
-            self.button.tooltip = pointed_at(job)
-            (self.box.add_class if job.job_id == chosen else self.box.remove_class)("ta-chosen")
-        self.job = job
+    def show(self, one: Entry | None, config: str, chosen: str | None, now: datetime) -> None:
+        self.box.layout.display = None if one else "none"
+        self.job = one if isinstance(one, JobStatus) else None
+        self.group = one if isinstance(one, GroupStatus) else None
+        if self.job is not None:
+            self.text.value = row(self.job, now, config)
+            self.button.description = f"Show job {clean(self.job.job_id, 40)} of {clean(self.job.api_name, 80)}"
+            self.button.tooltip = pointed_at(self.job)
+        elif self.group is not None:
+            self.text.value = group_row(self.group, now)
+            self.button.description = f"Show the jobs of group {name_words(self.group)}"
+            self.button.tooltip = f"{name_words(self.group)} {clean(self.group.id, 40)}: {self.group.size} jobs"
+        is_chosen = self.job is not None and self.job.job_id == chosen
+        (self.box.add_class if is_chosen else self.box.remove_class)("ta-chosen")
 
 
 class JobsView:
-    """Shows the jobs of a :class:`JobQuery`; calls ``choose`` with one, and ``do`` with what changes the query."""
+    """Shows what a :class:`JobQuery` finds; calls ``choose`` with a job. A click on a group shows its jobs."""
 
-    def __init__(
-        self, query: JobQuery, choose: Callable[[JobStatus], None], do: Callable[[Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, query: JobQuery, choose: Callable[[JobStatus], None], poller: Poller) -> None:
         self._query = query
         self._choose = choose
-        self._do = do
+        self._do = poller.do
+        self.group = GroupHead(poller, self._open)
         self.status = Dropdown(options=list(STATUSES), description="Status", tooltip="Show only jobs in this state")
         self.order = Dropdown(options=list(ORDERS), description="Sort", tooltip="How the jobs are sorted")
         self.search = Text(
@@ -66,7 +75,7 @@ class JobsView:
         self.pages = HBox([self.where, self.back, self.on]).add_class("ta-pages")
         fields = HBox([self.status, self.order, self.search]).add_class("ta-fields")
         rows = VBox([self.heads, *(one.box for one in self.rows), self.nothing]).add_class("ta-list")
-        self.box = VBox([HTML(title("Jobs")), fields, rows, self.pages]).add_class("ta-part")
+        self.box = VBox([HTML(title("Jobs")), fields, self.group.box, rows, self.pages]).add_class("ta-part")
 
     def clear(self) -> None:
         """Show nothing, until the jobs are known."""
@@ -74,15 +83,17 @@ class JobsView:
         self.nothing.value = ""
 
     def show(self, page: Page, chosen: str | None, now: datetime) -> None:
-        """Show a page of jobs."""
-        jobs = page.jobs
-        for number, one in enumerate(self.rows):
-            one.show(jobs[number] if number < len(jobs) else None, chosen, now)
+        """Show a page of jobs and groups."""
+        entries, configs = page.entries, differing(page.jobs)
+        self.group.show(page.group, now)
+        for number, line in enumerate(self.rows):
+            one = entries[number] if number < len(entries) else None
+            line.show(one, configs.get(one.job_id, "") if isinstance(one, JobStatus) else "", chosen, now)
         filtered = self._query.filtered
-        self.nothing.value = "" if jobs else empty("No job matches this filter." if filtered else "No jobs yet.")
-        self.heads.layout.display = None if jobs else "none"
+        self.nothing.value = "" if entries else empty("No job matches this filter." if filtered else "No jobs yet.")
+        self.heads.layout.display = None if entries else "none"
         first = page.number * PAGE + 1
-        words = f"{first} to {first + len(jobs) - 1}" if jobs else ""
+        words = f"{first} to {first + len(entries) - 1}" if entries else ""
         self.where.value = said((" " if page.note.startswith("of ") else ", ").join(filter(None, (words, page.note))))
         self.back.disabled, self.on.disabled = page.number == 0, not page.more
         turns = page.number > 0 or page.more
@@ -100,6 +111,11 @@ class JobsView:
         self._do(lambda: self._query.turn(pages))
 
     def _clicked(self, number: int) -> None:
-        job = self.rows[number].job
-        if job is not None:
-            self._choose(job)
+        line = self.rows[number]
+        if line.job is not None:
+            self._choose(line.job)
+        elif line.group is not None:
+            self._open(line.group.id)
+
+    def _open(self, group: str | None) -> None:
+        self._do(lambda: self._query.open(group))

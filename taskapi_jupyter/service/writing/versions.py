@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from taskapi_jupyter.core import files, folders, room
 from taskapi_jupyter.core.fault_points import fault_point
-
-from .retention import NEW
+from taskapi_jupyter.service.retention import NEW
 
 if TYPE_CHECKING:
     from taskapi_jupyter.deploy.api_spec.build import APISpec

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +15,11 @@ from typing import Any
 
 from taskapi_jupyter.core import nesting
 from taskapi_jupyter.core.errors import BadRequest
-
-from .sections import shorten
+from taskapi_jupyter.deploy.values import shorten
 
 SECONDS = 30.0
+OLDEST = (3, 8)  # that runs a task
+_VERSIONS: dict[str, tuple[int, str]] = {}  # by the path of an interpreter: when that was changed, and its version
 
 
 def resolve(python: str | None, cwd: str, search: str | None) -> str:
@@ -58,12 +61,31 @@ def ask(
     raise BadRequest(f"{python} can't be used as the interpreter (Python 3.8 or newer): {last[:200]}")
 
 
+def full_version(python: str, env: Mapping[str, str] | None = None, seconds: float = SECONDS) -> str:
+    """Return the interpreter's version, such as ``3.11.7``; it is asked once, and again where its file has changed."""
+    if is_own(python):
+        return platform.python_version()
+    try:
+        at = os.stat(python).st_mtime_ns
+    except OSError as error:
+        raise BadRequest(f"{python} can't be started: {error.strerror}") from None
+    known = _VERSIONS.get(python)
+    if known is None or known[0] != at:
+        # In text that Python 2 understands, too: its version is the answer.
+        code = "import json, sys; print(json.dumps(sys.version.split()[0]))"
+        known = _VERSIONS[python] = at, str(ask(python, "-I", "-S", "-c", code, env=env, seconds=seconds))
+    return known[1]
+
+
 def version(python: str) -> str:
     """Return the interpreter's minor version, such as ``3.11``."""
-    if is_own(python):
-        return "{}.{}".format(*sys.version_info)
-    code = "import sys; print('\"%d.%d\"' % sys.version_info[:2])"
-    return str(ask(python, "-I", "-S", "-c", code))
+    return ".".join(full_version(python).split(".")[:2])
+
+
+def check_version(python: str, version: str) -> None:
+    """Raise :class:`BadRequest` where the version is older than tasks run with."""
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+        raise BadRequest(f"{python} is Python {version}, and a task needs {'.'.join(map(str, OLDEST))} or newer")
 
 
 def has_module(python: str, module: str, env: Mapping[str, str], cwd: str) -> bool:
@@ -103,6 +125,6 @@ def _run(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BadRequest(f"{python} did not answer within {seconds:g} s") from None
+        raise BadRequest(f"{python} did not answer within {seconds:.2g} s") from None
     except OSError as error:
         raise BadRequest(f"{python} can't be started: {error.strerror or error}") from None

@@ -13,28 +13,38 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from taskapi_jupyter.display.text import in_short
 
 if TYPE_CHECKING:
     import asyncio
 
-    from .taskapi import Job
-
 NAMED = 20  # jobs that the sentence names at most
 
-_waited_for: dict[object, Job] = {}  # one for each wait in the main thread's event loop
+
+class Waited(Protocol):
+    """A job or a group that is waited for: what a sentence calls it, and the word that stops it."""
+
+    @property
+    def seen_ended(self) -> bool: ...
+    @property
+    def called(self) -> str: ...
+    @property
+    def short(self) -> str: ...
 
 
-def say_what_goes_on(jobs: Iterable[Job]) -> None:
+_waited_for: dict[object, Waited] = {}  # one for each wait in the main thread's event loop
+
+
+def say_what_goes_on(jobs: Iterable[Waited]) -> None:
     """Print one sentence about the jobs that have not ended, and how to stop them."""
     going = [job for job in dict.fromkeys(jobs) if not job.seen_ended]
-    ids = [job.id[-6:] for job in going]
+    ids = [job.short for job in going]
     if not ids:
         return
     if len(ids) == 1:
-        text = f"job {going[0].id} still runs; to stop it: %taskapi stop {ids[0]}"
+        text = f"{going[0].called} still runs; to stop it: %taskapi stop {ids[0]}"
     elif len(ids) <= NAMED:
         text = f"{len(ids)} jobs still run: {', '.join(ids)}; to stop them: %taskapi stop {' '.join(ids)}"
     else:
@@ -44,7 +54,7 @@ def say_what_goes_on(jobs: Iterable[Job]) -> None:
 
 
 @contextmanager
-def listening(job: Job) -> Iterator[Callable[[], None]]:
+def listening(job: Waited) -> Iterator[Callable[[], None]]:
     """Make an interrupt print that a job goes on. Call what this yields now and then: each cell sets a handler."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None  # an interrupt does not reach this event loop
@@ -89,7 +99,7 @@ class _Listener:
             self.loop.call_soon_threadsafe(self._say, jobs, context=contextvars.Context())
         self.behind(number, frame)
 
-    def _say(self, jobs: Sequence[Job]) -> None:
+    def _say(self, jobs: Sequence[Waited]) -> None:
         _Listener.saying = False
         _shorten_cancellation()
         say_what_goes_on(jobs)

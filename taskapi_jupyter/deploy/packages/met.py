@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from .api_spec import interpreter
+from taskapi_jupyter.core.errors import BadRequest
+
+from . import interpreter, kernels
 
 _LOOK = """
 import importlib.metadata as m, json, os, platform, sys
@@ -93,7 +96,14 @@ def _look(python: str) -> tuple[dict[str, str], dict[str, str]]:
     return {canonicalize_name(name): version for name, version in found.items()}, environment
 
 
-def requirement_warnings(folder: str | Path) -> list[str]:
-    """Return a warning, or none, about the ``requirements.txt`` of a folder that is deployed."""
-    missing = unmet_requirements(Path(folder).absolute(), sys.executable)
-    return [f"requirements.txt is not met by {sys.executable}: {', '.join(missing)}"] if missing else []
+def requirement_warnings(folder: str | Path, kernel: str | None = None) -> list[str]:
+    """Return a warning, or none, about the ``requirements.txt`` of a folder that is deployed.
+
+    ``kernel`` is the kernelspec whose Python runs the task; None: this process's does.
+    """
+    try:
+        python = sys.executable if kernel is None else kernels.find(kernel, os.environ.get("PATH")).python
+        missing = unmet_requirements(Path(folder).absolute(), python) if python else []
+    except BadRequest:  # a server that runs elsewhere has other kernels; what is wrong with one, the deploy says
+        return []
+    return [f"requirements.txt is not met by {python}: {', '.join(missing)}"] if missing else []

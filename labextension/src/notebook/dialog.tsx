@@ -1,0 +1,477 @@
+import { Dialog } from '@jupyterlab/apputils';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { HTMLSelect, ReactWidget } from '@jupyterlab/ui-components';
+import { ISignal, Signal } from '@lumino/signaling';
+import React from 'react';
+
+import type { DeployResult } from '../api/contract';
+import { useSignal } from '../ui/components';
+import { clean } from '../ui/format';
+import type { IForm, Packages, Wrong } from './form';
+import {
+  choicesOf,
+  fieldIn,
+  packagesOf,
+  planWords,
+  requirementsIn,
+  wrongIn
+} from './form';
+import type { IAssigned } from './parameters';
+import { fieldOf, kindOf } from './parameters';
+
+/** Characters of a sentence of the server. */
+const SENTENCE = 400;
+
+/** A kernel that can be chosen. */
+export interface IKernel {
+  name: string;
+  label: string;
+  /** Why no job can be started with it. */
+  problem?: string;
+}
+
+export interface IRunOptions {
+  /** The notebook’s name. */
+  notebook: string;
+  /** Whether it has changes that are not saved. */
+  unsaved: boolean;
+  kernels: readonly IKernel[];
+  /** The same with what the server says of them; null where it is an older one, which builds no environments. */
+  served: Promise<readonly IKernel[] | null>;
+  /** Whether it has a `# /// script` block. */
+  hasBlock: boolean;
+  /** Its parameters; null where none of its cells is tagged, or their language is not read here. */
+  assigned: readonly IAssigned[] | null;
+  form: IForm;
+  trans: TranslationBundle;
+  /** Ask which Python and packages the job will have. */
+  plan: (form: IForm) => Promise<DeployResult>;
+  /** Save, deploy and submit it; throws what went wrong, and the dialog stays. */
+  run: (form: IForm) => Promise<void>;
+}
+
+/** Ask how to run a notebook, and run it; return whether it runs. */
+export async function askToRun(options: IRunOptions): Promise<boolean> {
+  const { button } = await new RunDialog(options).launch();
+  return button.accept;
+}
+
+/** Lab's own dialog, which stays until the job is submitted. */
+class RunDialog extends Dialog<IForm> {
+  constructor({ run, ...options }: IRunOptions) {
+    const { trans, notebook } = options;
+    const body = new RunBody(options);
+    super({
+      title: trans.__('Run %1 as a job', notebook),
+      body,
+      buttons: [
+        Dialog.cancelButton(),
+        Dialog.okButton({ label: trans.__('Run') })
+      ],
+      focusNodeSelector: 'input'
+    });
+    this.addClass('jp-TaskAPI-RunDialog');
+    this.body = body;
+    this.run = run;
+  }
+
+  /** Enter and a click on a button come here. */
+  resolve(index = 1): void {
+    if (index === 0) {
+      super.resolve(0);
+    } else if (!this.body.busy) {
+      void this.body.attempt(this.run).then(done => {
+        if (done) {
+          super.resolve(1);
+        }
+      });
+    }
+  }
+
+  handleEvent(event: Event): void {
+    const isLine =
+      event instanceof KeyboardEvent &&
+      event.key === 'Enter' &&
+      event.target instanceof HTMLTextAreaElement; // which an older Lab takes for the button
+    if (!isLine) {
+      super.handleEvent(event);
+    }
+  }
+
+  private body: RunBody;
+  private run: (form: IForm) => Promise<void>;
+}
+
+/** What is known of the Python and the packages that a job will have. */
+interface IPlan {
+  /** Whether the server is at it. */
+  busy?: boolean;
+  words?: string;
+  /** The path of the interpreter. */
+  title?: string;
+  warnings?: readonly string[];
+  /** Why there could be no such job, and the field that this is about. */
+  wrong?: string;
+  field?: 'kernel' | 'packages';
+}
+
+/** Milliseconds that a choice stays before the server is asked about it. */
+const STAYS = 400;
+
+class RunBody extends ReactWidget {
+  constructor(readonly options: Omit<IRunOptions, 'run'>) {
+    super();
+    this.form = options.form;
+    this.addClass('jp-TaskAPI-Run');
+  }
+
+  readonly changed: ISignal<this, void> = new Signal<this, void>(this);
+
+  form: IForm;
+
+  /** What is wrong, as last said. */
+  wrong: Wrong = {};
+
+  /** Whether the server works on it. */
+  busy = false;
+
+  /** What the server makes of the kernel and the packages that are chosen. */
+  plan: IPlan = {};
+
+  /** Act on what is typed, where nothing is wrong with it; return whether it was done. */
+  async attempt(act: (form: IForm) => Promise<void>): Promise<boolean> {
+    const { trans, assigned } = this.options;
+    this.say(wrongIn(this.form, assigned ?? [], trans));
+    if (Object.keys(this.wrong).length) {
+      return false;
+    }
+    this.busy = true;
+    this.say({});
+    try {
+      await act(this.form);
+      return true;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.busy = false;
+      const isKnown = message === this.plan.wrong;
+      this.say({
+        [isKnown ? this.plan.field! : fieldIn(message, assigned ?? [])]: message
+      });
+      return false;
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  /** Say what is wrong. */
+  say(wrong: Wrong): void {
+    this.wrong = wrong;
+    (this.changed as Signal<this, void>).emit();
+  }
+
+  protected render(): JSX.Element {
+    return <RunForm body={this} />;
+  }
+}
+
+/** Ask what a job will have, each time that another kernel or other packages are chosen. */
+function usePlan(body: RunBody, form: IForm, isAsked: boolean): IPlan {
+  const [plan, setPlan] = React.useState<IPlan>({});
+  const { kernel, packages, requirements } = form;
+  React.useEffect(() => {
+    if (!isAsked) {
+      setPlan({});
+      return;
+    }
+    const { trans, hasBlock, plan: ask } = body.options;
+    let current = true;
+    const timer = setTimeout(() => {
+      setPlan({ busy: true });
+      ask(form)
+        .then(
+          ({ plan, warnings }): IPlan =>
+            plan
+              ? {
+                  words: planWords(plan, trans),
+                  title: plan.python?.version && plan.python.path,
+                  warnings
+                }
+              : {},
+          (error): IPlan => {
+            const wrong =
+              error instanceof Error ? error.message : String(error);
+            const isKernels =
+              packagesOf(form, hasBlock) === 'kernel' ||
+              fieldIn(wrong, []) === 'kernel';
+            return { wrong, field: isKernels ? 'kernel' : 'packages' };
+          }
+        )
+        .then(plan => current && setPlan(plan));
+    }, STAYS);
+    return () => {
+      current = false;
+      clearTimeout(timer);
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- nothing else of the form matters
+  }, [body, isAsked, kernel, packages, requirements]);
+  body.plan = plan;
+  return plan;
+}
+
+function RunForm({ body }: { body: RunBody }): JSX.Element {
+  useSignal(body.changed);
+  const { trans, assigned, unsaved, hasBlock, served } = body.options;
+  const [form, setForm] = React.useState(body.form);
+  const [kernels, setKernels] = React.useState(body.options.kernels);
+  const [hasPackages, setHasPackages] = React.useState<boolean | null>(null); // until the server has answered
+  React.useEffect(() => {
+    void served.then(all => {
+      setKernels(before => all ?? before);
+      setHasPackages(all !== null);
+    });
+  }, [served]);
+  const id = React.useId();
+  const change = (part: Partial<IForm>) => {
+    body.form = { ...form, ...part };
+    setForm(body.form);
+  };
+  const { wrong, busy } = body;
+  const packages =
+    hasPackages === false ? 'kernel' : packagesOf(form, hasBlock);
+  const problem =
+    packages === 'kernel' &&
+    kernels.find(one => one.name === form.kernel)?.problem;
+  const isListed = requirementsIn(form.requirements).length > 0;
+  const plan = usePlan(
+    body,
+    form,
+    !!hasPackages && !problem && (packages !== 'list' || isListed)
+  );
+  React.useEffect(() => {
+    if (!Object.keys(wrong).length) {
+      return;
+    }
+    const first = body.node.querySelector<HTMLElement>('[aria-invalid=true]');
+    first?.scrollIntoView({ block: 'center' });
+    first?.focus();
+  }, [body, wrong]); // once it is drawn
+  /** Return what is wrong with a field. */
+  const errorOf = (name: string) =>
+    wrong[name] ??
+    (name === plan.field
+      ? plan.wrong
+      : name === 'kernel' && problem
+        ? clean(problem, SENTENCE)
+        : undefined);
+  const field = (name: string) => ({
+    id: `${id}-${name}`,
+    'aria-invalid': !!errorOf(name),
+    'aria-describedby': `${id}-${name}-said`
+  });
+  const said = (name: string, help: string | false = '') => {
+    const error = errorOf(name);
+    return (
+      <div id={`${id}-${name}-said`} className="jp-TaskAPI-Run-said">
+        {help && (
+          <span className="jp-TaskAPI-Note" dir="auto">
+            {help}
+          </span>
+        )}
+        {error && <span className="jp-TaskAPI-Error">{error}</span>}
+      </div>
+    );
+  };
+  const label = (name: string, text: React.ReactNode) => (
+    <label htmlFor={`${id}-${name}`}>{text}</label>
+  );
+  const text = (
+    name: 'name' | 'timeout' | 'memory',
+    placeholder: string | undefined = undefined
+  ) => (
+    <input
+      {...field(name)}
+      className="jp-mod-styled"
+      spellCheck={false}
+      placeholder={placeholder}
+      value={form[name]}
+      onChange={event => change({ [name]: event.currentTarget.value })}
+    />
+  );
+  const check = (name: 'html' | 'keep', words: string) => (
+    <label className="jp-TaskAPI-Run-check">
+      <input
+        type="checkbox"
+        checked={form[name]}
+        onChange={event => change({ [name]: event.currentTarget.checked })}
+      />
+      {words}
+    </label>
+  );
+  return (
+    <>
+      {unsaved && (
+        <p className="jp-TaskAPI-Note">
+          {trans.__('The notebook has unsaved changes: it is saved first.')}
+        </p>
+      )}
+      <div className="jp-TaskAPI-Run-fields">
+        {label('name', trans.__('Name'))}
+        {text('name')}
+        {said('name')}
+        {label('kernel', trans.__('Kernel'))}
+        <HTMLSelect
+          {...field('kernel')}
+          value={form.kernel}
+          disabled={packages !== 'kernel'}
+          onChange={event => change({ kernel: event.currentTarget.value })}
+          options={kernels.map(one => ({ value: one.name, label: one.label }))}
+        />
+        {said(
+          'kernel',
+          packages !== 'kernel' &&
+            trans.__('The packages get a kernel of their own.')
+        )}
+        {hasPackages !== false && (
+          <>
+            {label('packages', trans.__('Packages'))}
+            <HTMLSelect
+              {...field('packages')}
+              value={packages}
+              onChange={event => {
+                const one = event.currentTarget.value as Packages;
+                const isDefault = one === choicesOf(hasBlock)[0];
+                change({ packages: isDefault ? '' : one });
+              }}
+              options={choicesOf(hasBlock).map(value => ({
+                value,
+                label: packagesLabel(value, trans)
+              }))}
+            />
+            {packages === 'list' && (
+              <textarea
+                className="jp-mod-styled"
+                aria-label={trans.__('Requirements, one a line')}
+                aria-invalid={!!errorOf('packages')}
+                aria-describedby={`${id}-packages-said`}
+                spellCheck={false}
+                rows={3}
+                placeholder={'numpy\npandas<3'}
+                value={form.requirements}
+                onChange={event =>
+                  change({ requirements: event.currentTarget.value })
+                }
+              />
+            )}
+            {said('packages')}
+            <div
+              role="status"
+              className="jp-TaskAPI-Run-plan"
+              title={plan.title}
+            >
+              {plan.busy || hasPackages === null
+                ? trans.__('resolving…')
+                : plan.words}
+              {plan.warnings?.map(one => (
+                <div key={one}>
+                  {trans.__('Warning: %1', clean(one, SENTENCE))}
+                </div>
+              ))}
+            </div>
+          </>
+        )}
+      </div>
+      {assigned && (
+        <fieldset>
+          <legend>{trans.__('Parameters')}</legend>
+          {assigned.length ? (
+            <div className="jp-TaskAPI-Run-fields">
+              {assigned.map(one => (
+                <React.Fragment key={one.name}>
+                  {label(
+                    `parameters.${one.name}`,
+                    <code title={one.name}>{one.name}</code>
+                  )}
+                  <Parameter
+                    one={one}
+                    value={form.parameters[one.name] ?? fieldOf(one)}
+                    attributes={field(`parameters.${one.name}`)}
+                    onChange={value =>
+                      change({
+                        parameters: { ...form.parameters, [one.name]: value }
+                      })
+                    }
+                  />
+                  {said(`parameters.${one.name}`, one.help)}
+                </React.Fragment>
+              ))}
+            </div>
+          ) : (
+            <p className="jp-TaskAPI-Note">
+              {trans.__('The cell tagged “parameters” assigns none.')}
+            </p>
+          )}
+        </fieldset>
+      )}
+      <div className="jp-TaskAPI-Run-fields">
+        {label('timeout', trans.__('Timeout (s)'))}
+        {text('timeout', trans.__('none'))}
+        {said('timeout')}
+        {label('memory', trans.__('Memory'))}
+        {text('memory', trans.__('no limit; such as 500Mi or 4Gi'))}
+        {said('memory')}
+      </div>
+      {check('html', trans.__('HTML, too'))}
+      {check('keep', trans.__('Keep the kernel for 30 min if a cell fails'))}
+      <div role="status">
+        {wrong[''] && <p className="jp-TaskAPI-Error">{wrong['']}</p>}
+        {busy && <p className="jp-TaskAPI-Note">{trans.__('Submitting…')}</p>}
+      </div>
+    </>
+  );
+}
+
+function packagesLabel(packages: Packages, trans: TranslationBundle): string {
+  switch (packages) {
+    case 'kernel':
+      return trans.__('the kernel’s own');
+    case 'script':
+      return trans.__('what its “# /// script” block asks for');
+    case 'project':
+      return trans.__('the project’s (uv.lock, requirements.txt, …)');
+    case 'list':
+      return trans.__('a list');
+  }
+}
+
+/** A field of a parameter's type: a box to check, or a text; what is no text, number or truth value is JSON. */
+function Parameter({
+  one,
+  value,
+  attributes,
+  onChange
+}: {
+  one: IAssigned;
+  value: string;
+  attributes: React.InputHTMLAttributes<HTMLInputElement>;
+  onChange: (value: string) => void;
+}): JSX.Element {
+  const kind = kindOf(one);
+  return kind === 'boolean' ? (
+    <input
+      {...attributes}
+      type="checkbox"
+      checked={value === 'true'}
+      onChange={event => onChange(String(event.currentTarget.checked))}
+    />
+  ) : (
+    <input
+      {...attributes}
+      className="jp-mod-styled"
+      inputMode={kind === 'number' ? 'decimal' : undefined}
+      spellCheck={false}
+      placeholder={kind === 'text' ? '' : one.source}
+      value={value}
+      onChange={event => onChange(event.currentTarget.value)}
+    />
+  );
+}

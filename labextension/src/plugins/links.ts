@@ -1,0 +1,40 @@
+import type {
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
+
+import { CommandIDs, NAMESPACE } from '../tokens';
+
+/** What the kernel writes (`sidebar_link` in `display/html.py`), and nothing else. */
+const PLACE =
+  /^#taskapi-job\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})\/([0-9a-f]{16})$/;
+
+/** Return the job that a link of an output leads to; null where it is no such link. */
+export function linkedJob(
+  target: EventTarget | null
+): { environment: string; id: string } | null {
+  const link = target instanceof Element && target.closest('a.ta-open');
+  const found = link && PLACE.exec(link.getAttribute('href') ?? '');
+  return found ? { environment: found[1], id: found[2] } : null;
+}
+
+/** Opens jobs in the sidebar where outputs of notebooks link to them. */
+export const links: JupyterFrontEndPlugin<void> = {
+  id: `${NAMESPACE}:links`,
+  description: 'Opens the job that an output links to.',
+  autoStart: true,
+  activate: ({ commands }: JupyterFrontEnd) => {
+    document.addEventListener(
+      'click',
+      event => {
+        const job = linkedJob(event.target);
+        if (job && commands.hasCommand(CommandIDs.showJob)) {
+          event.preventDefault();
+          event.stopPropagation();
+          void commands.execute(CommandIDs.showJob, { ...job });
+        }
+      },
+      true // before Lab follows the link within the notebook
+    );
+  }
+};

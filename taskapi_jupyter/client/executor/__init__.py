@@ -1,0 +1,1 @@
+"""``concurrent.futures`` over jobs: an executor, its futures, and the thread that waits for them."""

@@ -1,0 +1,1 @@
+"""Waits: for jobs, for groups, and what an interrupt prints of them."""

@@ -1,0 +1,1 @@
+"""What writes new jobs and versions into a home: submissions, groups, the files of versions."""

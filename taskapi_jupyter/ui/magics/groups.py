@@ -1,0 +1,105 @@
+"""What the verbs of ``%taskapi`` do with a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskapi_jupyter.client.groups.configs import swept
+from taskapi_jupyter.client.groups.group import Group
+from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.core.errors import BadRequest, JobFailed
+from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.deploy.notebook import is_notebook
+from taskapi_jupyter.display.groups import configs_html, configs_text
+from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_GROUPS
+
+from .line import Line, LineError
+from .show import printer
+
+_NAMED = 10  # jobs without success that a sentence names
+
+
+class Planned:
+    """The jobs that a line would submit, displayed as a table."""
+
+    def __init__(self, configs: Sequence[Mapping[str, Any] | None]) -> None:
+        self.configs = list(configs)
+
+    def __repr__(self) -> str:
+        return f"{configs_text(self.configs)}\n{self._count}"
+
+    def _repr_html_(self) -> str:
+        return f"{configs_html(self.configs)}<div>{self._count}</div>"
+
+    @property
+    def _count(self) -> str:
+        return f"{len(self.configs):,} job{'' if len(self.configs) == 1 else 's'}; nothing was submitted"
+
+
+def attempts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that single jobs take, too."""
+    return {one.key: options[one.key] for one in OF_ATTEMPTS if one.key in options}
+
+
+def planned(read: Line, config: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    """Return the configs of the group that a line submits; None where it submits a single job."""
+    options = read.options
+    if not options.keys() & {"sweep", "zip", "repeat"}:
+        alone = {"dry_run", "name"} if _is_notebook(read) else {"dry_run"}
+        for one in OF_GROUPS:
+            if one.key in options and one.key not in alone:
+                raise LineError(f"{one.name} is for a group: give --sweep, --zip or --repeat, too", read.verb)
+        return None
+    every, pairs = bool(options.get("sweep")), bool(options.get("zip"))
+    try:
+        return swept(config or {}, sweep=every, zip=pairs, repeat=options.get("repeat"))
+    except BadRequest as error:
+        raise LineError(str(error), read.verb) from None
+
+
+def _is_notebook(read: Line) -> bool:
+    """Whether a line is about a notebook's file, whose API ``--name`` then names."""
+    return is_notebook(str(read.words[0]))
+
+
+def submit(
+    api: TaskAPI,
+    name: str,
+    configs: Sequence[dict[str, Any]],
+    read: Line,
+    *,
+    notebook: str | None,
+    api_id: str | None,
+) -> Group:
+    """Submit a group, and wait for it where the line says so."""
+    options = read.options
+    group = api.map(
+        name,
+        configs,
+        timeout=options.get("timeout"),
+        run_timeout=options.get("run_timeout"),
+        name=None if _is_notebook(read) else options.get("name"),
+        max_running=options.get("max_running"),
+        notebook=notebook,
+        api_id=api_id,
+        **attempts(options),
+    )
+    return checked(group.wait()) if options.get("wait") else group
+
+
+def checked(group: Group) -> Group:
+    """Return a group that has ended; raise :class:`JobFailed` unless all of its jobs succeeded."""
+    if set(group.counts) <= {JobCode.SUCCEEDED.value}:
+        return group
+    failed = [job for job in group if job.record.code is not JobCode.SUCCEEDED]
+    lines = [f"[{job.record.index}] {job.id}: {job.record.code.label}" for job in failed[:_NAMED]]
+    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    message = f"{len(failed)} of {len(group)} jobs of {group.called} did not succeed: {', '.join(lines)}{more}"
+    raise JobFailed(message, failed[0].id, failed[0].status)
+
+
+def print_logs(group: Group, follow: bool, tail: int | None) -> None:
+    """Print the logs of a group's jobs one after the other, each line with the job's index before it."""
+    for line in group.log_lines(tail, follow):
+        printer.write(f"{line}\n")
