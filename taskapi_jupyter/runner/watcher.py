@@ -350,6 +350,7 @@ def prepare() -> None:
     fault_point("watcher.forked")
     os.setsid()
     reaping.call_itself(reaping.WATCHER)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a template ignores it: a task that is killed would leave no status
     fault_point("watcher.session_made")
 
 

@@ -451,6 +451,28 @@ def task(config):
     until(lambda: not alive(daemon), "the daemon to end")
 
 
+def test_a_killed_task_that_was_forked_ahead_harms_no_job(
+    service: Service, deploy: Any, home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its watcher, just forked from the template, has had no job before."""
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / "watcher.log_made").write_text("pause")
+    monkeypatch.setenv("TASKAPI_FAULTS", str(faults))
+    deploy(SLEEPS, {})
+    job = service.submit(name, {"until": str(tmp_path / "go")})
+    held = faults / "watcher.log_made.held"
+    until(lambda: held.exists() and held.read_text(), "the watcher to be at that point")
+    watcher = psutil.Process(int(held.read_text()))
+    assert watcher.parent() in templates(home)
+    (ahead,) = watcher.children()
+    ahead.kill()
+    until(lambda: not ahead.is_running() or ahead.status() == psutil.STATUS_ZOMBIE, "it to be dead")
+    (tmp_path / "go").touch()
+    held.unlink()
+    assert job.wait(PATIENCE).status == "succeeded"
+
+
 def test_stopped_while_its_template_imports(
     service: Service, deploy: Any, run: Any, home: Path, name: str, tmp_path: Path
 ) -> None:

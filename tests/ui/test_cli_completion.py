@@ -27,6 +27,14 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
+LEAVES = """
+import os
+
+def task(config):
+    open(os.path.join(os.environ["TASKAPI_OUTPUT_DIR"], "model.pt"), "w").close()
+"""
+
+
 @pytest.fixture(scope="module")
 def script() -> str:
     """Return what is evaluated when a shell starts."""
@@ -86,10 +94,8 @@ def test_names_and_ids(offered: Callable[..., list[str]], deployed: list[str], s
     assert offered(f"jupyter taskapi delete tester {newer[-6:-2]}") == [newer[-6:]]
     assert offered(f"jupyter taskapi wait {newer[:-1]}") == [newer]
     assert {"trainer", "tester", newer, older[-6:]} <= set(offered("jupyter taskapi logs "))
-    service.deploy_request(request_for("leaves", "def task(config):\n    open(config['at'], 'w').close()\n"))
-    job = service.map("leaves", [{"at": str(service.home / "at")}], name="grouped").wait(PATIENCE)[0]
-    (service.paths.jobs / job.id / "files").mkdir(exist_ok=True)
-    (service.paths.jobs / job.id / "files" / "model.pt").touch()
+    service.deploy_request(request_for("leaves", LEAVES))
+    job = service.map("leaves", [{}], name="grouped").wait(PATIENCE)[0]
     assert offered("jupyter taskapi stop gr") == offered("jupyter taskapi groups purge gr") == ["grouped"]
     assert offered(f"jupyter taskapi files {job.id} ") == ["model.pt"]
 

@@ -80,6 +80,7 @@ class Reader:
             text = text.partition("\n")[2]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environ = {**os.environ, **self.variables, "PATH": path, "TASKAPI_HOME": str(self.home)}
+        environ["UV_PYTHON"] = sys.executable  # whose packages its environment has
         for name in ("TASKAPI_URL", "TASKAPI_SERVER", "VIRTUAL_ENV"):
             environ.pop(name, None)
         done = subprocess.run(
