@@ -230,11 +230,16 @@ class Client(RestGroups, TaskAPI):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
+        after: Job | str | Sequence[Job | str] | None = None,
+        after_any: bool = False,
+        results: Mapping[str, str] | None = None,
+        notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job; it is on the server's disk when this returns."""
         self._needs("api_id", api_id)
         self._needs("run_timeout", run_timeout)
         self._needs("groups", group)
+        self._needs("notifications", notify)
         attempts = check_attempts(retries, retry_on, retry_delay, priority)
         self._needs("retries", attempts)
         given = {
@@ -243,7 +248,7 @@ class Client(RestGroups, TaskAPI):
             "notebook": notebook or notebook_here(),
         }
         more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": self.visible_devices()}
-        answer = self._post_job(api, {**given, **more, **attempts, "group": group})
+        answer = self._post_job(api, {**given, **more, **attempts, "group": group, "notify": notify})
         return self._submitted(self._http.read(answer, JobSpec))
 
     def from_kernel(self) -> dict[str, str]:

@@ -28,14 +28,16 @@ from taskapi_jupyter.core.errors import BadRequest, NotFound, NotKept, TooLarge
 from . import bell, log_reader, results
 from .groups.api import GroupAPI
 from .job import API, PATIENCE, POLL_CEILING, Job, JobList
+from .notifications import NotificationAPI
 from .packages import PackagesAPI
+from .schedules import ScheduleAPI
 
 REST_SHARE = 4  # a log is looked at in one of so many parts of the time at most, unless it grows
 
 __all__ = ["API", "Job", "JobList", "TaskAPI"]
 
 
-class TaskAPI(GroupAPI, PackagesAPI, ABC):
+class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
     """An environment: deploys APIs to it, submits jobs, reads and stops them.
 
     :func:`taskapi_jupyter.connect` returns one. Where a method takes a ``job``, it takes a :class:`Job` or an id. All
@@ -117,6 +119,10 @@ class TaskAPI(GroupAPI, PackagesAPI, ABC):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
+        after: Job | str | Sequence[Job | str] | None = None,
+        after_any: bool = False,
+        results: Mapping[str, str] | None = None,
+        notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job. It is on disk when this returns, and no crash can lose it.
 
@@ -149,6 +155,17 @@ class TaskAPI(GroupAPI, PackagesAPI, ABC):
             Pending jobs of a higher priority start first, -100 to 100; None (default): 0, in a group -1.
         group
             The id of a group that it joins; None (default): it is a single job.
+        after
+            Jobs and groups, or their ids, that must have succeeded before it may start; where one ends otherwise it
+            ends ``stopped``. Its ``timeout`` counts from when it may start. None (default): it waits for none.
+        after_any
+            True: it starts once those have ended, however they did.
+        results
+            Keys of the config that get the results of jobs, by their ids; ``after`` then has these jobs, too. A
+            :class:`Job` as a value in ``config`` means the same. A result must be JSON.
+        notify
+            Names of notifications in config.yaml that are sent when it ends, and ``browser``; None (default): as
+            config.yaml says.
 
         Returns
         -------

@@ -37,6 +37,7 @@ _FRAME = 2 << 10  # bytes of a page beside its jobs: its counts, its cursor
 
 #: Optional keys and formats since 0.1.0 that this server accepts; a client sends none that its server lacks.
 FEATURES = (
+    "after",
     "api_id",
     "counts",
     "cuda_visible_devices",
@@ -46,6 +47,7 @@ FEATURES = (
     "metrics",
     "notebook",
     "notebooks",
+    "notifications",
     "only_pending",
     "packages",
     "parameters",
@@ -54,6 +56,7 @@ FEATURES = (
     "results",
     "retries",
     "run_timeout",
+    "schedules",
     "search",
     "sys_path",
     "transient",
@@ -108,6 +111,10 @@ class Submission(Attempts):
         None  # of the submitting process; None: the server's
     )
     group: str | None = None  # the id of a group that the job joins
+    after: list[str] | None = None  # ids of jobs and groups that must have ended before it may start
+    after_any: bool = False  # however they ended; false: they must have succeeded, else the job ends `stopped`
+    results: dict[str, str] | None = None  # keys of the config that get these jobs' results, as if they were in `after`
+    notify: list[str] | None = None  # names of notifications, and `browser`; whatever they say of when
 
 
 class Rerun(Body):
@@ -136,6 +143,7 @@ class GroupRequest(Attempts, kw_only=True):
     api_id: str | None = None  # the version to run
     notebook: Annotated[str, Meta(max_length=4096)] | None = None
     cuda_visible_devices: Annotated[str, Meta(max_length=4096)] | None = None
+    notify: list[str] | None = None  # of each job, as in a submission
 
 
 class GroupRerun(Body):
@@ -179,6 +187,13 @@ class Interpreter(Body, kw_only=True):
     seconds: float | UnsetType = UNSET  # how long that took
 
 
+class NotificationState(Body):
+    """What became of what is sent of a job under one name."""
+
+    name: str
+    state: str  # `waiting`, `sent` or `failed`
+
+
 class JobSpec(Body, kw_only=True):
     """The answer to a submission."""
 
@@ -220,6 +235,13 @@ class JobStatus(JobSpec, kw_only=True):
     attempt: int | UnsetType = UNSET  # from 1 on, of a job with retries
     retry_of: str | UnsetType = UNSET  # the attempt before
     retried_by: str | UnsetType = UNSET  # the next attempt
+    after: list[str] | UnsetType = UNSET  # jobs and groups that had to end before, as it was submitted
+    after_any: bool | UnsetType = UNSET
+    inputs: dict[str, str] | UnsetType = UNSET  # keys of its config that get the results of these jobs
+    schedule: str | UnsetType = UNSET  # the schedule that submitted it
+    scheduled_time: str | UnsetType = UNSET  # for which it did
+    notify: list[str] | UnsetType = UNSET  # who is told, as it was submitted
+    notifications: list[NotificationState] | UnsetType = UNSET  # of a single job, not in lists
     stale: str | UnsetType = UNSET  # since when its cluster is unreachable; other fields are as last seen
 
     @property
@@ -491,6 +513,111 @@ class KernelsResponse(Body):
     """``GET kernels``."""
 
     kernels: list[KernelEntry]
+
+
+class ScheduleRequest(Attempts, kw_only=True):
+    """``POST schedules``: submit a job of an API again and again."""
+
+    api: str
+    schedule: str  # cron of five or six fields, `@daily` and the like, `every 15m`, or `at 2026-12-24T18:00`
+    name: str | None = None  # absent: the API's
+    timezone: str | None = None  # a name of the time zone database; absent: the server's
+    config: dict[str, Any] | None = None
+    timeout: Timeout | None = None
+    run_timeout: Timeout | None = None
+    notify: list[str] | None = None
+    overlap: Literal["skip", "queue", "stop", "allow"] = "skip"  # where the last job has not ended
+    catch_up: Literal["last", "none"] = "last"  # whether the newest firing that was missed is made up for
+    max_late: float | None = None  # seconds; absent: a period, at most a day
+    until: str | None = None  # a date or a time in the schedule's zone after which it never fires
+    keep: int | None = None  # ended jobs of this schedule that are kept; absent: what config.yaml says
+    pin: bool = False  # run the version that is deployed now, not the one that is when it fires
+    active: bool = True
+    replace: bool = False  # a schedule of that name
+    notebook: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class ScheduleStatus(Body, kw_only=True):
+    """A schedule as every reader sees it; times are RFC 3339 in UTC."""
+
+    name: str
+    api: str
+    schedule: str
+    timezone: str
+    active: bool
+    explained: str = ""  # such as "At 06:00 on Monday through Friday"
+    config: dict[str, Any] | None = None
+    timeout: int | None = None
+    run_timeout: int | None = None
+    retries: int | None = None
+    retry_on: list[str] | None = None
+    retry_delay: float | None = None
+    priority: int | None = None
+    notify: list[str] | None = None
+    overlap: str = "skip"
+    catch_up: str = "last"
+    max_late: float | None = None
+    until: str | None = None
+    keep: int | None = None
+    api_id: str | None = None  # the version that it runs, where it is pinned
+    notebook: str | None = None
+    created_time: str = ""
+    next_time: str | None = None  # null: it is paused, or does not fire again
+    last_job_id: str | None = None
+    last_status: str | None = None  # of that job
+    last_time: str | None = None  # for which that job was scheduled, or when it was run by hand
+    misfires: int = 0  # firings from which no job came
+    misfire: str | None = None  # why none came from the last of these
+    misfire_time: str | None = None
+    paused: str | None = None  # why it is, where nobody paused it
+
+
+class SchedulesResponse(Body):
+    """``GET schedules``, by name. ``hint`` says whether they survive a reboot of this machine, and what to do."""
+
+    schedules: list[ScheduleStatus]
+    hint: str | UnsetType = UNSET
+
+
+class SchedulePreview(Body, kw_only=True):
+    """``GET schedules/preview``: when it would fire next."""
+
+    schedule: str
+    timezone: str
+    explained: str
+    times: list[str]  # RFC 3339 in the schedule's zone, with its offset
+
+
+class Delivery(Body, kw_only=True):
+    """One notification of one job under one name; at least once, with this ``id`` in each attempt."""
+
+    id: str
+    name: str
+    job_id: str
+    event: str  # `started`, or the status in which the job ended; `test`
+    time: str
+    state: str  # `waiting`, `sent` or `failed`
+    attempts: int = 0
+    next_time: str | None = None
+    answer: str | None = None  # what came back last, at most 1 kB, or why nothing could be sent
+
+
+class NotificationName(Body, kw_only=True):
+    """A name in config.yaml's ``notify``; its URL without what is secret in it."""
+
+    name: str
+    url: str
+    on: list[str]
+    apis: list[str] | UnsetType = UNSET  # absent: all
+    problem: str | UnsetType = UNSET  # why nothing can be sent now
+    last: Delivery | UnsetType = UNSET
+
+
+class NotificationsResponse(Body):
+    """``GET notifications``: the names, and the newest deliveries first."""
+
+    names: list[NotificationName]
+    deliveries: list[Delivery]
 
 
 class FileEntry(Body):

@@ -112,9 +112,14 @@ class CortexClient(UnkeptGroups, Logs):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
+        after: Job | str | Sequence[Job | str] | None = None,
+        after_any: bool = False,
+        results: Mapping[str, str] | None = None,
+        notify: Sequence[str] | None = None,
     ) -> Job:
         """Start a job."""
         self.refuse_unknown(retries=retries, retry_on=retry_on, retry_delay=retry_delay, priority=priority, group=group)
+        self.refuse_unknown(after=after, results=results, notify=notify)
         if run_timeout is not None:
             raise BadRequest(
                 f"{self.environment} is a Cortex cluster, which has no limit on running time: give a timeout, which "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -135,7 +136,21 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
         attempt=row["attempt"] if row["retries"] or row["attempt"] > 1 else UNSET,
         retry_of=_or_unset(row["retry_of"]),
         retried_by=_or_unset(row["retried_by"]),
+        **_after(row["after"]),
+        schedule=_or_unset(row["schedule"]),
+        scheduled_time=UNSET if row["scheduled"] is None else rfc3339(row["scheduled"]),
+        notify=UNSET if row["notify"] is None else json.loads(row["notify"]),
     )
+
+
+def _after(text: str | None) -> dict[str, Any]:
+    """Return for which jobs one waits, or had to wait."""
+    said = json.loads(text) if text else {}
+    return {
+        "after": said.get("ids", UNSET),
+        "after_any": said.get("any") or UNSET,
+        "inputs": said.get("results") or UNSET,
+    }
 
 
 def _unreadable(row: Row, wrong: str) -> JobStatus:

@@ -61,6 +61,10 @@ class TasksHandler(BodyHandler):
                 retry_delay=submission.retry_delay,
                 priority=submission.priority,
                 group=submission.group,
+                after=submission.after,
+                after_any=submission.after_any,
+                results=submission.results,
+                notify=submission.notify,
             )
 
         job = await self.backends.run(self.backends.submitting(env), submit)

@@ -38,12 +38,15 @@ _NUMBERS = {
     "group_index": (0, _MOST, True),
     "attempt": (1, _MOST, False),
     "retries": (0, MAX_RETRIES, False),
+    "allowed": (0, _LAST, True),
+    "scheduled": (0, _LAST, True),
 }
 _SECONDS = ("deadline", "due", "retry_delay")
+_JSON: dict[str, type] = {"after": dict, "notify": list}
 _TEXTS = ("api_name", "spec_id", "name")
 _TEXTS_OR_NONE = (
     "reason", "notebook", "boot", "started_boot", "progress", "metrics", "usage", "merged", "visible", "group_id",
-    "retry_on", "retry_of", "retried_by",
+    "retry_on", "retry_of", "retried_by", "schedule",
 )  # fmt: skip
 
 
@@ -62,6 +65,8 @@ def _fault(name: str, value: Any) -> str | None:
         good = may_lack if value is None else type(value) is int and least <= value <= most
     elif name in _SECONDS:
         good = value is None or (isinstance(value, int | float) and math.isfinite(value))
+    elif name in _JSON:
+        good = value is None or _holds(value, _JSON[name])
     elif name == "gpus":
         good = value is None or (isinstance(value, str) and _GPUS.fullmatch(value) is not None)
     elif name == "id":
@@ -75,6 +80,13 @@ def _fault(name: str, value: Any) -> str | None:
     else:
         good = True
     return None if good else f"is {shown(value)}, which is invalid"
+
+
+def _holds(text: Any, kind: type) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(nesting.loads(text), kind)
+    except ValueError:
+        return False
 
 
 def config(text: Any) -> dict[str, Any] | None:

@@ -124,6 +124,48 @@ CREATE TRIGGER api_emptied AFTER DELETE ON jobs BEGIN
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE api_name = old.api_name);
 END
 """,
+    # jobs.after: for which jobs a job waits and whose results it gets, as JSON, as it was submitted; such a job has a
+    # negative seq until then, and `allowed` says since when (µs) it could begin. predecessors: the last attempts of
+    # these jobs, with the states in which they ended: kept by triggers, so that supervisors of older versions, and
+    # deletions, leave them right. schedules.due: when (µs) the schedule is looked at next. outbox: what is to be sent.
+    1008: """
+ALTER TABLE jobs ADD COLUMN after TEXT;
+ALTER TABLE jobs ADD COLUMN allowed INTEGER;
+ALTER TABLE jobs ADD COLUMN schedule TEXT;
+ALTER TABLE jobs ADD COLUMN scheduled INTEGER;
+ALTER TABLE jobs ADD COLUMN notify TEXT;
+CREATE INDEX jobs_fired ON jobs (schedule, scheduled) WHERE scheduled IS NOT NULL AND attempt = 1;
+CREATE INDEX jobs_of_schedule ON jobs (schedule, status, seq) WHERE schedule IS NOT NULL;
+CREATE TABLE predecessors (
+  job_id TEXT NOT NULL, after_id TEXT NOT NULL, ended TEXT, PRIMARY KEY (job_id, after_id)
+) WITHOUT ROWID;
+CREATE INDEX predecessors_by_after ON predecessors (after_id);
+CREATE TRIGGER predecessor_ended AFTER UPDATE OF status ON jobs
+WHEN new.status NOT IN ('pending', 'running') AND old.status IN ('pending', 'running') BEGIN
+  UPDATE predecessors SET ended = new.status WHERE after_id = new.id;
+END;
+CREATE TRIGGER predecessor_retried AFTER UPDATE OF retried_by ON jobs WHEN new.retried_by IS NOT NULL BEGIN
+  UPDATE predecessors SET after_id = new.retried_by, ended = NULL WHERE after_id = new.id;
+END;
+CREATE TABLE schedules (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL, created INTEGER NOT NULL,
+  updated INTEGER NOT NULL, api_name TEXT NOT NULL, api_id TEXT, schedule TEXT NOT NULL, timezone TEXT NOT NULL,
+  config TEXT, options TEXT NOT NULL, overlap TEXT NOT NULL, catch_up TEXT NOT NULL, max_late REAL, until INTEGER,
+  keep INTEGER, active INTEGER NOT NULL, paused TEXT, next INTEGER, due INTEGER, last INTEGER, last_job TEXT,
+  misfires INTEGER NOT NULL DEFAULT 0, misfired INTEGER, misfire TEXT
+);
+CREATE INDEX schedules_due ON schedules (due) WHERE active = 1 AND due IS NOT NULL;
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, job_id TEXT NOT NULL,
+  event TEXT NOT NULL, at INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', attempts INTEGER NOT NULL DEFAULT 0,
+  due INTEGER, sent INTEGER, answer TEXT
+);
+CREATE INDEX outbox_due ON outbox (due) WHERE state = 'waiting';
+CREATE INDEX outbox_of_job ON outbox (job_id);
+CREATE TRIGGER job_gone AFTER DELETE ON jobs BEGIN
+  DELETE FROM predecessors WHERE job_id = old.id;
+END
+""",
 }
 
 SCHEMA = max(MIGRATIONS)
@@ -131,7 +173,7 @@ SCHEMA = max(MIGRATIONS)
 _FACTS = (
     "seq, id, api_name, api_id, spec_id, status, change, created, timeout, run_timeout, started, ended, reason, "
     "exit_code, progress, metrics, usage, notebook, stop, cpu, mem, gpu, visible, group_id, group_index, attempt, "
-    "retries, retry_of, retried_by, due"
+    "retries, retry_of, retried_by, due, after, schedule, scheduled, notify"
 )
 #: Columns that readers of a job need. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 READ = f"{_FACTS}, config"

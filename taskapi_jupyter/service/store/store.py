@@ -19,12 +19,14 @@ from .connection import Row
 from .deletions import Deletions
 from .groups import Groups
 from .lists import Lists
+from .outbox import Outbox
+from .schedules import Schedules
 from .schema import IN_PROGRESS, IS_JOB, READ, next_change
 
 IN_LINE = 1000  # pending jobs whose place in line is shown
 
 
-class Store(Deletions, Lists, Groups):
+class Store(Deletions, Lists, Groups, Schedules, Outbox):
     """The database of one home: what changed, and its jobs."""
 
     # What changed

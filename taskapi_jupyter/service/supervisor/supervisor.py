@@ -32,6 +32,7 @@ from taskapi_jupyter.service.store.store import Store
 
 from . import conditions, engines, fifo, log, succession
 from .admission import AT_ONCE, Admission, Move, ends_pending
+from .helpers import Helpers
 from .lock import acquire, inherit
 from .wake import command, start, wake
 
@@ -40,6 +41,7 @@ _LAST = 0.5  # seconds that the process that tidied gets to exit, too, when noth
 _RETRY = 0.5  # seconds until what could not be written is tried again
 _ASK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _TIDY_EVERY = 3600.0  # seconds, while there is work
+_RETENTION, _FIRING, _NOTIFIER = "service.retention", "service.writing.firing", "notifier"  # what helpers run
 _NAMED = 100  # unreadable rows that supervisor.log names at most
 
 #: Limits where config.yaml sets none: sizes in bytes, stop_grace in seconds.
@@ -73,7 +75,7 @@ class Supervisor:
         self.named: set[str] = set()  # what supervisor.log says of unreadable rows
         self.tidied = time.monotonic()
         self.untidy = False  # whether jobs ended since then
-        self.tidying: int | None = None  # ends when the process that tidies does
+        self.helpers = Helpers(home)
 
     def run(self, lock: int) -> None:
         """Serve until there is nothing left to do, or until TERM; then release the lock.
@@ -92,14 +94,14 @@ class Supervisor:
             wait = self._try_step()
             if self.using or self.unrecorded or wait is not None:
                 idle_since = time.monotonic()
-            elif self.tidying is not None:
+            elif self.helpers.any_runs:
                 wait = None
             elif time.monotonic() - idle_since >= IDLE:
                 if self.untidy:
                     self._tidy()
                     continue
                 self._close_fifo(reader)
-                if not self._any_in_progress():  # a request from now on finds no FIFO and starts a supervisor
+                if not self._anything_to_do():  # a request from now on finds no FIFO and starts a supervisor
                     break
                 reader = self._open_fifo()
                 self.behind = True  # what is still in progress is not ours: nothing may stay so
@@ -108,8 +110,7 @@ class Supervisor:
             else:
                 wait = idle_since + IDLE - time.monotonic()
             poll = select.poll()
-            tidying = [] if self.tidying is None else [self.tidying]
-            for fd in (reader, wakeups, *tidying, *self.engine.filenos()):
+            for fd in (reader, wakeups, *self.helpers.filenos(), *self.engine.filenos()):
                 poll.register(fd, select.POLLIN)
             self.engine.keep_ahead(True)
             self._clear(poll)
@@ -119,9 +120,7 @@ class Supervisor:
             if fifo.is_replaced(self.home, reader):
                 os.close(reader)
                 reader = self._open_fifo()
-            if self.tidying in [fd for fd, _ in ready]:
-                os.close(tidying[0])
-                self.tidying = None
+            self.helpers.ended([fd for fd, _ in ready])
         else:
             self.engine.keep_ahead(False)
             fifo.close_reader(reader)
@@ -158,8 +157,10 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return wakeups
 
-    def _any_in_progress(self) -> bool:
+    def _anything_to_do(self) -> bool:
         try:
+            if self.store.next_firing() is not None or self.store.next_delivery() is not None:
+                return True
             return self.store.any_in_progress()
         except Damaged:
             raise
@@ -230,7 +231,7 @@ class Supervisor:
             self._say_once(str(error))
             return _RETRY
         self.tell.forget()
-        if self.untidy and self.tidying is None and time.monotonic() - self.tidied >= _TIDY_EVERY:
+        if self.untidy and not self.helpers.runs(_RETENTION) and time.monotonic() - self.tidied >= _TIDY_EVERY:
             self._tidy()
         return wait
 
@@ -238,23 +239,10 @@ class Supervisor:
         self.tell(f"{text}; trying again")
 
     def _tidy(self) -> None:
-        """Start a process that deletes what config.yaml says, and what earlier deletions left; it may take long.
-
-        Not a fork: SQLite's locks do not survive one.
-        """
+        """Start a process that deletes what config.yaml says, and what earlier deletions left."""
         self.tidied, self.untidy = time.monotonic(), False
         log.bound(self.home)
-        try:
-            self.tidying, theirs = os.pipe()
-        except OSError:  # as many descriptors as there may be: next time
-            return
-        os.set_inheritable(theirs, True)
-        try:
-            os.posix_spawn(sys.executable, command("service.retention", self.home), dict(os.environ))
-        except OSError:  # as many processes as there may be: next time
-            pass
-        finally:
-            os.close(theirs)
+        self.helpers.start(_RETENTION)
 
     def _read_limits(self) -> dict[str, Any]:
         """Return the limits in force: those that config.yaml sets, else what there is."""
@@ -295,9 +283,10 @@ class Supervisor:
         self.admission.ask_for_gpus()
         if len(moves) >= AT_ONCE or self.unrecorded or more:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to do
-        waits = [
-            one for one in (next_due, next_release, self.engine.interval(), self._until_ready()) if one is not None
-        ]
+        firing = self.helpers.keep(_FIRING, self.store.next_firing())
+        sending = self.helpers.keep(_NOTIFIER, self.store.next_delivery())
+        looks = (next_due, next_release, firing, sending, self.engine.interval(), self._until_ready())
+        waits = [one for one in looks if one is not None]
         if self.using or waits:
             return min(waits, default=60.0)
         return None
@@ -329,7 +318,7 @@ class Supervisor:
 
     def _until_ready(self) -> float | None:
         """Return the seconds until it is checked again whether pending jobs can start; None where none waits."""
-        if self.admission.waits_for_gpus or (not self.engine.accepts_jobs() and self._any_in_progress()):
+        if self.admission.waits_for_gpus or (not self.engine.accepts_jobs() and self._anything_to_do()):
             return _ASK_AGAIN
         return None
 

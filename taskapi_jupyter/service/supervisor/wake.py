@@ -39,10 +39,15 @@ def wake(home: str) -> None:
         start(home)
 
 
-def command(module: str, home: str) -> list[str]:
-    """Return the command that runs ``main(home)`` of one of our modules, with little imported."""
+def command(module: str, home: str, *, site: bool = False) -> list[str]:
+    """Return the command that runs ``main(home)`` of one of our modules, with little imported.
+
+    With ``site`` it may import what is installed, for the user alone, too.
+    """
     code = f"import sys; sys.path.append(sys.argv[1]); from taskapi_jupyter.{module} import main; main(sys.argv[2])"
     flags = ["-I", "-S"] if host.LINUX else ["-I"]  # off Linux psutil is needed, which site makes importable
+    if site:
+        code, flags = f"import sys; del sys.path[0]; {code}", ["-E"]
     return [sys.executable, *flags, "-c", code, os.path.dirname(PACKAGE), home]
 
 

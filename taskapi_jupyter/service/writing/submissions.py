@@ -27,7 +27,7 @@ from taskapi_jupyter.service.store.connection import Row
 _PENDING = {
     "status": "pending",
     **dict.fromkeys(("started", "ended", "reason", "exit_code", "progress", "metrics", "usage")),
-    **dict.fromkeys(("group_id", "group_index", "retry_of", "retried_by")),
+    **dict.fromkeys(("group_id", "group_index", "retry_of", "retried_by", "after", "schedule", "scheduled", "notify")),
     "attempt": 1,
     "retries": 0,
 }
@@ -51,6 +51,10 @@ class Submissions(Reading):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
+        after: Job | str | Sequence[Job | str] | None = None,
+        after_any: bool = False,
+        results: Mapping[str, str] | None = None,
+        notify: Sequence[str] | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
         config = None if config is None else plain_config(config)
