@@ -269,10 +269,10 @@ def test_a_notebook_runs_in_the_kernel_of_its_environment(
     path = write(tmp_path / "Report.ipynb", "import alpha, sys\nprint(alpha.version, sys.prefix)")
     with closing(Service(short_home)) as notebooks:
         notebooks.deploy({"name": name, "kind": "TaskAPI", "definition": {"path": str(path)}})
-        wheels = index.save(tmp_path / "wheels")
+        wheels = index.save(tmp_path / "my wheels")
         lock.append(index.add("alpha", "1.0"))
         about = packages(lock)
-        about["index"]["find_links"] = [str(index.save(wheels))]
+        about["index"]["find_links"] = [index.save(wheels).as_uri()]
         pack(notebooks, name, lock, about)
         job = notebooks.submit(name)
         job.wait(90)

@@ -440,6 +440,16 @@ def test_find_links_and_no_index(deploys: Deploys, index: Index) -> None:
         assert built.launch["packages"]["index"] == {"index_url": None, "extra_index_urls": [], **where}
 
 
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_a_folder_of_packages_whose_name_has_a_space(deploys: Deploys, index: Index, builder: str) -> None:
+    index.save(deploys.folder / "my wheels, all")
+    deploys.settings = {"builder": builder}
+    built = deploys({"requirements": ["wine", "--find-links './my wheels, all'", "--no-index"]})
+    assert packages(built) == ["grape==1.0", "wine==1.0"]
+    (where,) = built.launch["packages"]["index"]["find_links"]
+    assert where == (deploys.folder / "my wheels, all").as_uri()
+
+
 def test_offline_without_a_lock_the_first_job_resolves(deploys: Deploys, index: Index) -> None:
     deploys.settings["offline"] = True
     for builder in ("uv", "pip"):

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -241,7 +242,8 @@ class _Reader:
             return value
         path = os.path.normpath(os.path.join(folder, os.path.expanduser(value)))
         if key == "find_links" and os.path.exists(path):
-            return path
+            # Builders take lists, which are split at spaces and commas.
+            return path if not set(path) & {" ", ",", "'", '"', "\t", "\\"} else Path(path).as_uri()
         if key == "find_links":
             raise BadRequest(f"{where}: the folder {shorten(value)} does not exist")
         raise BadRequest(f"{where}: {shorten(value)} is no URL of an index")
