@@ -244,7 +244,9 @@ def zone_of(name: str) -> ZoneInfo:
     shown = _shown(str(name))
     if str(name).lower() in ("local", "localtime"):
         raise BadRequest(f"{shown} is no time zone: name one; this machine's is {local_zone()}")
-    raise BadRequest(f"there is no time zone {shown}: {_did_you_mean(_near(str(name)))}use a name such as Europe/Berlin")
+    raise BadRequest(
+        f"there is no time zone {shown}: {_did_you_mean(_near(str(name)))}use a name such as Europe/Berlin"
+    )
 
 
 def local_zone() -> str:

@@ -247,8 +247,10 @@ ROUTES = (
         get=Operation(
             "Jobs, newest first",
             JobsPage,
-            (ONLY, OF_GROUP, OF_SCHEDULE, CLOSED, _states(JobCode), LIMIT, CURSOR)
-            + (SEARCH, IDS, WITH_RESULTS, COUNTS, WAIT, SINCE),
+            (
+                *(ONLY, OF_GROUP, OF_SCHEDULE, CLOSED, _states(JobCode), LIMIT, CURSOR),
+                *(SEARCH, IDS, WITH_RESULTS, COUNTS, WAIT, SINCE),
+            ),
             headers=VERSION,
         ),
         delete=Operation("Delete all ended jobs, or those that match", Message, (ONLY, _states(TERMINAL), OLDER_THAN)),

@@ -77,6 +77,11 @@ class Schedule:
         return display.when_words(self.record)
 
     @property
+    def state(self) -> str:
+        """When it fires next, in words: ``next in 3 h``, ``paused`` or ``over``."""
+        return display.next_words(self.record)
+
+    @property
     def last_job(self) -> Job | None:
         """The newest job that it submitted, or that :meth:`run` did; None where there is none, or it was deleted."""
         job_id = self.record.last_job_id
@@ -96,13 +101,22 @@ class Schedule:
             How many at most, 1 to 100; fewer where it ends before.
         """
         record = self.record
-        found = self.api.preview_schedule(record.schedule, record.timezone, count, record.until)
-        times = [when for text in found.times if (when := moment(text)) is not None]
         due = moment(record.next_time)
-        if times and due is not None and record.schedule.lower().split()[:1] == ["every"]:
-            # A preview counts from now; this one has its own beginning.
-            times = [when - (times[0] - due) for when in times]
-        return times
+        if due is not None and record.schedule.lower().startswith("every"):
+            return self._every(due, count)
+        found = self.api.preview_schedule(record.schedule, record.timezone, count, record.until)
+        return [when for text in found.times if (when := moment(text)) is not None]
+
+    def _every(self, due: datetime, count: int) -> list[datetime]:
+        """Return times from ``due`` on; a preview counts from now, and this one from its own beginning."""
+        from taskapi_jupyter.deploy.times import US, moment_of, zone_of
+
+        zone = zone_of(self.tz)
+        found = self.api.preview_schedule(self.cron, self.tz, max(count, 2))
+        times = [when for text in found.times if (when := moment(text)) is not None]
+        last = None if self.record.until is None else moment_of(self.record.until, zone, "until", whole_day=True) / US
+        shifted = [(due + (when - times[0])).astimezone(zone) for when in times[:count]]
+        return [when for when in shifted if last is None or when.timestamp() <= last]
 
     def jobs(self, limit: int = 50, cursor: str | None = None) -> JobList:
         """Return the jobs that it submitted, newest first, at most ``limit``: see :meth:`TaskAPI.jobs`."""
@@ -158,10 +172,7 @@ class Schedule:
         return hash((self.name, self.api.environment))
 
     def __repr__(self) -> str:
-        return (
-            f"<Schedule {clean(self.name, 80)} of {clean(self.api_name, 80)}: {self.explained}, "
-            f"{display.next_words(self.record)}>"
-        )
+        return f"<Schedule {clean(self.name, 80)} of {clean(self.api_name, 80)}: {self.explained}, {self.state}>"
 
     def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
         printer.text(display.schedule_text(self.record))

@@ -65,9 +65,7 @@ class Schedules(Connections):
         with self.write() as transaction:
             there = transaction.execute("SELECT seq FROM schedules WHERE name = ?", (schedule["name"],)).fetchone()
             if there and not replace:
-                raise Conflict(
-                    f"there is a schedule {schedule['name']} already: choose another name, or replace it"
-                )
+                raise Conflict(f"there is a schedule {schedule['name']} already: choose another name, or replace it")
             if not there and transaction.execute("SELECT count(*) FROM schedules").fetchone()[0] >= MOST:
                 raise Conflict(f"there are {MOST} schedules already, as many as there may be: delete one")
             _check_deployed(transaction, schedule)
