@@ -83,7 +83,7 @@ class Times:
             raise BadRequest(f"the schedule has {len(self.schedule)} characters; at most {LONGEST} are allowed")
         self.zone = zone_of(zone or local_zone())
         self.timezone = self.zone.key
-        self.anchor = anchor
+        self.anchor = anchor - anchor % US
         self._every: int | None = None
         self._at: int | None = None
         self._cron = ""
@@ -244,7 +244,9 @@ def zone_of(name: str) -> ZoneInfo:
     shown = _shown(str(name))
     if str(name).lower() in ("local", "localtime"):
         raise BadRequest(f"{shown} is no time zone: name one; this machine's is {local_zone()}")
-    raise BadRequest(f"there is no time zone {shown}: {_did_you_mean(_near(str(name)))}use a name such as Europe/Berlin")
+    raise BadRequest(
+        f"there is no time zone {shown}: {_did_you_mean(_near(str(name)))}use a name such as Europe/Berlin"
+    )
 
 
 def local_zone() -> str:
