@@ -83,7 +83,7 @@ class Times:
             raise BadRequest(f"the schedule has {len(self.schedule)} characters; at most {LONGEST} are allowed")
         self.zone = zone_of(zone or local_zone())
         self.timezone = self.zone.key
-        self.anchor = anchor
+        self.anchor = anchor - anchor % US
         self._every: int | None = None
         self._at: int | None = None
         self._cron = ""

@@ -7,6 +7,7 @@ that nobody else has written it meanwhile.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from taskapi_jupyter.core.errors import Conflict
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 
-from . import groups, withheld
+from . import chains, groups, withheld
 from .connection import Connections, Row
 from .schema import IN_PROGRESS, next_change
 
@@ -114,7 +115,8 @@ class Schedules(Connections):
         """
         with self.write() as transaction:
             there = transaction.execute(
-                "SELECT id FROM jobs INDEXED BY jobs_fired WHERE schedule = ? AND scheduled = ? AND attempt = 1 LIMIT 1",
+                "SELECT id FROM jobs INDEXED BY jobs_fired WHERE schedule = ? AND scheduled = ? AND attempt = 1 "
+                "LIMIT 1",
                 (row["name"], job["scheduled"]),
             ).fetchone()
             if there:
@@ -128,10 +130,17 @@ class Schedules(Connections):
             change = next_change(transaction)
             if stop:
                 transaction.executemany(
-                    "UPDATE jobs SET hurry = stop, stop = 1, change = ? WHERE id = ? AND status IN (?, ?)",
+                    "UPDATE jobs SET stop = 1, change = ? WHERE id = ? AND stop = 0 AND status IN (?, ?)",
                     [(change, one, *IN_PROGRESS) for one in after],
                 )
-            withheld.add(transaction, {**job, "id": job_id, "status": JobCode.PENDING.value, "change": change}, after)
+            job = {**job, "id": job_id, "status": JobCode.PENDING.value, "change": change}
+            if after:
+                job = chains.withhold(transaction, {**job, "after": json.dumps({"ids": [*after], "any": True})})
+            transaction.execute(
+                f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})", list(job.values())
+            )
+            if after:
+                chains.add(transaction, job_id, after)
             return job_id
 
 
