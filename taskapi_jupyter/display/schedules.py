@@ -35,12 +35,15 @@ def next_words(record: ScheduleStatus, now: datetime | None = None) -> str:
     when = moment(record.next_time)
     if when is not None and record.active:
         return f"next {ahead(when, now)}"
-    return "over" if _is_over(record) else "paused"
+    return "over" if is_over(record) else "paused"
 
 
-def _is_over(record: ScheduleStatus) -> bool:
+def is_over(record: ScheduleStatus) -> bool:
     """Whether an inactive schedule has come to its end: nobody paused it."""
-    return record.schedule.lower().startswith("at ") and bool(record.last_time) and not record.paused
+    now = utc_now()
+    until = moment(record.until)
+    once = record.schedule.lower().startswith("at ") and bool(record.last_time)
+    return not record.active and not record.paused and (once or (until is not None and until < now))
 
 
 def misfires_words(record: ScheduleStatus, limit: int = 300) -> str:
@@ -144,7 +147,7 @@ def _attempts(record: ScheduleStatus) -> str:
 
 def _card(record: ScheduleStatus, now: datetime) -> list[Fact]:
     due, last, missed = moment(record.next_time), moment(record.last_time), moment(record.misfire_time)
-    made = moment(record.created_time)
+    made, until = moment(record.created_time), moment(record.until)
     late = "no job" if record.catch_up == "none" else "one job"
     if record.catch_up != "none" and record.max_late is not None:
         late += f", if at most {duration(record.max_late)} late"
@@ -159,7 +162,7 @@ def _card(record: ScheduleStatus, now: datetime) -> list[Fact]:
         *((("missed last", Cell(local(missed, now), time=missed)),) if missed is not None else ()),
         ("overlap", Cell(f"{record.overlap}: {_OVERLAP[record.overlap]}" if record.overlap in _OVERLAP else "")),
         ("after a miss", Cell(late)),
-        ("until", Cell(clean(record.until or "", 60))),
+        *((("until", Cell(local(until, now), time=until)),) if until is not None else ()),
         ("config", Cell(short_json(record.config, 400), "code")),
         ("timeout", Cell(_timeouts(record))),
         ("retries", Cell(_attempts(record))),

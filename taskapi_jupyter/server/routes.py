@@ -409,7 +409,7 @@ ROUTES = (
         ScheduleHandler,
         get=Operation("A schedule", ScheduleStatus),
         patch=Operation(
-            "Change some keys of a schedule; null takes the default",
+            "Change some keys of a schedule",
             ScheduleStatus,
             body={JSON: {"type": "object", "description": "Keys of `ScheduleRequest`, without `name` and `replace`."}},
             errors=(409, 413, 415),

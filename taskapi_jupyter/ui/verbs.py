@@ -246,13 +246,15 @@ _ALL = (
     Verb(
         "schedule",
         (
-            '%taskapi schedule API "0 6 * * MON-FRI" [key=value ...] [--tz ZONE] [--name NAME] [--overlap HOW] [--until DATE]',
+            '%taskapi schedule API "0 6 * * MON-FRI" [key=value ...] [--tz ZONE] [--name NAME]'
+            " [--overlap HOW] [--catch-up HOW] [--max-late T] [--until DATE] [--keep N] [--notify NAMES] [--pin]"
+            " [--replace]",
             "%taskapi schedule API every 15m|@daily|at 2026-12-24T18:00 [key=value ...]",
             '%taskapi schedule FILE.ipynb "0 6 * * MON-FRI" [key=value ...]',
             "%taskapi schedule NAME [--pause|--resume|--run [--wait]|--delete|--next N]",
         ),
-        "submit jobs of an API at certain times, or show, pause, resume, run or delete such a schedule; a notebook's file"
-        " is deployed first",
+        "submit jobs of an API at certain times, or show, pause, resume, run or delete such a schedule; a notebook's"
+        " file is deployed first",
         "make, list, show, pause, resume, run or delete schedules, which submit jobs at certain times",
         (CONFIG, RUN_TIMEOUT, TIMEOUT, *OF_ATTEMPTS, *OF_SCHEDULES, *ACTIONS, NEXT, WAIT),
         notebook_options=(*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),

@@ -18,7 +18,7 @@ from taskapi_jupyter.core.contract import (
     ScheduleStatus,
     encode,
 )
-from taskapi_jupyter.core.errors import NotFound
+from taskapi_jupyter.core.errors import ScheduleNotFound
 
 from .api import ScheduleAPI
 
@@ -86,5 +86,5 @@ class RestSchedules(ScheduleAPI):
 
 def _path(name: str) -> str:
     if name in ("", ".", "..", "preview"):  # which would lead to another path
-        raise NotFound(f"no schedule {name!r}: no schedule can have this name")
+        raise ScheduleNotFound(name)
     return f"schedules/{quote(name, safe='')}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
-from taskapi_jupyter.core.contract import ScheduleStatus
+from taskapi_jupyter.core.contract import SchedulePreview, ScheduleStatus
 from taskapi_jupyter.core.errors import BadRequest, JobNotFound
 from taskapi_jupyter.display import clean, moment
 from taskapi_jupyter.display import schedules as display
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from taskapi_jupyter.client.job import Job, JobList
     from taskapi_jupyter.client.taskapi import TaskAPI
+
+MOST_TIMES = 100  # of one schedule at once
 
 _NAMES = {"cron": "schedule", "tz": "timezone"}  # short names for keys of a request
 
@@ -100,12 +102,21 @@ class Schedule:
         count
             How many at most, 1 to 100; fewer where it ends before.
         """
+        if not 1 <= count <= MOST_TIMES:
+            raise BadRequest(f"the number of times must be from 1 to {MOST_TIMES}, not {count!r}")
         record = self.record
         due = moment(record.next_time)
+        if due is None and (record.active or display.is_over(record)):
+            return []
         if due is not None and record.schedule.lower().startswith("every"):
             return self._every(due, count)
         found = self.api.preview_schedule(record.schedule, record.timezone, count, record.until)
         return [when for text in found.times if (when := moment(text)) is not None]
+
+    def preview(self, count: int = 5) -> SchedulePreview:
+        """Return the same as :meth:`next`, as the wire has a preview."""
+        record, times = self.record, [when.isoformat() for when in self.next(count)]
+        return SchedulePreview(schedule=self.cron, timezone=self.tz, explained=record.explained, times=times)
 
     def _every(self, due: datetime, count: int) -> list[datetime]:
         """Return times from ``due`` on; a preview counts from now, and this one from its own beginning."""
@@ -142,7 +153,7 @@ class Schedule:
     def update(self, **changes: Any) -> Schedule:
         """Change some of what :meth:`TaskAPI.schedule` takes, by the same names, and return the schedule.
 
-        None takes the default. A change of the times counts from now.
+        Where the times change, they count from now.
 
         Raises
         ------

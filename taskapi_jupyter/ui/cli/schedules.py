@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from taskapi_jupyter import environments
 from taskapi_jupyter.client.job_lookup import Unclear
 from taskapi_jupyter.client.schedules.schedule import Schedule
 from taskapi_jupyter.client.taskapi import TaskAPI
-from taskapi_jupyter.core.contract import SchedulePreview
 from taskapi_jupyter.core.errors import BadRequest, NotKept, TaskAPIError, Unavailable
 from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.deploy import notebook
@@ -36,9 +37,9 @@ def listed(options: Namespace) -> None:
     api = _connect(options)
 
     def read() -> Any:
-        found = api.schedules()
-        records = [one.record for one in found]
-        return records, lambda look: schedules_text(records, found.hint, look.short, look.width)
+        found = api.schedules_response()
+        hint = None if found.hint is UNSET else found.hint
+        return found, lambda look: schedules_text(found.schedules, hint, look.short, look.width)
 
     show(options, read)
 
@@ -111,9 +112,7 @@ def following(options: Namespace) -> None:
     elif options.tz is not None:
         raise Unclear("--tz goes with when a schedule would fire; one that there is has its own time zone")
     else:
-        schedule = _named(_connect(options), text)
-        times = [when.isoformat() for when in schedule.next(count)]
-        found = SchedulePreview(schedule.cron, schedule.tz, schedule.record.explained, times)
+        found = _named(_connect(options), text).preview(count)
     show(options, lambda: (found, lambda look: times_text(found)))
 
 

@@ -24,7 +24,8 @@ PATIENCE = 0.7  # seconds for all queries of one Tab
 _FRESH = 2.0  # seconds for which an answer is reused
 _TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
-#: "apis", "jobs", "environments", "packages", "schedules", "kernels", "parameters API" or "values API PARAMETER" -> words
+#: "apis", "jobs", "environments", "packages", "schedules", "kernels",
+#: "parameters API" or "values API PARAMETER" -> words
 Ask = Callable[[str], Iterable[str]]
 
 

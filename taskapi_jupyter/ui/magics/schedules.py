@@ -15,7 +15,7 @@ from taskapi_jupyter.ui.verbs import ACTIONS, NEXT, OF_ATTEMPTS, OF_SCHEDULES, W
 from .line import Line, LineError
 from .show import say
 
-_MADE = tuple(one.key for one in (*OF_ATTEMPTS, *OF_SCHEDULES)) + ("timeout", "run_timeout")
+_MADE = (*(one.key for one in (*OF_ATTEMPTS, *OF_SCHEDULES)), "timeout", "run_timeout")
 
 
 class Times:
@@ -80,8 +80,7 @@ def act(api: TaskAPI, read: Line) -> Schedule | Job | Times | None:
         raise LineError("--wait goes with --run", read.verb)
     schedule = Schedule(api, api.schedule_status(name))
     if "next" in options:
-        times = [when.isoformat() for when in schedule.next(options["next"])]
-        return Times(SchedulePreview(schedule.cron, schedule.tz, schedule.record.explained, times))
+        return Times(schedule.preview(options["next"]))
     if "delete" in options:
         say([schedule.delete()])
         return None
