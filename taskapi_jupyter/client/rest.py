@@ -341,14 +341,18 @@ class Client(RestGroups, TaskAPI):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         search = search if search and search.strip() else None
         self._needs("search", search)
         self._needs("groups", group)
         self._needs("results", ids or results)
+        self._needs("schedules", schedule)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
         more: dict[str, Any] = {"limit": limit, "cursor": cursor, "search": search, "group": group, "groups": groups}
+        if schedule is not None:
+            more["schedule"] = schedule
         if ids is not None:
             more = {"ids": ",".join(ids)}
         page = self._jobs(api, status, more | ({"results": "true"} if results else {}))
