@@ -339,7 +339,6 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         search: str | None = None,
         *,
         group: str | None = None,
-        schedule: str | None = None,
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
@@ -349,7 +348,6 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         search = search if search and search.strip() else None
         self._needs("search", search)
         self._needs("groups", group)
-        self._needs("schedules", schedule)
         self._needs("results", ids or results)
         self._needs("schedules", schedule)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
