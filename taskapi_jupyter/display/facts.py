@@ -83,8 +83,8 @@ def note(record: JobStatus, limit: int | None = None) -> str:
 
 
 def why(record: JobStatus, limit: int | None = None) -> str:
-    """Return why a job ended: its reason, else its exit code."""
-    if record.code in {JobCode.SUCCEEDED, JobCode.STOPPED}:
+    """Return why a job ended: its reason, else its exit code; of one that was stopped, only if it never began."""
+    if record.code is JobCode.SUCCEEDED or (record.code is JobCode.STOPPED and record.start_time):
         return ""
     if record.reason:
         return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status is shown beside it

@@ -180,7 +180,7 @@ def test_results(submit: Submit, go: Path) -> None:
     assert "input" not in shown  # as it was submitted
     again = second.rerun()
     assert again.result(PATIENCE) == {"got": {"got": None, "n": "first"}, "n": "second"}
-    assert (again.refresh().record.inputs, again.record.after or None) == ({"input": first.id}, None)
+    assert (again.refresh().record.inputs, again.record.after) == ({"input": first.id}, [first.id])
     first.forget()
     with pytest.raises(Conflict, match=f"got the result of job {first.id} as input, and that was deleted"):
         second.rerun()

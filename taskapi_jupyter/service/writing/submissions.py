@@ -10,6 +10,7 @@ from typing import Any
 
 from taskapi_jupyter.client import chains
 from taskapi_jupyter.client.groups.configs import check_attempts
+from taskapi_jupyter.client.groups.group import Group
 from taskapi_jupyter.client.headers import notebook_here
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host, room
@@ -53,9 +54,9 @@ class Submissions(Reading):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
