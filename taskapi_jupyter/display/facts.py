@@ -180,6 +180,14 @@ def python_words(python: Interpreter | None, since: datetime | None, now: dateti
     return f"{words}, environment {clean(python.key[:8])}, {how}"
 
 
+def after_words(record: JobStatus, limit: int | None = None) -> str:
+    """Return for which jobs one waits, or had to: ``68…1a2b (as input), 68…3c4d``."""
+    inputs = record.inputs or {}
+    keys = {job_id: [key for key, one in inputs.items() if one == job_id] for job_id in record.after or ()}
+    words = [f"{job_id} (as {', '.join(names)})" if names else job_id for job_id, names in keys.items()]
+    return clean(", ".join(words) + (", however they end" if words and record.after_any else ""), limit)
+
+
 def busy(api: API) -> str:
     """Count an API's jobs in progress."""
     counts = [(_count(api, code), code.label) for code in (JobCode.RUNNING, JobCode.PENDING)]
