@@ -21,6 +21,7 @@ from taskapi_jupyter.core.contract import Environment
 from taskapi_jupyter.core.errors import BadRequest, Conflict, GroupNotFound, JobFailed, JobNotFound
 from taskapi_jupyter.cortex.client import CortexClient
 from taskapi_jupyter.display.text import job_text
+from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.service.service import Service
 
 ADD = """
@@ -118,6 +119,13 @@ def test_a_cluster_refuses() -> None:
         with pytest.raises(BadRequest, match="prod is a Cortex cluster, whose jobs can't wait for others: wait for"):
             cluster.submit("train", {"x": 1}, **options)  # type: ignore[arg-type]
     cluster.close()
+
+
+def test_a_ray_cluster_without_a_storage(home: Path) -> None:
+    service = RayService(home / "ray", environment="ray", address="http://127.0.0.1:9")
+    with pytest.raises(BadRequest, match="environment ray has no storage, so results and files of its jobs are not"):
+        service.submit("train", results={"a": "f" * 16})
+    service.close()
 
 
 def test_a_decorated_function(notebook: Kernel) -> None:

@@ -446,3 +446,26 @@ def test_a_row_that_cannot_be_read(submit: Submit, service: Service, go: Path, n
     assert behind.wait(PATIENCE).reason == f"after {waits.id[-4:]}: stopped"
     assert "its after is" in str(waits.refresh().reason)
     assert sorted(notes.read_text().split()) == ["first", "other"]
+
+
+@pytest.mark.parametrize("scheme", ["", "local://"])
+def test_results_in_a_storage(
+    submit: Submit, service: Service, home: Path, go: Path, tmp_path: Path, scheme: str
+) -> None:
+    """Jobs of a cluster leave results where the supervisor does not read: a process of its own does."""
+    if scheme:
+        pytest.importorskip("fsspec")
+    storage = tmp_path / "storage"
+    (home / "engine.json").write_text(json.dumps({"provider": "local", "storage": f"{scheme}{storage}"}))
+    first, other = submit("first").wait(PATIENCE), submit("other").wait(PATIENCE)
+    (storage / first.id).mkdir(parents=True)
+    (home / "jobs" / first.id / "result.json").rename(storage / first.id / "result.json")
+    held = submit("held", held=True)
+    good, bad = submit("good", config={"input": first}), submit("bad", after=held, config={"input": other})
+    assert good.result(PATIENCE)["got"] == {"got": None, "n": "first"}
+    go.touch()
+    assert bad.wait(PATIENCE).reason == f"can't get input: job {other.id[-4:]} has left no result"
+    (home / "engine.json").write_text(json.dumps({"provider": "local", "storage": "nothing://here"}))
+    lost = submit("lost", config={"input": first}).wait(PATIENCE)
+    assert (lost.status, str(lost.reason).startswith("can't get input: ")) == ("stopped", True)
+    assert "nothing" in str(lost.reason)

@@ -61,6 +61,8 @@ class Submissions(Reading):
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
         waiting = chains.waits(self, config, after, after_any, results=results, group=group)
+        if waiting.results:
+            self._outputs.check_kept()
         config = None if waiting.config is None else plain_config(waiting.config)
         notebook = notebook or notebook_here()
         convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
@@ -68,8 +70,6 @@ class Submissions(Reading):
         version = self._version(api, api_id)
         check = Configs(api, version)
         submitted, merged = check.texts(config, waiting.results or ())
-        if waiting.results:
-            self._outputs.check_kept()
         given = {"timeout": timeout, "run_timeout": run_timeout, "notebook": notebook, **attempts}
         row, now_ns = self._columns(api, version, given, cuda_visible_devices)
         if group is not None:
