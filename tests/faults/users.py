@@ -32,6 +32,7 @@ def act() -> None:
     verbs: dict[str, Callable[..., Any]] = {
         "deploy": lambda path: [one.message for one in taskapi.deploy(path)],
         "submit": lambda api, config, timeout: taskapi.submit(api, config, timeout).id,
+        "chain": lambda api, config, options: taskapi.submit(api, config, **options).id,
         "map": lambda api, configs, options: _made(taskapi.map(api, configs, **options)),
         "stop_group": taskapi.stop_group,
         "stop": taskapi.stop,
@@ -97,6 +98,7 @@ class Program:
 CELLS = {
     "deploy": "%taskapi deploy {0}",
     "submit": "_job = get_ipython().run_line_magic('taskapi', 'submit {0} --config $_config' + {2!r})\n_answer = _job.id",
+    "chain": "_answer = taskapi_jupyter.connect().submit({0!r}, {1!r}, **{2!r}).id",
     "map": "_group = taskapi_jupyter.connect().map({0!r}, {1!r}, **{2!r})\n_answer = [_group.id, [job.id for job in _group]]",
     "stop_group": "%taskapi stop {0}\n_answer = 'stopped group {0}'",
     "stop": "%taskapi stop {0}\n_answer = 'stopped job {0}'",

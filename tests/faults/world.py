@@ -31,7 +31,7 @@ from taskapi_jupyter.core.process import descendants, is_there
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import succession, wake
 
-from . import groups
+from . import chains, groups
 from .jobs import KINDS, TASK
 from .plan import INODES, PACKAGE, WRONGS, Facts, Outcome, Round
 from .users import Gone, Kernel, Program, Refused
@@ -197,6 +197,8 @@ class World:
             of_groups = (round_.point or "").startswith(("group.", "attempt."))
             if of_groups or round_.thorough or chance.random() < 0.4:
                 groups.use(ask, configure, chance, facts, self.begun)
+            if (round_.point or "").startswith("chain.") or round_.thorough or chance.random() < 0.3:
+                chains.use(ask, configure, chance, facts)
             kinds = list(KINDS) if round_.thorough else ["asleep", "returns"]
             for _ in range(len(KINDS) if round_.thorough else chance.randint(3, 6)):
                 kind = kinds.pop() if kinds else chance.choice(list(KINDS))
@@ -421,9 +423,11 @@ class World:
                 outcome.wrong.append(f"{job_id} was deleted and is there")
         outcome.twice += [f"{job_id} was started {begun[job_id]} times" for job_id in mine if begun[job_id] > 1]
         for job in mine.values():
-            told = list(untruths(job, facts, begun[job.id], job.id in ended, self.first_end.get(job.id, job.status)))
+            first = self.first_end.get(job.id, job.status)
+            told = list(untruths(job, facts, begun[job.id], job.id in ended, first, chains.fails(job, mine, facts)))
             outcome.wrong += [f"{job.id} ({job.config['kind']}, {job.status}, {job.reason!r}): {one}" for one in told]
         outcome.wrong += groups.untruths(mine, round_, facts, self.begun)
+        outcome.wrong += chains.untruths(mine, facts, self.begun)
         for refused in facts.refused:
             by_design = "NotInProgress" in refused or (
                 "NotDeployed" in refused and not refused.startswith("stop")
