@@ -127,7 +127,7 @@ def _table(records: Iterable[ScheduleStatus], hint: str | None, short: bool = Fa
                 last,
                 Cell(misfires_words(record), width=60),
                 Cell(clean(record.api, 80), width=40),
-                Cell(short_json(record.config, 300), "code", 60),
+                Cell("" if short else short_json(record.config, 300), "code", 60),  # for which a terminal has no room
             )
         )
     heads = ("Schedule", "When", "Next", "Last job", "Missed", "API", "Config")
