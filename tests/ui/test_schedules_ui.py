@@ -82,7 +82,7 @@ def test_forms_of_when(run: Run) -> None:
         assert run(f"%taskapi schedule doubles {written} n=1 --name s{number}").value().cron == kept
     out = run("%taskapi schedule doubles every 1h n=1\n1").out
     assert out.startswith("schedule doubles of doubles: Every hour (")
-    assert ", next in 59 min\n" in out
+    assert ", next in 1 h\n" in out
 
 
 def test_times_are_shown_and_nothing_is_made(run: Run) -> None:
