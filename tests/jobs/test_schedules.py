@@ -78,6 +78,7 @@ def test_what_is_refused(service: Service, api: str) -> None:
         ),
         (lambda: create(name="beef"), BadRequest, "invalid name of a schedule 'beef'"),
         (lambda: create(name="<b>"), BadRequest, "invalid name of a schedule '<b>'"),
+        (lambda: create(name="preview"), BadRequest, "can't be called preview"),
         (lambda: create(api="nothing"), APINotDeployed, "nothing is not deployed"),
         (lambda: create("* * * *"), BadRequest, "has 4 fields"),
         (lambda: create(timezone="Berlin"), BadRequest, "did you mean Europe/Berlin?"),

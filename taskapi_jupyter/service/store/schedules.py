@@ -61,6 +61,10 @@ class Schedules(Connections):
             now,
         )
 
+    def schedule_news(self) -> list[Row]:
+        """Return of all schedules what tells whether they have changed, and how."""
+        return self._rows("SELECT name, api_name, change, created, last_job, misfires FROM schedules")
+
     def schedules_keeping(self) -> list[tuple[str, int]]:
         """Return the names of the schedules that keep a number of their jobs, with that number."""
         rows = self._rows("SELECT name, keep FROM schedules WHERE keep IS NOT NULL")

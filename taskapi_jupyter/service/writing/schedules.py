@@ -161,6 +161,8 @@ class Schedules(Groups):
         request = convert(asdict(request), ScheduleRequest)
         name = request.api if request.name is None else request.name
         check_name(name, "schedule")
+        if name == "preview":
+            raise BadRequest("a schedule can't be called preview, which a route is called: choose another name")
         config = None if request.config is None else plain_config(request.config)
         convert({"config": config, "timeout": request.timeout, "run_timeout": request.run_timeout}, Submission)
         attempts = check_attempts(request.retries, request.retry_on, request.retry_delay, request.priority)
