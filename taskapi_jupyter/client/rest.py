@@ -55,13 +55,14 @@ from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.node.storage import RESULTS
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 
-from . import log_reader, results
+from . import chains, log_reader, results
 from .fallback import GONE, Home, changes, reads
 from .groups.configs import check_attempts
 from .groups.rest import RestGroups
 from .headers import EARLY, ENDED_HEADER, KERNEL_HEADER, VERSION_HEADER, kernel_id, notebook_here, of_wait
 from .http import JSON, Multipart, Transport, media_type
 from .packages import PackagesList, check_digits
+from .schedules.rest import RestSchedules
 from .taskapi import API, Job, JobList, TaskAPI
 
 if TYPE_CHECKING:
@@ -69,13 +70,15 @@ if TYPE_CHECKING:
 
     import requests
 
+    from .groups.group import Group
+
 PICKLE = "application/octet-stream"
 SERVER_KNOWN = 5.0  # seconds for which a server's description of itself is reused
 LOG_HOLD = 10.0  # seconds for which a server holds an answer while a log is followed
 SMALL = 1 << 20  # bytes of a deploy up to which it is sent as JSON
 
 
-class Client(RestGroups, TaskAPI):
+class Client(RestGroups, RestSchedules, TaskAPI):
     """The TaskAPI at ``base_url``, which is the URL of ``…/taskapi/{env}``.
 
     ``timeout`` is how many seconds the server may be silent. A change is never sent twice; a read is sent once more if
@@ -230,9 +233,9 @@ class Client(RestGroups, TaskAPI):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job; it is on the server's disk when this returns."""
@@ -242,13 +245,15 @@ class Client(RestGroups, TaskAPI):
         self._needs("notifications", notify)
         attempts = check_attempts(retries, retry_on, retry_delay, priority)
         self._needs("retries", attempts)
+        waiting = chains.waits(self, config, after, after_any, results=results, group=group)
+        self._needs("after", waiting.fields)
         given = {
-            "config": None if config is None else plain_config(config),
+            "config": None if waiting.config is None else plain_config(waiting.config),
             "timeout": timeout,
             "notebook": notebook or notebook_here(),
         }
         more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": self.visible_devices()}
-        answer = self._post_job(api, {**given, **more, **attempts, "group": group, "notify": notify})
+        answer = self._post_job(api, {**given, **more, **attempts, **waiting.fields, "group": group, "notify": notify})
         return self._submitted(self._http.read(answer, JobSpec))
 
     def from_kernel(self) -> dict[str, str]:
@@ -341,14 +346,18 @@ class Client(RestGroups, TaskAPI):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         search = search if search and search.strip() else None
         self._needs("search", search)
         self._needs("groups", group)
         self._needs("results", ids or results)
+        self._needs("schedules", schedule)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
         more: dict[str, Any] = {"limit": limit, "cursor": cursor, "search": search, "group": group, "groups": groups}
+        if schedule is not None:
+            more["schedule"] = schedule
         if ids is not None:
             more = {"ids": ",".join(ids)}
         page = self._jobs(api, status, more | ({"results": "true"} if results else {}))

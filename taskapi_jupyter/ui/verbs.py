@@ -13,11 +13,12 @@ from taskapi_jupyter.deploy.packages import AUTO, NONE
 @dataclass(frozen=True)
 class Option:
     """``kind`` is what follows it: nothing, text (``maybe``: or nothing; ``texts``: repeatable), a variable, a whole
-    number (``int``: from 0 on), a time, JSON, or KEY=VALUE (repeatable).
+    number (``int``: from 0 on), a time, JSON, KEY=VALUE (repeatable), jobs and groups with commas between them
+    (repeatable), or KEY=JOB (``input``, repeatable).
     """
 
     name: str
-    kind: Literal["flag", "text", "texts", "maybe", "name", "int", "number", "time", "json", "pair"]
+    kind: Literal["flag", "text", "texts", "maybe", "name", "int", "number", "time", "json", "pair", "jobs", "input"]
     help: str
     metavar: str = ""
     short: str = ""
@@ -53,8 +54,8 @@ class Verb:
 
     @property
     def takes_job(self) -> bool:
-        """Whether it takes a job."""
-        return any("JOB" in usage for usage in self.usage)
+        """Whether it takes a job, as a word and not only as an option's value."""
+        return any("JOB" in usage.partition(" --after ")[0] for usage in self.usage)
 
     @property
     def every_option(self) -> tuple[Option, ...]:
@@ -105,6 +106,30 @@ OF_ATTEMPTS = (
         "--retry-delay", "time", "waits so long before the second attempt, twice as long before each later one", "S"
     ),
     Option("--priority", "number", "pending jobs of a higher one start first; 0, in a group -1", "N"),
+)
+OF_SCHEDULES = (
+    Option("--tz", "text", "the time zone, such as Europe/Berlin; by default the server's", "ZONE"),
+    Option("--name", "text", "a name for the schedule; by default that of its API", "NAME"),
+    Option("--overlap", "text", "where the last job has not ended: skip (the default), queue, stop or allow", "HOW"),
+    Option("--catch-up", "text", "makes up for the newest firing that was missed: last (the default) or none", "HOW"),
+    Option("--max-late", "time", "only if it is not later than this, such as 1h; by default a period, at most 1d", "T"),
+    Option("--until", "text", "a date or a time after which it never fires", "DATE"),
+    Option("--keep", "int", "how many ended jobs of it are kept", "N"),
+    Option("--notify", "text", "notifications of config.yaml that are sent when a job ends: a,b", "NAMES"),
+    Option("--pin", "flag", "runs the version that is deployed now, also after the API is deployed again"),
+    Option("--replace", "flag", "replaces a schedule of that name"),
+)
+ACTIONS = (
+    Option("--pause", "flag", "has it fire no more until it is resumed"),
+    Option("--resume", "flag", "has it fire again"),
+    Option("--run", "flag", "submits a job of it now"),
+    Option("--delete", "flag", "deletes it; its jobs stay"),
+)
+NEXT = Option("--next", "int", "shows the next N times; with a schedule that is not made yet, makes none", "N")
+OF_CHAINS = (
+    Option("--after", "jobs", "starts it once these jobs and groups have succeeded; may be given again", "JOB[,JOB]"),
+    Option("--after-any", "flag", "starts it once those have ended, however they did"),
+    Option("--result", "input", "a key of the configuration that gets a job's result; may be given again", "KEY=JOB"),
 )
 ALL = Option("--all", "flag", "every job in progress")
 SAME = Option("--same", "flag", "runs the version that the job ran, not the one that is deployed now")
@@ -185,10 +210,11 @@ _ALL = (
             "%taskapi submit FILE.ipynb [key=value ...] [--name NAME] [--kernel NAME] [--keep-kernel T] [--html]",
             "%%taskapi submit NAME [key=value ...]",
             "%taskapi submit API key=[a,b] ... --sweep|--zip [--repeat N] [--max-running N] [--name NAME] [--dry-run]",
+            "%taskapi submit API [key=$job ...] --after JOB[,JOB] [--after-any] [--result KEY=JOB]",
         ),
         "start a job, or a group of jobs; a notebook's file, or the cell below, is deployed first",
         "start a job, or a group of jobs; a notebook is deployed first",
-        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS),
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_CHAINS, *OF_GROUPS, *OF_ATTEMPTS),
         (*NEEDS, KERNEL, *PACKAGES),
         (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),
         pairs=True,
@@ -224,6 +250,24 @@ _ALL = (
         "list groups of jobs, or delete those that have ended",
         (LIMIT,),
     ),
+    Verb(
+        "schedule",
+        (
+            '%taskapi schedule API "0 6 * * MON-FRI" [key=value ...] [--tz ZONE] [--name NAME]'
+            " [--overlap HOW] [--catch-up HOW] [--max-late T] [--until DATE] [--keep N] [--notify NAMES] [--pin]"
+            " [--replace]",
+            "%taskapi schedule API every 15m|@daily|at 2026-12-24T18:00 [key=value ...]",
+            '%taskapi schedule FILE.ipynb "0 6 * * MON-FRI" [key=value ...]',
+            "%taskapi schedule NAME [--pause|--resume|--run [--wait]|--delete|--next N]",
+        ),
+        "submit jobs of an API at certain times, or show, pause, resume, run or delete such a schedule; a notebook's"
+        " file is deployed first",
+        "make, list, show, pause, resume, run or delete schedules, which submit jobs at certain times",
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, *OF_ATTEMPTS, *OF_SCHEDULES, *ACTIONS, NEXT, WAIT),
+        notebook_options=(*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),
+        pairs=True,
+    ),
+    Verb("schedules", ("%taskapi schedules",), "list schedules, by name"),
     Verb(
         "logs",
         ("%taskapi logs JOB [-n LINES] [-f]",),
@@ -299,6 +343,7 @@ A value is a Python literal (0.1, 1_000, True, None, [1, 'a'], {'a': 1}; a tuple
 list, a dict or quoted text, quotes are dropped as in a shell: '[1, 2]' is a list and '"5"' the text 5.
 NaN and infinities are refused, because JSON has none.
 $name, ${name} and {name} are the value of a variable, with its type; in lists and dicts, too: [$a, {b}].
+A value that is a job, as in input=$job, is the job's result, once that has succeeded.
 Inside a word they become text: out-{i}.csv, run-$i. In quoted text they stay as they are, except in
 f'run {i}'. Expressions are not evaluated: assign a.b or d[k] to a variable first. A $ or { without a name
 after it is itself; so are \\$name, \\{name}, $$name and {{name}}.
@@ -313,7 +358,7 @@ def verb_help(verb: Verb) -> str:
     if options:
         lines += ["", *(f"  {option.shown:<{width}}  {option.help}" for option in options)]
     text = "\n".join(lines)
-    if verb.takes_job:
+    if any("JOB" in usage for usage in verb.usage):
         text += "\n" + _JOB
     if verb.cell:
         text += "\n" + _TASK

@@ -21,7 +21,9 @@ from taskapi_jupyter.ui.verbs import (
     NOTEBOOK,
     NOTEBOOK_NAME,
     OF_ATTEMPTS,
+    OF_CHAINS,
     OF_GROUPS,
+    OF_SCHEDULES,
     PACKAGES,
     PATIENCE,
     PLAN,
@@ -36,7 +38,7 @@ from taskapi_jupyter.ui.verbs import (
     Option,
 )
 
-from . import completion, envs, groups, outputs, packages, verbs
+from . import completion, envs, groups, outputs, packages, schedules, verbs
 from .output import FORMS
 
 _Run = Callable[[argparse.Namespace], int | None]
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_kernels(commands)
     _add_jobs(_command(commands, "jobs", verbs.jobs, "list jobs, or delete those that have ended"))
     _add_groups(_command(commands, "groups", groups.listed))
+    _add_schedules(_command(commands, "schedule", schedules.listed, aliases=["schedules"]))
     _add_packages(_command(commands, "packages", packages.listed))
     _add_env(_command(commands, "env", envs.listed, env=False))
 
@@ -98,7 +101,7 @@ def _add_submit(commands: Any) -> None:
     pairs = "configuration: each value a Python literal or JSON if it is one, else text"
     sub.add_argument("pairs", nargs="*", metavar="key=value", help=pairs)
     of_files = (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK)
-    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS, *of_files)
+    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_CHAINS, *OF_GROUPS, *OF_ATTEMPTS, *of_files)
     listed = "a group with a job for each config in FILE: JSON lines, a JSON list or CSV with a header; - reads input"
     _add(sub, "--configs", metavar="FILE", completer=completion.files, help=listed)
 
@@ -211,6 +214,44 @@ def _add_packages(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--older-than", type=_days, metavar="DAYS", help=older)
 
 
+def _add_schedules(parser: argparse.ArgumentParser) -> None:
+    """Add the actions on schedules."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+
+    def action(name: str, run: _Run, text: str, *, named: bool = False, env: bool = True) -> argparse.ArgumentParser:
+        sub = _command(actions, name, run, text, env=env, default=argparse.SUPPRESS)
+        if named:
+            _add(sub, "name", metavar="NAME", completer=completion.schedules)
+        return sub
+
+    sub = action("add", schedules.add, "submit a job of an API at certain times; a notebook is deployed first")
+    _add(sub, "api", metavar="API|FILE.ipynb", completer=completion.apis_and_notebooks)
+    when = "when: cron of five fields in quotes, @daily, every 15m, at 2026-12-24T18:00; then key=value: configuration"
+    sub.add_argument("words", nargs="*", metavar="WHEN [key=value ...]", help=when)
+    of_files = (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK)
+    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, *OF_ATTEMPTS, *OF_SCHEDULES, *of_files)
+
+    action("list", schedules.listed, "list schedules, and say whether they survive a reboot of this machine")
+    action("show", schedules.shown, "show one", named=True)
+    action("pause", schedules.pause, "have one fire no more until it is resumed", named=True)
+    action("resume", schedules.resume, "have one fire again", named=True)
+    _shared(action("run", schedules.run, "submit a job of one now, also of one that is paused", named=True), WAIT)
+    action("delete", schedules.delete, "delete one; its jobs stay", named=True)
+
+    sub = action("next", schedules.following, "show the next times of one, or of cron, @daily or every 15m")
+    _add(sub, "words", nargs="+", metavar="NAME|WHEN", completer=completion.schedules)
+    sub.add_argument("-n", "--count", type=_positive, metavar="N", help="how many (default: 5)")
+    sub.add_argument("--tz", metavar="ZONE", help="the time zone, such as Europe/Berlin; by default the server's")
+
+    text = "print what wakes the schedules of this machine after a reboot: lines of a crontab, or a systemd user timer"
+    sub = action("install", schedules.install, text, env=False)
+    sub.add_argument("--write", action="store_true", help="write it, too")
+    text = "remove what install --write wrote, and nothing else"
+    action("uninstall", schedules.uninstall, text, env=False)
+    text = "start a supervisor where an active schedule of this machine has none"
+    action("wake", schedules.awake, text, env=False)
+
+
 def _add_env(parser: argparse.ArgumentParser) -> None:
     """Add the actions on environments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
@@ -285,15 +326,22 @@ def _command(
     return sub
 
 
+_COMPLETERS = {
+    "--kernel": completion.kernels,
+    "--requirements": completion.requirements,
+    "--after": completion.jobs_and_groups,
+}
+
+
 def _shared(parser: argparse.ArgumentParser, *options: Option) -> None:
     """Add options that the magics have, too."""
-    readers: dict[str, Any] = {"int": _positive, "number": _number, "time": _time, "pair": _pair}
+    readers: dict[str, Any] = {"int": _positive, "number": _number, "time": _time, "pair": _pair, "input": _pair}
     for one in options:
         if one.kind == "flag":
             parser.add_argument(one.name, action="store_true", help=one.help)
         else:
-            action = "append" if one.kind in ("pair", "texts") else "store"
-            completer = {"--kernel": completion.kernels, "--requirements": completion.requirements}.get(one.name)
+            action = "append" if one.kind in ("pair", "texts", "jobs", "input") else "store"
+            completer = _COMPLETERS.get(one.name)
             reader = readers.get(one.kind, str)
             _add(parser, one.name, action=action, type=reader, metavar=one.metavar, help=one.help, completer=completer)
 
