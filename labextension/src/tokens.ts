@@ -45,6 +45,16 @@ export namespace CommandIDs {
   /** Show an API's submit form. */
   export const submit = 'taskapi:submit';
   export const deleteAPI = 'taskapi:delete-api';
+  /** Ask when jobs of an API are to run again and again; also takes a `config` to begin with. */
+  export const schedule = 'taskapi:schedule';
+  /** The commands of a schedule take `IScheduleRef`. */
+  export const showSchedule = 'taskapi:show-schedule';
+  /** Show the jobs that it submitted. */
+  export const scheduleJobs = 'taskapi:show-schedule-jobs';
+  export const runSchedule = 'taskapi:run-schedule';
+  export const pauseSchedule = 'taskapi:pause-schedule';
+  export const editSchedule = 'taskapi:edit-schedule';
+  export const deleteSchedule = 'taskapi:delete-schedule';
   /** Make a notebook that deploys an API and submits a job. */
   export const example = 'taskapi:example';
   /** Open one of a job's files, which also takes its `path`. */

@@ -223,7 +223,9 @@ export class Notifier {
       job =>
         !job.retried_by &&
         statusOf(job) !== 'stopped' &&
-        spanOf(job) >= this.after
+        (job.schedule // nobody waits for those: of failures alone, however soon
+          ? statusOf(job) !== 'succeeded'
+          : spanOf(job) >= this.after)
     );
     const ids = told.length ? await this.waitedFor(environment, told) : [];
     const reported = told.filter(job => !ids.includes(job.job_id));

@@ -23,6 +23,7 @@ import { hasEnded, keepsKernel, statusOf } from '../api/contract';
 import {
   absentWords,
   age,
+  clean,
   created,
   duration,
   fraction,
@@ -44,6 +45,7 @@ import {
   useSignal
 } from '../ui/components';
 import type { TaskAPIModel } from '../model/model';
+import { shortIds } from '../schedule/words';
 import { KeptKernel } from '../notebook/kept';
 import { contentsPath, serverRoot } from '../notebook/paths';
 import type { IVersion } from './config';
@@ -218,6 +220,26 @@ function JobDetails({
             </dd>
           </>
         )}
+        {job.schedule && (
+          <>
+            <dt>{trans.__('schedule')}</dt>
+            <dd className="jp-TaskAPI-ellipsis">
+              <button
+                type="button"
+                className="jp-TaskAPI-Link"
+                title={trans.__('Show the schedule')}
+                onClick={() =>
+                  void commands.execute(CommandIDs.showSchedule, {
+                    environment: ref.environment,
+                    schedule: job.schedule
+                  })
+                }
+              >
+                {clean(job.schedule, 80)}
+              </button>
+            </dd>
+          </>
+        )}
         {facts(job, now, trans).map(([term, text, title]) => (
           <React.Fragment key={term}>
             <dt>{term}</dt>
@@ -342,6 +364,8 @@ function facts(
   const when = (date: Date | null): [string, string?] =>
     date ? [`${local(date, now)} (${age(date, now)})`, stamp(date)] : [''];
   const all: [string, string, string?][] = [
+    [trans.__('scheduled for'), ...when(moment(job.scheduled_time))],
+    [trans.__('after'), ...afterWords(job, trans)],
     [trans.__('submitted'), ...when(created(job))],
     [trans.__('started'), ...when(moment(job.created_time && job.start_time))],
     [trans.__('ended'), ...when(moment(job.end_time))],
@@ -352,6 +376,22 @@ function facts(
     [trans.__('version'), job.api_id]
   ];
   return all.filter(([, text]) => text);
+}
+
+/** Say which jobs had to end before a job could start, in short; and in full. */
+function afterWords(job: Job, trans: TranslationBundle): [string, string?] {
+  const { after = [], after_any: isAny, inputs = {} } = job;
+  const named = new Map(Object.entries(inputs).map(([key, id]) => [id, key]));
+  const words = after.map(id =>
+    named.has(id)
+      ? `${shortIds([id])} (${clean(named.get(id)!, 40)})`
+      : shortIds([id])
+  );
+  const said = words.join(', ');
+  return [
+    said && isAny ? trans.__('%1, however they ended', said) : said,
+    clean(after.join('\n'))
+  ];
 }
 
 function ProgressBar({

@@ -37,6 +37,8 @@ export class ViewState {
   search = '';
   api = '';
   status = '';
+  /** The name of a schedule whose jobs are shown; not kept. */
+  schedule = '';
   sort: Sort = 'progress';
   /** The API whose details and form are open. */
   openAPI: string | null = null;
@@ -47,7 +49,7 @@ export class ViewState {
 
   /** Whether some jobs are not shown. */
   get narrowed(): boolean {
-    return !!(this.search || this.api || this.status);
+    return !!(this.search || this.api || this.status || this.schedule);
   }
 
   set(
@@ -57,6 +59,7 @@ export class ViewState {
         | 'search'
         | 'api'
         | 'status'
+        | 'schedule'
         | 'sort'
         | 'openAPI'
         | 'openGroups'
@@ -106,6 +109,7 @@ export class ViewState {
     return {
       api: this.api || undefined,
       status: this.status ? [this.status] : undefined,
+      schedule: this.schedule || undefined,
       search: this.search.trim().slice(0, LONGEST) || undefined
     };
   }
@@ -124,6 +128,7 @@ export class ViewState {
       job =>
         (!this.api || job.api_name === this.api) &&
         (!this.status || statusOf(job) === this.status) &&
+        (!this.schedule || job.schedule === this.schedule) &&
         (found?.has(job.job_id) || search.fits(job))
     );
   }

@@ -206,7 +206,7 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
 }
 
 /** Lab's own CodeMirror, for a few lines of JSON. */
-function JSONEditor({
+export function JSONEditor({
   value,
   label,
   invalid,
