@@ -62,6 +62,7 @@ from .groups.rest import RestGroups
 from .headers import EARLY, ENDED_HEADER, KERNEL_HEADER, VERSION_HEADER, kernel_id, notebook_here, of_wait
 from .http import JSON, Multipart, Transport, media_type
 from .packages import PackagesList, check_digits
+from .schedules.rest import RestSchedules
 from .taskapi import API, Job, JobList, TaskAPI
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ LOG_HOLD = 10.0  # seconds for which a server holds an answer while a log is fol
 SMALL = 1 << 20  # bytes of a deploy up to which it is sent as JSON
 
 
-class Client(RestGroups, TaskAPI):
+class Client(RestGroups, RestSchedules, TaskAPI):
     """The TaskAPI at ``base_url``, which is the URL of ``…/taskapi/{env}``.
 
     ``timeout`` is how many seconds the server may be silent. A change is never sent twice; a read is sent once more if
@@ -338,6 +339,7 @@ class Client(RestGroups, TaskAPI):
         search: str | None = None,
         *,
         group: str | None = None,
+        schedule: str | None = None,
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
@@ -346,9 +348,11 @@ class Client(RestGroups, TaskAPI):
         search = search if search and search.strip() else None
         self._needs("search", search)
         self._needs("groups", group)
+        self._needs("schedules", schedule)
         self._needs("results", ids or results)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
         more: dict[str, Any] = {"limit": limit, "cursor": cursor, "search": search, "group": group, "groups": groups}
+        more["schedule"] = schedule
         if ids is not None:
             more = {"ids": ",".join(ids)}
         page = self._jobs(api, status, more | ({"results": "true"} if results else {}))

@@ -18,6 +18,7 @@ from taskapi_jupyter.client.groups.api import no_groups
 from taskapi_jupyter.client.groups.unkept import UnkeptGroups
 from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
+from taskapi_jupyter.client.schedules import no_schedules
 from taskapi_jupyter.client.taskapi import API, Job, JobList
 from taskapi_jupyter.core.contract import (
     KIND,
@@ -189,6 +190,7 @@ class CortexClient(UnkeptGroups, Logs):
         search: str | None = None,
         *,
         group: str | None = None,
+        schedule: str | None = None,
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
@@ -196,6 +198,8 @@ class CortexClient(UnkeptGroups, Logs):
         """Return the jobs that the cluster lists with its APIs, newest first: jobs in progress and the last few."""
         if group is not None:
             raise no_groups(self)
+        if schedule is not None:
+            raise no_schedules(self.environment)
         if ids is not None:
             wanted = set(ids)
             listed = [one for one in self._records(api, status) if one.job_id in wanted]

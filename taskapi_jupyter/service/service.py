@@ -40,7 +40,7 @@ from .records import fault_of_api
 from .store import readable
 from .store.connection import Row
 from .writing import plans, versions
-from .writing.groups import Groups
+from .writing.schedules import Schedules
 from .writing.submissions import as_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ _JOBS_NAMED = 5  # in a sentence
 _REMOVING = 45.0  # seconds that a deletion waits for folders to be removed; retention removes the rest
 
 
-class Service(Groups):
+class Service(Schedules):
     """The TaskAPI of one home. One object serves all threads of a process.
 
     ``endpoint`` returns the URL of an API, or None; by default its URL at the newest Jupyter server of this home.

@@ -7,6 +7,7 @@ Commits are synced: what was acknowledged is on disk.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from taskapi_jupyter.core import host
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import TERMINAL, JobCode, may_move
 
-from . import groups, withheld
+from . import chains, groups, withheld
+from .chains import Chains
 from .connection import Row
 from .deletions import Deletions
 from .groups import Groups
@@ -26,7 +28,7 @@ from .schema import IN_PROGRESS, IS_JOB, READ, next_change
 IN_LINE = 1000  # pending jobs whose place in line is shown
 
 
-class Store(Deletions, Lists, Groups, Schedules, Outbox):
+class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
     """The database of one home: what changed, and its jobs."""
 
     # What changed
@@ -49,12 +51,17 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
     def add_job(self, job: Mapping[str, Any], first_id: int) -> str:
         """Write a pending job and return its id: ``first_id`` as 16 hex digits, or one below that of the newest job.
 
-        Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the version was deleted meanwhile.
+        Where it has ``after``, as JSON ``{"ids": [...], "any": bool, "results": {key: id}}``, it waits for these jobs
+        and groups: ``chains.py``. Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the
+        version was deleted meanwhile, :class:`JobNotFound` or :class:`GroupNotFound` where one of those was.
         """
         with self.write() as transaction:
             groups.check_deployed(transaction, job)
             change = next_change(transaction)
-            if job.get("group_id") is not None:
+            waits = job.get("after") is not None
+            if waits:
+                job = chains.withhold(transaction, job)
+            elif job.get("group_id") is not None:
                 job = groups.append(transaction, job, change)
             job = {
                 **job,
@@ -66,7 +73,10 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
                 f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})",
                 list(job.values()),
             )
-            if job.get("seq") is not None:
+            if waits:
+                after = json.loads(job["after"])
+                chains.add(transaction, job["id"], [*after["ids"], *(after.get("results") or {}).values()])
+            elif job.get("seq") is not None:
                 withheld.release(transaction, change)
             return str(job["id"])
 
@@ -149,8 +159,8 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
         if self._one(f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {old})", boot)[0]:
             with self.write() as transaction:
                 transaction.execute(
-                    "UPDATE jobs SET deadline = ?2 + min(timeout, created / 1e6 + timeout - ?3), boot = ?1 "
-                    f"WHERE {old}",
+                    "UPDATE jobs SET deadline = ?2 + min(timeout, coalesce(allowed, created) / 1e6 + timeout - ?3), "
+                    f"boot = ?1 WHERE {old}",
                     (boot, boottime, now),
                 )
 
