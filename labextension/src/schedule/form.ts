@@ -3,6 +3,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 
 import type { Schedule, ScheduleRequest } from '../api/contract';
 import type { Wrong } from '../ui/fields';
+import { typed } from './words';
 
 /** How it says when a schedule fires. */
 export const KINDS = ['every', 'at', 'cron'] as const;
@@ -86,7 +87,7 @@ export function scheduleFormFor(schedule?: Schedule): IScheduleForm {
     timezone: schedule.timezone,
     overlap: schedule.overlap,
     catchUp: schedule.catch_up,
-    until: schedule.until ?? '',
+    until: typed(schedule.until, schedule.timezone),
     timeout: or(schedule.timeout),
     retries: or(schedule.retries)
   };

@@ -80,15 +80,31 @@ export function whenWords(
   return `${clean(one.explained || one.schedule, SENTENCE)} (${clean(one.timezone, ZONE)})`;
 }
 
-/** Whether a schedule that is not active has fired for the last time, rather than being paused. */
+/** Whether a schedule that is not active has come to its end, rather than being paused. */
 export function isOver(one: Schedule, now: Date): boolean {
-  const until = moment(one.until) ?? moment(`${one.until}T23:59:59Z`);
-  const fired = !!(one.last_job_id || one.misfires);
-  return (
-    !one.active &&
-    !one.paused &&
-    ((/^at /.test(one.schedule) && fired) || (!!until && until < now))
-  );
+  const until = moment(one.until);
+  const isOnce =
+    /^at /i.test(one.schedule) && !!(one.last_time || one.misfires);
+  return !one.active && !one.paused && (isOnce || (!!until && until < now));
+}
+
+/** Return a time as a clock in a zone shows it, to be typed: `2026-12-24T18:00`; the end of a day is its date. */
+export function typed(text: string | null, zone: string): string {
+  const date = moment(text);
+  if (!date) {
+    return text ?? '';
+  }
+  try {
+    const format = new Intl.DateTimeFormat('sv', {
+      timeZone: zone,
+      dateStyle: 'short',
+      timeStyle: 'medium'
+    });
+    const [day, time] = format.format(date).split(' ');
+    return time === '23:59:59' ? day : `${day}T${time.replace(/:00$/, '')}`;
+  } catch {
+    return text ?? ''; // a zone that this browser does not know
+  }
 }
 
 /** Say when a schedule fires next: `next in 3 h`; or why it does not. */
