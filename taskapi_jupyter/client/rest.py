@@ -343,6 +343,7 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         search = search if search and search.strip() else None
@@ -350,9 +351,11 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         self._needs("groups", group)
         self._needs("schedules", schedule)
         self._needs("results", ids or results)
+        self._needs("schedules", schedule)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
         more: dict[str, Any] = {"limit": limit, "cursor": cursor, "search": search, "group": group, "groups": groups}
-        more["schedule"] = schedule
+        if schedule is not None:
+            more["schedule"] = schedule
         if ids is not None:
             more = {"ids": ",".join(ids)}
         page = self._jobs(api, status, more | ({"results": "true"} if results else {}))

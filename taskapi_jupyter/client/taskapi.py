@@ -291,11 +291,13 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return jobs as :meth:`jobs` does, but fewer where more would pass 1 MiB; ``next_cursor`` then goes on.
 
         ``ids`` asks for these jobs alone, with their whole configs, as many as fit; those that are gone are left out.
         ``results`` adds what is scalar in small results, where it is kept.
+        ``schedule`` asks for the jobs of one, whether it is there still or not.
         A Cortex cluster has no groups and no schedules.
         """
 

@@ -194,6 +194,7 @@ class CortexClient(UnkeptGroups, Logs):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return the jobs that the cluster lists with its APIs, newest first: jobs in progress and the last few."""
         if group is not None:

@@ -54,8 +54,8 @@ class JobsHandler(HeldHandler):
         pool = self.backends.keeping(env) if results and self.backends.clusters.find(env) is None else None
 
         def page(environment: TaskAPI) -> tuple[bytes, bytes]:
-            of: dict[str, Any] = {"group": group, "schedule": schedule, "closed": closed}
-            jobs = environment.page(api, status, limit, cursor, search, ids=ids, results=results, **of)
+            which: dict[str, Any] = {"group": group, "schedule": schedule, "closed": closed}
+            jobs = environment.page(api, status, limit, cursor, search, ids=ids, results=results, **which)
             self.restless = any(job.record.code is JobCode.RUNNING for job in jobs)
             answer = JobsPage([job.record for job in jobs], jobs.next_cursor)
             if jobs.searched is not None:

@@ -86,7 +86,7 @@ class APIs(Connections):
             return ("updated" if old else "created"), old
 
     def delete_api(self, name: str) -> list[str] | None:
-        """Delete an API, request that its jobs stop, pause its schedules; return the ids of the jobs, None without it."""
+        """Delete an API, stop its jobs, pause its schedules; return the ids of the jobs, None where it is missing."""
         with self.write() as transaction:
             if not transaction.execute("DELETE FROM apis WHERE name = ?", (name,)).rowcount:
                 return None

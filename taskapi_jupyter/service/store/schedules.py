@@ -61,6 +61,11 @@ class Schedules(Connections):
             now,
         )
 
+    def schedules_keeping(self) -> list[tuple[str, int]]:
+        """Return the names of the schedules that keep a number of their jobs, with that number."""
+        rows = self._rows("SELECT name, keep FROM schedules WHERE keep IS NOT NULL")
+        return [(row["name"], row["keep"]) for row in rows]
+
     def add_schedule(self, schedule: Mapping[str, Any], replace: bool = False) -> None:
         """Write a schedule; raise :class:`Conflict` where there is one of the name, unless it is to be replaced."""
         with self.write() as transaction:

@@ -87,7 +87,11 @@ class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
 
     def whole_job(self, job_id: str) -> Row | None:
         """Return all that starting a job needs: its row with its version's ``launch``."""
-        row = self._one("SELECT j.*, v.launch FROM jobs j JOIN versions v USING (api_id) WHERE j.id = ?", job_id)
+        row = self._one(
+            "SELECT j.*, v.launch, s.timezone FROM jobs j JOIN versions v USING (api_id) "
+            "LEFT JOIN schedules s ON s.name = j.schedule AND j.scheduled IS NOT NULL WHERE j.id = ?",
+            job_id,
+        )
         return dict(row) if row else None
 
     def count_in_progress(self) -> int:
