@@ -80,7 +80,13 @@ export function ScheduleList(props: IListProps): JSX.Element {
           }
         />
         {all.length > 0 && hint && (
-          <p className="jp-TaskAPI-Note">{clean(hint, 400)}</p>
+          <p className="jp-TaskAPI-Note">
+            {clean(hint, 400)
+              .split('`')
+              .map((part, at) =>
+                at % 2 ? <code key={at}>{part}</code> : part
+              )}
+          </p>
         )}
       </div>
     </div>
@@ -214,7 +220,9 @@ function LastRun({
     <button
       type="button"
       className="jp-TaskAPI-Schedule-last"
-      title={trans.__('Show job %1', id)}
+      title={[trans.__('Show job %1', id), age(moment(last), now)]
+        .filter(Boolean)
+        .join('\n')}
       onClick={() =>
         void commands.execute(CommandIDs.showJob, { environment, api, id })
       }
