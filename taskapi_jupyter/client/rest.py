@@ -55,7 +55,7 @@ from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.node.storage import RESULTS
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 
-from . import log_reader, results
+from . import chains, log_reader, results
 from .fallback import GONE, Home, changes, reads
 from .groups.configs import check_attempts
 from .groups.rest import RestGroups
@@ -243,13 +243,15 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         self._needs("notifications", notify)
         attempts = check_attempts(retries, retry_on, retry_delay, priority)
         self._needs("retries", attempts)
+        waiting = chains.waits(self, config, after, after_any, results=results, group=group)
+        self._needs("after", waiting.fields)
         given = {
-            "config": None if config is None else plain_config(config),
+            "config": None if waiting.config is None else plain_config(waiting.config),
             "timeout": timeout,
             "notebook": notebook or notebook_here(),
         }
         more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": self.visible_devices()}
-        answer = self._post_job(api, {**given, **more, **attempts, "group": group, "notify": notify})
+        answer = self._post_job(api, {**given, **more, **attempts, **waiting.fields, "group": group, "notify": notify})
         return self._submitted(self._http.read(answer, JobSpec))
 
     def from_kernel(self) -> dict[str, str]:
@@ -339,7 +341,6 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         search: str | None = None,
         *,
         group: str | None = None,
-        schedule: str | None = None,
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
@@ -349,7 +350,6 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         search = search if search and search.strip() else None
         self._needs("search", search)
         self._needs("groups", group)
-        self._needs("schedules", schedule)
         self._needs("results", ids or results)
         self._needs("schedules", schedule)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs

@@ -287,7 +287,6 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         search: str | None = None,
         *,
         group: str | None = None,
-        schedule: str | None = None,
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,

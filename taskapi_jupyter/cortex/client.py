@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from taskapi_jupyter.client import chains
 from taskapi_jupyter.client.groups.api import no_groups
 from taskapi_jupyter.client.groups.unkept import UnkeptGroups
 from taskapi_jupyter.client.packages import PackagesList, no_packages
@@ -120,7 +121,8 @@ class CortexClient(UnkeptGroups, Logs):
     ) -> Job:
         """Start a job."""
         self.refuse_unknown(retries=retries, retry_on=retry_on, retry_delay=retry_delay, priority=priority, group=group)
-        self.refuse_unknown(after=after, results=results, notify=notify)
+        self.refuse_unknown(notify=notify)
+        chains.refuse(self.environment, config, after, after_any, results)
         if run_timeout is not None:
             raise BadRequest(
                 f"{self.environment} is a Cortex cluster, which has no limit on running time: give a timeout, which "
@@ -190,7 +192,6 @@ class CortexClient(UnkeptGroups, Logs):
         search: str | None = None,
         *,
         group: str | None = None,
-        schedule: str | None = None,
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,

@@ -213,8 +213,9 @@ class Service(Schedules):
         self.waker.check_place()
         count, running = self.store.stop_group(found["id"])
         fault_point("group.stopped")
+        if count or running:
+            self.waker.wake()  # jobs may have waited for these
         if running:
-            self.waker.wake()
             patience = self._patience()
             ended = yield from self._until_ended(running, patience)
             count += sum(status == JobCode.STOPPED.value for status in ended.values())
@@ -295,6 +296,8 @@ class Service(Schedules):
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
         fault_point("forget.forgotten")
+        if self.store.unsettled():
+            self.waker.wake()  # jobs waited for this one, whose row could not be read
         stuck: retention.Stuck = {}
         retention.remove_jobs(self.home, [row["id"]], self._outputs.storage, stuck, time.monotonic() + _REMOVING)
         if self.store.api(row["api_name"]) is None:

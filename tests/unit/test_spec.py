@@ -33,7 +33,7 @@ from taskapi_jupyter.deploy.api_spec.quantities import (
 )
 from taskapi_jupyter.deploy.api_spec.variables import allowed_environ
 from taskapi_jupyter.deploy.packages import interpreter
-from taskapi_jupyter.deploy.values import merge
+from taskapi_jupyter.core.nesting import merge
 from taskapi_jupyter.worker import harness
 
 TASK = """\

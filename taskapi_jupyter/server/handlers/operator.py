@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskapi_jupyter.client.chains import check_whole
 from taskapi_jupyter.client.headers import KERNEL_HEADER
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.contract import Message, Submission, decode, encode, submit_answer
@@ -48,6 +49,7 @@ class TasksHandler(BodyHandler):
 
         def submit() -> Job:
             submission = decode(body, Submission)
+            check_whole([*(submission.after or ()), *(submission.results or {}).values()])
             return environment.submit(
                 api,
                 submission.config,

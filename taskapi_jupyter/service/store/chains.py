@@ -48,29 +48,31 @@ class Given(NamedTuple):
 class Left(NamedTuple):
     """What a job still waits for."""
 
-    count: int
-    first: str  # the id of the job that was submitted first
-    group: str | None  # the group of all of them, where it is one
+    number: int
+    first: str  # the id of the one that was submitted first
 
 
 class Chains(Connections):
     """The statements about jobs that wait for others."""
 
-    def any_unsettled(self) -> bool:
-        """Whether any job may have nothing left to wait for."""
-        return bool(self._one("SELECT EXISTS (SELECT 1 FROM unsettled)")[0])
+    def unsettled(self) -> list[Row]:
+        """Return the jobs that may have nothing left to wait for.
 
-    def to_fill(self) -> list[Row]:
-        """Return the jobs that can be let into the line and get results: ``id``, ``after``, ``config``, ``merged``."""
-        found = []
-        for row in self._rows(
-            f"SELECT j.id, j.after, j.config, j.merged FROM unsettled u JOIN jobs j ON j.id = u.job_id WHERE {WAITS} "
-            "AND NOT EXISTS (SELECT 1 FROM predecessors p WHERE p.job_id = j.id AND p.ended IS NULL)"
-        ):
-            wanted = readable.fault({"after": row["after"]}) is None and json.loads(row["after"])
-            if wanted and wanted.get("results"):
-                found.append(row)
-        return found
+        Each with ``id``, and with ``fill``: whether that is so, and it gets results, which have to be read first.
+        """
+        if not self._one("SELECT EXISTS (SELECT 1 FROM unsettled)")[0]:
+            return []
+        rows = self._rows(
+            f"SELECT u.job_id AS id, after, coalesce({WAITS} AND NOT EXISTS "
+            "(SELECT 1 FROM predecessors p WHERE p.job_id = u.job_id AND p.ended IS NULL), 0) AS ready "
+            "FROM unsettled u LEFT JOIN jobs ON jobs.id = u.job_id"
+        )
+        return [{"id": row["id"], "fill": bool(row["ready"] and _wants(row).get("results"))} for row in rows]
+
+    def to_fill(self, job_id: str) -> Row | None:
+        """Return what is needed of a job to fill its config: ``id``, ``after``, ``config``, ``merged``."""
+        row = self._one(f"SELECT id, after, config, merged FROM jobs WHERE id = ? AND {WAITS}", job_id)
+        return dict(row) if row else None
 
     def settle(self, filled: Mapping[str, Given]) -> int:
         """Let the jobs into the line that have nothing left to wait for; end those whose predecessors failed them.
@@ -106,15 +108,11 @@ class Chains(Connections):
         for at in range(0, len(job_ids), _FEW):
             few = job_ids[at : at + _FEW]
             rows = self._rows(
-                "SELECT p.job_id, count(*) AS n, max(p.after_id) AS first, min(j.group_id) AS one, "
-                "max(j.group_id) AS other, count(j.group_id) AS grouped FROM predecessors p "
-                "LEFT JOIN jobs j ON j.id = p.after_id "
-                f"WHERE p.job_id IN ({', '.join('?' * len(few))}) AND p.ended IS NULL GROUP BY p.job_id",
+                "SELECT job_id, count(*) AS n, max(after_id) AS first FROM predecessors "
+                f"WHERE job_id IN ({', '.join('?' * len(few))}) AND ended IS NULL GROUP BY job_id",
                 *few,
             )
-            for row in rows:
-                same = row["one"] == row["other"] and row["grouped"] == row["n"]
-                found[row["job_id"]] = Left(row["n"], row["first"], row["one"] if same else None)
+            found.update({row["job_id"]: Left(row["n"], row["first"]) for row in rows})
         return found
 
 
@@ -143,9 +141,19 @@ def add(transaction: sqlite3.Connection, job_id: str, after: Iterable[str]) -> N
     )
 
 
+def any_unsettled(transaction: sqlite3.Connection) -> bool:
+    """Whether any job may have nothing left to wait for."""
+    return transaction.execute("SELECT 1 FROM unsettled LIMIT 1").fetchone() is not None
+
+
 def tail(job_id: str) -> str:
     """Return the digits of an id that stand for it in a sentence."""
     return job_id[-4:]
+
+
+def _wants(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job waits for, as it was submitted; nothing where its row can't be read."""
+    return {} if readable.fault({"after": row["after"]}) else dict(json.loads(row["after"]))
 
 
 def _settle(transaction: sqlite3.Connection, job_id: str, given: Given | None, change: int) -> bool:
@@ -156,7 +164,7 @@ def _settle(transaction: sqlite3.Connection, job_id: str, given: Given | None, c
     if wrong := readable.fault({"after": row["after"]}):
         _end(transaction, job_id, f"its row can't be read: {wrong}", change)
         return True
-    after = json.loads(row["after"])
+    after = _wants(row)
     failed = transaction.execute(
         "SELECT after_id, ended FROM predecessors WHERE job_id = ?1 AND ended < ?2 UNION ALL "
         "SELECT after_id, ended FROM predecessors WHERE job_id = ?1 AND ended > ?2 ORDER BY after_id DESC LIMIT 1",

@@ -127,7 +127,8 @@ END
     # jobs.after: for which jobs a job waits and whose results it gets, as JSON, as it was submitted; such a job has a
     # negative seq until then, and `allowed` says since when (µs) it could begin. predecessors: the last attempts of
     # these jobs, with the states in which they ended: kept by triggers, so that supervisors of older versions, and
-    # deletions, leave them right. unsettled: jobs that may have nothing left to wait for. schedules.due: when (µs) the schedule is looked at next. outbox: what is to be sent.
+    # deletions, leave them right. unsettled: jobs that may have nothing left to wait for. schedules.due: when (µs) the
+    # schedule is looked at next. outbox: what is to be sent.
     1008: """
 ALTER TABLE jobs ADD COLUMN after TEXT;
 ALTER TABLE jobs ADD COLUMN allowed INTEGER;

@@ -148,7 +148,7 @@ class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
     def pending_deadlines(self, boot: str) -> list[Row]:
         """Return the pending jobs whose deadline counts by this boot's clock, soonest first, at most 100."""
         return self._rows(
-            "SELECT id, deadline, timeout FROM jobs INDEXED BY jobs_due "
+            "SELECT id, deadline, timeout, allowed FROM jobs INDEXED BY jobs_due "
             "WHERE status = 'pending' AND deadline IS NOT NULL AND boot = ? AND typeof(deadline) != 'text' "
             f"AND typeof(deadline) != 'blob' AND {IS_JOB} ORDER BY deadline LIMIT 100",
             boot,
@@ -212,7 +212,7 @@ class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
         """Move jobs as :meth:`move` does; write the next attempts of those that failed in the same transaction.
 
         Return also whether there are jobs in line that were not before: these attempts, and jobs of a group whose
-        ``max_running`` allows them now.
+        ``max_running`` allows them now; and whether jobs may have nothing left to wait for.
         """
         with self.write() as transaction:
             change = next_change(transaction)
@@ -237,7 +237,7 @@ class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
             fault_point("attempt.failed")
             again = withheld.retry(transaction, over, change)
             fault_point("attempt.written")
-            return done, withheld.release(transaction, change) or again
+            return done, withheld.release(transaction, change) or again or chains.any_unsettled(transaction)
 
     def next_due(self, boot: str) -> float | None:
         """Return when the first job that waits for its time is due, by this boot's clock; None where none waits."""

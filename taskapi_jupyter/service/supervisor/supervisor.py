@@ -42,6 +42,7 @@ _RETRY = 0.5  # seconds until what could not be written is tried again
 _ASK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _TIDY_EVERY = 3600.0  # seconds, while there is work
 _RETENTION, _FIRING, _NOTIFIER = "service.retention", "service.writing.firing", "notifier"  # what helpers run
+_INPUTS = "service.supervisor.inputs"
 _NAMED = 100  # unreadable rows that supervisor.log names at most
 
 #: Limits where config.yaml sets none: sizes in bytes, stop_grace in seconds.
@@ -273,6 +274,7 @@ class Supervisor:
         overdue, next_due = self.admission.overdue()
         moves += overdue
         next_release = self.admission.release()
+        filling = self.helpers.keep(_INPUTS, 0 if self.admission.settle() else None)
         if self.engine.accepts_jobs():
             max_gpus = self.limits["gpus"] if self.engine.elastic else self.chosen.get("gpus")
             leaving = {move[0] for move in moves}
@@ -285,7 +287,7 @@ class Supervisor:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to do
         firing = self.helpers.keep(_FIRING, self.store.next_firing())
         sending = self.helpers.keep(_NOTIFIER, self.store.next_delivery())
-        looks = (next_due, next_release, firing, sending, self.engine.interval(), self._until_ready())
+        looks = (next_due, next_release, filling, firing, sending, self.engine.interval(), self._until_ready())
         waits = [one for one in looks if one is not None]
         if self.using or waits:
             return min(waits, default=60.0)
