@@ -196,6 +196,7 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
   const { trans, assigned, unsaved, hasBlock, served } = body.options;
   const { schedules } = body.options;
   const [form, setForm] = React.useState(body.form);
+  const [schedule, setSchedule] = React.useState(body.schedule);
   const [kernels, setKernels] = React.useState(body.options.kernels);
   const [hasPackages, setHasPackages] = React.useState<boolean | null>(null); // until the server has answered
   React.useEffect(() => {
@@ -384,10 +385,10 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
         >
           {body.isScheduled && (
             <ScheduleFields
-              form={body.schedule}
+              form={schedule}
               change={part => {
                 body.schedule = { ...body.schedule, ...part };
-                body.draw();
+                setSchedule(body.schedule);
               }}
               wrongIn={name => wrong[`${SCHEDULE}${name}`]}
               api={form.name.trim()}

@@ -94,7 +94,7 @@ export function ScheduleFields({
       <legend>{trans.__('Schedule')}</legend>
       <div className="jp-TaskAPI-Run-fields">
         <When {...parts} known={known} />
-        <Name {...parts} text={trans.__('Its name')} api={api} />
+        <Name {...parts} text={trans.__('Schedule’s name')} api={api} />
         <Rules {...parts} />
       </div>
     </fieldset>

@@ -138,7 +138,8 @@ class ScheduleBody extends StayingBody {
 function ScheduleForm({ body }: { body: ScheduleBody }): JSX.Element {
   useSignal(body.changed);
   const { apis, schedule, editors, trans, ask } = body.options;
-  const { form, wrong, busy, api, deployed } = body;
+  const { wrong, busy, api, deployed } = body;
+  const [form, setForm] = React.useState(body.form);
   const id = React.useId();
   const known = usePreview(form, ask);
   useFirstWrong(body);
@@ -149,7 +150,7 @@ function ScheduleForm({ body }: { body: ScheduleBody }): JSX.Element {
   const { field, said, label } = fields;
   const change = (part: Partial<IScheduleForm>) => {
     body.form = { ...body.form, ...part };
-    body.draw();
+    setForm(body.form); // at once: the browser keeps the cursor where it is
   };
   const parts = { form, change, fields, trans };
   const names = apis.map(nameOf);

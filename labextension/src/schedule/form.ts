@@ -193,12 +193,18 @@ export function overridesOf(
 /** Return the field that a sentence of the server is about; empty where it is about none of them. */
 export function scheduleFieldIn(message: string): Field | '' {
   const fields: [RegExp, Field][] = [
+    [
+      /^there is a schedule |name of a schedule|a schedule can't be called/,
+      'name'
+    ],
     [/time ?zone|\bzone\b/i, 'timezone'],
     [/\buntil\b/i, 'until'],
     [/\bretries\b/i, 'retries'],
     [/^timeout\b/i, 'timeout'],
-    [/\bfields?\b|\bcron\b|\bevery\b|^at\b|never fires|in the past/i, 'when'],
-    [/schedule (is )?(named|called)|--replace|\bname\b/i, 'name']
+    [
+      /^bad |\bfields?\b|\bcron\b|\bevery\b|^at\b|never fires|in the past/i,
+      'when'
+    ]
   ];
   return fields.find(([words]) => words.test(message))?.[1] ?? '';
 }
