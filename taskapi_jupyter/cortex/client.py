@@ -20,6 +20,7 @@ from taskapi_jupyter.client.groups.unkept import UnkeptGroups
 from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
 from taskapi_jupyter.client.schedules import no_schedules
+from taskapi_jupyter.client.schedules.unkept import UnkeptSchedules
 from taskapi_jupyter.client.taskapi import API, Job, JobList
 from taskapi_jupyter.core.contract import (
     KIND,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     import requests
 
 
-class CortexClient(UnkeptGroups, Logs):
+class CortexClient(UnkeptGroups, UnkeptSchedules, Logs):
     """The TaskAPI of a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
 
     # Deploying and submitting

@@ -200,7 +200,8 @@ def _us(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-_END = _us(datetime(9999, 1, 1, tzinfo=timezone.utc))
+_FIRST_YEAR, _LAST_YEAR = 1970, 9999
+_END = _us(datetime(_LAST_YEAR, 1, 1, tzinfo=timezone.utc))
 
 
 def moment_of(text: str, zone: ZoneInfo, what: str, whole_day: bool = False) -> int:
@@ -219,6 +220,8 @@ def moment_of(text: str, zone: ZoneInfo, what: str, whole_day: bool = False) -> 
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", given) and whole_day:
         moment = moment.replace(hour=23, minute=59, second=59, microsecond=999_999)
     try:
+        if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+            raise OverflowError
         if moment.tzinfo is not None:
             return _us(moment)
         found = moment.replace(tzinfo=zone)

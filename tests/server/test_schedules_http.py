@@ -90,7 +90,7 @@ async def test_a_preview(call: Call) -> None:
         ("cron=0+6+*+*", "has 4 fields"),
         ("cron=61+6+*+*+*", "bad minute '61'"),
         ("cron=0+0+31+2+*", "never fires"),
-        ("cron=@daily&tz=Europe/Berln", "did you mean Europe/Berlin"),
+        ("cron=@daily&tz=Europe/Berln", "Europe/Berlin"),
         ("cron=@daily&n=101", "n must be a whole number from 1 to 100"),
         ("cron=at+2020-01-01", "in the past"),
         ("cron=@daily&until=x", "until 'x' is no time"),
