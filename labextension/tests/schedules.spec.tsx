@@ -580,6 +580,7 @@ describe('the dialog of a notebook', () => {
     await until(() => expect(ask).toHaveBeenCalledTimes(1));
     const button = document.querySelector('.jp-Dialog-button.jp-mod-accept')!;
     expect(button.textContent).toBe('Schedule');
+    expect(button.getAttribute('aria-label')).toBe('Schedule');
     type(field('Timeout (s)'), '60');
     type(field('Schedule’s name'), 'weekly');
     accept();

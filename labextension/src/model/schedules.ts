@@ -72,7 +72,7 @@ export class Schedules implements IDisposable {
         const { schedules, hint } = await this.client.schedules(
           this.environment
         );
-        this._all = schedules;
+        this._all = schedules.map(one => this.sameAs(one));
         this._hint = hint ?? '';
         this._kept = true;
       } catch (error) {
@@ -87,6 +87,14 @@ export class Schedules implements IDisposable {
         (this.changed as Signal<this, void>).emit();
       }
     }
+  }
+
+  /** Return a schedule as it was known, where nothing of it changed: what shows it need not be drawn again. */
+  private sameAs(read: Schedule): Schedule {
+    const known = this.get(read.name);
+    return known && JSON.stringify(known) === JSON.stringify(read)
+      ? known
+      : read;
   }
 
   private _all: readonly Schedule[] = [];

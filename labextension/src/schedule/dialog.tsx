@@ -7,7 +7,7 @@ import type { API, Schedule, ScheduleRequest } from '../api/contract';
 import { nameOf } from '../api/contract';
 import { Parameters } from '../sidebar/parameters';
 import type { Config } from '../sidebar/submit';
-import { defaultsOf, JSONEditor, readConfig } from '../sidebar/submit';
+import { defaultsOf, isExact, JSONEditor, readConfig } from '../sidebar/submit';
 import { pretty, useSignal } from '../ui/components';
 import type { Wrong } from '../ui/fields';
 import { fieldsOf } from '../ui/fields';
@@ -194,7 +194,13 @@ function ScheduleForm({ body }: { body: ScheduleBody }): JSX.Element {
           body.config = value;
         }}
       />
-      {said('config')}
+      {said(
+        'config',
+        !isExact(schedule?.config ?? {}) &&
+          trans.__(
+            'A browser rounds whole numbers beyond 2^53: the config stays as it is unless you change it.'
+          )
+      )}
       {deployed && <Parameters api={deployed} trans={trans} />}
       <div className="jp-TaskAPI-Run-fields">
         <Count

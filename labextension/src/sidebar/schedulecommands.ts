@@ -50,6 +50,12 @@ export function addScheduleCommands(
     model.schedules(environment).get(schedule);
   const called = ({ schedule }: IScheduleRef) => clean(schedule, NAME);
 
+  /** Whether an environment keeps schedules, as far as is known. */
+  function mayKeep(environment: string): boolean {
+    const { kept } = model.schedules(environment);
+    return model.keeps(environment) && kept !== false;
+  }
+
   /** Return what the form needs to ask for a schedule. */
   function options(
     environment: string
@@ -68,12 +74,15 @@ export function addScheduleCommands(
     caption: trans.__('Have jobs of an API run again and again'),
     icon: args => (args[POINTED] ? scheduleIcon : undefined),
     describedBy: argsOf('environment', 'api', 'config', POINTED),
-    isEnabled: args => model.keeps(placeOf(args, model).environment),
-    isVisible: args => model.keeps(placeOf(args, model).environment),
+    isEnabled: args => mayKeep(placeOf(args, model).environment),
+    isVisible: args => mayKeep(placeOf(args, model).environment),
     execute: args =>
       attempt(async () => {
         const { environment, api } = placeOf(args, model);
         const config = args.config as Config | undefined;
+        if (!model.jobs(environment).loaded) {
+          await model.jobs(environment).refresh(); // for its APIs
+        }
         await askToSchedule({
           ...options(environment),
           ...{ api, config },

@@ -112,7 +112,9 @@ interface IRowProps {
   trans: TranslationBundle;
 }
 
-function ScheduleRow(props: IRowProps): JSX.Element {
+const ScheduleRow = React.memo(function ScheduleRow(
+  props: IRowProps
+): JSX.Element {
   const { schedule, environment, isShown, now, commands, trans } = props;
   const { api, active, next_time: next, paused } = schedule;
   const name = clean(schedule.name, NAME);
@@ -197,7 +199,7 @@ function ScheduleRow(props: IRowProps): JSX.Element {
       </div>
     </li>
   );
-}
+});
 
 /** How the last job of a schedule is, or ended: a link to it. */
 function LastRun({

@@ -116,11 +116,12 @@ export class StayingDialog extends Dialog<unknown> {
 
   /** The button says what it does. */
   private onChanged(): void {
-    const label = this.node.querySelector(
-      '.jp-Dialog-button.jp-mod-accept .jp-Dialog-buttonLabel'
-    );
-    if (label && label.textContent !== this.body.label) {
-      label.textContent = this.body.label;
+    const button = this.node.querySelector('.jp-Dialog-button.jp-mod-accept');
+    const words = button?.querySelector('.jp-Dialog-buttonLabel');
+    const { label } = this.body;
+    if (button && words && words.textContent !== label) {
+      words.textContent = label;
+      button.setAttribute('aria-label', label);
     }
   }
 
