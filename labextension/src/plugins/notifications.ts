@@ -223,9 +223,7 @@ export class Notifier {
       job =>
         !job.retried_by &&
         statusOf(job) !== 'stopped' &&
-        (job.schedule // nobody waits for those: of failures alone, however soon
-          ? statusOf(job) !== 'succeeded'
-          : spanOf(job) >= this.after)
+        spanOf(job) >= this.after
     );
     const ids = told.length ? await this.waitedFor(environment, told) : [];
     const reported = told.filter(job => !ids.includes(job.job_id));
