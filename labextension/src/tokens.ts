@@ -42,9 +42,6 @@ export namespace CommandIDs {
   export const rerunGroup = 'taskapi:rerun-group';
   export const deleteGroup = 'taskapi:delete-group';
   export const copyGroup = 'taskapi:copy-group-id';
-  /** Show an API's submit form. */
-  export const submit = 'taskapi:submit';
-  export const deleteAPI = 'taskapi:delete-api';
   /** Ask when jobs of an API are to run again and again; also takes a `config` to begin with. */
   export const schedule = 'taskapi:schedule';
   /** The commands of a schedule take `IScheduleRef`. */
@@ -55,6 +52,9 @@ export namespace CommandIDs {
   export const pauseSchedule = 'taskapi:pause-schedule';
   export const editSchedule = 'taskapi:edit-schedule';
   export const deleteSchedule = 'taskapi:delete-schedule';
+  /** Show an API's submit form. */
+  export const submit = 'taskapi:submit';
+  export const deleteAPI = 'taskapi:delete-api';
   /** Make a notebook that deploys an API and submits a job. */
   export const example = 'taskapi:example';
   /** Open one of a job's files, which also takes its `path`. */

@@ -11,7 +11,6 @@ import type { API, Job, Schedule } from '../src/api/contract';
 import type { TaskAPIModel } from '../src/model/model';
 import { askToRun } from '../src/notebook/dialog';
 import { formFor } from '../src/notebook/form';
-import { Notifier, SeenJobs } from '../src/plugins/notifications';
 import type { IScheduleOptions } from '../src/schedule/dialog';
 import { askToSchedule } from '../src/schedule/dialog';
 import {
@@ -590,30 +589,6 @@ describe('the dialog of a notebook', () => {
       expect.objectContaining({ name: 'a', timeout: '60' }),
       expect.objectContaining({ name: 'weekly', cron: '0 6 * * *' })
     );
-  });
-});
-
-describe('messages', () => {
-  it('tell of scheduled runs that failed alone, however soon', async () => {
-    localStorage.clear();
-    const wire = new Wire();
-    wire.now = 'Wed, 04 Mar 2026 05:00:00 GMT';
-    const { model, told } = wire.tab();
-    const seen = new SeenJobs('/');
-    new Notifier(model, seen, new CommandRegistry(), trans, true, 10);
-    const jobs = ['nightly', 'nightly', ''].map(schedule =>
-      wire.add(schedule ? { schedule } : {})
-    );
-    await model.refresh();
-    wire.end(jobs[0], 100);
-    wire.end(jobs[1], 1, { status: 'worker_error' });
-    wire.end(jobs[2], 1, { status: 'worker_error' });
-    jobs.forEach(job => told(job.job_id, 'ended'));
-    await until(() => expect(Notification.manager.count).toBe(1));
-    await new Promise(resolve => setTimeout(resolve, 600)); // longer than jobs end at once
-    const [{ message }] = Notification.manager.notifications;
-    expect(Notification.manager.count).toBe(1);
-    expect(message).toContain(jobs[1].job_id.slice(-4));
   });
 });
 
