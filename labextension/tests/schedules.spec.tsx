@@ -1,6 +1,7 @@
 import type { IEditorServices } from '@jupyterlab/codeeditor';
 import { Dialog, Notification } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ReactWidget } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { Widget } from '@lumino/widgets';
@@ -33,6 +34,7 @@ import {
   whenWords,
   zones
 } from '../src/schedule/words';
+import { Sidebar } from '../src/sidebar';
 import { addScheduleCommands } from '../src/sidebar/schedulecommands';
 import { ScheduleList } from '../src/sidebar/schedules';
 import { ViewState } from '../src/sidebar/state';
@@ -106,10 +108,13 @@ describe('words', () => {
   });
 
   it('show a time as a clock there has it, with its offset', () => {
-    expect(wall('2026-12-01T06:00:00+01:00')).toBe('Tue Dec 1, 06:00 +01:00');
-    expect(wall('2026-12-01T06:00:10Z')).toBe('Tue Dec 1, 06:00:10 +00:00');
-    expect(wall('2027-01-01T00:30:00+10:30')).toBe('Fri Jan 1, 00:30 +10:30');
-    expect(wall(HOSTILE)).not.toContain('\u202e');
+    const words = (text: string) => wall(text, now);
+    expect(words('2026-12-01T06:00:00+01:00')).toBe('Tue Dec 1, 06:00 +01:00');
+    expect(words('2026-12-01T06:00:10Z')).toBe('Tue Dec 1, 06:00:10 +00:00');
+    expect(words('2027-01-01T00:30:00+10:30')).toBe(
+      'Fri Jan 1 2027, 00:30 +10:30'
+    );
+    expect(words(HOSTILE)).not.toContain('\u202e');
   });
 
   it('say when it fires, and when next', () => {
@@ -412,6 +417,43 @@ describe('the section', () => {
   });
 });
 
+describe('the sidebar', () => {
+  it('has a section of schedules where there may be some, open once there is one', async () => {
+    const wire = new Wire();
+    wire.jobs.prod = [];
+    const { model } = wire.tab();
+    const commands = new CommandRegistry();
+    const sidebar = new Sidebar({
+      ...{ model, commands, editors, trans, translator: nullTranslator },
+      rendermime: {} as IRenderMimeRegistry
+    });
+    const labels = () => sidebar.widgets.map(one => one.title.label);
+    const without = ['Task APIs', 'Jobs', 'Job'];
+    Widget.attach(sidebar, document.body);
+    await until(() => expect(model.currentSchedules.kept).toBe(false));
+    expect(labels()).toEqual(without); // an older server
+    wire.schedules = [];
+    await model.refresh();
+    const kept = ['Task APIs', 'Schedules', 'Jobs', 'Job'];
+    expect(labels()).toEqual(kept);
+    expect(sidebar.widgets.map(one => one.isHidden)).toEqual([
+      ...[false, true, false, true]
+    ]);
+    wire.schedules = [schedule()];
+    await model.refresh();
+    expect(sidebar.widgets[1].isHidden).toBe(false);
+    sidebar.showJobsOf({ environment: 'local', schedule: 'nightly' });
+    expect(sidebar.state.schedule).toBe('nightly');
+    model.environment = 'prod';
+    await model.refresh();
+    expect(labels()).toEqual(without);
+    expect(sidebar.state.schedule).toBe('');
+    model.environment = 'local';
+    expect(labels()).toEqual(kept);
+    sidebar.dispose();
+  });
+});
+
 /** Return a field of the dialog by its label. */
 function field(label: string): HTMLInputElement {
   const labels = [...document.querySelectorAll('label')];
@@ -488,7 +530,7 @@ describe('the dialog', () => {
     await until(() =>
       expect(body()).toContain('Next in Pacific/KiritimatiHere, in ')
     );
-    expect(body()).toContain('Tue Dec 1, 06:00 +14:00Mon Nov 30, ');
+    expect(body()).toMatch(/Tue Dec 1.*, 06:00 \+14:00Mon Nov 30.*, /);
     expect(body()).toContain('the server’s (Pacific/Kiritimati)');
     expect(document.querySelector('.jp-Dialog-body img')).toBeNull();
   });

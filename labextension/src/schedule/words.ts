@@ -32,8 +32,11 @@ export function ahead(date: Date, now: Date): string {
   return `in ${Math.floor(seconds)} s`;
 }
 
-/** Return a time of the server as a clock in its zone shows it: `Tue Dec 1, 06:00 +01:00`; what is none, as it is. */
-export function wall(text: string): string {
+/**
+ * Return a time of the server as a clock in its zone shows it: `Tue Dec 1, 06:00 +01:00`; of another year than this
+ * with its year; what is none, as it is.
+ */
+export function wall(text: string, now = new Date()): string {
   const [, year, month, day, time, seconds = '00', offset] =
     WALL.exec(text) ?? [];
   if (!time) {
@@ -42,7 +45,8 @@ export function wall(text: string): string {
   const date = new Date(Date.UTC(Number(year), Number(month) - 1, Number(day)));
   const clock = seconds === '00' ? time : `${time}:${seconds}`;
   const zone = offset === 'Z' ? '+00:00' : offset;
-  return `${DAYS[date.getUTCDay()]} ${MONTHS[date.getUTCMonth()]} ${date.getUTCDate()}, ${clock} ${zone}`;
+  const named = year === String(now.getFullYear()) ? '' : ` ${year}`;
+  return `${DAYS[date.getUTCDay()]} ${MONTHS[date.getUTCMonth()]} ${date.getUTCDate()}${named}, ${clock} ${zone}`;
 }
 
 /** Return a time of the server as a clock here shows it. */

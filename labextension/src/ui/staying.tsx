@@ -80,7 +80,7 @@ export class StayingDialog extends Dialog<unknown> {
       title,
       body,
       buttons: [Dialog.cancelButton(), Dialog.okButton({ label: body.label })],
-      focusNodeSelector: 'input'
+      focusNodeSelector: 'input:not(:disabled, [type=radio])'
     });
     this.addClass('jp-TaskAPI-RunDialog');
     this.body = body;
