@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from taskapi_jupyter.core.states import JobCode
+from taskapi_jupyter.core.states import OVER, JobCode
 
 from .formats import ahead, clean, duration, local, moment, number, short_json, utc_now
 from .html import card_html, page, table_html
@@ -40,10 +40,7 @@ def next_words(record: ScheduleStatus, now: datetime | None = None) -> str:
 
 def is_over(record: ScheduleStatus) -> bool:
     """Whether an inactive schedule has come to its end: nobody paused it."""
-    now = utc_now()
-    until = moment(record.until)
-    once = record.schedule.lower().startswith("at ") and bool(record.last_time)
-    return not record.active and not record.paused and (once or (until is not None and until < now))
+    return not record.active and record.paused == OVER
 
 
 def misfires_words(record: ScheduleStatus, limit: int = 300) -> str:
@@ -101,7 +98,8 @@ def times_html(shown: SchedulePreview) -> str:
 def _state(record: ScheduleStatus, now: datetime) -> str:
     """Return whether it fires, and why it does not where nobody paused it."""
     words = next_words(record, now)
-    return clean(f"{words}: {record.paused}" if record.paused and not record.active else words, 300)
+    why = None if record.active or is_over(record) else record.paused
+    return clean(f"{words}: {why}" if why else words, 300)
 
 
 def _last(record: ScheduleStatus) -> Cell:

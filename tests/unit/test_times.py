@@ -150,9 +150,9 @@ def test_until() -> None:
     assert one.until("2026-12-02T05:00:00Z") == us("2026-12-02T05:00")
     assert one.times(now, 9, us("2026-12-02T05:00")) == one.times(now, 9, last)  # up to and with it
     for text in ("2026-12-01", "2020-01-01"):
-        with pytest.raises(BadRequest, match=r"until is .*, before '0 7 \* \* \*' fires first, at 2026-12-02T07:00"):
-            later = Times("0 7 * * *", "Europe/Berlin", now)
-            later.first(us("2026-12-01T12:00"), later.until(text))
+        until = one.until(text)
+        with pytest.raises(BadRequest, match=r"until is .*, before '0 6 \* \* \*' fires first, at 2026-12-02T06:00"):
+            one.first(us("2026-12-01T12:00"), until)
     with pytest.raises(BadRequest, match="until 'soon' is no time"):
         one.until("soon")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, TaskAPIError, Unavailable, printable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.states import OVER
 from taskapi_jupyter.deploy.times import US, Due, Times
 from taskapi_jupyter.service import engine_settings, retention
 from taskapi_jupyter.service.limits import ThisMachine
@@ -32,9 +33,6 @@ _UNREADABLE = 3600 * US  # until a schedule is looked at again whose text or zon
 _TRIES = 10  # at a schedule that other processes change all the time
 _REMOVING = 60.0  # seconds to remove what jobs left that a schedule no longer keeps
 _SERVICE = ("taskapi_jupyter.service.service", "Service")
-
-#: Why a schedule is inactive that has fired for the last time.
-OVER = "it has fired for the last time"
 
 
 def main(home: str) -> None:
