@@ -109,7 +109,12 @@ def test_make_run_pause_change_and_delete(lab: Lab, page: Page, name: str) -> No
     dialog.get_by_role("button", name="Save").click()
     expect(line).to_contain_text("Every 2 hours (Asia/Tokyo)")
     status = lab.service.schedule_status(f"{name}-daily")
-    assert (status.schedule, status.overlap, status.config, status.active) == ("every 2h", "queue", {"fails": True}, False)
+    assert (status.schedule, status.overlap, status.config, status.active) == (
+        "every 2h",
+        "queue",
+        {"fails": True},
+        False,
+    )
     line.get_by_role("button", name="Run", exact=False).first.click()  # a paused one, too
     toast = page.locator(".Toastify__toast", has_text="no data for today")
     expect(toast).to_be_visible()  # however soon it failed
@@ -122,8 +127,11 @@ def test_make_run_pause_change_and_delete(lab: Lab, page: Page, name: str) -> No
     assert len(lab.service.jobs(name)) == 3
 
 
-def test_what_went_wrong_is_said_as_text(lab: Lab, page: Page, name: str) -> None:
-    lab.deploy(name, ECHO)
+def test_what_went_wrong_is_said_as_text_and_a_firing_is_seen(lab: Lab, page: Page, name: str) -> None:
+    often = f"{name}-often"
+    for api in (name, often):
+        lab.deploy(api, ECHO)
+    lab.service.create_schedule(ScheduleRequest(api=often, schedule="every 10s"))
     lab.service.create_schedule(ScheduleRequest(api=name, schedule="0 6 * * *", timezone="Europe/Berlin"))
     with sqlite3.connect(lab.home / "taskapi.db") as database:
         database.execute(
@@ -151,6 +159,18 @@ def test_what_went_wrong_is_said_as_text(lab: Lab, page: Page, name: str) -> Non
     line.get_by_role("switch").click()  # its API is there
     expect(line.get_by_role("switch")).to_have_attribute("aria-checked", "true")
     expect(line).not_to_contain_text("its API")
+
+    # The other one has fired meanwhile, which gives no message
+    line = schedule_row(page, often)
+    expect(line).to_contain_text("succeeded")
+    lab.service.update_schedule(often, {"active": False})
+    job = lab.service.jobs(often)[-1]
+    row(page, job.id).get_by_role("button").first.click()
+    details = page.get_by_role("region", name=f"Job {job.id}")
+    expect(details.locator("dt", has_text="scheduled for")).to_be_visible()
+    expect(page.locator(".Toastify__toast")).to_have_count(0)
+    details.get_by_role("button", name=often, exact=True).click()  # leads back to the schedule
+    expect(line).to_be_in_viewport()
 
 
 def test_a_notebook_is_scheduled_from_its_dialog(lab: Lab, page: Page, name: str) -> None:
