@@ -4,6 +4,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ReactWidget } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
+import type { AccordionPanel } from '@lumino/widgets';
 import { Widget } from '@lumino/widgets';
 import React from 'react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -451,6 +452,47 @@ describe('the sidebar', () => {
     model.environment = 'local';
     expect(labels()).toEqual(kept);
     sidebar.dispose();
+  });
+
+  it('has its sections as they were left, whatever their numbers were', async () => {
+    const wire = new Wire();
+    wire.schedules = [schedule()];
+    const { model } = wire.tab();
+    const commands = new CommandRegistry();
+    const open = () => {
+      const sidebar = new Sidebar({
+        ...{ model, commands, editors, trans, translator: nullTranslator },
+        rendermime: {} as IRenderMimeRegistry
+      });
+      Widget.attach(sidebar, document.body);
+      return sidebar;
+    };
+    const hidden = (sidebar: Sidebar) =>
+      sidebar.widgets
+        .filter(one => one.isHidden)
+        .map(one => one.title.label)
+        .join();
+    const first = open();
+    await until(() => expect(first.widgets).toHaveLength(4));
+    expect(hidden(first)).toBe('Job');
+    (first.content as AccordionPanel).collapse(1);
+    const kept = first.state.toJSON();
+    expect(kept.closed).toEqual(['schedules']);
+    first.dispose();
+
+    const again = open();
+    const panel = again.content as AccordionPanel;
+    // As Lab restores four sections while there are three.
+    [true, false, true].forEach((isOpen, index) =>
+      isOpen ? panel.expand(index) : panel.collapse(index)
+    );
+    again.state.restore(kept);
+    again.restoreSections();
+    await model.refresh();
+    await until(() => expect(hidden(again)).toBe('Schedules,Job'));
+    panel.expand(1);
+    expect(again.state.closed).toEqual([]);
+    again.dispose();
   });
 });
 

@@ -70,10 +70,37 @@ export class Sidebar extends SidePanel {
     this.collapse(this.job);
     model.changed.connect(this.onModel, this);
     state.changed.connect(this.onState, this);
+    this.accordion.expansionToggled.connect(this.onToggled, this);
   }
 
   /** What a person chose to see. */
   readonly state = new ViewState();
+
+  /**
+   * Open and close the sections as the user left them.
+   *
+   * Lab has done so by their numbers: those may have been others, with or without schedules.
+   */
+  restoreSections(): void {
+    const { closed } = this.state;
+    if (closed) {
+      this._restoring = true;
+      for (const [name, one] of this.named) {
+        if (closed.includes(name)) {
+          this.collapse(one);
+        } else if (name !== 'schedules') {
+          this.expand(one);
+        }
+      }
+      if (this._shown === null) {
+        this.collapse(this.job);
+      } else {
+        this.expand(this.job);
+      }
+      this._restoring = false;
+      this.share();
+    }
+  }
 
   /** Show a job's details. */
   showJob({ environment, id }: IJobRef): void {
@@ -142,6 +169,15 @@ export class Sidebar extends SidePanel {
 
   private get accordion(): AccordionPanel {
     return this.content as AccordionPanel;
+  }
+
+  /** The sections that stay as the user leaves them. */
+  private get named(): [string, Widget][] {
+    return [
+      ['apis', this.apis],
+      ['schedules', this.schedules],
+      ['jobs', this.jobs]
+    ];
   }
 
   private expand(section: Widget): void {
@@ -213,7 +249,8 @@ export class Sidebar extends SidePanel {
     const count = kept ? all.length : 0;
     this._scheduled = { environment, count };
     if (count !== before.count || environment !== before.environment) {
-      if (count && !(before.count && environment === before.environment)) {
+      const isFirst = !before.count || environment !== before.environment;
+      if (count && isFirst && !this.state.closed?.includes('schedules')) {
         this.expand(this.schedules);
       }
       this.share();
@@ -221,6 +258,24 @@ export class Sidebar extends SidePanel {
     if (environment !== before.environment && this.state.schedule) {
       this.state.set({ schedule: '' });
     }
+  }
+
+  /** Remember which sections are closed; that of schedules is anyway, while there are none. */
+  private onToggled(): void {
+    if (this._restoring) {
+      return;
+    }
+    const { closed } = this.state;
+    const isKnown = this.schedules.parent && this._scheduled.count > 0;
+    this.state.set({
+      closed: this.named
+        .filter(([name, one]) =>
+          name === 'schedules' && !isKnown
+            ? closed?.includes(name)
+            : one.isHidden
+        )
+        .map(([name]) => name)
+    });
   }
 
   /** Give room to what was just opened. */
@@ -261,4 +316,5 @@ export class Sidebar extends SidePanel {
   private _open: string | null = null;
   private _count: number | null = null; // APIs; null before they were read
   private _scheduled = { environment: '', count: 0 };
+  private _restoring = false;
 }

@@ -96,6 +96,7 @@ function keep(
       [key: string]: unknown;
     };
     widget.state.restore(view);
+    widget.restoreSections();
     if (typeof environment === 'string') {
       model.environment = environment;
     }
