@@ -25,7 +25,6 @@ import {
   wrongInSchedule
 } from '../src/schedule/form';
 import {
-  ahead,
   isOver,
   misfireWords,
   nextWords,
@@ -92,22 +91,6 @@ afterEach(() => {
 });
 
 describe('words', () => {
-  it('say how far ahead a time is', () => {
-    const after = (seconds: number) =>
-      ahead(new Date(now.getTime() + 1000 * seconds), now);
-    expect([-5, 0, 1, 59.9, 60, 3599, 3600, 86399, 86400].map(after)).toEqual([
-      'now',
-      'now',
-      'in 1 s',
-      'in 59 s',
-      'in 1 min',
-      'in 59 min',
-      'in 1 h',
-      'in 23 h',
-      'in 1 d'
-    ]);
-  });
-
   it('show a time as a clock there has it, with its offset', () => {
     const words = (text: string) => wall(text, now);
     expect(words('2026-12-01T06:00:00+01:00')).toBe('Tue Dec 1, 06:00 +01:00');

@@ -2,7 +2,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import type { Schedule } from '../api/contract';
-import { clean, cut, moment } from '../ui/format';
+import { ahead, clean, cut, moment } from '../ui/format';
 
 /** Characters of a sentence about a schedule, of a zone's name, of a schedule's name. */
 const SENTENCE = 300;
@@ -13,24 +13,6 @@ const DAYS = 'Sun Mon Tue Wed Thu Fri Sat'.split(' ');
 const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
 const WALL =
   /^(\d{4})-(\d\d)-(\d\d)T(\d\d:\d\d)(?::(\d\d))?(?:\.\d+)?(Z|[+-]\d\d:\d\d)$/;
-
-/** Say how far ahead a time is, roughly: `now`, `in 20 s`, `in 5 min`, `in 3 h`, `in 2 d`. */
-export function ahead(date: Date, now: Date): string {
-  const seconds = (date.getTime() - now.getTime()) / 1000;
-  if (seconds < 1) {
-    return 'now';
-  }
-  for (const [size, unit] of [
-    [86400, 'd'],
-    [3600, 'h'],
-    [60, 'min']
-  ] as const) {
-    if (seconds >= size) {
-      return `in ${Math.floor(seconds / size)} ${unit}`;
-    }
-  }
-  return `in ${Math.floor(seconds)} s`;
-}
 
 /**
  * Return a time of the server as a clock in its zone shows it: `Tue Dec 1, 06:00 +01:00`; of another year than this
