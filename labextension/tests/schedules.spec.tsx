@@ -84,7 +84,11 @@ const editors = {
 } as unknown as IEditorServices;
 let editor: { sharedModel: { setSource: (text: string) => void } };
 
+/** What a test draws, which looks at the clock until it is disposed of. */
+const widgets: Widget[] = [];
+
 afterEach(() => {
+  widgets.splice(0).forEach(one => one.dispose());
   Dialog.flush(); // one is shown at a time
   Notification.dismiss();
   document.body.replaceChildren();
@@ -316,6 +320,7 @@ describe('the section', () => {
     const widget = ReactWidget.create(
       <ScheduleList {...{ model, state, commands, trans }} />
     );
+    widgets.push(widget);
     Widget.attach(widget, document.body);
     await until(() =>
       expect(widget.node.querySelectorAll('li')).toHaveLength(schedules.length)

@@ -5,6 +5,7 @@ import { ReactWidget, SidePanel } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import type { IDisposable } from '@lumino/disposable';
 import type { Message } from '@lumino/messaging';
+import { Signal } from '@lumino/signaling';
 import type { AccordionPanel, Widget } from '@lumino/widgets';
 import React from 'react';
 
@@ -142,6 +143,7 @@ export class Sidebar extends SidePanel {
   }
 
   dispose(): void {
+    Signal.disconnectBetween(this.model, this);
     this.schedules.dispose(); // which may be in no panel
     this._watching?.dispose();
     super.dispose();
