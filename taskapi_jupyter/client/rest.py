@@ -70,6 +70,8 @@ if TYPE_CHECKING:
 
     import requests
 
+    from .groups.group import Group
+
 PICKLE = "application/octet-stream"
 SERVER_KNOWN = 5.0  # seconds for which a server's description of itself is reused
 LOG_HOLD = 10.0  # seconds for which a server holds an answer while a log is followed
@@ -231,9 +233,9 @@ class Client(RestGroups, RestSchedules, TaskAPI):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job; it is on the server's disk when this returns."""

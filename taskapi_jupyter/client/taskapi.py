@@ -27,6 +27,7 @@ from taskapi_jupyter.core.errors import BadRequest, NotFound, NotKept, TooLarge
 
 from . import bell, log_reader, results
 from .groups.api import GroupAPI
+from .groups.group import Group
 from .job import API, PATIENCE, POLL_CEILING, Job, JobList
 from .notifications import NotificationAPI
 from .packages import PackagesAPI
@@ -119,9 +120,9 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job. It is on disk when this returns, and no crash can lose it.
@@ -161,8 +162,8 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         after_any
             True: it starts once those have ended, however they did.
         results
-            Keys of the config that get the results of jobs, by their ids; ``after`` then has these jobs, too. A
-            :class:`Job` as a value in ``config`` means the same. A result must be JSON.
+            Keys of the config that get the results of jobs, which it then waits for, too; each a job or its id. A
+            :class:`Job` as a value in ``config`` means the same. A result must be JSON; together at most 10 MiB.
         notify
             Names of notifications in config.yaml that are sent when it ends, and ``browser``; None (default): as
             config.yaml says.

@@ -54,6 +54,8 @@ from .operator import before, no_plan
 if TYPE_CHECKING:
     import requests
 
+    from taskapi_jupyter.client.groups.group import Group
+
 
 class CortexClient(UnkeptGroups, UnkeptSchedules, Logs):
     """The TaskAPI of a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
@@ -115,9 +117,9 @@ class CortexClient(UnkeptGroups, UnkeptSchedules, Logs):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Start a job."""

@@ -131,10 +131,10 @@ def age(time: datetime | None, now: datetime | None = None) -> str:
 
 def ahead(time: datetime, now: datetime | None = None) -> str:
     """Return roughly how far ahead a time is: ``now``, ``in 5 min``, ``in 3 d``."""
-    seconds = int((time - (now or utc_now())).total_seconds())
+    seconds = (time - (now or utc_now())).total_seconds()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= size:
-            return f"in {seconds // size} {unit}"
+        if seconds >= size - size / 60:  # 59.5 min are an hour
+            return f"in {round(seconds / size)} {unit}"
     return "now"
 
 

@@ -79,7 +79,7 @@ def schedule_html(record: ScheduleStatus) -> str:
         f'<span class="ta-dim">schedule of {escape(clean(record.api, 80))}</span>'
         f"<span>{escape(_state(record, now))}</span></div>"
     )
-    return page(head, card_html(_card(record, now)))
+    return page(head, card_html([fact for fact in _card(record, now) if fact[0] != "state"]))  # the head has it
 
 
 def times_text(shown: SchedulePreview) -> str:
@@ -122,12 +122,12 @@ def _table(records: Iterable[ScheduleStatus], hint: str | None, short: bool = Fa
         rows.append(
             (
                 Cell(clean(record.name, 80), "name", 40),
-                Cell(when_words(record), width=70),
+                Cell(when_words(record), "plain", 70),
                 Cell(_state(record, now).removeprefix("next "), width=60),
                 last,
                 Cell(misfires_words(record), width=60),
                 Cell(clean(record.api, 80), width=40),
-                Cell(short_json(record.config, 300), "code", 60),
+                Cell("" if short else short_json(record.config, 300), "code", 60),  # for which a terminal has no room
             )
         )
     heads = ("Schedule", "When", "Next", "Last job", "Missed", "API", "Config")
@@ -174,7 +174,7 @@ def _card(record: ScheduleStatus, now: datetime) -> list[Fact]:
 
 def _timeouts(record: ScheduleStatus) -> str:
     parts = [
-        f"{record.run_timeout} s from its start" if record.run_timeout else "",
-        f"{record.timeout} s from its submission" if record.timeout else "",
+        f"{duration(record.run_timeout)} from its start" if record.run_timeout else "",
+        f"{duration(record.timeout)} from its submission" if record.timeout else "",
     ]
     return ", ".join(filter(None, parts))

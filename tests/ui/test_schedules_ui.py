@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from support import ECHO, PATIENCE, request_for, until
+from support import ECHO, TESTS, request_for, until
 from support.cortex_double import Operator
 from support.homes import stop_supervisor
 from support.notebooks import code, put
@@ -27,6 +28,7 @@ from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, Conflict, ScheduleNotFound
 from taskapi_jupyter.service import reboot
 from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.service.supervisor.wake import Waker
 from taskapi_jupyter.ui.magics.complete import Completer
 
 pytestmark = pytest.mark.local
@@ -80,7 +82,7 @@ def test_forms_of_when(run: Run) -> None:
         assert run(f"%taskapi schedule doubles {written} n=1 --name s{number}").value().cron == kept
     out = run("%taskapi schedule doubles every 1h n=1\n1").out
     assert out.startswith("schedule doubles of doubles: Every hour (")
-    assert ", next in 59 min\n" in out
+    assert ", next in 1 h\n" in out
 
 
 def test_times_are_shown_and_nothing_is_made(run: Run) -> None:
@@ -99,7 +101,7 @@ def test_times_are_shown_and_nothing_is_made(run: Run) -> None:
 
 
 def test_a_notebook_is_deployed_first(run: Run, tmp_path: Path) -> None:
-    put(tmp_path / "project" / "report.ipynb", code("lr = 0.1", tags=["parameters"]), code("lr"))
+    put(tmp_path / "project" / "report.ipynb", code("lr = 0.1", "parameters"), code("lr"))
     made = run("%taskapi schedule report.ipynb @daily lr=0.2 --name mornings --cpu 10m").value()
     assert (made.name, made.api_name, made.config) == ("mornings", "report", {"lr": 0.2})
     wrong = run("%taskapi schedule report.ipynb @daily rl=0.2").error
@@ -225,16 +227,18 @@ def test_wake_starts_a_supervisor_where_an_active_schedule_has_none(train: str, 
 
     assert woken() == "nothing to do"
     answer("schedule", "add", train, "@daily")
-    until(lambda: woken() == "nothing to do", "the one that was started to be there")
+    until(Waker(str(home)).alive, "the supervisor that was started")
+    assert woken() == "nothing to do"
     stop_supervisor(home, signal.SIGKILL)
     lock = home / "supervisor.lock"
     before = lock.read_bytes()
     done = run_apart("schedule", "wake")
     assert (done.returncode, done.stdout, done.stderr) == (0, "schedules were woken\n", "")
     until(lambda: lock.read_bytes() not in (before, b""), "a supervisor to run")
-    until(lambda: woken() == "nothing to do", "it to be seen")
+    until(Waker(str(home)).alive, "it to be seen")
+    assert woken() == "nothing to do"
     answer("schedule", "pause", train)
-    until(lambda: lock.read_bytes() == b"" or _gone(lock), "the supervisor to end", PATIENCE)
+    until(lambda: not Waker(str(home)).alive(), "the supervisor to end")
     assert woken() == "nothing to do"
 
 
@@ -377,3 +381,19 @@ def test_units_are_valid(crontab: Path, tmp_path: Path, name: str) -> None:
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     done = subprocess.run(verify, capture_output=True, text=True, timeout=60, env=environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+GUIDE = (TESTS.parent / "docs" / "schedules.md").read_text("utf-8")
+
+
+def test_lines_of_the_guide(run: Run, tmp_path: Path) -> None:
+    run("%%taskapi deploy train --cpu 10m\ndef task(config):\n    return config").value()
+    put(tmp_path / "project" / "report.ipynb", code("lr = 0.1", "parameters"), code("lr"))
+    lines = re.findall(r"^%taskapi .*", GUIDE, re.M)
+    make, look = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
+    run(f"import taskapi_jupyter\n{make}").value()
+    for line in lines:  # the first makes one of the API's name, the second another one
+        run(f"{line} --name often" if "every 15m" in line else line).value()
+    run(make).value()
+    run(look).value()
+    assert [one.name for one in run("tasks.schedules()").value()] == ["mornings", "often", "train"]

@@ -24,6 +24,7 @@ from taskapi_jupyter.service.store.connection import Row
 from taskapi_jupyter.service.store.store import Store
 
 MOST = 10 << 20  # bytes of the results that one job gets, together
+_ELEMENTS = 1 << 17  # beyond which results are pickled (the harness's LARGE)
 _TRIES = 3  # to read a storage
 
 Open = Callable[[str, str], "IO[bytes] | None"]
@@ -76,7 +77,7 @@ def _data(last: Mapping[str, Any] | None, job_id: str, opened: Open, most: int) 
         if file is None:
             raise _Wrong(f"{called} has left no result")
         file.close()
-        raise _Wrong(f"the result of {called} is not JSON, it was pickled")
+        raise _Wrong(f"the result of {called} was pickled: a job can get what JSON keeps, up to {_ELEMENTS:,} elements")
     with file:
         data = file.read(most + 1)
     if len(data) > most:

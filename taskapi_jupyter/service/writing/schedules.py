@@ -206,6 +206,8 @@ class Schedules(Groups):
             columns["paused"] = row["paused"]
         elif row["active"] and request.active and not _really_changed(row, columns):
             columns["next"] = columns["due"] = row["next"]
+            if row["due"] > row["next"]:  # one that could not be submitted is tried again at once
+                columns["due"] = max(row["next"] + 1, host.now_us())
         return columns
 
     def _schedule_row(self, name: str) -> Row:

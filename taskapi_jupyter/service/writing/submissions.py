@@ -10,6 +10,7 @@ from typing import Any
 
 from taskapi_jupyter.client import chains
 from taskapi_jupyter.client.groups.configs import check_attempts
+from taskapi_jupyter.client.groups.group import Group
 from taskapi_jupyter.client.headers import notebook_here
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host, room
@@ -53,13 +54,15 @@ class Submissions(Reading):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
         waiting = chains.waits(self, config, after, after_any, results=results, group=group)
+        if waiting.results:
+            self._outputs.check_kept()
         config = None if waiting.config is None else plain_config(waiting.config)
         notebook = notebook or notebook_here()
         convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
@@ -67,8 +70,6 @@ class Submissions(Reading):
         version = self._version(api, api_id)
         check = Configs(api, version)
         submitted, merged = check.texts(config, waiting.results or ())
-        if waiting.results:
-            self._outputs.check_kept()
         given = {"timeout": timeout, "run_timeout": run_timeout, "notebook": notebook, **attempts}
         row, now_ns = self._columns(api, version, given, cuda_visible_devices)
         if group is not None:

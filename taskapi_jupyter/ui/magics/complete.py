@@ -90,6 +90,8 @@ class Completer:
             from zoneinfo import available_timezones
 
             return sorted(available_timezones())
+        if option == "--after":
+            return self._jobs()
         if option == "--function":
             return self._names(callable)
         known = {each.name: each.kind for each in verb.every_option}
@@ -121,13 +123,11 @@ class Completer:
             found += _files("*.ipynb")
         if verb.name in _TAKES_API and position == 0:
             found += self._fetch("apis")
-        if verb.takes_job:
-            found += [
-                "last",
-                *self._names(lambda value: isinstance(value, Job | JobList | Group)),
-                *self._fetch("jobs"),
-            ]
-        return found
+        return found + self._jobs() if verb.takes_job else found
+
+    def _jobs(self) -> list[str]:
+        held = self._names(lambda value: isinstance(value, Job | JobList | Group))
+        return ["last", *held, *self._fetch("jobs")]
 
     def _names(self, wanted: Callable[[Any], bool]) -> list[str]:
         names = [n for n in self._variables if not n.startswith("_") and n not in self._hidden]
