@@ -2,7 +2,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import type { Schedule } from '../api/contract';
-import { ahead, clean, cut, moment } from '../ui/format';
+import { ahead, clean, moment } from '../ui/format';
 
 /** Characters of a sentence about a schedule, of a zone's name, of a schedule's name. */
 const SENTENCE = 300;
@@ -119,10 +119,4 @@ export function misfireWords(one: Schedule, trans: TranslationBundle): string {
   return one.misfire
     ? trans.__('%1; last: %2', head, clean(one.misfire, SENTENCE))
     : head;
-}
-
-/** Return a job's or a group's short id among others: `a1b2`, `g3c4d`. */
-export function shortIds(ids: readonly string[]): string {
-  const short = ids.map(id => (/^g/.test(id) ? 'g' : '') + id.slice(-4));
-  return cut(clean(short.join(', ')), SENTENCE);
 }

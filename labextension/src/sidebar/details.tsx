@@ -46,7 +46,6 @@ import {
   useSignal
 } from '../ui/components';
 import type { TaskAPIModel } from '../model/model';
-import { shortIds } from '../schedule/words';
 import { KeptKernel } from '../notebook/kept';
 import { contentsPath, serverRoot } from '../notebook/paths';
 import type { IVersion } from './config';
@@ -366,7 +365,6 @@ function facts(
     date ? [`${local(date, now)} (${age(date, now)})`, stamp(date)] : [''];
   const all: [string, string, string?][] = [
     [trans.__('scheduled for'), ...when(moment(job.scheduled_time))],
-    [trans.__('after'), ...afterWords(job, trans)],
     [trans.__('submitted'), ...when(created(job))],
     [trans.__('started'), ...when(moment(job.created_time && job.start_time))],
     [trans.__('ended'), ...when(moment(job.end_time))],
@@ -378,22 +376,6 @@ function facts(
     [trans.__('version'), job.api_id]
   ];
   return all.filter(([, text]) => text);
-}
-
-/** Say which jobs had to end before a job could start, in short; and in full. */
-function afterWords(job: Job, trans: TranslationBundle): [string, string?] {
-  const { after = [], after_any: isAny, inputs = {} } = job;
-  const named = new Map(Object.entries(inputs).map(([key, id]) => [id, key]));
-  const words = after.map(id =>
-    named.has(id)
-      ? `${shortIds([id])} (${clean(named.get(id)!, 40)})`
-      : shortIds([id])
-  );
-  const said = words.join(', ');
-  return [
-    said && isAny ? trans.__('%1, however they ended', said) : said,
-    clean(after.join('\n'))
-  ];
 }
 
 function ProgressBar({
