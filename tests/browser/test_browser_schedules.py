@@ -164,6 +164,7 @@ def test_what_went_wrong_is_said_as_text_and_a_firing_is_seen(lab: Lab, page: Pa
     line = schedule_row(page, often)
     expect(line).to_contain_text("succeeded")
     lab.service.update_schedule(often, {"active": False})
+    expect(line).to_contain_text("paused")  # whoever changes it
     job = lab.service.jobs(often)[-1]
     row(page, job.id).get_by_role("button").first.click()
     details = page.get_by_role("region", name=f"Job {job.id}")
