@@ -212,7 +212,10 @@ def _quoted(text: str, *, command: bool = False) -> str:
 
 
 def _lingers() -> bool:
-    return os.path.exists(os.path.join(_LINGER, getpass.getuser()))
+    try:
+        return os.path.exists(os.path.join(_LINGER, getpass.getuser()))
+    except (OSError, KeyError):  # a user without a name, as in some containers
+        return False
 
 
 def _linger_notes() -> list[str]:

@@ -22,7 +22,8 @@ def use(
 ) -> None:
     """Make a schedule that fires each second, have it fire, change it, and delete it, or not."""
     name = f"round-{round_.number}"
-    kind = "asleep" if round_.point == "firing.missed" else chance.choice(["asleep", "returns"])
+    known = {"firing.missed": "asleep", "firing.kept": "returns"}
+    kind = known.get(round_.point or "") or chance.choice(["asleep", "returns"])
     options = {"name": name, "schedule": "* * * * * *", "overlap": chance.choice(["skip", "queue", "allow"])}
     if kind == "asleep":
         options["overlap"] = "skip"

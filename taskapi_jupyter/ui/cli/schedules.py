@@ -148,6 +148,7 @@ def install(options: Namespace) -> int:
         where = "your crontab" if plan.kind == "crontab" else ", ".join(files)
         show(options, lambda: (value, lambda look: clean(f"written to {where}: {reboot.hint(home)}")))
         return 0
+    tell("nothing is written: --write does that")
     text = "\n".join([*plan.lines, *(f"# {path}\n{text}" for path, text in files.items())])
     show(options, lambda: (value, lambda look: text))
     return 0
