@@ -3,7 +3,7 @@ import type {
   ReadonlyPartialJSONObject
 } from '@lumino/coreutils';
 
-import type { IGroupRef, IJobRef } from './api/client';
+import type { IGroupRef, IJobRef, IScheduleRef } from './api/client';
 import type { TaskAPIModel } from './model/model';
 
 /** An argument of context menu entries: the command is about the row that the menu was opened on. */
@@ -14,6 +14,8 @@ const REF = {
   api: { type: 'string', description: 'Name of an API.' },
   id: { type: 'string', description: 'A job’s id.' },
   group: { type: 'string', description: 'A group’s id.' },
+  schedule: { type: 'string', description: 'A schedule’s name.' },
+  config: { type: 'object', description: 'What a job is called with.' },
   path: { type: 'string', description: 'A notebook’s path.' },
   pinned: {
     type: 'boolean',
@@ -29,8 +31,11 @@ const REF = {
   }
 };
 
+/** What a row says about itself. */
+type IRow = IJobRef & IGroupRef & IScheduleRef;
+
 /** The row that the last context menu was opened on, read at once: rows move while the menu is open. */
-let pointed: Partial<IJobRef & IGroupRef> = {};
+let pointed: Partial<IRow> = {};
 
 /**
  * Return the job that a command is about: that of its arguments, of the row under the pointer (where its arguments
@@ -64,11 +69,24 @@ export function groupAt(
   return group ? { environment, group } : null;
 }
 
+/** Return the schedule that a command is about: that of its arguments, or of the row, as for a job. */
+export function scheduleAt(
+  args: ReadonlyPartialJSONObject,
+  model: TaskAPIModel
+): IScheduleRef | null {
+  const given = args[POINTED] ? pointed : textsOf(args);
+  const found =
+    given.schedule || args[POINTED] ? given : rowAt(document.activeElement);
+  const { schedule, environment = model.environment } = found;
+  return schedule ? { environment, schedule } : null;
+}
+
 /** Remember the row that each context menu is opened on, or that a key is pressed on: menus show its shortcuts. */
 export function rememberPointed(): void {
   const remember = (event: Event) => {
     const row = rowAt(event.target);
-    if (event.type === 'contextmenu' || row.id || row.group || row.api) {
+    const { id, group, api, schedule } = row;
+    if (event.type === 'contextmenu' || id || group || api || schedule) {
       pointed = row; // a key in the menu itself changes nothing
     }
   };
@@ -100,26 +118,26 @@ export function argsOf(...names: (keyof typeof REF)[]): {
 }
 
 /** Return what a row of ours says about itself. */
-function rowAt(target: EventTarget | null): Partial<IJobRef & IGroupRef> {
+function rowAt(target: EventTarget | null): Partial<IRow> {
   const row =
     target instanceof Element
       ? target.closest<HTMLElement>(
-          '[data-job-id], [data-api], [data-group-id]'
+          '[data-job-id], [data-api], [data-group-id], [data-schedule]'
         )
       : null;
-  const { jobId: id, groupId: group, api, environment } = row?.dataset ?? {};
-  return { environment, api, id, group };
+  const { jobId: id, groupId: group, ...others } = row?.dataset ?? {};
+  const { api, environment, schedule } = others;
+  return { environment, api, id, group, schedule };
 }
 
-function textsOf(
-  args: ReadonlyPartialJSONObject
-): Partial<IJobRef & IGroupRef> {
+function textsOf(args: ReadonlyPartialJSONObject): Partial<IRow> {
   const text = (value: unknown) =>
     typeof value === 'string' && value ? value : undefined;
   return {
     environment: text(args.environment),
     api: text(args.api),
     id: text(args.id),
-    group: text(args.group)
+    group: text(args.group),
+    schedule: text(args.schedule)
   };
 }

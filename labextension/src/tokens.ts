@@ -42,6 +42,16 @@ export namespace CommandIDs {
   export const rerunGroup = 'taskapi:rerun-group';
   export const deleteGroup = 'taskapi:delete-group';
   export const copyGroup = 'taskapi:copy-group-id';
+  /** Ask when jobs of an API are to run again and again; also takes a `config` to begin with. */
+  export const schedule = 'taskapi:schedule';
+  /** The commands of a schedule take `IScheduleRef`. */
+  export const showSchedule = 'taskapi:show-schedule';
+  /** Show the jobs that it submitted. */
+  export const scheduleJobs = 'taskapi:show-schedule-jobs';
+  export const runSchedule = 'taskapi:run-schedule';
+  export const pauseSchedule = 'taskapi:pause-schedule';
+  export const editSchedule = 'taskapi:edit-schedule';
+  export const deleteSchedule = 'taskapi:delete-schedule';
   /** Show an API's submit form. */
   export const submit = 'taskapi:submit';
   export const deleteAPI = 'taskapi:delete-api';

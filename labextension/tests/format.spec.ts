@@ -21,6 +21,14 @@ describe('format', () => {
     }
   );
 
+  it.each(examples.ahead as [number, string][])(
+    'ahead(%j s) is %j',
+    (seconds, words) => {
+      const date = new Date(NOW.getTime() + seconds * 1000);
+      expect(format.ahead(date, NOW)).toBe(words);
+    }
+  );
+
   it.each(examples.size as [number | null, string][])(
     'size(%j) is %j',
     (bytes, words) => expect(format.size(bytes)).toBe(words)

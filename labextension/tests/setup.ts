@@ -17,3 +17,5 @@ Object.assign(globalThis, {
     addEventListener: () => {}
   })
 });
+
+Element.prototype.scrollIntoView = () => {};

@@ -51,7 +51,7 @@ def test_what_a_browser_loads_stays_small() -> None:
     scripts = list((BUILT / "static").glob("*.js"))
     assert scripts
     size = sum(len(gzip.compress(script.read_bytes())) for script in scripts)
-    assert size < 180_000, f"{size} bytes of JavaScript, compressed, for {len(scripts)} files"
+    assert size < 220_000, f"{size} bytes of JavaScript, compressed, for {len(scripts)} files"
 
 
 def test_a_copied_magic_means_the_same() -> None:

@@ -30,6 +30,8 @@ def test_values_are_put_into_the_same_words(name: str) -> None:
 def test_times_are_read_and_told_the_same() -> None:
     for seconds, expected in EXAMPLES["age"]:
         assert formats.age(NOW - timedelta(seconds=seconds), NOW) == expected, seconds
+    for seconds, expected in EXAMPLES["ahead"]:
+        assert formats.ahead(NOW + timedelta(seconds=seconds), NOW) == expected, seconds
     for text, seconds in EXAMPLES["moment"]:
         assert formats.moment(text) == (None if seconds is None else NOW + timedelta(seconds=seconds)), text
 

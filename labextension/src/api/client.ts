@@ -21,6 +21,10 @@ import type {
   NotebookChanges,
   PackagesResponse,
   PreviewResponse,
+  Schedule,
+  SchedulePreview,
+  ScheduleRequest,
+  SchedulesResponse,
   Submission,
   UsageResponse,
   WaitsResponse
@@ -42,6 +46,24 @@ export interface IGroupRef {
   group: string;
 }
 
+/** Where a schedule is. */
+export interface IScheduleRef {
+  environment: string;
+  /** Its name. */
+  schedule: string;
+}
+
+/** What is asked of when a schedule fires. */
+export interface IPreviewQuery {
+  /** As in a request: cron, `every 15m`, `at 2026-12-24T18:00`. */
+  schedule: string;
+  /** Absent: the server's. */
+  timezone?: string;
+  until?: string;
+  /** How many times. */
+  count: number;
+}
+
 /**
  * Part of a job's log. Offsets count the bytes that the task wrote; `next` goes on.
  */
@@ -57,6 +79,8 @@ export interface IJobQuery {
   api?: string;
   /** Of a group, all attempts of its jobs, the last job first. */
   group?: string;
+  /** Submitted by the schedule of this name. */
+  schedule?: string;
   /** These jobs alone, with their whole configs; no other filter goes with it. */
   ids?: readonly string[];
   /** Also read what is scalar in small results. */
@@ -107,11 +131,12 @@ export class TaskAPIClient {
   /** Newest first; `next_cursor` of the answer goes on. */
   jobs(environment: string, query: IJobQuery = {}): Promise<JobsPage> {
     const { api, group, status, search, limit, cursor, counts, groups } = query;
-    const { ids, results } = query;
+    const { ids, results, schedule } = query;
     return this.ask([environment, 'jobs'], {
       query: {
         api,
         group,
+        schedule,
         status: status?.join(',') || undefined,
         search,
         limit,
@@ -182,6 +207,54 @@ export class TaskAPIClient {
   /** The newest groups. */
   groups(environment: string): Promise<GroupsPage> {
     return this.ask([environment, 'groups'], { query: { limit: 100 } });
+  }
+
+  /** All schedules, by name; an `APIError` where there are none ever. */
+  schedules(environment: string): Promise<SchedulesResponse> {
+    return this.ask([environment, 'schedules']);
+  }
+
+  /** How a schedule reads, and when it would fire next. */
+  previewSchedule(
+    environment: string,
+    { schedule, timezone, until, count }: IPreviewQuery
+  ): Promise<SchedulePreview> {
+    return this.ask([environment, 'schedules', 'preview'], {
+      query: { cron: schedule, tz: timezone || undefined, n: count, until }
+    });
+  }
+
+  createSchedule(
+    environment: string,
+    request: Partial<ScheduleRequest>
+  ): Promise<Schedule> {
+    return this.ask([environment, 'schedules'], {
+      init: { ...JSON_BODY, method: 'POST', body: JSON.stringify(request) }
+    });
+  }
+
+  /** Change what is given of a schedule. */
+  updateSchedule(
+    { environment, schedule }: IScheduleRef,
+    changes: Partial<ScheduleRequest>
+  ): Promise<Schedule> {
+    return this.ask([environment, 'schedules', schedule], {
+      init: { ...JSON_BODY, method: 'PATCH', body: JSON.stringify(changes) }
+    });
+  }
+
+  /** Its jobs stay. */
+  deleteSchedule({ environment, schedule }: IScheduleRef): Promise<Message> {
+    return this.ask([environment, 'schedules', schedule], {
+      init: { method: 'DELETE' }
+    });
+  }
+
+  /** Submit a job of a schedule now. */
+  runSchedule({ environment, schedule }: IScheduleRef): Promise<JobSpec> {
+    return this.ask([environment, 'schedules', schedule, 'run'], {
+      init: { ...JSON_BODY, method: 'POST', body: '{}' }
+    });
   }
 
   submit(

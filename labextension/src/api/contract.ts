@@ -36,6 +36,10 @@ export type {
   PackagesResponse,
   PreviewResponse,
   Progress,
+  SchedulePreview,
+  ScheduleRequest,
+  SchedulesResponse,
+  ScheduleStatus as Schedule,
   Submission,
   UsageResponse,
   WaitsResponse
@@ -49,6 +53,10 @@ export const JOB_EVENTS = 'https://events.jupyter.org/taskapi_jupyter/job/v1';
 
 /** The schema of events about deployed and deleted APIs. */
 export const API_EVENTS = 'https://events.jupyter.org/taskapi_jupyter/api/v1';
+
+/** The schema of events about schedules. */
+export const SCHEDULE_EVENTS =
+  'https://events.jupyter.org/taskapi_jupyter/schedule/v1';
 
 /** The states of a job, in the order in which they are listed. */
 export const STATUSES = [

@@ -35,7 +35,10 @@ const RANGE = 1000;
 const DROPPED = 1000;
 
 /** What the server filters a list by: that of all jobs and groups, or the jobs of a group. */
-export type Filter = Pick<IJobQuery, 'api' | 'status' | 'search'> & {
+export type Filter = Pick<
+  IJobQuery,
+  'api' | 'status' | 'search' | 'schedule'
+> & {
   group?: string;
 };
 
@@ -199,14 +202,17 @@ export class Jobs implements IDisposable {
   }
 
   /** How many jobs pass a filter, whatever it searches for. */
-  total({ api, status }: Filter = {}): number {
-    const ofAPI = (one: { api_name: string }) => !api || one.api_name === api;
+  total({ api, status, schedule }: Filter = {}): number {
+    const passes = (one: { api_name: string; schedule?: string }) =>
+      (!api || one.api_name === api) &&
+      (!schedule || one.schedule === schedule); // which submits no groups
     const passing =
       this.all.filter(
-        job => ofAPI(job) && (!status || status.includes(statusOf(job)))
-      ).length + countIn(this.groups.filter(ofAPI), ...(status ?? []));
-    const counts = this._counts.get(keyOf({ api, status }));
-    const older = this.hasOlder({ api, status }) ?? this.hasOlder();
+        job => passes(job) && (!status || status.includes(statusOf(job)))
+      ).length + countIn(this.groups.filter(passes), ...(status ?? []));
+    const narrowed = { api, status, schedule };
+    const counts = this._counts.get(keyOf(narrowed));
+    const older = this.hasOlder(narrowed) ?? this.hasOlder();
     const counted = Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
     return older ? Math.max(passing, counted) : passing;
   }
@@ -766,20 +772,26 @@ export class Jobs implements IDisposable {
   private _disposed = false;
 }
 
-function keyOf({ api, status, search, group }: Filter): string {
+function keyOf({ api, status, search, group, schedule }: Filter): string {
   const states = [...(status ?? [])].sort();
-  return JSON.stringify([api ?? '', states, search ?? '', group ?? '']);
+  const texts = [search, group, schedule].map(text => text ?? '');
+  return JSON.stringify([api ?? '', states, ...texts]);
 }
 
 /** Return the filter that a key stands for. */
 function filterOf(key: string): Filter {
-  const [api, status, search, group] = JSON.parse(key) as [
+  const [api, status, search, group, schedule] = JSON.parse(key) as [
     string,
     string[],
     string,
+    string,
     string
   ];
-  return { api, status, search: search || undefined, group };
+  const absent = (text: string) => text || undefined;
+  return {
+    ...{ api, status, group },
+    ...{ search: absent(search), schedule: absent(schedule) }
+  };
 }
 
 /** Return how many jobs of groups are in some states, or in any. */

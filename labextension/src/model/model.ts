@@ -6,9 +6,15 @@ import { ISignal, IStream, Signal } from '@lumino/signaling';
 
 import type { IJobRef, TaskAPIClient } from '../api/client';
 import type { Environment, Job } from '../api/contract';
-import { API_EVENTS, JOB_EVENTS, LOCAL } from '../api/contract';
+import {
+  API_EVENTS,
+  JOB_EVENTS,
+  LOCAL,
+  SCHEDULE_EVENTS
+} from '../api/contract';
 import { IGroupChange, IJobChange, Jobs } from './jobs';
 import { SessionEnded, Unreachable } from '../api/request';
+import { Schedules } from './schedules';
 
 /** Milliseconds between two polls of running jobs while a view shows them: progress has no events. */
 const PROGRESS = 700;
@@ -84,6 +90,11 @@ export class TaskAPIModel implements IDisposable {
     return this.jobs(this._environment);
   }
 
+  /** The schedules of the environment that is chosen. */
+  get currentSchedules(): Schedules {
+    return this.schedules(this._environment);
+  }
+
   /** The environments that the server knows; only this machine's before its first answer. */
   get environments(): readonly Environment[] {
     return this._environments;
@@ -147,7 +158,8 @@ export class TaskAPIModel implements IDisposable {
     const shown = new Set([this.local, this.current]);
     await Promise.all([
       this.readEnvironments(),
-      ...[...shown].map(jobs => jobs.refresh())
+      ...[...shown].map(jobs => jobs.refresh()),
+      this.readSchedules()
     ]);
   }
 
@@ -155,6 +167,7 @@ export class TaskAPIModel implements IDisposable {
   watch(): IDisposable {
     this._watchers += 1;
     void this.current.refresh();
+    void this.readSchedules();
     return new DisposableDelegate(() => {
       this._watchers -= 1;
     });
@@ -167,6 +180,9 @@ export class TaskAPIModel implements IDisposable {
       jobs = new Jobs(environment, this.client);
       jobs.changed.connect(this.emit, this);
       jobs.moved.connect((_, change) => {
+        if (change.job.schedule) {
+          this.lookAtSchedules(environment); // one says how its last job is
+        }
         (this.moved as Signal<this, IMove>).emit({ environment, ...change });
       });
       jobs.groupMoved.connect((_, change) => {
@@ -176,6 +192,17 @@ export class TaskAPIModel implements IDisposable {
       this._jobs.set(environment, jobs);
     }
     return jobs;
+  }
+
+  /** Return the schedules of an environment, which are read while a view shows them. */
+  schedules(environment: string): Schedules {
+    let schedules = this._schedules.get(environment);
+    if (!schedules) {
+      schedules = new Schedules(environment, this.client);
+      schedules.changed.connect(this.emit, this);
+      this._schedules.set(environment, schedules);
+    }
+    return schedules;
   }
 
   /** Return where a job of the current environment is. */
@@ -194,6 +221,7 @@ export class TaskAPIModel implements IDisposable {
       this._progressPoll.dispose();
       this._poll.dispose();
       this._jobs.forEach(jobs => jobs.dispose());
+      this._schedules.forEach(schedules => schedules.dispose());
       Signal.clearData(this);
     }
   }
@@ -218,6 +246,9 @@ export class TaskAPIModel implements IDisposable {
     };
     if (schema === API_EVENTS) {
       void this.local.refreshAPIs();
+      this.lookAtSchedules(LOCAL); // those of an API that was deleted are paused
+    } else if (schema === SCHEDULE_EVENTS) {
+      this.lookAtSchedules(LOCAL);
     } else if (schema === JOB_EVENTS && typeof id === 'string') {
       this._announced.add(id);
       if (status === 'deleted') {
@@ -245,6 +276,7 @@ export class TaskAPIModel implements IDisposable {
       const first = !local.loaded;
       this._unannounced = false;
       await Promise.all([this.readEnvironments(), local.refresh()]);
+      this.lookAtSchedules(LOCAL);
       const missed = !this.connected || (this._unannounced && !first);
       this._pause = missed
         ? FALLBACK
@@ -259,6 +291,7 @@ export class TaskAPIModel implements IDisposable {
       now - this._clusterAt >= (this.signedOut ? SLOW : often)
     ) {
       await current.refresh();
+      this.lookAtSchedules(current.environment);
       this._clusterAt = Date.now(); // from its end on: a cluster may be slow
     }
   }
@@ -269,6 +302,21 @@ export class TaskAPIModel implements IDisposable {
       this._selected = null;
       this.emit();
       void this.jobs(environment).refresh();
+      void this.readSchedules();
+    }
+  }
+
+  /** Read the schedules that a view shows. */
+  private async readSchedules(): Promise<void> {
+    if (this._watchers && this.keeps(this._environment)) {
+      await this.currentSchedules.refresh();
+    }
+  }
+
+  /** Read the schedules of an environment again, where a view shows them. */
+  private lookAtSchedules(environment: string): void {
+    if (this._watchers && environment === this._environment) {
+      void this._schedules.get(environment)?.look();
     }
   }
 
@@ -305,6 +353,7 @@ export class TaskAPIModel implements IDisposable {
   private _environment = LOCAL;
   private _selected: string | null = null;
   private _jobs = new Map<string, Jobs>();
+  private _schedules = new Map<string, Schedules>();
   private _watchers = 0;
   private _polledAt = -Infinity;
   private _clusterAt = -Infinity;

@@ -1,13 +1,21 @@
-import { Dialog } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { HTMLSelect, ReactWidget } from '@jupyterlab/ui-components';
-import { ISignal, Signal } from '@lumino/signaling';
+import { HTMLSelect } from '@jupyterlab/ui-components';
 import React from 'react';
 
 import type { DeployResult } from '../api/contract';
+import type { IScheduleForm } from '../schedule/form';
+import {
+  scheduleFieldIn,
+  scheduleFormFor,
+  wrongInSchedule
+} from '../schedule/form';
+import type { AskPreview } from '../schedule/preview';
 import { useSignal } from '../ui/components';
+import type { Wrong } from '../ui/fields';
+import { fieldsOf } from '../ui/fields';
 import { clean } from '../ui/format';
-import type { IForm, Packages, Wrong } from './form';
+import { StayingBody, StayingDialog, useFirstWrong } from '../ui/staying';
+import type { IForm, Packages } from './form';
 import {
   choicesOf,
   fieldIn,
@@ -18,6 +26,7 @@ import {
 } from './form';
 import type { IAssigned } from './parameters';
 import { fieldOf, kindOf } from './parameters';
+import { ScheduleFields, Tabs } from './scheduling';
 
 /** Characters of a sentence of the server. */
 const SENTENCE = 400;
@@ -48,58 +57,21 @@ export interface IRunOptions {
   plan: (form: IForm) => Promise<DeployResult>;
   /** Save, deploy and submit it; throws what went wrong, and the dialog stays. */
   run: (form: IForm) => Promise<void>;
+  /** What schedules it; absent where the server keeps no schedules. */
+  schedules?: {
+    ask: AskPreview;
+    /** Save and deploy it, and make a schedule of its API. */
+    save: (form: IForm, schedule: IScheduleForm) => Promise<void>;
+  };
 }
 
-/** Ask how to run a notebook, and run it; return whether it runs. */
+/** Ask how to run a notebook, and run or schedule it; return whether that was done. */
 export async function askToRun(options: IRunOptions): Promise<boolean> {
-  const { button } = await new RunDialog(options).launch();
+  const { trans, notebook } = options;
+  const title = trans.__('Run %1 as a job', notebook);
+  const dialog = new StayingDialog(title, new RunBody(options));
+  const { button } = await dialog.launch();
   return button.accept;
-}
-
-/** Lab's own dialog, which stays until the job is submitted. */
-class RunDialog extends Dialog<IForm> {
-  constructor({ run, ...options }: IRunOptions) {
-    const { trans, notebook } = options;
-    const body = new RunBody(options);
-    super({
-      title: trans.__('Run %1 as a job', notebook),
-      body,
-      buttons: [
-        Dialog.cancelButton(),
-        Dialog.okButton({ label: trans.__('Run') })
-      ],
-      focusNodeSelector: 'input'
-    });
-    this.addClass('jp-TaskAPI-RunDialog');
-    this.body = body;
-    this.run = run;
-  }
-
-  /** Enter and a click on a button come here. */
-  resolve(index = 1): void {
-    if (index === 0) {
-      super.resolve(0);
-    } else if (!this.body.busy) {
-      void this.body.attempt(this.run).then(done => {
-        if (done) {
-          super.resolve(1);
-        }
-      });
-    }
-  }
-
-  handleEvent(event: Event): void {
-    const isLine =
-      event instanceof KeyboardEvent &&
-      event.key === 'Enter' &&
-      event.target instanceof HTMLTextAreaElement; // which an older Lab takes for the button
-    if (!isLine) {
-      super.handleEvent(event);
-    }
-  }
-
-  private body: RunBody;
-  private run: (form: IForm) => Promise<void>;
 }
 
 /** What is known of the Python and the packages that a job will have. */
@@ -115,58 +87,59 @@ interface IPlan {
   field?: 'kernel' | 'packages';
 }
 
+/** What the names of the schedule's fields begin with. */
+const SCHEDULE = 'schedule.';
+
 /** Milliseconds that a choice stays before the server is asked about it. */
 const STAYS = 400;
 
-class RunBody extends ReactWidget {
-  constructor(readonly options: Omit<IRunOptions, 'run'>) {
+class RunBody extends StayingBody {
+  constructor(readonly options: IRunOptions) {
     super();
     this.form = options.form;
     this.addClass('jp-TaskAPI-Run');
   }
 
-  readonly changed: ISignal<this, void> = new Signal<this, void>(this);
-
   form: IForm;
 
-  /** What is wrong, as last said. */
-  wrong: Wrong = {};
+  /** When it is to run, where it isn't now. */
+  schedule = scheduleFormFor();
 
-  /** Whether the server works on it. */
-  busy = false;
+  /** Whether it is to run again and again. */
+  isScheduled = false;
 
   /** What the server makes of the kernel and the packages that are chosen. */
   plan: IPlan = {};
 
-  /** Act on what is typed, where nothing is wrong with it; return whether it was done. */
-  async attempt(act: (form: IForm) => Promise<void>): Promise<boolean> {
-    const { trans, assigned } = this.options;
-    this.say(wrongIn(this.form, assigned ?? [], trans));
-    if (Object.keys(this.wrong).length) {
-      return false;
-    }
-    this.busy = true;
-    this.say({});
-    try {
-      await act(this.form);
-      return true;
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      this.busy = false;
-      const isKnown = message === this.plan.wrong;
-      this.say({
-        [isKnown ? this.plan.field! : fieldIn(message, assigned ?? [])]: message
-      });
-      return false;
-    } finally {
-      this.busy = false;
-    }
+  get label(): string {
+    const { trans } = this.options;
+    return this.isScheduled ? trans.__('Schedule') : trans.__('Run');
   }
 
-  /** Say what is wrong. */
-  say(wrong: Wrong): void {
-    this.wrong = wrong;
-    (this.changed as Signal<this, void>).emit();
+  check(): Wrong {
+    const { trans, assigned } = this.options;
+    const wrong = wrongIn(this.form, assigned ?? [], trans);
+    const when = this.isScheduled ? wrongInSchedule(this.schedule, trans) : {};
+    Object.entries(when).forEach(([field, said]) => {
+      wrong[`${SCHEDULE}${field}`] = said;
+    });
+    return wrong;
+  }
+
+  async act(): Promise<void> {
+    const { run, schedules } = this.options;
+    await (this.isScheduled && schedules
+      ? schedules.save(this.form, this.schedule)
+      : run(this.form));
+  }
+
+  fieldIn(message: string): string {
+    if (message === this.plan.wrong) {
+      return this.plan.field!;
+    }
+    const field = fieldIn(message, this.options.assigned ?? []);
+    const when = this.isScheduled && !field ? scheduleFieldIn(message) : '';
+    return when ? `${SCHEDULE}${when}` : field;
   }
 
   protected render(): JSX.Element {
@@ -221,7 +194,9 @@ function usePlan(body: RunBody, form: IForm, isAsked: boolean): IPlan {
 function RunForm({ body }: { body: RunBody }): JSX.Element {
   useSignal(body.changed);
   const { trans, assigned, unsaved, hasBlock, served } = body.options;
+  const { schedules } = body.options;
   const [form, setForm] = React.useState(body.form);
+  const [schedule, setSchedule] = React.useState(body.schedule);
   const [kernels, setKernels] = React.useState(body.options.kernels);
   const [hasPackages, setHasPackages] = React.useState<boolean | null>(null); // until the server has answered
   React.useEffect(() => {
@@ -247,14 +222,7 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
     form,
     !!hasPackages && !problem && (packages !== 'list' || isListed)
   );
-  React.useEffect(() => {
-    if (!Object.keys(wrong).length) {
-      return;
-    }
-    const first = body.node.querySelector<HTMLElement>('[aria-invalid=true]');
-    first?.scrollIntoView({ block: 'center' });
-    first?.focus();
-  }, [body, wrong]); // once it is drawn
+  useFirstWrong(body);
   /** Return what is wrong with a field. */
   const errorOf = (name: string) =>
     wrong[name] ??
@@ -263,27 +231,7 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
       : name === 'kernel' && problem
         ? clean(problem, SENTENCE)
         : undefined);
-  const field = (name: string) => ({
-    id: `${id}-${name}`,
-    'aria-invalid': !!errorOf(name),
-    'aria-describedby': `${id}-${name}-said`
-  });
-  const said = (name: string, help: string | false = '') => {
-    const error = errorOf(name);
-    return (
-      <div id={`${id}-${name}-said`} className="jp-TaskAPI-Run-said">
-        {help && (
-          <span className="jp-TaskAPI-Note" dir="auto">
-            {help}
-          </span>
-        )}
-        {error && <span className="jp-TaskAPI-Error">{error}</span>}
-      </div>
-    );
-  };
-  const label = (name: string, text: React.ReactNode) => (
-    <label htmlFor={`${id}-${name}`}>{text}</label>
-  );
+  const { field, said, label } = fieldsOf(id, errorOf);
   const text = (
     name: 'name' | 'timeout' | 'memory',
     placeholder: string | undefined = undefined
@@ -307,7 +255,7 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
       {words}
     </label>
   );
-  return (
+  const main = (
     <>
       {unsaved && (
         <p className="jp-TaskAPI-Note">
@@ -422,6 +370,37 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
       </div>
       {check('html', trans.__('HTML, too'))}
       {check('keep', trans.__('Keep the kernel for 30 min if a cell fails'))}
+    </>
+  );
+  return (
+    <>
+      {schedules ? (
+        <Tabs
+          isScheduled={body.isScheduled}
+          choose={isScheduled => {
+            body.isScheduled = isScheduled;
+            body.say({});
+          }}
+          trans={trans}
+        >
+          {body.isScheduled && (
+            <ScheduleFields
+              form={schedule}
+              change={part => {
+                body.schedule = { ...body.schedule, ...part };
+                setSchedule(body.schedule);
+              }}
+              wrongIn={name => wrong[`${SCHEDULE}${name}`]}
+              api={form.name.trim()}
+              ask={schedules.ask}
+              trans={trans}
+            />
+          )}
+          {main}
+        </Tabs>
+      ) : (
+        main
+      )}
       <div role="status">
         {wrong[''] && <p className="jp-TaskAPI-Error">{wrong['']}</p>}
         {busy && <p className="jp-TaskAPI-Note">{trans.__('Submitting…')}</p>}

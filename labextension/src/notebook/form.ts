@@ -3,6 +3,7 @@ import type { INotebookContent } from '@jupyterlab/nbformat';
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import type { DeployPlan, DeployRequest, Submission } from '../api/contract';
+import type { Wrong } from '../ui/fields';
 import { clean } from '../ui/format';
 import { hasScriptBlock, sourceOf } from './cells';
 import type { IPlace } from './paths';
@@ -32,9 +33,6 @@ export interface IForm {
   html: boolean;
   keep: boolean;
 }
-
-/** What is wrong with a field, by its name (`parameters.NAME` for a parameter); an empty name is for all of them. */
-export type Wrong = { [field: string]: string };
 
 /** Return the name of a notebook's API, as the server makes it of its file's: small letters, others as `-`. */
 export function nameFor(path: string): string {
@@ -110,7 +108,7 @@ export function requirementsIn(text: string): string[] {
     .filter(Boolean);
 }
 
-/** Check what is typed. */
+/** Check what is typed; a parameter's field is called `parameters.NAME`. */
 export function wrongIn(
   form: IForm,
   assigned: readonly IAssigned[],
@@ -246,7 +244,7 @@ export function submissionOf(
   form: IForm,
   assigned: readonly IAssigned[],
   place: IPlace
-): Partial<Submission> {
+): Pick<Submission, 'config' | 'timeout' | 'notebook'> {
   const config: { [name: string]: Value } = {};
   for (const one of changed(form, assigned)) {
     config[one.name] = valueOf(kindOf(one), form.parameters[one.name])!;

@@ -58,9 +58,11 @@ const run: JupyterFrontEndPlugin<void> = {
       execute: args => {
         const path = notebookOf(args, { tracker, browsers });
         return attempt(async () => {
-          const job = path && (await runner.run(path));
-          if (job) {
-            await commands.execute(CommandIDs.showJob, { ...job });
+          const made = path && (await runner.run(path));
+          if (made) {
+            const isJob = 'id' in made;
+            const { showJob, showSchedule } = CommandIDs;
+            await commands.execute(isJob ? showJob : showSchedule, { ...made });
           }
         });
       }

@@ -7,15 +7,18 @@ import type { IStateDB } from '@jupyterlab/statedb';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import type { IJobRef } from '../api/client';
+import type { IJobRef, IScheduleRef } from '../api/client';
 import type { KernelEntry } from '../api/contract';
 import { LOCAL } from '../api/contract';
 import type { TaskAPIModel } from '../model/model';
+import type { IScheduleForm } from '../schedule/form';
+import { scheduleRequestOf } from '../schedule/form';
 import { NAMESPACE } from '../tokens';
 import { clean } from '../ui/format';
 import { hasScriptBlock } from './cells';
 import type { IKernel } from './dialog';
 import { askToRun } from './dialog';
+import type { IForm } from './form';
 import { formFor, planOf, requestOf, submissionOf } from './form';
 import { parametersIn } from './parameters';
 import type { IPlace } from './paths';
@@ -55,8 +58,11 @@ export class Runner {
     private readonly trans: TranslationBundle
   ) {}
 
-  /** Ask how to run a notebook, and run it; return the job, null where the user thought better of it. */
-  async run(path: string): Promise<IJobRef | null> {
+  /**
+   * Ask how to run a notebook, and run or schedule it; return the job or the schedule, null where the user thought
+   * better of it.
+   */
+  async run(path: string): Promise<IJobRef | IScheduleRef | null> {
     const { services, trans, stateDB } = this;
     const place = this.placeOf(path);
     const panel = this.tracker?.find(one => one.context.path === path);
@@ -78,7 +84,23 @@ export class Runner {
     if (!kernels.some(({ name }) => name === form.kernel)) {
       form.kernel = own; // the one of the last time is gone
     }
-    let job: IJobRef | null = null;
+    const schedules = this.model.schedules(LOCAL);
+    if (schedules.kept === null) {
+      await schedules.refresh();
+    }
+    /** Save and deploy it, and keep what was typed. */
+    const deploy = async (form: IForm) => {
+      if (panel?.context.model.dirty) {
+        await panel.context.save();
+      }
+      const content = await this.read(path, panel);
+      await client.deploy(LOCAL, requestOf(form, content, place));
+      return {
+        api: form.name.trim(),
+        ...submissionOf(form, assigned ?? [], place)
+      };
+    };
+    let made: IJobRef | IScheduleRef | null = null;
     await askToRun({
       notebook: PathExt.basename(path),
       unsaved: !!panel?.context.model.dirty,
@@ -90,19 +112,26 @@ export class Runner {
       trans,
       plan: form => client.plan(LOCAL, planOf(form, path, notebook, place)),
       run: async form => {
-        if (panel?.context.model.dirty) {
-          await panel.context.save();
-        }
-        const content = await this.read(path, panel);
-        await client.deploy(LOCAL, requestOf(form, content, place));
-        const submission = submissionOf(form, assigned ?? [], place);
-        const api = form.name.trim();
+        const { api, ...submission } = await deploy(form);
         const { job_id: id } = await client.submit(LOCAL, api, submission);
-        job = { environment: LOCAL, api, id };
+        made = { environment: LOCAL, api, id };
         await stateDB?.save(key, { ...form });
-      }
+      },
+      schedules: schedules.kept
+        ? {
+            ask: query => client.previewSchedule(LOCAL, query),
+            save: async (form: IForm, when: IScheduleForm) => {
+              const { name: schedule } = await client.createSchedule(LOCAL, {
+                ...scheduleRequestOf(when),
+                ...(await deploy(form))
+              });
+              made = { environment: LOCAL, schedule };
+              await stateDB?.save(key, { ...form });
+            }
+          }
+        : undefined
     });
-    return job;
+    return made;
   }
 
   /** Return where a notebook is on the server's disk, or throw a sentence that says why it is on none. */

@@ -10,6 +10,7 @@ import {
   notebookIcon,
   terminalIcon
 } from '@jupyterlab/ui-components';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import React from 'react';
 
 import type { API } from '../api/contract';
@@ -21,6 +22,7 @@ import {
   useFlash,
   useSignal
 } from '../ui/components';
+import { scheduleIcon } from '../ui/icon';
 import { goingWords } from '../ui/words';
 import type { IListProps } from './props';
 import { Runs } from './python';
@@ -177,6 +179,18 @@ function OpenAPI(
             copy('magic', magicOf(environment, name, config ?? {}))
           }
         />
+        {model.currentSchedules.kept && (
+          <IconButton
+            icon={scheduleIcon}
+            label={trans.__('Schedule %1…', name)}
+            onClick={() =>
+              void commands.execute(CommandIDs.schedule, {
+                ...{ environment, api: name },
+                config: (config ?? {}) as ReadonlyPartialJSONObject
+              })
+            }
+          />
+        )}
         <IconButton
           icon={deleteIcon}
           label={trans.__('Delete %1', name)}

@@ -24,6 +24,7 @@ import {
   absentWords,
   afterWords,
   age,
+  clean,
   created,
   duration,
   fraction,
@@ -219,6 +220,26 @@ function JobDetails({
             </dd>
           </>
         )}
+        {job.schedule && (
+          <>
+            <dt>{trans.__('schedule')}</dt>
+            <dd className="jp-TaskAPI-ellipsis">
+              <button
+                type="button"
+                className="jp-TaskAPI-Link"
+                title={trans.__('Show the schedule')}
+                onClick={() =>
+                  void commands.execute(CommandIDs.showSchedule, {
+                    environment: ref.environment,
+                    schedule: job.schedule
+                  })
+                }
+              >
+                {clean(job.schedule, 80)}
+              </button>
+            </dd>
+          </>
+        )}
         {facts(job, now, trans).map(([term, text, title]) => (
           <React.Fragment key={term}>
             <dt>{term}</dt>
@@ -343,6 +364,7 @@ function facts(
   const when = (date: Date | null): [string, string?] =>
     date ? [`${local(date, now)} (${age(date, now)})`, stamp(date)] : [''];
   const all: [string, string, string?][] = [
+    [trans.__('scheduled for'), ...when(moment(job.scheduled_time))],
     [trans.__('submitted'), ...when(created(job))],
     [trans.__('started'), ...when(moment(job.created_time && job.start_time))],
     [trans.__('ended'), ...when(moment(job.end_time))],

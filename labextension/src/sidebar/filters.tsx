@@ -1,6 +1,7 @@
 import {
   Button,
   cleaningIcon,
+  closeIcon,
   HTMLSelect,
   InputGroup
 } from '@jupyterlab/ui-components';
@@ -10,6 +11,7 @@ import type { Group } from '../api/contract';
 import { goingOf, hasEnded, nameOf, STATUSES } from '../api/contract';
 import { CommandIDs } from '../tokens';
 import { IconButton, statusLabel } from '../ui/components';
+import { clean } from '../ui/format';
 import type { IListProps } from './props';
 import type { Sort } from './state';
 import { SORTS } from './state';
@@ -105,6 +107,18 @@ export function Filters({
           options={SORTS.map(value => ({ value, label: sorts[value] }))}
         />
       </div>
+      {state.schedule && (
+        <div className="jp-TaskAPI-Count">
+          <span className="jp-TaskAPI-ellipsis" title={state.schedule}>
+            {trans.__('Schedule %1', clean(state.schedule, 80))}
+          </span>
+          <IconButton
+            icon={closeIcon}
+            label={trans.__('Show the jobs of all schedules')}
+            onClick={() => state.set({ schedule: '' })}
+          />
+        </div>
+      )}
       {state.narrowed && total > 0 && (
         <div className="jp-TaskAPI-Count" role="status">
           {searched === undefined
@@ -118,7 +132,9 @@ export function Filters({
           <Button
             small
             minimal
-            onClick={() => state.set({ search: '', api: '', status: '' })}
+            onClick={() =>
+              state.set({ search: '', api: '', status: '', schedule: '' })
+            }
           >
             {trans.__('Clear')}
           </Button>

@@ -13,6 +13,7 @@ import { addCommands } from '../commands';
 import { ITaskAPI, NAMESPACE, WidgetIDs } from '../tokens';
 import { Sidebar } from '.';
 import { addGroupCommands } from './groupcommands';
+import { addScheduleCommands } from './schedulecommands';
 
 /** The sidebar, and the commands that act on what it shows. */
 export const sidebar: JupyterFrontEndPlugin<void> = {
@@ -57,6 +58,23 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
       palette
     );
     addGroupCommands(commands, model, trans);
+    addScheduleCommands(
+      commands,
+      model,
+      editors,
+      {
+        showSchedule: ref => {
+          show();
+          widget.showSchedule(ref);
+        },
+        showJobsOf: ref => {
+          show();
+          widget.showJobsOf(ref);
+        }
+      },
+      trans,
+      palette
+    );
     restorer?.add(widget, WidgetIDs.sidebar);
     if (stateDB) {
       keep(widget, model, stateDB, app.restored);
@@ -78,6 +96,7 @@ function keep(
       [key: string]: unknown;
     };
     widget.state.restore(view);
+    widget.restoreSections();
     if (typeof environment === 'string') {
       model.environment = environment;
     }

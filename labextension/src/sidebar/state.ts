@@ -37,6 +37,8 @@ export class ViewState {
   search = '';
   api = '';
   status = '';
+  /** The name of a schedule whose jobs are shown; not kept. */
+  schedule = '';
   sort: Sort = 'progress';
   /** The API whose details and form are open. */
   openAPI: string | null = null;
@@ -44,10 +46,12 @@ export class ViewState {
   draft: IDraft | null = null;
   /** The ids of the groups whose jobs are shown. */
   openGroups: readonly string[] = [];
+  /** The sections that the user closed; null before that is known. */
+  closed: readonly string[] | null = null;
 
   /** Whether some jobs are not shown. */
   get narrowed(): boolean {
-    return !!(this.search || this.api || this.status);
+    return !!(this.search || this.api || this.status || this.schedule);
   }
 
   set(
@@ -57,9 +61,11 @@ export class ViewState {
         | 'search'
         | 'api'
         | 'status'
+        | 'schedule'
         | 'sort'
         | 'openAPI'
         | 'openGroups'
+        | 'closed'
         | 'draft'
       >
     >
@@ -69,9 +75,9 @@ export class ViewState {
   }
 
   toJSON(): ReadonlyPartialJSONObject {
-    const { search, api, status, sort, openAPI, openGroups } = this;
+    const { search, api, status, sort, openAPI, openGroups, closed } = this;
     // An older version kept its own default as if it were chosen, under `sort`.
-    return { search, api, status, order: sort, openAPI, openGroups };
+    return { search, api, status, order: sort, openAPI, openGroups, closed };
   }
 
   /** Restore what was kept; invalid values are ignored. */
@@ -79,9 +85,13 @@ export class ViewState {
     if (typeof kept !== 'object' || kept === null) {
       return;
     }
-    const { search, api, status, order, openAPI, openGroups } = kept as {
+    const { search, api, status, order, openAPI, ...others } = kept as {
       [key: string]: unknown;
     };
+    const list = (value: unknown) =>
+      Array.isArray(value)
+        ? value.filter((one): one is string => typeof one === 'string')
+        : null;
     const text = (value: unknown) => (typeof value === 'string' ? value : '');
     this.set({
       search: text(search),
@@ -89,9 +99,8 @@ export class ViewState {
       status: text(status),
       sort: SORTS.find(one => one === order) ?? 'progress',
       openAPI: text(openAPI) || null,
-      openGroups: Array.isArray(openGroups)
-        ? openGroups.filter(id => typeof id === 'string')
-        : []
+      openGroups: list(others.openGroups) ?? [],
+      closed: list(others.closed)
     });
   }
 
@@ -106,6 +115,7 @@ export class ViewState {
     return {
       api: this.api || undefined,
       status: this.status ? [this.status] : undefined,
+      schedule: this.schedule || undefined,
       search: this.search.trim().slice(0, LONGEST) || undefined
     };
   }
@@ -124,6 +134,7 @@ export class ViewState {
       job =>
         (!this.api || job.api_name === this.api) &&
         (!this.status || statusOf(job) === this.status) &&
+        (!this.schedule || job.schedule === this.schedule) &&
         (found?.has(job.job_id) || search.fits(job))
     );
   }

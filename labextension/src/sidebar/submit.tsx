@@ -34,7 +34,7 @@ export function defaultsOf(api: API): Config {
 }
 
 /** Whether a value is as Python wrote it: JavaScript rounds whole numbers beyond 2 ** 53. */
-function isExact(value: unknown): boolean {
+export function isExact(value: unknown): boolean {
   return typeof value === 'object' && value !== null
     ? Object.values(value).every(isExact)
     : !Number.isInteger(value) || Number.isSafeInteger(value);
@@ -206,7 +206,7 @@ export function SubmitForm(props: ISubmitProps): JSX.Element {
 }
 
 /** Lab's own CodeMirror, for a few lines of JSON. */
-function JSONEditor({
+export function JSONEditor({
   value,
   label,
   invalid,

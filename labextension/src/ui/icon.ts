@@ -10,3 +10,14 @@ export const taskAPIIcon = new LabIcon({
   </g>
 </svg>`
 });
+
+/** A clock, for what runs again and again. */
+export const scheduleIcon = new LabIcon({
+  name: 'taskapi-jupyter:schedule',
+  svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">
+  <g class="jp-icon3" fill="#616161">
+    <path d="M12 2.5a9.5 9.5 0 1 0 0 19 9.5 9.5 0 0 0 0-19zm0 2a7.5 7.5 0 1 1 0 15 7.5 7.5 0 0 1 0-15z"/>
+    <path d="M11 7h2v4.6l3.4 3.4-1.4 1.4-4-4z"/>
+  </g>
+</svg>`
+});

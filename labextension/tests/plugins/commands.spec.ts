@@ -1,5 +1,6 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { Clipboard, Notification } from '@jupyterlab/apputils';
+import type { IEditorServices } from '@jupyterlab/codeeditor';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -10,6 +11,7 @@ import { addCommands } from '../../src/commands';
 import type { TaskAPIModel } from '../../src/model/model';
 import { refOf } from '../../src/model/model';
 import { addGroupCommands } from '../../src/sidebar/groupcommands';
+import { addScheduleCommands } from '../../src/sidebar/schedulecommands';
 import type { IDraft } from '../../src/sidebar/state';
 import { jobOf } from '../../src/targets';
 import { CommandIDs, NAMESPACE } from '../../src/tokens';
@@ -37,13 +39,17 @@ beforeEach(() => {
   };
   const trans = nullTranslator.load(NAMESPACE);
   const app = { commands } as JupyterFrontEnd;
-  addCommands(app, model, sidebar, trans, {
-    addItem: ({ command }) => {
+  const offered = {
+    addItem: ({ command }: { command: string }) => {
       palette.push(command);
       return { dispose: () => {}, isDisposed: false };
     }
-  });
+  };
+  addCommands(app, model, sidebar, trans, offered);
   addGroupCommands(commands, model, trans);
+  const views = { showSchedule: () => {}, showJobsOf: () => {} };
+  const editors = {} as IEditorServices;
+  addScheduleCommands(commands, model, editors, views, trans, offered);
 });
 
 afterEach(() => {

@@ -4,8 +4,8 @@ import { Stream } from '@lumino/signaling';
 import { afterEach } from 'vitest';
 
 import { TaskAPIClient } from '../../src/api/client';
-import type { Group, Job } from '../../src/api/contract';
-import { hasEnded, JOB_EVENTS } from '../../src/api/contract';
+import type { Group, Job, Schedule } from '../../src/api/contract';
+import { hasEnded, JOB_EVENTS, SCHEDULE_EVENTS } from '../../src/api/contract';
 import { TaskAPIModel } from '../../src/model/model';
 
 const PAGE = 'http://localhost:3000/user/me/';
@@ -20,6 +20,10 @@ export class Wire {
   readonly apis = ['train', 'other'];
   /** The groups of this machine, whose jobs are in `jobs` only where a test adds them. */
   groups: Group[] = [];
+  /** The schedules of this machine; null: an older server, which has no such route. */
+  schedules: Schedule[] | null = null;
+  /** The bodies of requests, in order. */
+  readonly bodies: unknown[] = [];
   /** The environment that is used where none is named. */
   first = 'local';
   /** What was asked for beside GET, as `METHOD path?query`. */
@@ -51,7 +55,11 @@ export class Wire {
         status,
         group
       } as unknown as Event.Emission);
-    return { model, told };
+    const toldOfSchedules = () =>
+      events.emit({
+        schema_id: SCHEDULE_EVENTS
+      } as unknown as Event.Emission);
+    return { model, told, toldOfSchedules };
   }
 
   /** Add a job; ids descend with time, as the server's do. */
@@ -126,6 +134,8 @@ export class Wire {
     const said = `${request.method} ${path}${search}`;
     if (request.method !== 'GET') {
       this.asked.push(said);
+      const body = await request.text();
+      this.bodies.push(body && JSON.parse(body));
     }
     const refusal = Object.entries(this.refusals).find(([beginning]) =>
       said.startsWith(beginning)
@@ -234,6 +244,25 @@ export class Wire {
         return [{ group: this.addGroup(), job_ids: ['1'] }];
       case 'GET jobs one':
         return job ? [{ job_status: job }] : missing;
+      case 'GET schedules':
+        this.scheduleReads += 1;
+        return this.schedules
+          ? [{ schedules: this.schedules, hint: 'not `installed`' }]
+          : [{ kind: 'error', message: 'Not Found' }, 404];
+      case 'PATCH schedules one':
+        this.schedules = this.schedules!.map(one =>
+          one.name === decodeURIComponent(name)
+            ? { ...one, ...(this.bodies[this.bodies.length - 1] as object) }
+            : one
+        );
+        return [{}];
+      case 'DELETE schedules one':
+        this.schedules = this.schedules!.filter(
+          one => one.name !== decodeURIComponent(name)
+        );
+        return [{ message: 'deleted' }];
+      case 'POST schedules run':
+        return [this.add({ schedule: decodeURIComponent(name) })];
       case 'GET waits':
         return [{ ids: this.waited }];
       case 'DELETE jobs one':
@@ -257,6 +286,9 @@ export class Wire {
     }
   }
 
+  /** How often the schedules were read. */
+  scheduleReads = 0;
+
   /** Jobs that a page has at most, whatever was asked for. */
   most = Infinity;
 
@@ -279,4 +311,6 @@ export interface Tab {
   model: TaskAPIModel;
   /** Have an event come. */
   told: (id: string, status: string, group?: string) => void;
+  /** Have an event about a schedule come. */
+  toldOfSchedules: () => void;
 }
