@@ -220,6 +220,26 @@ def test_results_that_it_cannot_have(submit: Submit, go: Path, home: Path, servi
     )
 
 
+def test_further_attempts_have_the_same_config(service: Service, submit: Submit, name: str, tmp_path: Path) -> None:
+    source = (
+        "import pathlib\ndef task(config):\n    path = pathlib.Path(config['path'])\n"
+        "    if not path.exists():\n        path.touch()\n        raise ValueError\n    return config['input']\n"
+    )
+    service.deploy_request(request_for(f"{name}-flaky", source, **SMALL))
+    first = submit("first")
+    config = {"path": str(tmp_path / "tried"), "input": first}
+    flaky = service.submit(f"{name}-flaky", config, retries=1, timeout=600)
+    last = flaky.wait(PATIENCE)
+    assert (last.record.attempt, last.result(), last.record.inputs) == (2, first.result(), {"input": first.id})
+    assert submit("third", config={"input": flaky}).result(PATIENCE)["got"] == first.result()
+
+
+def test_large_results_are_read_by_a_process_of_its_own(submit: Submit, service: Service) -> None:
+    large = submit("large", config={"large": 1 << 20})
+    waits = [submit(n, config={"input": large}) for n in range(3)]
+    assert [len(job.result(PATIENCE)["got"]) for job in waits] == [1 << 20] * 3
+
+
 def test_a_result_is_merged_as_a_config_is(service: Service, name: str) -> None:
     source = "def task(config):\n    return config\n"
     definition = {"path": "task.py", "config": {"a": {"x": 1, "y": 2}, "b": 3}}
@@ -314,6 +334,16 @@ def test_bad_input(
     with pytest.raises(error, match=words.replace("'", ".")):
         submit("bad", **options)
     assert service.jobs() == []
+
+
+def test_what_is_shown_of_hostile_text(submit: Submit, service: Service, name: str) -> None:
+    first = submit("first")
+    job = submit("second", results={"<script>": first.id})
+    assert job.wait(PATIENCE).status == "succeeded"
+    shown = job._repr_html_()
+    assert (f"{first.id} (as &lt;script&gt;)" in shown, "<script>" in shown) == (True, False)
+    with pytest.raises(BadRequest, match=r"config 0: config\.x is a Job"):
+        service.map(name, [{"x": first}])
 
 
 def test_short_forms(submit: Submit, go: Path) -> None:
