@@ -24,6 +24,7 @@ from taskapi_jupyter.cortex.client import CortexClient
 from taskapi_jupyter.display.text import job_text
 from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui.magics.complete import Completer
 
 ADD = """
 import pathlib, time
@@ -182,6 +183,14 @@ def test_mistakes_in_magics(run: Run) -> None:
         assert said in str(error)
     assert [one.id for one in run("%taskapi status --limit 5").value()] == [job.id]
     assert "--after JOB[,JOB]" in run("%taskapi help submit").out
+
+
+def test_tab_knows_jobs(service: Service, name: str) -> None:
+    service.deploy_request(request_for(name, ADD, **SMALL))
+    complete = Completer(lambda what: {"jobs": ["1a2b3c"], "apis": [name]}.get(what, ()), {"job": service.submit(name)})
+    assert complete.complete(f"%taskapi submit {name} --after ") == ["last", "job", "1a2b3c"]
+    assert complete.complete("%taskapi submit ") == [name]
+    assert {"--after", "--after-any", "--result"} <= set(complete.complete(f"%taskapi submit {name} -"))
 
 
 def test_a_result_is_a_parameter_of_a_notebook(run: Run, tmp_path: Path) -> None:

@@ -75,11 +75,11 @@ class Chains(Connections):
         row = self._one(f"SELECT id, after, config, merged FROM jobs WHERE id = ? AND {WAITS}", job_id)
         return dict(row) if row else None
 
-    def settle(self, filled: Mapping[str, Given]) -> int:
+    def settle(self, filled: Mapping[str, Given]) -> None:
         """Let the jobs into the line that have nothing left to wait for; end those whose predecessors failed them.
 
         ``filled`` has the configs of those that get results: one that is missing there is settled next time. What
-        waits for a job that ends here ends in the same transaction. Return how many are left for next time.
+        waits for a job that ends here ends in the same transaction.
         """
         with self.write() as transaction:
             change = next_change(transaction)
@@ -96,7 +96,6 @@ class Chains(Connections):
                         later.add(job_id)
             fault_point("chain.settled")
         fault_point("chain.released")
-        return len(later)
 
     def last_attempt(self, job_id: str) -> Row | None:
         """Return the last attempt of a job: ``id``, ``status``, ``reason``; None where it was deleted."""
