@@ -185,7 +185,7 @@ def test_results(submit: Submit, go: Path) -> None:
         second.rerun()
 
 
-def test_results_that_it_cannot_have(submit: Submit, go: Path, home: Path, service: Service, name: str) -> None:
+def test_results_that_it_cannot_have(submit: Submit, go: Path, service: Service, name: str) -> None:
     odd, large = submit("odd", config={"odd": True}), submit("large", config={"large": 4 << 20})
     deleted, failed = submit("deleted"), submit("failed", config={"fails": True})
     container = {"name": "api", "command": ["true"], "compute": {"cpu": "10m"}}
@@ -210,6 +210,10 @@ def test_results_that_it_cannot_have(submit: Submit, go: Path, home: Path, servi
         f"can't get input: the result of job {odd.id[-4:]} was pickled: a job can get what JSON keeps, up to 131,072 "
         "elements",
     ]
+
+
+@pytest.mark.local
+def test_a_result_that_is_no_json(submit: Submit, home: Path) -> None:
     broken = submit("broken").wait(PATIENCE)
     (home / "jobs" / broken.id / "result.json").write_text("[" * 100)
     waits = submit("waits", results={"input": broken.id}).wait(PATIENCE)
@@ -478,6 +482,7 @@ def test_a_row_that_cannot_be_read(submit: Submit, service: Service, go: Path, n
     assert sorted(notes.read_text().split()) == ["first", "other"]
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("scheme", ["", "local://"])
 def test_results_in_a_storage(
     submit: Submit, service: Service, home: Path, go: Path, tmp_path: Path, scheme: str
