@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from taskapi_jupyter.display.formats import clean
-from taskapi_jupyter.service.destinations import Destination
+from taskapi_jupyter.service.destinations import WEBHOOKS, Destination
 
 SECONDS = 15.0  # that an attempt may take
 KEPT = 1000  # characters of an answer that are kept
@@ -44,13 +45,17 @@ class Outcome:
     after: float = 0.0  # seconds before which the receiver wants no other attempt
 
 
-def secrets_of(url: str, *more: str | None) -> tuple[str, ...]:
-    """Return what must not be shown of a URL: all but its scheme and host, whole and in parts; the longest first."""
-    rest = url.partition("://")[2]
-    user, at, place = rest.rpartition("@")
-    path = re.split(r"[/?#]", place, maxsplit=1)
-    parts = {url, rest, user, *re.split(r"[:/?&=#,;]", user), *path[1:], *re.split(r"[/?&=#,;]", "/".join(path[1:]))}
-    texts = {one for part in (*parts, *filter(None, more)) for one in (part, unquote(part))}
+def secrets_of(url: str, key: bytes | None) -> tuple[str, ...]:
+    """Return what must not be shown of a URL: all but its scheme and a webhook's host; the longest first."""
+    scheme, _, rest = url.partition("://")
+    user, _, place = rest.rpartition("@")
+    found = re.split(r"[/?#]", place, maxsplit=1)
+    if scheme.lower() in WEBHOOKS:
+        del found[0]  # what stands in its place for other services may be a token
+    parts = {url, rest, user, *found, *(one for part in (user, *found) for one in re.split(r"[:/?&=#,;@]", part))}
+    if key is not None:
+        parts |= {key.decode("utf-8", "replace"), base64.b64encode(key).decode()}
+    texts = {one for part in parts for one in (part, unquote(part))}
     return tuple(sorted((one for one in texts if len(one) >= _SHORTEST), key=len, reverse=True))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter.core import host
@@ -15,7 +16,7 @@ from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.service import config, engine_settings
-from taskapi_jupyter.service.destinations import WEBHOOKS, Destination, Notify, check_url, secret_bytes, value_of
+from taskapi_jupyter.service.destinations import WEBHOOKS, Destination, Notify
 from taskapi_jupyter.service.servers import Endpoints
 from taskapi_jupyter.service.store.connection import Row
 from taskapi_jupyter.service.store.outbox import Result
@@ -27,25 +28,17 @@ from .attempt import Outcome, Target, secrets_of
 NAMES_AT_ONCE = 8
 _NOTED_EVERY = 0.25  # seconds; after a kill, what was sent since is sent again
 _NOTED_AT_MOST = 50
+_LOOK = 1.0  # seconds until it is looked whether something is due under another name
 _JITTER = 0.1
 _SHORTEST_WAIT, _LONGEST_WAIT = 60.0, 3600.0  # seconds until what was missing is looked for again
 
 Send = Callable[[str, body.Content], Outcome]
 
 
-def mark(destination: Destination) -> str:
-    """Return what tells one URL of config.yaml from another."""
-    return hashlib.sha256(destination.url.encode()).hexdigest()[:16]
-
-
 def target_of(name: str, destination: Destination) -> Target:
     """Read what a name refers to; raise :class:`TaskAPIError` with what is missing or wrong."""
-    at = f"notify.{name}"
-    url = value_of(f"{at}.url", destination.url)
-    check_url(at, url, destination.insecure, read=True)
-    secret = None if destination.secret is None else value_of(f"{at}.secret", destination.secret)
-    key = None if secret is None else secret_bytes(f"{at}.secret", secret)
-    return Target(name, destination, url, key, secrets_of(url, secret))
+    url, key = destination.check(f"notify.{name}")
+    return Target(name, destination, url, key, secrets_of(url, key))
 
 
 def sender_of(target: Target) -> Send:
@@ -81,19 +74,27 @@ class Sending:
         if everything:
             for name in self.store.names_due(1 << 62):
                 self.store.hold_name(name, host.now_us())
+        at_work: dict[str, Future[None]] = {}
         with ThreadPoolExecutor(NAMES_AT_ONCE) as pool:
-            while names := self.store.names_due(host.now_us()):
-                list(pool.map(self.send_name, names))
+            while True:
+                for name in [name for name, one in at_work.items() if one.done()]:
+                    at_work.pop(name).result()
+                for name in self.store.names_due(host.now_us()):
+                    if name not in at_work:
+                        at_work[name] = pool.submit(self.send_name, name)
+                if not at_work:
+                    return
+                futures.wait(at_work.values(), _LOOK, futures.FIRST_COMPLETED)
 
     def send_name(self, name: str) -> None:
         """Send what waits under a name, until something can't be sent now."""
         try:
-            notify = config.read(HomePaths(self._home).config).notifications()
+            notify = config.read(HomePaths(Path(self._home)).config).notifications()
             destination = notify.names.get(name)
             if destination is None:
                 self.store.fail_waiting(name, f"no longer configured: config.yaml has no notify.{name}")
                 return
-            if self.store.name_state(name).get("off") == mark(destination):
+            if self.store.name_state(name).get("off") == destination.mark:
                 why = self.store.name_state(name).get("why", "")
                 self.store.fail_waiting(name, f"{name} was switched off: {why}")
                 return
@@ -127,7 +128,7 @@ class Sending:
                 if due is not None:
                     self.store.hold_name(name, due)
                 else:
-                    self.store.switch(name, mark(destination), f"it answered {outcome.answer}")
+                    self.store.switch(name, destination.mark, f"it answered {outcome.answer}")
                     self.store.fail_waiting(name, f"{name} was switched off: it answered {outcome.answer}")
                 return False
             if len(done) >= _NOTED_AT_MOST or time.monotonic() - noted >= _NOTED_EVERY:
@@ -157,7 +158,7 @@ class Sending:
         rows = self.store.waiting(name)
         now = host.now_us()
         try:
-            give_up = config.read(HomePaths(self._home).config).notifications().give_up
+            give_up = config.read(HomePaths(Path(self._home)).config).notifications().give_up
         except TaskAPIError:
             give_up = Notify({}).give_up
         due = now + int(min(max((now - rows[0]["at"]) / 4e6, _SHORTEST_WAIT), _LONGEST_WAIT) * 1e6) if rows else now
@@ -182,7 +183,7 @@ def next_attempt(at: int, tries: int, notify: Notify, after: float) -> int | Non
     now, last = host.now_us(), at + int(notify.give_up * 1e6)
     if now >= last:
         return None
-    pause = notify.retries[tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
+    pause = notify.retries[tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
     return min(now + int(max(pause, after) * 1e6), last)
 
 

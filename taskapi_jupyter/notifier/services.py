@@ -56,7 +56,8 @@ def _knows(scheme: str) -> bool:
     try:
         from apprise.manager_plugins import NotificationManager
 
-        return scheme.lower() in NotificationManager()
+        known: Any = NotificationManager
+        return scheme.lower() in known()
     except Exception:  # another version of apprise
         return True
 

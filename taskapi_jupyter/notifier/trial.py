@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 from taskapi_jupyter.core import guard
 from taskapi_jupyter.core.errors import TaskAPIError
@@ -26,7 +27,7 @@ def main(home: str) -> None:
     delivery_id = f"t{os.urandom(12).hex()}"
     try:
         guard.check(home)
-        destination = config.read(HomePaths(home).config).notifications().names[name]
+        destination = config.read(HomePaths(Path(home)).config).notifications().names[name]
         outcome = sender_of(target_of(name, destination))(delivery_id, body.of_test(name))
         state, answer = ("sent" if outcome.state == "sent" else "failed"), outcome.answer
         if state == "sent":

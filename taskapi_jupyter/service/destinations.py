@@ -1,9 +1,10 @@
-"""``notify`` of ``config.yaml``: names, where what is sent under them goes, and of which jobs. Read and checked here."""
+"""``notify`` of ``config.yaml``: names, where what is sent under them goes, and of which jobs; checked here."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,7 @@ class Destination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Where what is sent under one name goes, and of which jobs."""
 
     url: str  # of a webhook, or as apprise has it; the whole, or what follows `://`, may be `env:NAME` or `file:PATH`
-    on: list[str] = ["ended"]
+    on: list[str] = msgspec.field(default_factory=lambda: ["ended"])
     apis: list[str] | None = None  # names and patterns; None: all
     secret: str | None = None  # what a webhook is signed with, or `env:NAME`, or `file:PATH`
     include: list[Literal["config", "result", "log_tail"]] = []
@@ -74,6 +75,21 @@ class Destination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         """Return `started` and the states of which something is sent."""
         return list(dict.fromkeys(event for word in self.on for event in _WHEN[word]))
 
+    @property
+    def mark(self) -> str:
+        """Return what tells its URL, as it is written, from another."""
+        return hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+    def check(self, at: str) -> tuple[str, bytes | None]:
+        """Return the URL and what is signed with, read now; raise with what is missing or wrong, without the value.
+
+        That is :class:`Unavailable` or :class:`BadRequest`.
+        """
+        url = _value_of(f"{at}.url", self.url)
+        _check_url(at, url, self.insecure, read=True)
+        secret = None if self.secret is None else _value_of(f"{at}.secret", self.secret)
+        return url, None if secret is None else _secret_bytes(f"{at}.secret", secret)
+
     def variables(self) -> Iterator[str]:
         """Yield the names of the environment variables that it is read from."""
         for text in (self.url, self.secret or ""):
@@ -87,7 +103,7 @@ class Notify(msgspec.Struct, frozen=True):
     names: dict[str, Destination]
     after: float = 0.0  # that a job must have run, unless it asks
     give_up: float = float(_DAY)
-    retries: list[float] = _RETRIES
+    retries: list[float] = msgspec.field(default_factory=lambda: _RETRIES)
 
     def settings(self) -> dict[str, Any]:
         """Return what the supervisor needs: neither a URL nor a secret."""
@@ -129,12 +145,12 @@ def _destination(name: str, value: Any) -> Destination:
     for word in found.on:
         if word not in _WHEN:
             raise BadRequest(f"{at}.on: {shorten(word)} is not one of {', '.join(_WHEN)}")
-    check_url(at, found.url, found.insecure)
+    _check_url(at, found.url, found.insecure)
     if found.secret is not None:
         if found.scheme is not None and found.scheme not in WEBHOOKS:
             raise BadRequest(f"{at}.secret is what a webhook is signed with, and {found.scheme}:// is none: remove it")
         if not _REFERENCE.fullmatch(found.secret):
-            secret_bytes(f"{at}.secret", found.secret)
+            _secret_bytes(f"{at}.secret", found.secret)
     if isinstance(found.verify, str) and not Path(found.verify).expanduser().is_file():
         raise BadRequest(f"{at}.verify: there is no file {shorten(found.verify)} with certificates of authorities")
     return found
@@ -149,7 +165,7 @@ def _retries(value: Any) -> list[float]:
     return [float(parse_seconds(one, "notify.retries", 0)) for one in value]
 
 
-def check_url(at: str, url: str, insecure: bool, *, read: bool = False) -> None:
+def _check_url(at: str, url: str, insecure: bool, *, read: bool = False) -> None:
     """Raise :class:`BadRequest`, which does not show the URL, unless something may be sent to it.
 
     ``read`` says that it is whole: what it refers to by ``env:`` or ``file:`` was put in.
@@ -181,7 +197,7 @@ def check_url(at: str, url: str, insecure: bool, *, read: bool = False) -> None:
         )
 
 
-def secret_bytes(at: str, text: str) -> bytes:
+def _secret_bytes(at: str, text: str) -> bytes:
     """Return the key that a secret is: of base64 after ``whsec_``, else its characters."""
     key = text.encode()
     if text.startswith("whsec_"):
@@ -194,7 +210,7 @@ def secret_bytes(at: str, text: str) -> bytes:
     return key
 
 
-def value_of(at: str, text: str) -> str:
+def _value_of(at: str, text: str) -> str:
     """Return a URL or a secret with what it refers to, read now.
 
     Raises :class:`Unavailable`, without the value, where the variable is not set or the file can't be read.
