@@ -13,7 +13,7 @@ from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.contract import Delivery, NotificationName, NotificationsResponse
 from taskapi_jupyter.core.errors import BadRequest, Conflict, JobNotInProgress, Unavailable, short
-from taskapi_jupyter.service.destinations import BROWSER, WEBHOOKS, Destination, Notify
+from taskapi_jupyter.service.destinations import BROWSER, WEBHOOKS, Destination
 from taskapi_jupyter.service.reading import Reading
 from taskapi_jupyter.service.records import rfc3339
 from taskapi_jupyter.service.store import readable
@@ -122,12 +122,12 @@ def problem(name: str, destination: Destination) -> str | None:
     return None
 
 
-def switched_off(notify: Notify, states: dict[str, Row]) -> dict[str, str]:
+def switched_off(names: dict[str, Destination], states: dict[str, Row]) -> dict[str, str]:
     """Return the names that a receiver has switched off, each with its answer."""
     return {
-        name: str(states[name].get("why"))
-        for name, one in notify.names.items()
-        if states.get(name, {}).get("off") == one.mark
+        name: str(state.get("why"))
+        for name, one in names.items()
+        if isinstance(state := states.get(name), dict) and state.get("off") == one.mark
     }
 
 
