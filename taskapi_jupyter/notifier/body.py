@@ -72,9 +72,8 @@ def as_json(content: Content) -> bytes:
     while len(body := _dump(content)) > MOST:
         data = content["data"]
         longest = max(data, key=lambda name: len(_dump(data[name])))
-        value = data[longest]
-        kept = (value if isinstance(value, str) else _dump(value).decode())[: len(_dump(value)) // 3]
-        content = {**content, "data": {**data, longest: kept, f"{longest}_cut": True}}
+        text = data[longest] if isinstance(data[longest], str) else _dump(data[longest]).decode()
+        content = {**content, "data": {**data, longest: text[: len(text) // 2], f"{longest}_cut": True}}
     return body
 
 

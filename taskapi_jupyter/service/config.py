@@ -53,11 +53,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: float | None = None  # days that ended jobs are kept; None: for ever
     packages: Packages = Packages()
     environ: list[str] = []  # more variables that a task gets from the kernel that deploys
-    notify: dict[str, Any] = {}  # names of notifications with their destinations, and options of all
+    notify: dict[str, Any] | None = None  # names of notifications with their destinations, and options of all
 
     def notifications(self) -> destinations.Notify:
         """Return what it says of notifications; raise :class:`BadRequest` with the entry that is wrong."""
-        return destinations.read(self.notify)
+        return destinations.read(self.notify or {})
 
     def limits(self) -> dict[str, Any]:
         """Return the limits as the supervisor takes them: thousandths of cores, bytes, seconds."""

@@ -132,7 +132,7 @@ def write(transaction: sqlite3.Connection, job_ids: Iterable[str]) -> None:
     if rules is None:
         return
     now, until = host.now_us(), _states(_setting(transaction, _STATES))
-    for job_id in job_ids:
+    for job_id in dict.fromkeys(job_ids):
         row = transaction.execute(
             "SELECT j.id, j.api_name, j.status, j.started, j.ended, j.retried_by, j.notify, "
             "CASE WHEN instr(v.spec, '\"notify\"') THEN v.spec END AS spec "
