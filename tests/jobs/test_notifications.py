@@ -22,6 +22,7 @@ from support.homes import processes, stop_supervisor
 from support.receiver import SECRET, Receiver, closes, drips, floods, later, receiver, redirects
 from support.records import deploy, end, row, tidy
 from support.servers import reserved_port
+from taskapi_jupyter.core.contract import ScheduleRequest
 from taskapi_jupyter.core.errors import BadRequest, Conflict
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.notifier import attempt, webhook
@@ -245,6 +246,22 @@ def test_jobs_that_end_before_they_start(service: Service, hook: Receiver, tmp_p
     ends = {one.job_id: one.event for one in service.notifications().deliveries}
     expected = {job.id: "stopped" for job in (first, canceled, *group, stopped)} | {late.id: "timed_out"}
     assert ends == expected
+
+
+def test_what_ends_in_a_chain_and_what_a_schedule_submits(service: Service, api: str, hook: Receiver) -> None:
+    configure(service.home, entry("ops", hook, on=["stopped"]))
+    first = service.submit(api, {"fails": "x"})
+    second = service.submit(api, after=first)
+    third = service.submit(api, after=second)
+    assert third.wait(PATIENCE).status == "stopped"
+    assert settled(service, 2) == [("stopped", "sent", 1)] * 2
+    assert [one.data["job_id"] for one in hook.got] == [second.id, third.id]
+    with pytest.raises(BadRequest, match="there are: ops, browser"):
+        service.create_schedule(ScheduleRequest(api=api, schedule="@daily", notify=["opps"]))
+    service.create_schedule(ScheduleRequest(api=api, schedule="@daily", name="daily", notify=["ops"]))
+    job = service.run_schedule("daily").wait(PATIENCE)
+    got = hook.wait(3)[2]
+    assert (got.data["job_id"], got.data["schedule"], got.data["status"]) == (job.id, "daily", "succeeded")
 
 
 def test_nothing_configured_costs_nothing(service: Service, api: str) -> None:

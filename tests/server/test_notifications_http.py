@@ -158,7 +158,7 @@ def test_in_a_notebook(run: Callable[[str], Ran], home: Path, hook: Receiver, tm
     said = run(f"%taskapi notify {jobs[3].id} ops").out
     assert said.strip() == f"job {jobs[3].id} notifies ops when it ends"
     (tmp_path / "go").touch()
-    run("%taskapi wait last")
+    run("%taskapi wait last --timeout 30")
     hook.wait(2)
     assert {one.data["job_id"] for one in hook.got} == {jobs[0].id, jobs[3].id}
     assert "ops" in run("%taskapi notify").out
