@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from taskapi_jupyter.client import chains
 from taskapi_jupyter.client.groups.api import no_groups
 from taskapi_jupyter.client.groups.unkept import UnkeptGroups
+from taskapi_jupyter.client.notifications import NotificationAPI
 from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
 from taskapi_jupyter.client.schedules import no_schedules
@@ -290,6 +291,10 @@ class CortexClient(UnkeptGroups, UnkeptSchedules, Logs):
     ) -> str:
         """Raise :class:`NotKept`: a cluster keeps its records."""
         return self.forget("")
+
+    notifications = NotificationAPI.notifications  # which raise NotKept, unlike those of a Jupyter server's client
+    test_notification = NotificationAPI.test_notification
+    notify = NotificationAPI.notify
 
     def packages(self) -> PackagesList:
         """Raise :class:`NotKept`: a cluster's images have their packages."""

@@ -229,6 +229,13 @@ def updated(api: API) -> datetime | None:
         return None
 
 
+def notify_words(record: JobStatus) -> str:
+    """Return whom a job tells of its end, as far as it is known, and what became of that."""
+    said = {one.name: f"{one.name} ({one.state})" for one in record.notifications or ()}
+    names = {**({name: name for name in record.notify} if record.notify else {}), **said}
+    return clean(", ".join(names.values()) or ("nobody" if record.notify == [] else ""), 300)
+
+
 def parameters(api: API) -> list[Mapping[str, Any]] | None:
     """Return the parameters of an API's task; None where it takes ``config``, or where they are unknown."""
     definition = (api.spec or {}).get("definition")

@@ -17,7 +17,7 @@ from taskapi_jupyter.core.errors import GroupNotFound, JobNotFound
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 
-from . import readable, withheld
+from . import outbox, readable, withheld
 from .connection import Connections, Row
 from .schema import next_change
 
@@ -195,6 +195,7 @@ def _end(transaction: sqlite3.Connection, job_id: str, reason: str, change: int)
         "change = ? WHERE id = ?",
         (host.now_us(), readable.text(reason), change, job_id),
     )
+    outbox.write(transaction, [job_id])
 
 
 def _let_in(transaction: sqlite3.Connection, job_id: str, merged: str | None, change: int) -> None:

@@ -170,6 +170,8 @@ class Schedules(Groups):
         attempts = check_attempts(request.retries, request.retry_on, request.retry_delay, request.priority)
         _check_number("max_late", request.max_late, _LEAST_LATE, _MOST_LATE, " seconds")
         _check_number("keep", request.keep, 1, _MOST_KEPT)
+        if request.notify is not None:
+            request.notify = self.names_to_notify(request.notify)
         times = Times(request.schedule, request.timezone, created)
         until = times.until(request.until)
         first = times.first(now, until)

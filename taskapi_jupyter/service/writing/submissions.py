@@ -21,10 +21,11 @@ from taskapi_jupyter.core.nesting import merge
 from taskapi_jupyter.core.states import GROUP_PRIORITY
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner import gpus
-from taskapi_jupyter.service.reading import Reading
 from taskapi_jupyter.service.records import fault_of_api, status_of
 from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
+
+from .notifications import Notifications
 
 #: What the row of a new job has where nothing else is said.
 _PENDING = {
@@ -36,7 +37,7 @@ _PENDING = {
 }
 
 
-class Submissions(Reading):
+class Submissions(Notifications):
     """A ``TaskAPI`` over a home that reads, and submits single jobs."""
 
     def submit(
@@ -72,6 +73,7 @@ class Submissions(Reading):
         submitted, merged = check.texts(config, waiting.results or ())
         given = {"timeout": timeout, "run_timeout": run_timeout, "notebook": notebook, **attempts}
         row, now_ns = self._columns(api, version, given, cuda_visible_devices)
+        row |= self.notifying(notify)
         if group is not None:
             row = {"priority": GROUP_PRIORITY, **row, "group_id": group}
         if waiting.fields:

@@ -130,6 +130,11 @@ def schedules(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
     return _asked(lambda: [one.name for one in _connect(parsed_args).schedules_response().schedules])
 
 
+def notifications(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the names of notifications."""
+    return _asked(lambda: [one.name for one in _connect(parsed_args).notifications(limit=1).names])
+
+
 def kernels(prefix: str, **_: object) -> list[str]:
     """Return the names of kernelspecs."""
     from taskapi_jupyter.deploy.packages.kernels import folders

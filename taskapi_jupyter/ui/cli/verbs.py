@@ -48,6 +48,8 @@ def deploy(options: Namespace) -> int:
 
 def submit(options: Namespace) -> int:
     """Start a job or a group, and wait for it with ``--wait``."""
+    if "=" in str(options.notify):  # argparse takes the pair that follows an option without a value for that
+        options.pairs, options.notify = [options.notify, *options.pairs], True
     config = config_of(options.config, options.pairs)
     wanted = groups.configs(options, config, _value)
     is_notebook = notebook.is_notebook(options.api)

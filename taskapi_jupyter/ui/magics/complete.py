@@ -82,6 +82,8 @@ class Completer:
             return [code.value for code in JobCode]
         if option == "--kernel":
             return self._fetch("kernels")
+        if option == "--notify":
+            return [*self._fetch("notifications"), "browser", "off"]
         if option == "--requirements":
             return [*_files("*requirements*.txt", "uv.lock", "pylock*.toml"), "auto", "none"]
         if verb.name == "schedule" and option in ("--overlap", "--catch-up"):
@@ -113,6 +115,8 @@ class Completer:
             return self._fetch("environments") if position == 0 else []
         if verb.name == "schedule":
             return [*_files("*.ipynb"), *self._fetch("apis"), *self._fetch("schedules")] if position == 0 else []
+        if verb.name == "notify" and position > 0:
+            return [*self._fetch("notifications"), "browser", "off"] if position == 1 else []
         if verb.name == "packages":
             return self._fetch("packages") if position == 0 else []
         found: list[str] = []
