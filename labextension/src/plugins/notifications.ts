@@ -10,7 +10,7 @@ import type { CommandRegistry } from '@lumino/commands';
 
 import type { IJobRef } from '../api/client';
 import type { Group, Job } from '../api/contract';
-import { hasEnded, statusOf } from '../api/contract';
+import { hasEnded, tallyOf } from '../api/contract';
 import type { Jobs } from '../model/jobs';
 import type { IGroupMove, IMove, TaskAPIModel } from '../model/model';
 import { refOf } from '../model/model';
@@ -130,10 +130,8 @@ export class Notifier {
     if (!this.enabled && !this.desktop.isOn) {
       return;
     }
-    const whole = fresh.map(job => this.withWish(environment, job));
-    const told = (await Promise.all(whole)).filter(job =>
-      isTold(job, this.after)
-    );
+    const whole = await this.withWishes(environment, fresh);
+    const told = whole.filter(job => isTold(job, this.after));
     const ids = told.length ? await this.waitedFor(environment, told) : [];
     const reported = told.filter(job => asks(job) || !ids.includes(job.job_id));
     if (reported.length) {
@@ -141,16 +139,20 @@ export class Notifier {
     }
   }
 
-  /** Return a group's stand-in with what its jobs asked for, where that decides; a job knows it. */
-  private async withWish(environment: string, job: Job): Promise<Job> {
-    if (!this._groups.has(job.job_id) || isTold(job, this.after)) {
-      return job;
-    }
-    const group = { environment, group: job.job_id };
-    return this.model.client.group(group, { limit: 1 }).then(
-      ({ jobs: [first] }) => ({ ...job, notify: first?.notify }),
-      () => job // it was deleted
-    );
+  /** Return jobs, and the stand-ins of a few groups with what their jobs asked for: a group does not know it. */
+  private withWishes(environment: string, jobs: Job[]): Promise<Job[]> {
+    const groups = jobs.filter(job => this._groups.has(job.job_id));
+    const wished = async (job: Job) => {
+      if (!groups.slice(0, FEW).includes(job)) {
+        return job;
+      }
+      const group = { environment, group: job.job_id };
+      return this.model.client.group(group, { limit: 1 }).then(
+        ({ jobs: [first] }) => ({ ...job, notify: first?.notify }),
+        () => job // it was deleted
+      );
+    };
+    return Promise.all(jobs.map(wished));
   }
 
   /** Return the ids of those that a cell waits for, or just did: it says how they ended. */
@@ -257,12 +259,8 @@ export class Notifier {
   /** Return how many jobs one stands for, and how many of them failed. */
   private tally(job: Job): [all: number, bad: number] {
     const group = this._groups.get(job.job_id);
-    const counts = group?.counts ?? { [job.status]: 1 };
-    const all = Object.entries(counts);
-    const sum = (some: typeof all) => some.reduce((a, [, n]) => a + n, 0);
-    const isBad = (status: string) =>
-      !['succeeded', 'stopped'].includes(statusOf({ status }));
-    return [sum(all), sum(all.filter(([status]) => isBad(status)))];
+    const tally = tallyOf(group ?? { counts: { [job.status]: 1 } });
+    return [Object.values(tally).reduce((a, b) => a + b, 0), tally.failed];
   }
 
   /** A button of a message; none where there is no such command. */

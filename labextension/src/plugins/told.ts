@@ -32,10 +32,15 @@ export function asks(job: Pick<Job, 'notify'>): boolean {
   return job.notify?.includes(BROWSER) ?? false;
 }
 
+/** Whether nobody is to be told of a job. */
+function isOff(job: Pick<Job, 'notify'>): boolean {
+  return job.notify?.length === 0;
+}
+
 /** Whether a job that ended is told of, where those are that took so many seconds. */
 export function isTold(job: Job, after: number): boolean {
-  if (job.retried_by || statusOf(job) === 'stopped') {
-    return false; // it is tried again; or who stopped it knows
+  if (job.retried_by || statusOf(job) === 'stopped' || isOff(job)) {
+    return false; // it is tried again, or who stopped it knows
   }
   if (job.schedule) {
     return asks(job) || statusOf(job) !== 'succeeded'; // nobody waits for those

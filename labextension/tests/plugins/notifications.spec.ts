@@ -248,6 +248,7 @@ describe('a message when a job ends', () => {
     wire.end(asked, 1);
     wire.waited.push(asked.job_id);
     wire.end(wire.add({ notify: ['ops'] }), 2);
+    wire.end(wire.add({ notify: [] }), 60);
     wire.end(wire.add({ schedule: 'nightly' }), 60);
     const failed = wire.add({ schedule: 'nightly' });
     wire.end(failed, 3, { status: 'worker_oom' });
