@@ -17,6 +17,7 @@ from msgspec import UNSET, structs
 from taskapi_jupyter.core import nesting
 from taskapi_jupyter.core.contract import (
     MAX_BODY,
+    Delivery,
     DeployRequest,
     DeployResult,
     EnvironmentsResponse,
@@ -32,6 +33,8 @@ from taskapi_jupyter.core.contract import (
     LogChunk,
     Message,
     MetricsResponse,
+    NotificationsResponse,
+    NotifyRequest,
     PackagesResponse,
     PreviewResponse,
     Rerun,
@@ -421,6 +424,27 @@ class Client(RestGroups, TaskAPI):
         self._needs("packages", True)
         path = f"packages/{check_digits(key)}"
         return self._http.read(self._http.send("DELETE", path, patient=True), Message).message
+
+    @reads
+    def notifications(self, name: str | None = None, limit: int = 50) -> NotificationsResponse:
+        """Return the names that the server's config.yaml has, and the newest deliveries."""
+        self._needs("notifications", True)
+        query = {"name": name, "limit": limit}
+        return self._http.read(self._http.send("GET", "notifications", query), NotificationsResponse)
+
+    @changes
+    def test_notification(self, name: str) -> Delivery:
+        """Have the server send one test under a name, and return what came back."""
+        self._needs("notifications", True)
+        path = f"notifications/test/{api_segment(name)}"
+        return self._http.read(self._http.send("POST", path, patient=True), Delivery)
+
+    @changes
+    def notify(self, job: Job | str, names: Sequence[str]) -> str:
+        """Set who is told when a job in progress ends."""
+        self._needs("notifications", True)
+        answer = self._http.send("POST", f"{self._path(job)}/notify", body=encode(NotifyRequest(list(names))))
+        return self._http.read(answer, Message).message
 
     def environments(self) -> EnvironmentsResponse:
         """Return the environments of the server; if it is gone, those that it last reported."""

@@ -602,6 +602,12 @@ class Delivery(Body, kw_only=True):
     answer: str | None = None  # what came back last, at most 1 kB, or why nothing could be sent
 
 
+class NotifyRequest(Body):
+    """``POST jobs/{job_id}/notify``: who is told of its end; nobody where the list is empty."""
+
+    names: list[str]
+
+
 class NotificationName(Body, kw_only=True):
     """A name in config.yaml's ``notify``; its URL without what is secret in it."""
 

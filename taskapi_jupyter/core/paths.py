@@ -80,12 +80,14 @@ class HomePaths(_Paths[P]):
     kernels = _File("kernels")  # connection files of the kernels that are kept after a failure
     lock = _File("supervisor.lock")  # held by the supervisor as long as it lives
     log = _File("supervisor.log")
+    notifier_lock = _File("notifier.lock")  # held by the process that sends notifications
     packages = _File("packages")  # environments that were built from requirements, by their key
     projects = _File("projects")  # folders that came with a form
     ray = _File("ray")  # the homes of Ray environments, by name
     retention_lock = _File("retention.lock")
     servers = _File("servers")  # a file for each Jupyter server that uses it
     successor = _File("successor.json")  # what the supervisor is to become
+    variables = _File("notifier.variables")  # names of those that notifications are read from
     wake = _File("wake")  # the FIFO that the supervisor reads
 
     def job(self, job_id: str) -> JobPaths[P]:

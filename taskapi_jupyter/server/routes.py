@@ -12,6 +12,7 @@ from taskapi_jupyter.core.contract import (
     API,
     MAX_PAGE,
     MAX_SEARCH,
+    Delivery,
     DeployRequest,
     DeployResult,
     EnvironmentsResponse,
@@ -29,6 +30,8 @@ from taskapi_jupyter.core.contract import (
     Message,
     MetricsResponse,
     NotebookChanges,
+    NotificationsResponse,
+    NotifyRequest,
     PackagesResponse,
     PreviewResponse,
     Rerun,
@@ -44,8 +47,10 @@ from .handlers.about import (
     DocumentHandler,
     EnvironmentsHandler,
     NothingHandler,
+    NotificationsHandler,
     OnePackagesHandler,
     PackagesHandler,
+    TestNotificationHandler,
 )
 from .handlers.deploy import DeployHandler
 from .handlers.files import (
@@ -62,7 +67,16 @@ from .handlers.files import (
 )
 from .handlers.groups import GroupHandler, GroupRerunHandler, GroupRowsHandler, GroupsHandler
 from .handlers.held import MAX_WAIT
-from .handlers.jobs import MAX_DAYS, MAX_IDS, JobHandler, JobsHandler, KernelsHandler, RerunHandler, WaitsHandler
+from .handlers.jobs import (
+    MAX_DAYS,
+    MAX_IDS,
+    JobHandler,
+    JobsHandler,
+    KernelsHandler,
+    NotifyHandler,
+    RerunHandler,
+    WaitsHandler,
+)
 from .handlers.log_stream import LogStream
 from .handlers.notebook import NOTEBOOK, EndKernelHandler, KernelHandler, NotebookHandler, ResumeHandler
 from .handlers.operator import APIsHandler, DeleteHandler, OneAPIHandler, TasksHandler, VerifyHandler, VersionHandler
@@ -96,6 +110,8 @@ FLAG = {"type": "boolean", "default": False}
 LIMIT = query(
     "limit", _between(1, MAX_PAGE, 50), "How many jobs a page has at most; it has fewer where more would pass 1 MiB."
 )
+DELIVERIES_LIMIT = query("limit", _between(1, MAX_PAGE, 50), "How many deliveries at most.")
+ONE_NAME = query("name", {"type": "string", "minLength": 1}, "Only this name and its deliveries.")
 GROUPS_LIMIT = query("limit", _between(1, MAX_PAGE, 20), "How many groups a page has at most.")
 CURSOR = query("cursor", {"type": "string", "minLength": 1}, "`next_cursor` of the previous page.")
 SEARCH = query(
@@ -335,6 +351,27 @@ ROUTES = (
         "/taskapi/{env}/jobs/{job_id}/rerun",
         RerunHandler,
         post=Operation("Submit a job's config and timeouts again", JobSpec, (OF,), body=Rerun, errors=(413, 415)),
+    ),
+    _route(
+        "/taskapi/{env}/jobs/{job_id}/notify",
+        NotifyHandler,
+        post=Operation(
+            "Set who is told when a job in progress ends", Message, body=NotifyRequest, errors=(409, 413, 415)
+        ),
+    ),
+    _route(
+        "/taskapi/{env}/notifications",
+        NotificationsHandler,
+        get=Operation(
+            "Who is notified of jobs, and what was sent, newest first",
+            NotificationsResponse,
+            (ONE_NAME, DELIVERIES_LIMIT),
+        ),
+    ),
+    _route(
+        "/taskapi/{env}/notifications/test/{name}",
+        TestNotificationHandler,
+        post=Operation("Send a test under a name, and answer what came back", Delivery, errors=(415,)),
     ),
     _route(
         "/taskapi/{env}/groups",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -11,11 +12,13 @@ import msgspec
 
 from taskapi_jupyter.core import files
 from taskapi_jupyter.core.errors import BadRequest, Unavailable
+from taskapi_jupyter.core.paths import HomePaths
 from taskapi_jupyter.deploy.api_spec import sections
 from taskapi_jupyter.deploy.api_spec.quantities import parse_bytes, parse_cpu
 from taskapi_jupyter.deploy.api_spec.yaml import MAX_YAML, load
 from taskapi_jupyter.deploy.values import masked, shorten
 
+from . import destinations
 from .packages import KEEP_DAYS, MAX_SIZE
 from .store.store import Store
 
@@ -50,6 +53,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: float | None = None  # days that ended jobs are kept; None: for ever
     packages: Packages = Packages()
     environ: list[str] = []  # more variables that a task gets from the kernel that deploys
+    notify: dict[str, Any] | None = None  # names of notifications with their destinations, and options of all
+
+    def notifications(self) -> destinations.Notify:
+        """Return what it says of notifications; raise :class:`BadRequest` with the entry that is wrong."""
+        return destinations.read(self.notify or {})
 
     def limits(self) -> dict[str, Any]:
         """Return the limits as the supervisor takes them: thousandths of cores, bytes, seconds."""
@@ -63,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "keep_jobs": self.keep_jobs,
             "keep_days": self.keep_days,
             "packages": self.packages.limits(),
+            **({"notify": found.settings()} if (found := self.notifications()).names else {}),
         }
 
 
@@ -121,7 +130,18 @@ class ConfigFile:
         if seen != self._seen:
             self._config = read(self._path)
             limits = self._config.limits()
+            self._note_variables()
             if self._store.settings() != limits:
                 self._store.set_settings(limits)
             self._seen = seen
         return self._config
+
+    def _note_variables(self) -> None:
+        """Write which variables notifications are read from, for whoever starts a supervisor: names, not values."""
+        names = {one for each in self._config.notifications().names.values() for one in each.variables()}
+        path = HomePaths(self._path.parent).variables
+        with suppress(OSError):  # a full disk: they are missing then, and what is sent says so
+            if names:
+                files.write_atomic(path, "".join(f"{name}\n" for name in sorted(names)).encode(), sync=False)
+            elif path.exists():
+                path.unlink()

@@ -36,6 +36,7 @@ from taskapi_jupyter.core.contract import (
     KernelEntry,
     LogChunk,
     MetricsResponse,
+    NotificationState,
     PreviewResponse,
     UsageResponse,
     cut_to_page,
@@ -196,6 +197,8 @@ class Reading(TaskAPI):
         version = self.store.version(status.api_id) if status.api_id else None
         if version is not None:
             status.python = interpreter_of(version, self.home)
+        if sent := {one["name"]: one["state"] for one in self.store.deliveries_of(status.job_id)}:
+            status.notifications = [NotificationState(name, state) for name, state in sent.items()]
         return JobResponse(
             job_status=status,
             endpoint=self._job_endpoint(status.api_name, status.job_id),

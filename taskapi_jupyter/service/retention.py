@@ -194,6 +194,7 @@ def tidy(home: Path) -> None:
     for what, step in (
         ("delete jobs past keep_days", delete_old),
         ("delete jobs beyond keep_jobs", delete_beyond),
+        ("delete old notifications", lambda: store.drop_deliveries(limits.get("keep_days"))),
         ("remove what deleted jobs left", lambda: finish_forgetting(store, home, storage, stuck)),
         ("remove versions that nobody needs", lambda: drop_unused_versions(store, home, stuck)),
         ("remove what deploys left", lambda: _sweep_apis(home, stuck)),

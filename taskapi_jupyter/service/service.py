@@ -76,6 +76,7 @@ class Service(Groups):
         self._check_room()
         built = self._placement.build(request, self._config.read().environ, pickle)
         told_too = self._placement.check_fits(built)
+        self.names_to_notify(built.spec.get("notify") or [])
         if request.name_from_file:
             self._check_is_own(built.name, built.launch.get("origin"))
         if request.transient and (there := self.store.api(built.name)) and not there["transient"]:

@@ -27,6 +27,7 @@ from taskapi_jupyter.service import config, packages, records, servers
 from taskapi_jupyter.service.home import default_home
 from taskapi_jupyter.service.store import database, readable
 from taskapi_jupyter.service.supervisor import conditions, lock
+from taskapi_jupyter.service.writing import notifications
 
 _NAMED = 20  # unreadable rows that are named one by one
 _LONGEST = 10.0  # seconds that a program may take to say what it knows
@@ -179,6 +180,17 @@ def _supervisor(home: Path) -> list[str]:
             for one in found]  # fmt: skip
 
 
+def _notifications(home: Path) -> Iterator[str]:
+    """Name what config.yaml notifies and can't be sent to: of this process's variables, and of what a receiver said."""
+    names = config.read(HomePaths(home).config).notifications().names
+    for name, one in names.items():
+        if why := notifications.problem(name, one):
+            yield f"{why}: what is to be sent under this name waits, or fails"
+    states = [_mapping(row["value"]) for row in _read(home, "SELECT value FROM settings WHERE name = 'notifier'")]
+    for name, why in notifications.switched_off(names, states[0] if states else {}).items():
+        yield f"notify.{name} is switched off: {why}; a `jupyter taskapi notify test {name}` that arrives ends that"
+
+
 def _unremoved(home: Path) -> list[str]:
     """Return folders of deleted jobs and versions that could not be removed and still exist."""
     return [
@@ -260,6 +272,7 @@ CHECKS: tuple[Check, ...] = (
     _room,
     _gpus,
     _supervisor,
+    _notifications,
     _unremoved,
     _rows,
 )

@@ -106,6 +106,12 @@ OF_ATTEMPTS = (
     ),
     Option("--priority", "number", "pending jobs of a higher one start first; 0, in a group -1", "N"),
 )
+NOTIFY = Option(
+    "--notify",
+    "maybe",
+    "has these notifications of config.yaml (a,b) sent when it ends, off: none; without names, the browser tells",
+    "[NAMES]",
+)
 ALL = Option("--all", "flag", "every job in progress")
 SAME = Option("--same", "flag", "runs the version that the job ran, not the one that is deployed now")
 FAILED = Option("--failed", "flag", "of a group: only the jobs that did not succeed")
@@ -129,6 +135,13 @@ PACKAGES = (
     Option("--no-script-metadata", "flag", "ignores a block # /// script of the task, which names packages"),
 )
 NEEDS = (*RESOURCES, WARM)
+
+
+def names_to_notify(given: str | bool) -> list[str]:
+    """Return the names that an option ``--notify`` or a word gives: the browser's, none, or some of config.yaml."""
+    if given is True or given == "":
+        return ["browser"]
+    return [] if given == "off" else [name.strip() for name in str(given).split(",") if name.strip()]
 
 
 def notebook_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +201,7 @@ _ALL = (
         ),
         "start a job, or a group of jobs; a notebook's file, or the cell below, is deployed first",
         "start a job, or a group of jobs; a notebook is deployed first",
-        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS),
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS, NOTIFY),
         (*NEEDS, KERNEL, *PACKAGES),
         (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),
         pairs=True,
@@ -257,6 +270,13 @@ _ALL = (
         ("%taskapi rerun JOB [--same] [--wait]", "%taskapi rerun GROUP [--failed] [--wait]"),
         "submit a job's configuration again, to the API as it is deployed now",
         options=(SAME, FAILED, WAIT),
+    ),
+    Verb(
+        "notify",
+        ("%taskapi notify JOB [NAMES|off]", "%taskapi notify"),
+        "set who is told when a job in progress ends: names of config.yaml (a,b), or the browser; without a job, "
+        "list these names and what was sent",
+        "list who is told of jobs and what was sent, send a test, or set whom a job in progress tells",
     ),
     Verb("attach", ("%taskapi attach JOB",), "say how to work in the kernel that a job keeps after a cell failed"),
     Verb(

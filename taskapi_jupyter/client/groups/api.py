@@ -36,6 +36,7 @@ class GroupAPI:
         api_id: str | None = None,
         notebook: str | None = None,
         cuda_visible_devices: str | None = None,
+        notify: Sequence[str] | None = None,
     ) -> Group:
         """Submit one job for each config, all or none; they are on disk when this returns.
 
@@ -62,6 +63,8 @@ class GroupAPI:
             The version to run; None (default): the one that is deployed.
         notebook, cuda_visible_devices
             Of the submitting process: see :meth:`submit`.
+        notify
+            Names of notifications that are sent when a job of it ends: see :meth:`submit`.
 
         Returns
         -------
@@ -92,6 +95,7 @@ class GroupAPI:
             api_id=api_id,
             notebook=notebook or notebook_here(),
             cuda_visible_devices=cuda_visible_devices,
+            notify=None if notify is None else list(notify),
             **making.check_attempts(retries, retry_on, retry_delay, priority),
         )
         making.check_max_running(max_running)

@@ -45,6 +45,7 @@ class RestGroups(GroupAPI):
     def create_group(self, request: GroupRequest) -> GroupSubmitted:
         """Submit a group; its jobs are on the server's disk when this returns."""
         self._needs("groups", True)
+        self._needs("notifications", request.notify)
         if request.cuda_visible_devices is None:
             request = structs.replace(request, cuda_visible_devices=self.visible_devices())
         given = {name: value for name, value in structs.asdict(request).items() if value is not None}

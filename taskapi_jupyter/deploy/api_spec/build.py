@@ -158,7 +158,7 @@ def _build(
         spec["node_groups"] = [scalar_text(one) for one in api.node_groups]
         draft.warnings.append("node_groups is ignored: jobs run on this machine")
     given = msgspec.to_builtins(api)
-    spec.update({key: given[key] for key in ("timeout", "run_timeout", "python") if key in given})
+    spec.update({key: given[key] for key in ("timeout", "run_timeout", "python", "notify") if key in given})
     return _finish(draft, spec, compute)
 
 

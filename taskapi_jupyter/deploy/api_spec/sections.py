@@ -118,6 +118,7 @@ class API(Section):
     timeout: Seconds | None = None
     run_timeout: Seconds | None = None
     python: Text | None = None
+    notify: Annotated[list[Text], Meta(description="a list of names of notifications")] | None = None
 
 
 class Parameter(Section):

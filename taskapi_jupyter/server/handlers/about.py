@@ -5,7 +5,7 @@ from __future__ import annotations
 from tornado import web
 
 from taskapi_jupyter.client.packages import no_packages
-from taskapi_jupyter.core.contract import Message, PackagesResponse, encode
+from taskapi_jupyter.core.contract import MAX_PAGE, Message, PackagesResponse, encode
 from taskapi_jupyter.server.authentication import guarded
 from taskapi_jupyter.service.service import Service
 
@@ -51,6 +51,26 @@ class OnePackagesHandler(Packages, Handler):
     async def delete(self, env: str, key: str) -> None:
         """Delete it."""
         self.finish(encode(Message(await self.slow(self.environment(env).delete_packages, key))))
+
+
+class NotificationsHandler(Handler):
+    """What config.yaml notifies, and what was sent."""
+
+    @guarded
+    async def get(self, env: str) -> None:
+        """Answer the names and the newest deliveries."""
+        name, limit = self.text("name"), self.integer("limit", 50, 1, MAX_PAGE)
+        self.finish(encode(await self.backends.ask(env, lambda environment: environment.notifications(name, limit))))
+
+
+class TestNotificationHandler(BodyHandler):
+    """A test of one name."""
+
+    @guarded
+    async def post(self, env: str, name: str) -> None:
+        """Send it, and answer what came back."""
+        pool = self.backends.slow
+        self.finish(encode(await self.backends.ask(env, lambda there: there.test_notification(name), pool)))
 
 
 class DocumentHandler(Handler):

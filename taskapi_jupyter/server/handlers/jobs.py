@@ -17,6 +17,7 @@ from taskapi_jupyter.core.contract import (
     KernelEntry,
     KernelsResponse,
     Message,
+    NotifyRequest,
     Rerun,
     WaitsResponse,
     decode,
@@ -175,6 +176,20 @@ class KernelsHandler(Handler):
             for name, one in specs.items()
             if name not in known and isinstance(spec := one.get("spec"), dict)
         ]
+
+
+class NotifyHandler(BodyHandler):
+    """Who is told when a job in progress ends."""
+
+    @guarded
+    async def post(self, env: str, job_id: str) -> None:
+        """Set the names."""
+        body = self.body()
+
+        def notify(environment: TaskAPI) -> bytes:
+            return encode(Message(environment.notify(job_id, decode(body, NotifyRequest).names)))
+
+        self.finish(await self.backends.ask(env, notify, self.backends.submitting(env)))
 
 
 class RerunHandler(BodyHandler):

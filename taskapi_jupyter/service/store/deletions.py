@@ -9,7 +9,7 @@ from typing import Any
 
 from taskapi_jupyter.core.fault_points import fault_point
 
-from . import readable
+from . import outbox, readable
 from .apis import APIs
 from .connection import bindable
 from .schema import IN_PROGRESS, next_change
@@ -144,12 +144,16 @@ class Deletions(APIs):
         return int(row[0]) if row else 0
 
     def forget_until(self, until: int, limit: int) -> list[str]:
-        """Delete the oldest ended jobs, of those up to ``until`` (a ``seq``); return their ids."""
+        """Delete the oldest ended jobs, of those up to ``until`` (a ``seq``); return their ids.
+
+        Those stay of which something is still to be sent.
+        """
         with self.write() as transaction:
             return _forget(
                 transaction,
                 transaction.execute(
-                    "SELECT seq, id, api_name FROM jobs WHERE status NOT IN (?, ?) AND seq <= ? ORDER BY seq LIMIT ?",
+                    "SELECT seq, id, api_name FROM jobs WHERE status NOT IN (?, ?) AND seq <= ? AND NOT EXISTS "
+                    "(SELECT 1 FROM outbox WHERE job_id = jobs.id AND state = 'waiting') ORDER BY seq LIMIT ?",
                     (*IN_PROGRESS, until, limit),
                 ).fetchall(),
             )
@@ -197,4 +201,5 @@ def _forget(transaction: sqlite3.Connection, jobs: Sequence[sqlite3.Row]) -> lis
             "INSERT INTO forgotten (change, id, api_name) VALUES (?, ?, ?)",
             [(change, bindable(job["id"]), bindable(job["api_name"])) for job in jobs],
         )
+        outbox.forget(transaction, [bindable(job["id"]) for job in jobs])
     return [job["id"] for job in jobs]

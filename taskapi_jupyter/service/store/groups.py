@@ -11,7 +11,7 @@ from taskapi_jupyter.core.errors import APIIDNotFound, APINotDeployed, Conflict,
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import JobCode
 
-from . import readable, withheld
+from . import outbox, readable, withheld
 from .connection import Connections, Row
 from .schema import IN_PROGRESS, LISTED, READ, next_change
 
@@ -170,7 +170,7 @@ class Groups(Connections):
         with self.write() as transaction:
             change = next_change(transaction)
             pending = transaction.execute(
-                f"SELECT seq FROM jobs WHERE {_LAST} AND status = 'pending'", (group_id,)
+                f"SELECT seq, id FROM jobs WHERE {_LAST} AND status = 'pending'", (group_id,)
             ).fetchall()
             now = host.now_us()
             transaction.executemany(
@@ -178,6 +178,7 @@ class Groups(Connections):
                 "change = ? WHERE seq = ?",
                 [(now, change, row["seq"]) for row in pending],
             )
+            outbox.write(transaction, [row["id"] for row in pending])
             running = transaction.execute(
                 f"SELECT id FROM jobs WHERE {_LAST} AND status = 'running'", (group_id,)
             ).fetchall()

@@ -14,7 +14,7 @@ from taskapi_jupyter.core import host
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import TERMINAL, JobCode, may_move
 
-from . import groups, withheld
+from . import groups, outbox, withheld
 from .connection import Row
 from .deletions import Deletions
 from .groups import Groups
@@ -172,6 +172,8 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
                 "change = ? WHERE id = ? AND status = 'pending'",
                 (host.now_us(), change, job_id),
             )
+            if done.rowcount:
+                outbox.write(transaction, [job_id])
             withheld.release(transaction, change)
             return done.rowcount == 1
 
@@ -217,12 +219,15 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
                     ).rowcount
                     == 1
                 )
-            over = [move[0] for move, won in zip(moves, done, strict=True) if won and move[2] in TERMINAL]
+            moved = [move for move, won in zip(moves, done, strict=True) if won]
+            over = [move[0] for move in moved if move[2] in TERMINAL]
             if not over:
+                outbox.write(transaction, [move[0] for move in moved])
                 return done, False
             fault_point("attempt.failed")
             again = withheld.retry(transaction, over, change)
             fault_point("attempt.written")
+            outbox.write(transaction, [move[0] for move in moved])
             return done, withheld.release(transaction, change) or again
 
     def next_due(self, boot: str) -> float | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: Environment variables that a supervisor gets from the process that starts it.
 _KEPT = ("PATH", "HOME", "TZ", "LANG", "TASKAPI_FAULTS")
+_MOST_NAMES = 1 << 14  # bytes of the names of further ones
 
 
 def wake(home: str) -> None:
@@ -51,8 +52,17 @@ def command(module: str, home: str, *, site: bool = False) -> list[str]:
     return [sys.executable, *flags, "-c", code, os.path.dirname(PACKAGE), home]
 
 
+def _environ(home: str) -> dict[str, str]:
+    """Return the variables that a supervisor gets: few, and those that config.yaml reads notifications from."""
+    names = list(_KEPT)
+    with suppress(OSError, ValueError), open(files.open_plain(HomePaths(home).variables), "rb") as file:
+        if os.fstat(file.fileno()).st_uid == os.geteuid():
+            names += file.read(_MOST_NAMES).decode("ascii").split()
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def start(home: str) -> subprocess.Popen[bytes]:
-    """Start a supervisor in a session of its own; it inherits no descriptor and no secret of this process."""
+    """Start a supervisor in a session of its own; it inherits no descriptor of this process, and few variables."""
     import subprocess
 
     try:
@@ -62,7 +72,7 @@ def start(home: str) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command("service.supervisor.supervisor", home),
-            env={name: os.environ[name] for name in _KEPT if name in os.environ},
+            env=_environ(home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

@@ -42,6 +42,7 @@ class Groups(Submissions):
         texts = _texts(Configs(request.api, version), wanted)
         given = {**given, "priority": GROUP_PRIORITY, **attempts}
         common, _ = self._columns(request.api, version, given, request.cuda_visible_devices)
+        common |= self.notifying(request.notify)
         group = {"name": request.name, "max_running": request.max_running, "notebook": common["notebook"]}
         group_id, ids = self.store.add_group(group, common, texts)
         fault_point("group.written")

@@ -18,10 +18,11 @@ from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import GROUP_PRIORITY
 from taskapi_jupyter.deploy.values import merge, plain_config
 from taskapi_jupyter.runner import gpus
-from taskapi_jupyter.service.reading import Reading
 from taskapi_jupyter.service.records import fault_of_api, status_of
 from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
+
+from .notifications import Notifications
 
 #: What the row of a new job has where nothing else is said.
 _PENDING = {
@@ -33,7 +34,7 @@ _PENDING = {
 }
 
 
-class Submissions(Reading):
+class Submissions(Notifications):
     """A ``TaskAPI`` over a home that reads, and submits single jobs."""
 
     def submit(
@@ -66,6 +67,7 @@ class Submissions(Reading):
         submitted, merged = check.texts(config)
         given = {"timeout": timeout, "run_timeout": run_timeout, "notebook": notebook, **attempts}
         row, now_ns = self._columns(api, version, given, cuda_visible_devices)
+        row |= self.notifying(notify)
         if group is not None:
             row = {"priority": GROUP_PRIORITY, **row, "group_id": group}
         job_id = self.store.add_job({**row, "config": submitted, "merged": merged}, (1 << 63) - 1 - now_ns)

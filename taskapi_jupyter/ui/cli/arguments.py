@@ -20,6 +20,7 @@ from taskapi_jupyter.ui.verbs import (
     LIMIT,
     NOTEBOOK,
     NOTEBOOK_NAME,
+    NOTIFY,
     OF_ATTEMPTS,
     OF_GROUPS,
     PACKAGES,
@@ -36,7 +37,7 @@ from taskapi_jupyter.ui.verbs import (
     Option,
 )
 
-from . import completion, envs, groups, outputs, packages, verbs
+from . import completion, envs, groups, notifications, outputs, packages, verbs
 from .output import FORMS
 
 _Run = Callable[[argparse.Namespace], int | None]
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_jobs(_command(commands, "jobs", verbs.jobs, "list jobs, or delete those that have ended"))
     _add_groups(_command(commands, "groups", groups.listed))
     _add_packages(_command(commands, "packages", packages.listed))
+    _add_notify(_command(commands, "notify", notifications.listed))
     _add_env(_command(commands, "env", envs.listed, env=False))
 
     examine = "check this machine's home (settings, disk, database, supervisor); exit 1 if something is wrong"
@@ -99,6 +101,7 @@ def _add_submit(commands: Any) -> None:
     sub.add_argument("pairs", nargs="*", metavar="key=value", help=pairs)
     of_files = (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK)
     _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS, *of_files)
+    _add(sub, "--notify", nargs="?", const=True, metavar="NAMES", completer=completion.notifications, help=NOTIFY.help)
     listed = "a group with a job for each config in FILE: JSON lines, a JSON list or CSV with a header; - reads input"
     _add(sub, "--configs", metavar="FILE", completer=completion.files, help=listed)
 
@@ -209,6 +212,25 @@ def _add_packages(parser: argparse.ArgumentParser) -> None:
     _add(sub, "keys", nargs="*", metavar="KEY", completer=completion.packages, help=digits)
     older = "only environments that were last used more than DAYS days ago"
     sub.add_argument("--older-than", type=_days, metavar="DAYS", help=older)
+
+
+def _add_notify(parser: argparse.ArgumentParser) -> None:
+    """Add the actions on notifications."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+
+    def action(name: str, run: _Run, text: str) -> argparse.ArgumentParser:
+        return _command(actions, name, run, text, default=argparse.SUPPRESS)
+
+    action("list", notifications.listed, "list the names of config.yaml, where they lead, and what was sent last")
+    sub = action("test", notifications.test, "send a test under a name, and print what came back; exit 1 if it failed")
+    _add(sub, "name", metavar="NAME", completer=completion.notifications)
+    sub = action("deliveries", notifications.deliveries, "list what was sent and what waits, newest first")
+    _add(sub, "name", nargs="?", metavar="NAME", completer=completion.notifications)
+    _shared(sub, LIMIT)
+    sub = action("job", notifications.job, "set whom a job in progress tells when it ends")
+    _add(sub, "job", metavar="JOB", completer=completion.jobs)
+    names = "names with commas between, or off; without, the browser tells"
+    _add(sub, "names", nargs="?", metavar="NAMES", completer=completion.notifications, help=names)
 
 
 def _add_env(parser: argparse.ArgumentParser) -> None:

@@ -125,6 +125,11 @@ def packages(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
     return _asked(lambda: [one.key[:SHORT] for one in _connect(parsed_args).packages()])
 
 
+def notifications(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the names of notifications."""
+    return _asked(lambda: [one.name for one in _connect(parsed_args).notifications(limit=1).names])
+
+
 def kernels(prefix: str, **_: object) -> list[str]:
     """Return the names of kernelspecs."""
     from taskapi_jupyter.deploy.packages.kernels import folders

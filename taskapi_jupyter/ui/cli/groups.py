@@ -23,7 +23,7 @@ from taskapi_jupyter.deploy.notebook import is_notebook
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.facts import why
 from taskapi_jupyter.display.groups import configs_text, group_text, groups_text
-from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_GROUPS
+from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_GROUPS, names_to_notify
 
 from .output import Answer, done, show, tell
 
@@ -32,7 +32,8 @@ _MAX_FILE = 64 << 20  # bytes of a file of configs
 
 def attempts(options: Namespace) -> dict[str, Any]:
     """Return the options that single jobs take, too."""
-    given = {one.key: getattr(options, one.key) for one in OF_ATTEMPTS}
+    given: dict[str, Any] = {one.key: getattr(options, one.key) for one in OF_ATTEMPTS}
+    given["notify"] = None if options.notify is None else names_to_notify(options.notify)
     return {key: value for key, value in given.items() if value is not None}
 
 

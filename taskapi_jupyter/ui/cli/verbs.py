@@ -49,6 +49,8 @@ def deploy(options: Namespace) -> int:
 def submit(options: Namespace) -> int:
     """Start a job or a group, and wait for it with ``--wait``."""
     config = _object(options.config) if options.config is not None else {}
+    if "=" in str(options.notify):  # argparse takes the pair that follows an option without a value for that
+        options.pairs, options.notify = [options.notify, *options.pairs], True
     for pair in options.pairs:
         key, equals, text = pair.partition("=")
         if not key or not equals:

@@ -80,6 +80,8 @@ class Completer:
             return [code.value for code in JobCode]
         if option == "--kernel":
             return self._fetch("kernels")
+        if option == "--notify":
+            return [*self._fetch("notifications"), "browser", "off"]
         if option == "--requirements":
             return [*_files("*requirements*.txt", "uv.lock", "pylock*.toml"), "auto", "none"]
         if option == "--function":
@@ -101,6 +103,8 @@ class Completer:
             return [*VERBS]
         if verb.name == "env":
             return self._fetch("environments") if position == 0 else []
+        if verb.name == "notify" and position > 0:
+            return [*self._fetch("notifications"), "browser", "off"] if position == 1 else []
         if verb.name == "packages":
             return self._fetch("packages") if position == 0 else []
         found: list[str] = []

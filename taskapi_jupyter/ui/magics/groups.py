@@ -12,7 +12,7 @@ from taskapi_jupyter.core.errors import BadRequest, JobFailed
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy.notebook import is_notebook
 from taskapi_jupyter.display.groups import configs_html, configs_text
-from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_GROUPS
+from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_GROUPS, names_to_notify
 
 from .line import Line, LineError
 from .show import printer
@@ -39,7 +39,8 @@ class Planned:
 
 def attempts(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that single jobs take, too."""
-    return {one.key: options[one.key] for one in OF_ATTEMPTS if one.key in options}
+    found = {one.key: options[one.key] for one in OF_ATTEMPTS if one.key in options}
+    return found | ({"notify": names_to_notify(options["notify"])} if "notify" in options else {})
 
 
 def planned(read: Line, config: dict[str, Any] | None) -> list[dict[str, Any]] | None:

@@ -35,10 +35,19 @@ from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy.notebook import is_notebook
 from taskapi_jupyter.display import clean
 from taskapi_jupyter.display.facts import parameters
+from taskapi_jupyter.display.notifications import notifications_text
 from taskapi_jupyter.display.packages import SHORT
 from taskapi_jupyter.display.text import in_short
 from taskapi_jupyter.ui import stops
-from taskapi_jupyter.ui.verbs import ALIASES, VERBS, general_help, notebook_options, packages_options, verb_help
+from taskapi_jupyter.ui.verbs import (
+    ALIASES,
+    VERBS,
+    general_help,
+    names_to_notify,
+    notebook_options,
+    packages_options,
+    verb_help,
+)
 
 from . import groups
 from .complete import HOOK, Completer, known_values
@@ -119,6 +128,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             taken = [one for one in there or () if not one["name"].startswith("*")]
             values = [known_values(one) for one in taken if [one["name"]] == name]
             return [value for one in values for value in one] if name else [f"{one['name']}=" for one in taken]
+        if what == "notifications":
+            return [one.name for one in self.api().notifications(limit=1).names]
         if what == "packages":
             return [one.key[:SHORT] for one in self.api().packages()]
         ids = [job.id for job in self.api().jobs(limit=20)]
@@ -327,6 +338,15 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
     def _resume(self, read: Line, variables: Variables, cell: str | None) -> None:
         job = self._resolver(variables).one(read.words)
         say([job.end_kernel() if read.options.get("end") else job.resume()])
+
+    def _notify(self, read: Line, variables: Variables, cell: str | None) -> None:
+        if not read.words:
+            say([notifications_text(self.api().notifications(limit=20))])
+            return
+        if len(read.words) > 2:
+            raise LineError(f"unexpected {shorten(read.words[2])}; write names with commas between: a,b", read.verb)
+        job = self._resolver(variables).one(read.words[:1])
+        say([self.api().notify(job, names_to_notify(str(read.words[1]) if len(read.words) > 1 else True))])
 
     def _meant(self, read: Line, variables: Variables, most: int | None = None) -> list[Group]:
         """Return the groups that a line is about; nothing where it is about jobs."""
