@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FEW = 4  # jobs that are read one by one where no bell rings; of more, a list says which have ended
 LOOK_ALL = 5.0  # seconds after which all are read where a bell rings: a database may have been replaced
 REST = 1.0  # seconds between two looks at several, at least, where no bell rings
+PASSES = 10  # looks at most before functions are called, where each finds one more that has ended
 RETRY = 1.0, 30.0  # seconds until a server that does not answer is asked again: at first, and at most
 
 _ends: dict[TaskAPI, _Ends] = {}
@@ -51,13 +52,17 @@ def register(waited: Waited, function: Callable[[Any], object]) -> Callback:
             f"on_done calls a function and awaits nothing, so {_name(function)} can't be async; to await the end: "
             "await the job or group itself"
         )
-    callback = Callback(waited, function)
-    if not callback.look():
+    watched = _Watched(waited)
+    has_ended = watched.look()
+    if not has_ended:
         with thread.lock:
             ends = _ends.setdefault(waited.api, _Ends(waited.api))
-            ends.add(callback)
+            watched = ends.add(watched)
+            callback = Callback(waited, watched, function)
         thread.begin(ends)
-    elif callback.shell is None or threading.current_thread() is threading.main_thread():
+        return callback
+    callback = Callback(waited, watched, function)
+    if callback.shell is None or threading.current_thread() is threading.main_thread():
         callback.call()
     else:
         _deliver(callback)
@@ -67,15 +72,15 @@ def register(waited: Waited, function: Callable[[Any], object]) -> Callback:
 class Callback:
     """A function that is called once, when a job or a group has ended, unless it was cancelled before."""
 
-    def __init__(self, waited: Waited, function: Callable[[Any], object]) -> None:
-        self._waited = waited  # what the user holds: it changes only where the function is called
-        self._last: Waited | None = copy(waited)  # a job's last attempt; None: it was deleted
-        self._own: Any = None  # the record of what the user holds, as last read
+    def __init__(self, waited: Waited, watched: _Watched, function: Callable[[Any], object]) -> None:
+        self._waited: Any = waited  # what the user holds: it changes only where the function is called
+        self._watched = watched
         self._called = waited.called
         self._function = function
         self._state: Literal["waits", "called", "cancelled"] = "waits"
         self.shell = cells.kernel_shell()
         self._place = cells.Place(self.shell)
+        watched.callbacks.append(self)
 
     def cancel(self) -> bool:
         """Do not call the function; return False where it was called already, or is being called."""
@@ -93,40 +98,6 @@ class Callback:
         said = {"waits": "to be called at the end of", "called": "was called at the end of", "cancelled": "not called:"}
         return f"<Callback {_name(self._function)} {said[self._state]} {self._called}>"
 
-    # In the thread that waits
-
-    @property
-    def last(self) -> Waited | None:
-        """What is waited for, as last read: of a job its newest attempt; None where it was deleted."""
-        return self._last
-
-    def look(self) -> bool:
-        """Read the state; return whether it has ended, as the last attempt of a job that is tried again."""
-        last = self._last
-        assert last is not None
-        while True:
-            last.refresh()
-            if last.id == self._waited.id:
-                self._own = last.record
-            self._last = last
-            if not last.seen_ended:
-                return False
-            following = None if _is_group(last) else last.next_attempt()  # type: ignore[union-attr]
-            if following is None:
-                return True
-            last = following
-
-    def lose(self) -> None:
-        """Note that it was deleted."""
-        self._last = None
-
-    @property
-    def end_time(self) -> str:
-        """When it ended, as text that sorts."""
-        return "" if self._last is None else str(self._last.record.end_time or "")
-
-    # Where it is called
-
     def call(self) -> None:
         """Call the function, unless it was cancelled; what it raises is shown, not raised."""
         with thread.lock:
@@ -137,21 +108,58 @@ class Callback:
             self._place.run(self._call)
 
     def _call(self) -> None:
-        if self._last is None:
+        last = self._watched.last
+        if self._watched.deleted:
             said = f"taskapi: {self._called} was deleted, so {_name(self._function)} is not called"
             print(said, file=sys.stderr)  # noqa: T201
             return
-        waited: Any = self._waited
-        waited.record = self._own
-        self._function(waited if self._last.id == waited.id else self._last)
+        self._waited.record = self._watched.record
+        self._function(self._waited if last.id == self._waited.id else last)
+
+
+class _Watched:
+    """A job or a group that is waited for, as the thread reads it, and what is to be called."""
+
+    def __init__(self, waited: Waited) -> None:
+        self.id = waited.id
+        self.last: Any = copy(waited)  # of a job its newest attempt
+        self.record: Any = None  # of what was waited for, as last read
+        self.deleted = False
+        self.callbacks: list[Callback] = []
+
+    @property
+    def is_group(self) -> bool:
+        return hasattr(self.last, "counts")
+
+    @property
+    def waits(self) -> bool:
+        return any(callback.waits for callback in self.callbacks)
+
+    @property
+    def end_time(self) -> str:
+        """When it ended, as text that sorts."""
+        return str(self.last.record.end_time or "")
+
+    def look(self) -> bool:
+        """Read the state; return whether it has ended, as the last attempt of a job that is tried again."""
+        while True:
+            self.last.refresh()
+            if self.last.id == self.id:
+                self.record = self.last.record
+            if not self.last.seen_ended:
+                return False
+            following = None if self.is_group else self.last.next_attempt()
+            if following is None:
+                return True
+            self.last = following
 
 
 class _Ends:
-    """The callbacks that wait for ends in one environment."""
+    """What is waited for in one environment."""
 
     def __init__(self, api: TaskAPI) -> None:
         self.api = api
-        self._callbacks: list[Callback] = []
+        self._watched: dict[str, _Watched] = {}
         self._news: object = None  # up to where it is known which jobs have changed
         self._looked = float("-inf")  # when all were read
         self._added = True  # whether some were added since
@@ -161,12 +169,12 @@ class _Ends:
 
     @property
     def waits(self) -> bool:
-        return bool(self._callbacks)
+        return bool(self._watched)
 
-    def add(self, callback: Callback) -> None:
-        """Wait for one more; the caller holds the lock."""
-        self._callbacks.append(callback)
+    def add(self, watched: _Watched) -> _Watched:
+        """Wait for one more, and return it, or the same one that is waited for; the caller holds the lock."""
         self._added, self._next = True, float("-inf")
+        return self._watched.setdefault(watched.id, watched)
 
     def step(self) -> None:
         """Read what may have ended, and have functions called, those first that ended first."""
@@ -174,61 +182,75 @@ class _Ends:
         if began < self._next:
             return
         with thread.lock:
-            callbacks = [one for one in self._callbacks if one.waits]
-            added, self._added = self._added, False
-        done, error = list[Callback](), None
-        try:
-            for callback in self._may_have_ended(callbacks, began, added):
-                try:
-                    if callback.look():
-                        done.append(callback)
-                except (JobNotFound, GroupNotFound):
-                    callback.lose()
-                    done.append(callback)
-                except Unreachable:
-                    raise
-                except Exception as other:  # of this one: the others are read
-                    error = other
-        except Exception as other:  # a server that is gone, a database that can't be read: it may come back
-            error = other
+            self._watched = {key: one for key, one in self._watched.items() if one.waits}
+            waiting, added, self._added = list(self._watched.values()), self._added, False
+        done, error = self._ended(waiting, began, added)
         now = time.monotonic()
         first, most = RETRY
         self._retry = min(max(2 * self._retry, first), most) if error else 0.0
-        several = len(callbacks) - len(done) > 1 and self.api.bell is None
+        several = len(waiting) - len(done) > 1 and self.api.bell is None
         rest = max(REST, thread.SHARE * (now - began)) if several else 0.0
         with thread.lock:
             if error or not self._added:
                 self._next = now + max(self._retry, rest)
-            self._callbacks = [one for one in self._callbacks if one.waits and one not in done]
-            if not self._callbacks:
-                _ends.pop(self.api, None)
-        for callback in sorted(done, key=lambda one: one.end_time):
+            for one in done:
+                del self._watched[one.id]
+            if not self._watched and _ends.get(self.api) is self:
+                del _ends[self.api]
+            callbacks = [each for one in sorted(done, key=lambda one: one.end_time) for each in one.callbacks]
+        for callback in callbacks:
             _deliver(callback)
 
-    def _may_have_ended(self, callbacks: list[Callback], now: float, added: bool) -> list[Callback]:
+    def _ended(self, waiting: list[_Watched], now: float, added: bool) -> tuple[list[_Watched], bool]:
+        """Return those that have ended, and whether anything could not be read.
+
+        As long as one is found the others are read again: they may have ended before it, just after they were read.
+        """
+        done, error = list[_Watched](), False
+        try:
+            for _ in range(PASSES):
+                before = len(done)
+                for one in self._may_have_ended(waiting, now, added):
+                    try:
+                        if one.look():
+                            done.append(one)
+                    except (JobNotFound, GroupNotFound):
+                        one.deleted = True
+                        done.append(one)
+                    except Unreachable:
+                        raise
+                    except Exception:  # of this one: the others are read
+                        error = True
+                waiting = [one for one in waiting if one not in done]
+                if len(done) == before or not waiting:
+                    break
+        except Exception:  # a server that is gone, a database that can't be read: it may come back
+            error = True
+        return done, error
+
+    def _may_have_ended(self, waiting: list[_Watched], now: float, added: bool) -> list[_Watched]:
         if self.api.bell is None:
-            if len(callbacks) <= FEW:
-                return callbacks
+            if len(waiting) <= FEW:
+                return waiting
             going = {job.id for job in self.api.jobs(status=sorted(IN_PROGRESS), limit=1000)}
-            return [one for one in callbacks if _id(one.last) not in going]
+            return [one for one in waiting if one.last.id not in going]
         self._news, news = self.api.changed(self._news)
         if news is None or added or now - self._looked > LOOK_ALL:
             self._looked = now
-            return callbacks
+            return waiting
         changed = {*news}
-        return [one for one in callbacks if changed and (_is_group(one.last) or _id(one.last) in changed)]
+        return [one for one in waiting if changed and (one.is_group or one.last.id in changed)]
 
     def hold(self, seconds: float) -> bool:
         """Have the server answer once something has changed; False where it can't, or has not."""
         began = time.monotonic()
         with thread.lock:
-            callbacks = list(self._callbacks)
-        if not callbacks or self._retry:
+            waiting = list(self._watched.values())
+        if not waiting or self._retry:
             return False
         with suppress(TaskAPIError):  # the next look finds it, too
-            last = callbacks[0].last
-            if len(callbacks) == 1 and last is not None:
-                return last.hold(seconds)
+            if len(waiting) == 1:
+                return bool(waiting[0].last.hold(seconds))
             before = self._version
             self._version = self.api.held_jobs(before, max(min(seconds, self._next - began), EARLY))
             return self._version is not None and (self._version != before or time.monotonic() - began >= EARLY)
@@ -281,14 +303,6 @@ def _call_all() -> None:
                 return
             callback = _due.popleft()
         callback.call()
-
-
-def _is_group(waited: Waited | None) -> bool:
-    return hasattr(waited, "counts")
-
-
-def _id(waited: Waited | None) -> str:
-    return "" if waited is None else waited.id
 
 
 def _name(function: object) -> str:

@@ -141,7 +141,9 @@ def test_permission_is_asked_for_by_a_click_in_the_settings_or_a_command(
     box.check()
     expect(toasts.filter(has_text="This browser shows desktop notifications when jobs end.")).to_be_visible()
     page.add_script_tag(path=AXE)
-    (field,) = page.locator(".jp-FormGroup-content").filter(has=box, has_not=page.locator(".jp-FormGroup-content")).all()
+    (field,) = (
+        page.locator(".jp-FormGroup-content").filter(has=box, has_not=page.locator(".jp-FormGroup-content")).all()
+    )
     found = page.evaluate(
         "field => axe.run(field, {resultTypes: ['violations']}).then(({violations, passes}) => [violations, passes.length])",
         field.element_handle(),
