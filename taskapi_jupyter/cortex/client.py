@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from taskapi_jupyter.client.groups.api import no_groups
 from taskapi_jupyter.client.groups.unkept import UnkeptGroups
+from taskapi_jupyter.client.notifications import NotificationAPI
 from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
 from taskapi_jupyter.client.taskapi import API, Job, JobList
@@ -281,6 +282,10 @@ class CortexClient(UnkeptGroups, Logs):
     ) -> str:
         """Raise :class:`NotKept`: a cluster keeps its records."""
         return self.forget("")
+
+    notifications = NotificationAPI.notifications  # which raise NotKept, unlike those of a Jupyter server's client
+    test_notification = NotificationAPI.test_notification
+    notify = NotificationAPI.notify
 
     def packages(self) -> PackagesList:
         """Raise :class:`NotKept`: a cluster's images have their packages."""

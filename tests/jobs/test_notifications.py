@@ -22,7 +22,7 @@ from support.homes import processes, stop_supervisor
 from support.receiver import SECRET, Receiver, closes, drips, floods, later, receiver, redirects
 from support.records import deploy, end, row, tidy
 from support.servers import reserved_port
-from taskapi_jupyter.core.errors import BadRequest, JobNotInProgress
+from taskapi_jupyter.core.errors import BadRequest, Conflict
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.notifier import attempt, webhook
 from taskapi_jupyter.service.destinations import Destination
@@ -188,7 +188,7 @@ def test_a_job_under_way_may_ask(service: Service, name: str, hook: Receiver, tm
     job.wait(PATIENCE)
     settled(service, 1)
     assert service.notifications().deliveries[0].name == "all"
-    with pytest.raises(JobNotInProgress):
+    with pytest.raises(Conflict, match="has ended"):
         service.notify(job, [])
 
 

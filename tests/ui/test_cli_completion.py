@@ -77,6 +77,7 @@ def test_verbs_and_options(offered: Callable[..., list[str]]) -> None:
     program = "jupyter-taskapi"
     verbs = {"deploy", "submit", "get", "delete", "jobs", "logs", "wait", "env", "serve", "version", "completion"}
     verbs |= {"attach", "doctor", "resume", "groups", "stop", "status", "result", "rerun", "files", "packages", "help"}
+    verbs |= {"notify"}
     assert set(offered(f"{program} ")) == set(offered("jupyter taskapi ")) == verbs
     assert offered(f"{program} get --wa") == ["--watch"]
     assert offered(f"{program} get --status su") == ["succeeded"]

@@ -286,7 +286,7 @@ def test_values(text: str, value: Any) -> None:
         ("logs x --tial 3", "there is no option '--tial'; did you mean --tail?"),
         ("deploy x --env-var A", "write --env-var K=V, not 'A'"),
         ("deploy x --env-var =1", "write --env-var K=V, not '=1'"),
-        ("nothing", "there is no verb 'nothing' (%taskapi help lists them)"),
+        ("nonsense", "there is no verb 'nonsense' (%taskapi help lists them)"),
         ("sumbit api", "there is no verb 'sumbit'; did you mean submit? (%taskapi help lists them)"),
         ("'' x", "there is no verb ''"),
     ],

@@ -94,7 +94,8 @@ class Notifications(Reading):
         if wrong := readable.fault(row):
             raise Conflict(f"job {readable.text(row['id'])} can't be read from the database ({wrong})")
         if not self.store.set_notify(row["id"], given):
-            raise JobNotInProgress(row["id"], row["api_name"])
+            told = f"{row['id']} ({row['api_name']} api): has ended, and notifies nobody any more"
+            raise Conflict(told, kind=JobNotInProgress.kind)
         return f"job {row['id']} notifies {', '.join(given) if given else 'nobody'} when it ends"
 
     def names_to_notify(self, names: Sequence[str]) -> list[str]:
