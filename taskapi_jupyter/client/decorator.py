@@ -147,9 +147,14 @@ class Task(callables.Decorated, Generic[P, R]):
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Submit a job that calls the function with these arguments, and return it.
 
-        Raises :class:`BadRequest` for arguments that the function does not take, before anything is deployed.
+        A :class:`Job` as an argument means its result, which must be JSON: the new job waits until that one has
+        succeeded. Raises :class:`BadRequest` for arguments that the function does not take, before anything is
+        deployed.
         """
-        config = self._config(self._bound(args, kwargs))
+        from .chains import apart
+
+        given, jobs = apart(self._bound(args, kwargs))
+        config = {**self._config(given or {}), **jobs}
         return self._using(
             lambda api, name, version: api.submit(name, config, api_id=version, retries=self.retries or None)
         )

@@ -58,7 +58,7 @@ from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.node.storage import RESULTS
 from taskapi_jupyter.runner.gpus import VARIABLE as VISIBLE
 
-from . import log_reader, results
+from . import chains, log_reader, results
 from .fallback import GONE, Home, changes, reads
 from .groups.configs import check_attempts
 from .groups.rest import RestGroups
@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import requests
+
+    from .groups.group import Group
 
 PICKLE = "application/octet-stream"
 SERVER_KNOWN = 5.0  # seconds for which a server's description of itself is reused
@@ -233,9 +235,9 @@ class Client(RestGroups, TaskAPI):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job; it is on the server's disk when this returns."""
@@ -245,13 +247,15 @@ class Client(RestGroups, TaskAPI):
         self._needs("notifications", notify)
         attempts = check_attempts(retries, retry_on, retry_delay, priority)
         self._needs("retries", attempts)
+        waiting = chains.waits(self, config, after, after_any, results=results, group=group)
+        self._needs("after", waiting.fields)
         given = {
-            "config": None if config is None else plain_config(config),
+            "config": None if waiting.config is None else plain_config(waiting.config),
             "timeout": timeout,
             "notebook": notebook or notebook_here(),
         }
         more = {"api_id": api_id, "run_timeout": run_timeout, "cuda_visible_devices": self.visible_devices()}
-        answer = self._post_job(api, {**given, **more, **attempts, "group": group, "notify": notify})
+        answer = self._post_job(api, {**given, **more, **attempts, **waiting.fields, "group": group, "notify": notify})
         return self._submitted(self._http.read(answer, JobSpec))
 
     def from_kernel(self) -> dict[str, str]:
@@ -344,14 +348,18 @@ class Client(RestGroups, TaskAPI):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         search = search if search and search.strip() else None
         self._needs("search", search)
         self._needs("groups", group)
         self._needs("results", ids or results)
+        self._needs("schedules", schedule)
         groups = "closed" if closed else None  # which an older server does not know, and lists all jobs
         more: dict[str, Any] = {"limit": limit, "cursor": cursor, "search": search, "group": group, "groups": groups}
+        if schedule is not None:
+            more["schedule"] = schedule
         if ids is not None:
             more = {"ids": ",".join(ids)}
         page = self._jobs(api, status, more | ({"results": "true"} if results else {}))

@@ -27,6 +27,7 @@ from taskapi_jupyter.core.errors import BadRequest, NotFound, NotKept, TooLarge
 
 from . import bell, log_reader, results
 from .groups.api import GroupAPI
+from .groups.group import Group
 from .job import API, PATIENCE, POLL_CEILING, Job, JobList
 from .notifications import NotificationAPI
 from .packages import PackagesAPI
@@ -119,9 +120,9 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job. It is on disk when this returns, and no crash can lose it.
@@ -161,8 +162,8 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         after_any
             True: it starts once those have ended, however they did.
         results
-            Keys of the config that get the results of jobs, by their ids; ``after`` then has these jobs, too. A
-            :class:`Job` as a value in ``config`` means the same. A result must be JSON.
+            Keys of the config that get the results of jobs, which it then waits for, too; each a job or its id. A
+            :class:`Job` as a value in ``config`` means the same. A result must be JSON; together at most 10 MiB.
         notify
             Names of notifications in config.yaml that are sent when it ends, and ``browser``; None (default): as
             config.yaml says.
@@ -286,12 +287,14 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return jobs as :meth:`jobs` does, but fewer where more would pass 1 MiB; ``next_cursor`` then goes on.
 
         ``ids`` asks for these jobs alone, with their whole configs, as many as fit; those that are gone are left out.
         ``results`` adds what is scalar in small results, where it is kept.
-        A Cortex cluster has no groups.
+        ``schedule`` asks for the jobs of one, whether it is there still or not.
+        A Cortex cluster has no groups and no schedules.
         """
 
     @abstractmethod

@@ -118,6 +118,13 @@ class GroupNotFound(NotFound):
         super().__init__(f"no group {short(group)}: give its id or its name")
 
 
+class ScheduleNotFound(NotFound):
+    kind = "schedule.not_found"
+
+    def __init__(self, name: str, near: str | None = None) -> None:
+        super().__init__(f"no schedule {short(name)}" + (f"; did you mean {near}?" if near else ""))
+
+
 class NotAcceptable(TaskAPIError):
     status = 406
 

@@ -1,4 +1,4 @@
-"""The depth limit for all JSON and YAML from outside. Standard library only.
+"""Nested values: the depth limit for all JSON and YAML from outside, and how configs are merged. Standard library only.
 
 Python and msgspec decode JSON by recursion, and what is decoded is encoded, copied and compared by recursion again. At
 which depth they raise RecursionError, which no ``except ValueError`` catches, depends on Python's version and on the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -45,3 +46,13 @@ def loads(text: str | bytes | bytearray, most: int = MAX_DEPTH + ENVELOPE) -> An
         raise TypeError(f"JSON is text, not {type(text).__name__}")
     check(text, most)
     return json.loads(text)
+
+
+def merge(defaults: Mapping[str, Any], submitted: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return ``defaults`` with ``submitted`` merged in, also within mappings; neither argument is changed."""
+    merged = dict(defaults)
+    for key, value in (submitted or {}).items():
+        mine = merged.get(key)
+        both = isinstance(mine, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(mine, value) if both else value  # type: ignore[arg-type]
+    return merged

@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from taskapi_jupyter.client import chains
 from taskapi_jupyter.client.groups.api import no_groups
 from taskapi_jupyter.client.groups.unkept import UnkeptGroups
 from taskapi_jupyter.client.notifications import NotificationAPI
 from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
+from taskapi_jupyter.client.schedules import no_schedules
 from taskapi_jupyter.client.taskapi import API, Job, JobList
 from taskapi_jupyter.core.contract import (
     KIND,
@@ -51,6 +53,8 @@ from .operator import before, no_plan
 
 if TYPE_CHECKING:
     import requests
+
+    from taskapi_jupyter.client.groups.group import Group
 
 
 class CortexClient(UnkeptGroups, Logs):
@@ -113,14 +117,15 @@ class CortexClient(UnkeptGroups, Logs):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Start a job."""
         self.refuse_unknown(retries=retries, retry_on=retry_on, retry_delay=retry_delay, priority=priority, group=group)
-        self.refuse_unknown(after=after, results=results, notify=notify)
+        self.refuse_unknown(notify=notify)
+        chains.refuse(self.environment, config, after, after_any, results)
         if run_timeout is not None:
             raise BadRequest(
                 f"{self.environment} is a Cortex cluster, which has no limit on running time: give a timeout, which "
@@ -193,10 +198,13 @@ class CortexClient(UnkeptGroups, Logs):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return the jobs that the cluster lists with its APIs, newest first: jobs in progress and the last few."""
         if group is not None:
             raise no_groups(self)
+        if schedule is not None:
+            raise no_schedules(self.environment)
         if ids is not None:
             wanted = set(ids)
             listed = [one for one in self._records(api, status) if one.job_id in wanted]

@@ -14,6 +14,7 @@ from typing import Any
 
 from taskapi_jupyter.core.contract import KIND, DeployRequest, DeployResult
 from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.core.nesting import merge
 
 from . import callables, notebook
 from .api_spec import task_source
@@ -23,7 +24,6 @@ from .api_spec.shapes import OF_NOTEBOOKS, read_task
 from .api_spec.variables import allowed_environ, build_environ
 from .packages import AUTO, BLOCK, NONE
 from .sys_path import kernel_sys_path
-from .values import merge
 
 _OF_PACKAGES = ("requirements", "python_version", "script_metadata")
 _OF_DEFINITION = ("config", "function", "kernel", "warm", *OF_NOTEBOOKS, *_OF_PACKAGES)

@@ -126,16 +126,6 @@ def _hint(value: Any) -> str:
     return "; .tolist() makes it a list" if hasattr(value, "tolist") else ""
 
 
-def merge(defaults: Mapping[str, Any], submitted: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return ``defaults`` with ``submitted`` merged in, also within mappings; neither argument is changed."""
-    merged = dict(defaults)
-    for key, value in (submitted or {}).items():
-        mine = merged.get(key)
-        both = isinstance(mine, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(mine, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
 HIDDEN = "***"  # stands for a value that is not shown
 _USERINFO = re.compile(r"(?<=://)[^/\s?#'\"`]*(@|\.\.\.)")  # to its end, or to where a message was cut
 _SECRET = re.compile(r"(?<=[?&])([^=&#\s]*(?:token|key|secret|passw|signature)[^=&#\s]*=)[^&#\s'\"`]+", re.IGNORECASE)

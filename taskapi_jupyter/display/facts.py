@@ -83,8 +83,8 @@ def note(record: JobStatus, limit: int | None = None) -> str:
 
 
 def why(record: JobStatus, limit: int | None = None) -> str:
-    """Return why a job ended: its reason, else its exit code."""
-    if record.code in {JobCode.SUCCEEDED, JobCode.STOPPED}:
+    """Return why a job ended: its reason, else its exit code; of one that was stopped, only if it never began."""
+    if record.code is JobCode.SUCCEEDED or (record.code is JobCode.STOPPED and record.start_time):
         return ""
     if record.reason:
         return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status is shown beside it
@@ -180,6 +180,14 @@ def python_words(python: Interpreter | None, since: datetime | None, now: dateti
     return f"{words}, environment {clean(python.key[:8])}, {how}"
 
 
+def after_words(record: JobStatus, limit: int | None = None) -> str:
+    """Return for which jobs one waits, or had to: ``68…1a2b (as input), 68…3c4d``."""
+    inputs = record.inputs or {}
+    keys = {job_id: [key for key, one in inputs.items() if one == job_id] for job_id in record.after or ()}
+    words = [f"{job_id} (as {', '.join(names)})" if names else job_id for job_id, names in keys.items()]
+    return clean(", ".join(words) + (", however they end" if words and record.after_any else ""), limit)
+
+
 def busy(api: API) -> str:
     """Count an API's jobs in progress."""
     counts = [(_count(api, code), code.label) for code in (JobCode.RUNNING, JobCode.PENDING)]
@@ -216,6 +224,13 @@ def updated(api: API) -> datetime | None:
         return datetime.fromtimestamp(api.metadata.last_updated).astimezone()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def notify_words(record: JobStatus) -> str:
+    """Return whom a job tells of its end, as far as it is known, and what became of that."""
+    said = {one.name: f"{one.name} ({one.state})" for one in record.notifications or ()}
+    names = {**({name: name for name in record.notify} if record.notify else {}), **said}
+    return clean(", ".join(names.values()) or ("nobody" if record.notify == [] else ""), 300)
 
 
 def parameters(api: API) -> list[Mapping[str, Any]] | None:

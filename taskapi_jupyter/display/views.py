@@ -11,6 +11,7 @@ from taskapi_jupyter.core.errors import size
 from taskapi_jupyter.core.states import JobCode
 
 from .facts import (
+    after_words,
     busy,
     config_words,
     cpu_words,
@@ -19,6 +20,7 @@ from .facts import (
     memory_words,
     metrics_words,
     note,
+    notify_words,
     parameter_words,
     parameters,
     progress_words,
@@ -145,10 +147,12 @@ def job_card(record: JobStatus, endpoint: str | None, last_seen: datetime | None
         ("config", Cell(config_words(record, 400), "code")),
         ("Python", Cell(python_words(record.python or None, created(record), now), "code")),
         ("group", Cell(f"{clean(record.group, 40)}, job {record.index}" if record.group else "")),
+        ("after", Cell(after_words(record, 400))),
         ("attempt", Cell(str(record.attempt) if record.attempt else "")),
         ("timeout", Cell(duration(record.timeout))),
         ("run timeout", Cell(duration(record.run_timeout or None))),
         ("reason", Cell(clean(record.reason or "", 400))),
+        ("notifies", Cell(notify_words(record))),
         ("as seen until", Cell(clean(record.stale or "", 40))),
         ("exit code", Cell(str(record.exit_code) if record.exit_code else "")),
         ("notebook", Cell(clean(record.notebook or "", 200))),

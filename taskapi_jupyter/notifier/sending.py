@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from taskapi_jupyter.core import host
+from taskapi_jupyter.core import host, room
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.paths import HomePaths
@@ -71,6 +72,7 @@ class Sending:
 
     def run(self, *, everything: bool = False) -> None:
         """Send what is due, and what becomes due meanwhile."""
+        room.check_room(self._home)  # what was sent could not be noted, and would be sent again
         if everything:
             for name in self.store.names_due(1 << 62):
                 self.store.hold_name(name, host.now_us())
@@ -88,6 +90,14 @@ class Sending:
 
     def send_name(self, name: str) -> None:
         """Send what waits under a name, until something can't be sent now."""
+        try:
+            self._send_name(name)
+        except TaskAPIError:  # of the database or its disk
+            raise
+        except Exception as error:  # its text may hold what is secret
+            self._wait(name, f"unexpected {type(error).__name__}{_place(error)}")
+
+    def _send_name(self, name: str) -> None:
         try:
             notify = config.read(HomePaths(Path(self._home)).config).notifications()
             destination = notify.names.get(name)
@@ -171,6 +181,12 @@ class Sending:
             ]
         )
         self.store.hold_name(name, due)
+
+
+def _place(error: BaseException) -> str:
+    """Return where in this package's code an error was raised."""
+    found = [one for one in traceback.extract_tb(error.__traceback__) if "taskapi_jupyter" in one.filename]
+    return f" at {os.path.basename(found[-1].filename)}:{found[-1].lineno}" if found else ""
 
 
 def next_attempt(at: int, tries: int, notify: Notify, after: float) -> int | None:

@@ -114,7 +114,7 @@ class RayJob:
             return None
         if job["boot"] == host.boot_id():
             return float(job["deadline"]) - host.boottime()
-        return float(job["created"]) / 1e6 + float(job["timeout"]) - time.time()
+        return float(job.get("allowed") or job["created"]) / 1e6 + float(job["timeout"]) - time.time()
 
     def put_off(self) -> None:
         """Note that it did not get through: it is sent again later, and each time later still."""

@@ -29,7 +29,7 @@ _MODULES = (
 #: Columns of a job's row that go along.
 _CARRIED = (
     *("id", "api_name", "api_id", "spec_id", "timeout", "run_timeout", "boot", "deadline", "cpu", "mem", "gpu"),
-    *("config", "merged", "launch"),
+    *("config", "merged", "launch", "allowed", "scheduled", "timezone"),
 )
 
 

@@ -19,6 +19,9 @@ from .process_tree import bind_to_parent
 #: Tells a cluster's entry point how long its job may still take; the task does not see it.
 SECONDS_LEFT = "TASKAPI_SECONDS_LEFT"
 
+#: When a schedule's job was to be submitted, in the zone of the schedule; other jobs have none.
+SCHEDULED_TIME = "TASKAPI_SCHEDULED_TIME"
+
 #: Imports the harness by path, so that its compiled form is cached, and leaves no trace of that for the task to see.
 START_HARNESS = "import sys;sys.path[0]=sys.argv[1];from harness import main;sys.modules.pop('harness');main();"
 
@@ -78,6 +81,8 @@ def task_environment(
         TASKAPI_API_NAME=job["api_name"],
         TASKAPI_OUTPUT_DIR=JobPaths(folder).files,
     )
+    if job.get("scheduled") is not None:
+        environment[SCHEDULED_TIME] = scheduled_time(job["scheduled"], job.get("timezone"))
     if "TASKAPI_FAULTS" in os.environ:  # set by a test that kills processes at chosen moments
         environment["TASKAPI_FAULTS"] = os.environ["TASKAPI_FAULTS"]
     if job["gpus"] is not None or machine_has_gpus:
@@ -90,6 +95,19 @@ def task_environment(
     else:
         environment.pop("PYTHONUNBUFFERED", None)  # the harness sets it once its own interpreter has begun without it
     return environment
+
+
+def scheduled_time(us: int, zone: str | None) -> str:
+    """Return a time (µs) as ISO 8601 with the offset of a zone, that of UTC where the zone is not known here."""
+    from datetime import datetime, timedelta, timezone
+
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=us)
+    if zone:
+        from zoneinfo import ZoneInfo
+
+        with suppress(Exception):  # OSError, ValueError, KeyError, or whatever is in a damaged file
+            moment = moment.astimezone(ZoneInfo(zone))
+    return moment.isoformat()
 
 
 def job_file(job: Mapping[str, Any]) -> bytes:

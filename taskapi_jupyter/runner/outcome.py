@@ -98,7 +98,8 @@ def vanished(reason: str) -> dict[str, Any]:
 
 def too_late(job: Mapping[str, Any]) -> str:
     """Return the reason of a job whose ``timeout`` has passed."""
-    return f"timed out {job['timeout']} s after submission"
+    since = "submission" if job.get("allowed") is None else "what it waited for had ended"
+    return f"timed out {job['timeout']} s after {since}"
 
 
 def judge(folder: str, said: tuple[str, str], code: int, *, command: bool, oom: bool) -> tuple[JobCode, str]:

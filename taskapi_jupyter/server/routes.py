@@ -100,6 +100,7 @@ ONLY_PENDING = query("only", {"enum": ["pending"]}, "Stop it only if it has not 
 OF = query("api", {"type": "string", "minLength": 1}, "The job's API; a Cortex cluster need not be searched then.")
 ONLY = query("api", {"type": "string", "minLength": 1}, "Only jobs of this API.")
 OF_GROUP = query("group", {"type": "string", "minLength": 1}, "Only jobs of this group, the last one first.")
+OF_SCHEDULE = query("schedule", {"type": "string", "minLength": 1}, "Only jobs of this schedule.")
 CLOSED = query(
     "groups",
     {"enum": ["closed"]},
@@ -247,7 +248,21 @@ ROUTES = (
         get=Operation(
             "Jobs, newest first",
             JobsPage,
-            (ONLY, OF_GROUP, CLOSED, _states(JobCode), LIMIT, CURSOR, SEARCH, IDS, WITH_RESULTS, COUNTS, WAIT, SINCE),
+            (
+                ONLY,
+                OF_GROUP,
+                OF_SCHEDULE,
+                CLOSED,
+                _states(JobCode),
+                LIMIT,
+                CURSOR,
+                SEARCH,
+                IDS,
+                WITH_RESULTS,
+                COUNTS,
+                WAIT,
+                SINCE,
+            ),
             headers=VERSION,
         ),
         delete=Operation("Delete all ended jobs, or those that match", Message, (ONLY, _states(TERMINAL), OLDER_THAN)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from taskapi_jupyter.runner import capacity, gpus
 
 from .records import status_of
 from .store import readable
+from .store.chains import Left, tail
 from .store.connection import Row
 from .store.store import IN_LINE, Store
 
@@ -125,21 +127,35 @@ class ThisMachine:
         limits = {**there, **{key: value for key, value in self._store.settings().items() if value is not None}}
         held, known = self._store.held(), gpus.known(self._home)
         places = {seq: index for index, seq in enumerate(self._store.line(), 1)}
+        left = self._store.left([row["id"] for row in pending if row["seq"] < 0 and row["after"] is not None])
         for row in pending:
             if row["seq"] < 0:
-                row["reason"] = self._withheld(row)
+                row["reason"] = self._withheld(row, left.get(row["id"]))
                 continue
             wanted = waits_for_gpus(row, limits.get("gpus"), known, held) if row["gpu"] else None
             row["reason"] = waits_for(row, places.get(row["seq"]), held, limits, wanted)
             if obstacle is not None:
                 row["reason"] = ", ".join(filter(None, (f"waits for its disk: {obstacle.strerror}", row["reason"])))
 
-    def _withheld(self, row: Row) -> str:
-        """Return what a job waits for that is not in line yet."""
+    def _withheld(self, row: Row, left: Left | None) -> str | None:
+        """Return what a job waits for that is not in line yet; ``left`` are the jobs that it waits for."""
+        if left is not None:
+            return self._waits_for_jobs(json.loads(row["after"]), left)
         if row["due"] is not None:
             left = max(math.ceil(row["due"] - host.boottime()), 1)
             return f"attempt {row['attempt']} of {row['retries'] + 1} begins in {left} s"
+        if row["after"] is not None and row["group_id"] is None:
+            return None  # it is let into the line now
         return "waits for other jobs of its group: no more of them may run at once"
+
+    def _waits_for_jobs(self, after: Row, left: Left) -> str:
+        if left.number == 1:
+            return f"waits for {tail(left.first)}"
+        jobs = f"waits for {left.number:,} jobs"
+        if len(after["ids"]) != 1 or after.get("results"):
+            return jobs
+        group = self._store.group(after["ids"][0])
+        return f"{jobs} of group {(group and group['name']) or after['ids'][0]}"
 
 
 def waits_for_gpus(row: Row, limit: int | None, known: gpus.Known, held: Row) -> str | None:

@@ -24,7 +24,7 @@ from taskapi_jupyter.core.contract import (
     PreviewResponse,
     UsageResponse,
 )
-from taskapi_jupyter.core.errors import NotFound, NotKept
+from taskapi_jupyter.core.errors import BadRequest, NotFound, NotKept
 from taskapi_jupyter.core.paths import WORKER, JobPaths
 from taskapi_jupyter.node.storage import Storage, folder_of
 
@@ -45,6 +45,9 @@ class Outputs:
 
     def __init__(self, jobs: Path, storage: Storage | None = None) -> None:
         self._jobs, self.storage = jobs, storage
+
+    def check_kept(self) -> None:
+        """Raise :class:`BadRequest` where no job's result is kept."""
 
     def folder(self, job_id: str) -> Path:
         """Return the folder that holds a job's files; raise :class:`NotKept` where no folder does."""
@@ -107,6 +110,13 @@ class NoOutputs(Outputs):
 
     def __init__(self, environment: str) -> None:
         self._environment = environment
+
+    def check_kept(self) -> None:
+        """Raise :class:`BadRequest`."""
+        try:
+            self.folder("")
+        except NotKept as error:
+            raise BadRequest(str(error)) from None
 
     def folder(self, job_id: str) -> Path:
         """Raise :class:`NotKept`."""

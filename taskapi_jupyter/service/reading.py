@@ -224,6 +224,7 @@ class Reading(TaskAPI):
         ids: Sequence[str] | None = None,
         results: bool = False,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> JobList:
         """Return a page of jobs, newest first."""
         if ids is not None:
@@ -234,8 +235,10 @@ class Reading(TaskAPI):
         _check_search(search)
         if closed and group is not None:
             raise BadRequest("groups=closed lists groups, so it can't be used with a group")
+        if group is not None and schedule is not None:
+            raise BadRequest("a job of a schedule is in no group: give the one or the other")
         searches = bool(search and search.strip())
-        if closed and not searches:
+        if closed and schedule is None and not searches:
             return self._entries(api, wanted, limit, cursor, results=results)
         before = _cursor(cursor) if cursor else None
         in_group = None if group is None else self._group_row(group)["id"]
@@ -245,10 +248,10 @@ class Reading(TaskAPI):
         if searches:
             fits = search_of(search or "", self.paths.jobs)
             rows, searched, more, groups = self.store.search(
-                fits, api, wanted, limit, before, group=in_group, closed=closed
+                fits, api, wanted, limit, before, group=in_group, closed=closed, schedule=schedule
             )
         else:
-            rows = self.store.jobs(api, wanted, limit + 1, before, group=in_group)
+            rows = self.store.jobs(api, wanted, limit + 1, before, group=in_group, schedule=schedule)
             more = place(rows[limit - 1], in_group) if len(rows) > limit else None
         found = [without_large_config(record) for record in self._placement.statuses(rows[:limit])]
         records = self._page_of(found, results=results)

@@ -144,13 +144,13 @@ def status_of(row: Row, jobs: Path) -> JobStatus:
 
 
 def _after(text: str | None) -> dict[str, Any]:
-    """Return for which jobs one waits, or had to wait."""
-    said = json.loads(text) if text else {}
-    return {
-        "after": said.get("ids", UNSET),
-        "after_any": said.get("any") or UNSET,
-        "inputs": said.get("results") or UNSET,
-    }
+    """Return for which jobs one waits, or had to wait, those whose results it gets among them."""
+    if not text:
+        return {}
+    said = json.loads(text)
+    inputs = said.get("results") or {}
+    after = list(dict.fromkeys([*said["ids"], *inputs.values()]))
+    return {"after": after, "after_any": bool(said.get("any")) or UNSET, "inputs": inputs or UNSET}
 
 
 def _unreadable(row: Row, wrong: str) -> JobStatus:

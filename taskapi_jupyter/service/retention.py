@@ -71,6 +71,20 @@ def forget_group(
     return _delete(home, partial(store.forget_of_group, group_id, AT_ONCE), storage, stuck, until)
 
 
+def drop_of_schedule(
+    store: Store, home: Path, name: str, keep: int, *, stuck: Stuck | None = None, until: float = math.inf
+) -> None:
+    """Delete the ended jobs of a schedule beyond its newest ``keep``."""
+    forget = partial(store.forget_of_schedule, name, keep, AT_ONCE)
+    _delete(home, forget, storage_of(home), {} if stuck is None else stuck, until)
+
+
+def storage_of(home: Path) -> Storage | None:
+    """Return where jobs leave results and files, as far as this process can remove these; None: in the home."""
+    kept_at = engine_settings.read(str(home)).get("storage")
+    return None if not kept_at else Storage(kept_at) if folder_of(kept_at) else _Elsewhere(kept_at)
+
+
 def _delete(
     home: Path,
     forget: Callable[[], Sequence[str]],
@@ -177,8 +191,7 @@ def tidy(home: Path) -> None:
     """Do all steps of retention for a home; a step that fails does not stop the others."""
     store = Store(HomePaths(home).database, follow=False)
     limits, stuck = store.settings(), dict[str, str]()
-    kept_at = engine_settings.read(str(home)).get("storage")
-    storage = None if not kept_at else Storage(kept_at) if folder_of(kept_at) else _Elsewhere(kept_at)
+    storage = storage_of(home)
 
     def delete_old() -> None:
         if limits.get("keep_days") is not None:
@@ -191,9 +204,14 @@ def tidy(home: Path) -> None:
             last = store.newest_beyond(limits["keep_jobs"])
             _delete(home, partial(store.forget_until, last, AT_ONCE), storage, stuck)
 
+    def delete_of_schedules() -> None:
+        for name, keep in store.schedules_keeping():
+            drop_of_schedule(store, home, name, keep, stuck=stuck)
+
     for what, step in (
         ("delete jobs past keep_days", delete_old),
         ("delete jobs beyond keep_jobs", delete_beyond),
+        ("delete jobs that schedules do not keep", delete_of_schedules),
         ("delete old notifications", lambda: store.drop_deliveries(limits.get("keep_days"))),
         ("remove what deleted jobs left", lambda: finish_forgetting(store, home, storage, stuck)),
         ("remove versions that nobody needs", lambda: drop_unused_versions(store, home, stuck)),

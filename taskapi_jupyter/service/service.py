@@ -40,7 +40,7 @@ from .records import fault_of_api
 from .store import readable
 from .store.connection import Row
 from .writing import plans, versions
-from .writing.groups import Groups
+from .writing.schedules import Schedules
 from .writing.submissions import as_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ _JOBS_NAMED = 5  # in a sentence
 _REMOVING = 45.0  # seconds that a deletion waits for folders to be removed; retention removes the rest
 
 
-class Service(Groups):
+class Service(Schedules):
     """The TaskAPI of one home. One object serves all threads of a process.
 
     ``endpoint`` returns the URL of an API, or None; by default its URL at the newest Jupyter server of this home.
@@ -214,8 +214,9 @@ class Service(Groups):
         self.waker.check_place()
         count, running = self.store.stop_group(found["id"])
         fault_point("group.stopped")
+        if count or running:
+            self.waker.wake()  # jobs may have waited for these
         if running:
-            self.waker.wake()
             patience = self._patience()
             ended = yield from self._until_ended(running, patience)
             count += sum(status == JobCode.STOPPED.value for status in ended.values())
@@ -296,6 +297,8 @@ class Service(Groups):
                 f"{row['id']} ({row['api_name']} api): can't be deleted while it is in progress; stop it first"
             )
         fault_point("forget.forgotten")
+        if self.store.unsettled():
+            self.waker.wake()  # jobs waited for this one, whose row could not be read
         stuck: retention.Stuck = {}
         retention.remove_jobs(self.home, [row["id"]], self._outputs.storage, stuck, time.monotonic() + _REMOVING)
         if self.store.api(row["api_name"]) is None:

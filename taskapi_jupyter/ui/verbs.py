@@ -13,11 +13,12 @@ from taskapi_jupyter.deploy.packages import AUTO, NONE
 @dataclass(frozen=True)
 class Option:
     """``kind`` is what follows it: nothing, text (``maybe``: or nothing; ``texts``: repeatable), a variable, a whole
-    number (``int``: from 0 on), a time, JSON, or KEY=VALUE (repeatable).
+    number (``int``: from 0 on), a time, JSON, KEY=VALUE (repeatable), jobs and groups with commas between them
+    (repeatable), or KEY=JOB (``input``, repeatable).
     """
 
     name: str
-    kind: Literal["flag", "text", "texts", "maybe", "name", "int", "number", "time", "json", "pair"]
+    kind: Literal["flag", "text", "texts", "maybe", "name", "int", "number", "time", "json", "pair", "jobs", "input"]
     help: str
     metavar: str = ""
     short: str = ""
@@ -53,8 +54,8 @@ class Verb:
 
     @property
     def takes_job(self) -> bool:
-        """Whether it takes a job."""
-        return any("JOB" in usage for usage in self.usage)
+        """Whether it takes a job, as a word and not only as an option's value."""
+        return any("JOB" in usage.partition(" --after ")[0] for usage in self.usage)
 
     @property
     def every_option(self) -> tuple[Option, ...]:
@@ -111,6 +112,11 @@ NOTIFY = Option(
     "maybe",
     "has these notifications of config.yaml (a,b) sent when it ends, off: none; without names, the browser tells",
     "[NAMES]",
+)
+OF_CHAINS = (
+    Option("--after", "jobs", "starts it once these jobs and groups have succeeded; may be given again", "JOB[,JOB]"),
+    Option("--after-any", "flag", "starts it once those have ended, however they did"),
+    Option("--result", "input", "a key of the configuration that gets a job's result; may be given again", "KEY=JOB"),
 )
 ALL = Option("--all", "flag", "every job in progress")
 SAME = Option("--same", "flag", "runs the version that the job ran, not the one that is deployed now")
@@ -198,10 +204,11 @@ _ALL = (
             "%taskapi submit FILE.ipynb [key=value ...] [--name NAME] [--kernel NAME] [--keep-kernel T] [--html]",
             "%%taskapi submit NAME [key=value ...]",
             "%taskapi submit API key=[a,b] ... --sweep|--zip [--repeat N] [--max-running N] [--name NAME] [--dry-run]",
+            "%taskapi submit API [key=$job ...] --after JOB[,JOB] [--after-any] [--result KEY=JOB]",
         ),
         "start a job, or a group of jobs; a notebook's file, or the cell below, is deployed first",
         "start a job, or a group of jobs; a notebook is deployed first",
-        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS, NOTIFY),
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_CHAINS, *OF_GROUPS, *OF_ATTEMPTS, NOTIFY),
         (*NEEDS, KERNEL, *PACKAGES),
         (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),
         pairs=True,
@@ -319,6 +326,7 @@ A value is a Python literal (0.1, 1_000, True, None, [1, 'a'], {'a': 1}; a tuple
 list, a dict or quoted text, quotes are dropped as in a shell: '[1, 2]' is a list and '"5"' the text 5.
 NaN and infinities are refused, because JSON has none.
 $name, ${name} and {name} are the value of a variable, with its type; in lists and dicts, too: [$a, {b}].
+A value that is a job, as in input=$job, is the job's result, once that has succeeded.
 Inside a word they become text: out-{i}.csv, run-$i. In quoted text they stay as they are, except in
 f'run {i}'. Expressions are not evaluated: assign a.b or d[k] to a variable first. A $ or { without a name
 after it is itself; so are \\$name, \\{name}, $$name and {{name}}.
@@ -333,7 +341,7 @@ def verb_help(verb: Verb) -> str:
     if options:
         lines += ["", *(f"  {option.shown:<{width}}  {option.help}" for option in options)]
     text = "\n".join(lines)
-    if verb.takes_job:
+    if any("JOB" in usage for usage in verb.usage):
         text += "\n" + _JOB
     if verb.cell:
         text += "\n" + _TASK

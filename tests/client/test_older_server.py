@@ -116,6 +116,8 @@ def test_what_was_asked_for_is_refused_and_not_left_out(client: Client, older: O
         client.groups,
         lambda: client.map("plain", [{}]),
         lambda: client.submit("plain", retries=1),
+        lambda: client.submit("plain", after=job),
+        lambda: client.submit("plain", results={"x": job.id}),
         lambda: client.jobs(group="g1"),
         lambda: client.deploy(lambda config: 1, name="plain", warm=True),
         lambda: client.deploy(lambda config: 1, name="plain", requirements=["six"]),

@@ -55,6 +55,7 @@ class Facts:
     stops: dict[str, bool] = field(default_factory=dict)  # whether the stop was acknowledged
     forgets: dict[str, bool] = field(default_factory=dict)
     quiet: dict[str, tuple[list[str], int]] = field(default_factory=dict)  # stopped groups: jobs, how many had begun
+    chains: dict[str, tuple[list[str], bool]] = field(default_factory=dict)  # what jobs wait for; whatever their ends
     refused: list[str] = field(default_factory=list)
     killed_tasks: set[str] = field(default_factory=set)
     killed_watchers: set[str] = field(default_factory=set)

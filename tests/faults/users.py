@@ -27,12 +27,20 @@ class Refused(Exception):
 def act() -> None:
     """Do what lines of standard input say, and answer with lines: ``[verb, arguments]``, ``{"ok" or "error": …}``."""
     from taskapi_jupyter import connect
+    from taskapi_jupyter.core.contract import ScheduleRequest
 
     taskapi: Any = connect()
     verbs: dict[str, Callable[..., Any]] = {
         "deploy": lambda path: [one.message for one in taskapi.deploy(path)],
         "submit": lambda api, config, timeout: taskapi.submit(api, config, timeout).id,
+        "chain": lambda api, config, options: taskapi.submit(api, config, **options).id,
         "map": lambda api, configs, options: _made(taskapi.map(api, configs, **options)),
+        "schedule": lambda api, config, options: (
+            taskapi.create_schedule(ScheduleRequest(api=api, config=config, **options)).name
+        ),
+        "run_schedule": lambda name: taskapi.run_schedule(name).id,
+        "change_schedule": lambda name, changes: taskapi.update_schedule(name, changes).name,
+        "unschedule": taskapi.delete_schedule,
         "stop_group": taskapi.stop_group,
         "stop": taskapi.stop,
         "forget": taskapi.forget,
@@ -97,7 +105,13 @@ class Program:
 CELLS = {
     "deploy": "%taskapi deploy {0}",
     "submit": "_job = get_ipython().run_line_magic('taskapi', 'submit {0} --config $_config' + {2!r})\n_answer = _job.id",
+    "chain": "_answer = taskapi_jupyter.connect().submit({0!r}, {1!r}, **{2!r}).id",
     "map": "_group = taskapi_jupyter.connect().map({0!r}, {1!r}, **{2!r})\n_answer = [_group.id, [job.id for job in _group]]",
+    "schedule": "from taskapi_jupyter.core.contract import ScheduleRequest as _Made\n"
+    "_answer = taskapi_jupyter.connect().create_schedule(_Made(api={0!r}, config={1!r}, **{2!r})).name",
+    "run_schedule": "_answer = taskapi_jupyter.connect().run_schedule({0!r}).id",
+    "change_schedule": "_answer = taskapi_jupyter.connect().update_schedule({0!r}, {1!r}).name",
+    "unschedule": "_answer = taskapi_jupyter.connect().delete_schedule({0!r})",
     "stop_group": "%taskapi stop {0}\n_answer = 'stopped group {0}'",
     "stop": "%taskapi stop {0}\n_answer = 'stopped job {0}'",
     "forget": "_answer = taskapi_jupyter.connect().forget({0!r})",

@@ -11,8 +11,10 @@ from .jobs import KINDS
 from .plan import Facts
 
 
-def may_be(job: Job, facts: Facts, ended: bool) -> set[str]:
-    """Return the states that a job may have ended in, after what was done to it."""
+def may_be(job: Job, facts: Facts, ended: bool, cut: bool) -> set[str]:
+    """Return the states that a job may have ended in, after what was done to it; ``cut``: another's end ended it."""
+    if cut:
+        return {"stopped"}
     states = {KINDS[job.config["kind"]][1]}
     states.discard("stopped")
     if job.id in facts.stops or job.api_name == "temp":
@@ -36,9 +38,9 @@ def killed(job: Job) -> bool:
     return job.status == "worker_error" and job.record.exit_code == -signal.SIGKILL
 
 
-def untruths(job: Job, facts: Facts, begun: int, ended: bool, before: str) -> Iterator[str]:
+def untruths(job: Job, facts: Facts, begun: int, ended: bool, before: str, cut: bool) -> Iterator[str]:
     """Yield what is not true in a job's record; ``before`` is the terminal state in which it was seen first."""
-    states = may_be(job, facts, ended)
+    states = may_be(job, facts, ended, cut)
     if job.status not in states:
         yield f"should be {' or '.join(sorted(states))}"
     if before != job.status:

@@ -31,7 +31,7 @@ from taskapi_jupyter.core.process import descendants, is_there
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import succession, wake
 
-from . import groups
+from . import chains, groups, schedules
 from .jobs import KINDS, TASK
 from .plan import INODES, PACKAGE, WRONGS, Facts, Outcome, Round
 from .users import Gone, Kernel, Program, Refused
@@ -197,6 +197,11 @@ class World:
             of_groups = (round_.point or "").startswith(("group.", "attempt."))
             if of_groups or round_.thorough or chance.random() < 0.4:
                 groups.use(ask, configure, chance, facts, self.begun)
+            if (round_.point or "").startswith("chain.") or round_.thorough or chance.random() < 0.3:
+                chains.use(ask, configure, chance, facts)
+            of_schedules = (round_.point or "").startswith(("firing.", "schedule."))
+            if of_schedules or round_.thorough or chance.random() < 0.2:
+                schedules.use(ask, configure, chance, facts, round_)
             kinds = list(KINDS) if round_.thorough else ["asleep", "returns"]
             for _ in range(len(KINDS) if round_.thorough else chance.randint(3, 6)):
                 kind = kinds.pop() if kinds else chance.choice(list(KINDS))
@@ -390,6 +395,8 @@ class World:
     def recover(self, facts: Facts, outcome: Outcome) -> None:
         """Look, as people do, until everything has ended."""
         deadline = time.monotonic() + RECOVERY
+        for row in self.service.store.schedules():
+            self.service.delete_schedule(row["name"])
         while jobs := self.service.jobs(status=IN_PROGRESS, limit=1000):
             if time.monotonic() > deadline:
                 outcome.lost += [f"{job.id} is {job.status} for ever" for job in jobs]
@@ -421,9 +428,12 @@ class World:
                 outcome.wrong.append(f"{job_id} was deleted and is there")
         outcome.twice += [f"{job_id} was started {begun[job_id]} times" for job_id in mine if begun[job_id] > 1]
         for job in mine.values():
-            told = list(untruths(job, facts, begun[job.id], job.id in ended, self.first_end.get(job.id, job.status)))
+            first = self.first_end.get(job.id, job.status)
+            told = list(untruths(job, facts, begun[job.id], job.id in ended, first, chains.fails(job, mine, facts)))
             outcome.wrong += [f"{job.id} ({job.config['kind']}, {job.status}, {job.reason!r}): {one}" for one in told]
         outcome.wrong += groups.untruths(mine, round_, facts, self.begun)
+        outcome.wrong += chains.untruths(mine, facts, self.begun)
+        outcome.twice += schedules.untruths(mine)
         for refused in facts.refused:
             by_design = "NotInProgress" in refused or (
                 "NotDeployed" in refused and not refused.startswith("stop")

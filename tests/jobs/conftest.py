@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.clocks import LIBRARIES, Clock
 from support.homes import clean
 from support.notebooks import Cell, Start, write
 from taskapi_jupyter.client.job import Job
 from taskapi_jupyter.core import folders
 from taskapi_jupyter.service.service import Service
+
+#: For a person who lives by a clock.
+DEPLOY = """s.deploy_request(request_for("echo", '''
+import os
+def task(config):
+    return os.environ.get("TASKAPI_SCHEDULED_TIME")
+''', compute={"cpu": "10m"}))"""
 
 
 @pytest.fixture
@@ -58,3 +66,20 @@ def start(service: Service, name: str, tmp_path: Path) -> Start:
         return service.submit(name, config)
 
     return start
+
+
+@pytest.fixture
+def clock(home: Path, tmp_path: Path) -> Iterator[Callable[[str], Clock]]:
+    """Return what gives a home a clock that begins at a time; its API ``echo`` returns when it was scheduled."""
+    if not LIBRARIES:
+        pytest.skip("no libfaketime for a clock that can be set")
+    clocks = []
+
+    def begin(at: str) -> Clock:
+        clocks.append(Clock(home, tmp_path, at))
+        clocks[0].say(DEPLOY)
+        return clocks[0]
+
+    yield begin
+    for one in clocks:
+        one.close()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from taskapi_jupyter.core.contract import DeployRequest
 from taskapi_jupyter.core.errors import BadRequest
+from taskapi_jupyter.core.nesting import merge
 from taskapi_jupyter.deploy.api_spec import pickled, task_source
 from taskapi_jupyter.deploy.api_spec.build import APISpec, build, check_name, parse
 from taskapi_jupyter.deploy.api_spec.quantities import (
@@ -33,7 +34,6 @@ from taskapi_jupyter.deploy.api_spec.quantities import (
 )
 from taskapi_jupyter.deploy.api_spec.variables import allowed_environ
 from taskapi_jupyter.deploy.packages import interpreter
-from taskapi_jupyter.deploy.values import merge
 from taskapi_jupyter.worker import harness
 
 TASK = """\

@@ -22,6 +22,7 @@ import type { Job } from '../api/contract';
 import { hasEnded, keepsKernel, statusOf } from '../api/contract';
 import {
   absentWords,
+  afterWords,
   age,
   created,
   duration,
@@ -346,6 +347,7 @@ function facts(
     [trans.__('started'), ...when(moment(job.created_time && job.start_time))],
     [trans.__('ended'), ...when(moment(job.end_time))],
     [trans.__('duration'), duration(took(job, now))],
+    [trans.__('after'), afterWords(job)],
     [trans.__('timeout'), duration(job.timeout)],
     [trans.__('run timeout'), duration(job.run_timeout ?? null)],
     [trans.__('exit code'), job.exit_code ? String(job.exit_code) : ''],

@@ -315,9 +315,10 @@ export function note(job: Job): string {
   return job.reason ? clean(job.reason) : words;
 }
 
-/** Return a job's reason, or its exit code where it has none. */
+/** Return a job's reason, or its exit code where it has none; of one that was stopped, only if it never began. */
 export function why(job: Job): string {
-  if (['succeeded', 'stopped'].includes(statusOf(job))) {
+  const status = statusOf(job);
+  if (status === 'succeeded' || (status === 'stopped' && job.start_time)) {
     return '';
   }
   if (job.reason) {
@@ -328,6 +329,17 @@ export function why(job: Job): string {
     return `signal ${-code}`;
   }
   return code ? `exit code ${code}` : '';
+}
+
+/** Return for which jobs one waits, or had to wait: `68…1a2b (as input), 68…3c4d`. */
+export function afterWords(job: Job): string {
+  const inputs = Object.entries(job.inputs ?? {});
+  const words = (job.after ?? []).map(id => {
+    const keys = inputs.filter(([, one]) => one === id).map(([key]) => key);
+    return keys.length ? `${id} (as ${keys.join(', ')})` : id;
+  });
+  const how = words.length && job.after_any ? ', however they end' : '';
+  return clean(words.join(', ') + how);
 }
 
 /** Round as Python does, halves to the even side: both views show the same percentage. */

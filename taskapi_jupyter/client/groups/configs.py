@@ -160,16 +160,16 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 _ID = re.compile(r"g?[0-9a-f]{4,16}|last")
 
 
-def check_name(name: str | None) -> None:
-    """Raise :class:`BadRequest` for a name that no group can have: it could be taken for an id."""
+def check_name(name: str | None, what: str = "group") -> None:
+    """Raise :class:`BadRequest` for a name that no group, or schedule, can have: it could be taken for an id."""
     if name is None:
         return
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadRequest(
-            f"invalid name of a group {str(name)[:80]!r}: a letter, then at most 62 letters, digits, '-', '_' or '.'"
+            f"invalid name of a {what} {str(name)[:80]!r}: a letter, then at most 62 letters, digits, '-', '_' or '.'"
         )
     if _ID.fullmatch(name):
-        raise BadRequest(f"invalid name of a group {name!r}: it could be taken for an id; choose another one")
+        raise BadRequest(f"invalid name of a {what} {name!r}: it could be taken for an id; choose another one")
 
 
 def check_max_running(max_running: int | None) -> None:

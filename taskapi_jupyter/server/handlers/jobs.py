@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.utils import ensure_async
@@ -47,16 +48,15 @@ class JobsHandler(HeldHandler):
         status, self.since = self.statuses(JobCode), self.text("since")
 
         search, counts, group = self.text("search"), self.flag("counts"), self.text("group")
-        groups = self.text("groups")
+        groups, schedule = self.text("groups"), self.text("schedule")
         if groups not in (None, "closed"):
             raise BadRequest(f"groups must be closed, not {groups[:64]!r}")
         closed, ids, results = groups == "closed", self.ids(), self.flag("results")
         pool = self.backends.keeping(env) if results and self.backends.clusters.find(env) is None else None
 
         def page(environment: TaskAPI) -> tuple[bytes, bytes]:
-            jobs = environment.page(
-                api, status, limit, cursor, search, group=group, ids=ids, results=results, closed=closed
-            )
+            which: dict[str, Any] = {"group": group, "schedule": schedule, "closed": closed}
+            jobs = environment.page(api, status, limit, cursor, search, ids=ids, results=results, **which)
             self.restless = any(job.record.code is JobCode.RUNNING for job in jobs)
             answer = JobsPage([job.record for job in jobs], jobs.next_cursor)
             if jobs.searched is not None:
@@ -83,7 +83,7 @@ class JobsHandler(HeldHandler):
         given = list(dict.fromkeys(text.split(",")))
         if len(given) > MAX_IDS:
             raise BadRequest(f"ids must be at most {MAX_IDS}, not {len(given)}")
-        others = ("api", "cursor", "group", "groups", "search", "status")
+        others = ("api", "cursor", "group", "groups", "schedule", "search", "status")
         if also := [name for name in others if self.get_query_argument(name, None) is not None]:
             raise BadRequest(f"ids goes without {also[0]}: it asks for these jobs alone")
         return given

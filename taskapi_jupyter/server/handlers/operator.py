@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from taskapi_jupyter.client.chains import check_whole
 from taskapi_jupyter.client.headers import KERNEL_HEADER
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.contract import Message, Submission, decode, encode, submit_answer
-from taskapi_jupyter.core.errors import BadRequest, QueryParamRequired
+from taskapi_jupyter.core.errors import BadRequest, GroupNotFound, JobNotFound, QueryParamRequired, TaskAPIError
 from taskapi_jupyter.server.authentication import guarded
 
 from .base import Handler
@@ -32,6 +33,11 @@ class TasksHandler(BodyHandler):
     """Submit, look at and stop jobs."""
 
     contract = True
+    waits = False  # whether a submission names jobs to wait for, which Cortex's do not
+
+    def status_of(self, error: TaskAPIError) -> int:
+        """Return the HTTP status of an error: 404 where what a new job is to wait for does not exist."""
+        return 404 if self.waits and isinstance(error, JobNotFound | GroupNotFound) else super().status_of(error)
 
     def job_id(self) -> str:
         """Return the job that the query names."""
@@ -48,6 +54,9 @@ class TasksHandler(BodyHandler):
 
         def submit() -> Job:
             submission = decode(body, Submission)
+            others = [*(submission.after or ()), *(submission.results or {}).values()]
+            self.waits = bool(others)
+            check_whole(others)
             return environment.submit(
                 api,
                 submission.config,

@@ -8,6 +8,7 @@ from typing import Any
 
 from taskapi_jupyter.core import nesting
 
+from . import schedules
 from .connection import Connections, Row
 from .schema import IN_PROGRESS, next_change
 
@@ -85,11 +86,12 @@ class APIs(Connections):
             return ("updated" if old else "created"), old
 
     def delete_api(self, name: str) -> list[str] | None:
-        """Delete an API and request that its jobs stop; return their ids, None where there is no such API."""
+        """Delete an API, stop its jobs, pause its schedules; return the ids of the jobs, None where it is missing."""
         with self.write() as transaction:
             if not transaction.execute("DELETE FROM apis WHERE name = ?", (name,)).rowcount:
                 return None
             change = next_change(transaction)
+            schedules.pause_of(transaction, name, change)
             jobs = transaction.execute(
                 "SELECT id FROM jobs WHERE api_name = ? AND status IN (?, ?)", (name, *IN_PROGRESS)
             ).fetchall()

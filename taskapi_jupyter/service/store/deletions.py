@@ -22,6 +22,7 @@ _UNREMOVED = 100  # paths that could not be removed that are recorded
 
 #: Whether no API needs the row ``v`` of ``versions``. An API keeps its newest ?1, and all since the time ?2 (µs).
 _UNUSED = (
+    "NOT EXISTS (SELECT 1 FROM schedules WHERE api_id = v.api_id) AND "
     "(NOT EXISTS (SELECT 1 FROM apis WHERE name = v.name) OR v.updated < ?2 "
     "AND NOT EXISTS (SELECT 1 FROM apis WHERE api_id = v.api_id) "
     "AND (SELECT count(*) FROM versions n WHERE n.name = v.name AND n.updated > v.updated) >= ?1)"
@@ -133,6 +134,18 @@ class Deletions(APIs):
                 transaction.execute(
                     "SELECT seq, id, api_name FROM jobs WHERE group_id = ? AND status NOT IN (?, ?) LIMIT ?",
                     (group_id, *IN_PROGRESS, limit),
+                ).fetchall(),
+            )
+
+    def forget_of_schedule(self, name: str, keep: int, limit: int) -> list[str]:
+        """Delete ended jobs of a schedule beyond its newest ``keep``, at most ``limit``; return their ids."""
+        with self.write() as transaction:
+            return _forget(
+                transaction,
+                transaction.execute(
+                    "SELECT seq, id, api_name FROM jobs INDEXED BY jobs_of_schedule WHERE schedule = ? "
+                    "AND status NOT IN (?, ?) ORDER BY seq DESC LIMIT ? OFFSET ?",
+                    (name, *IN_PROGRESS, limit, keep),
                 ).fetchall(),
             )
 

@@ -83,6 +83,7 @@ class Lists(Connections):
         *,
         columns: str = LISTED,
         group: str | None = None,
+        schedule: str | None = None,
     ) -> list[Row]:
         """Return a page, newest first; ``before`` is the place (:func:`place`) that the last page ended with.
 
@@ -91,7 +92,9 @@ class Lists(Connections):
         with self.read() as connection:
             parts = [
                 connection.execute(*walk).fetchall()
-                for walk in _walks(columns, api, statuses, before, limit, group=group, also=_withheld(connection))
+                for walk in _walks(
+                    columns, api, statuses, before, limit, group=group, also=_withheld(connection), schedule=schedule
+                )
             ]
         found = [dict(row) for rows in parts for row in rows]
         return sorted(found, key=lambda row: -place(row, group))[:limit]
@@ -134,6 +137,7 @@ class Lists(Connections):
         *,
         group: str | None = None,
         closed: bool = False,
+        schedule: str | None = None,
     ) -> Found:
         """Return the newest jobs that fit, at most ``limit``, of the newest :data:`SEARCHED` before a place.
 
@@ -146,7 +150,9 @@ class Lists(Connections):
         with self.read() as connection, ExitStack() as open_cursors:
             walks = []
             also = _withheld(connection)
-            for walk in _walks(_TEXTS, api, statuses, before, SEARCHED + 1, group=group, also=also, last=closed):
+            for walk in _walks(
+                _TEXTS, api, statuses, before, SEARCHED + 1, group=group, also=also, last=closed, schedule=schedule
+            ):
                 cursor = open_cursors.enter_context(closing(connection.cursor()))
                 cursor.row_factory = None
                 walks.append(map(Texts._make, cursor.execute(*walk)))
@@ -279,6 +285,7 @@ def _walks(
     group: str | None,
     also: bool,
     last: bool = False,
+    schedule: str | None = None,
 ) -> list[tuple[str, Sequence[object]]]:
     """Return statements that walk an index from the newest job on, with their values; the limit holds for each.
 
@@ -298,13 +305,16 @@ def _walks(
         order = "ORDER BY group_index DESC, attempt DESC"
         return [(f"SELECT {columns} FROM jobs WHERE {' AND '.join(where)} {order} LIMIT ?", [*values, limit])]
     walks: list[tuple[str, Sequence[object]]] = []
+    table = "jobs"
+    if schedule is not None:  # the index has its jobs by status
+        table, statuses = "jobs INDEXED BY jobs_of_schedule", statuses or sorted(readable.WRITTEN)
     for status in statuses or [None]:  # type: ignore[list-item]
         only, values = " AND (group_id IS NULL OR retried_by IS NULL)" if last else "", list[object]()
-        for name, value in (("api_name", api), ("status", status)):
+        for name, value in (("api_name", api), ("status", status), ("schedule", schedule)):
             if value is not None:
                 only += f" AND {name} = ?"
                 values.append(bindable(value))
         for which, order in (("0 < seq AND seq < ?", "DESC"), ("-? < seq AND seq < 0", "ASC"))[: 1 + also]:
-            sql = f"SELECT {columns} FROM jobs WHERE {which}{only} ORDER BY seq {order} LIMIT ?"
+            sql = f"SELECT {columns} FROM {table} WHERE {which}{only} ORDER BY seq {order} LIMIT ?"
             walks.append((sql, [latest, *values, limit]))
     return walks

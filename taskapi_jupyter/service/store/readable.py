@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskapi_jupyter.core import nesting
@@ -42,7 +42,6 @@ _NUMBERS = {
     "scheduled": (0, _LAST, True),
 }
 _SECONDS = ("deadline", "due", "retry_delay")
-_JSON: dict[str, type] = {"after": dict, "notify": list}
 _TEXTS = ("api_name", "spec_id", "name")
 _TEXTS_OR_NONE = (
     "reason", "notebook", "boot", "started_boot", "progress", "metrics", "usage", "merged", "visible", "group_id",
@@ -82,9 +81,21 @@ def _fault(name: str, value: Any) -> str | None:
     return None if good else f"is {shown(value)}, which is invalid"
 
 
-def _holds(text: Any, kind: type) -> bool:
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_after(value: Any) -> bool:
+    results = value.get("results") or {} if isinstance(value, dict) else None
+    return isinstance(results, dict) and _are_texts(value.get("ids")) and _are_texts([*results.values()])
+
+
+_JSON: dict[str, Callable[[Any], bool]] = {"after": _is_after, "notify": _are_texts}
+
+
+def _holds(text: Any, what: Callable[[Any], bool]) -> bool:
     try:
-        return isinstance(text, str) and isinstance(nesting.loads(text), kind)
+        return isinstance(text, str) and is_utf8(text) and what(nesting.loads(text))
     except ValueError:
         return False
 

@@ -127,7 +127,8 @@ END
     # jobs.after: for which jobs a job waits and whose results it gets, as JSON, as it was submitted; such a job has a
     # negative seq until then, and `allowed` says since when (µs) it could begin. predecessors: the last attempts of
     # these jobs, with the states in which they ended: kept by triggers, so that supervisors of older versions, and
-    # deletions, leave them right. schedules.due: when (µs) the schedule is looked at next. outbox: what is to be sent.
+    # deletions, leave them right. unsettled: jobs that may have nothing left to wait for. schedules.due: when (µs) the
+    # schedule is looked at next. outbox: what is to be sent.
     1008: """
 ALTER TABLE jobs ADD COLUMN after TEXT;
 ALTER TABLE jobs ADD COLUMN allowed INTEGER;
@@ -140,9 +141,15 @@ CREATE TABLE predecessors (
   job_id TEXT NOT NULL, after_id TEXT NOT NULL, ended TEXT, PRIMARY KEY (job_id, after_id)
 ) WITHOUT ROWID;
 CREATE INDEX predecessors_by_after ON predecessors (after_id);
+CREATE INDEX predecessors_by_end ON predecessors (job_id, ended);
+CREATE TABLE unsettled (job_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TRIGGER predecessor_ended AFTER UPDATE OF status ON jobs
 WHEN new.status NOT IN ('pending', 'running') AND old.status IN ('pending', 'running') BEGIN
   UPDATE predecessors SET ended = new.status WHERE after_id = new.id;
+  INSERT OR IGNORE INTO unsettled (job_id) SELECT job_id FROM predecessors p WHERE after_id = new.id AND (
+    new.status IS NOT 'succeeded' OR NOT EXISTS (SELECT 1 FROM predecessors WHERE job_id = p.job_id AND ended IS NULL)
+  );
+  DELETE FROM predecessors WHERE job_id = new.id;
 END;
 CREATE TRIGGER predecessor_retried AFTER UPDATE OF retried_by ON jobs WHEN new.retried_by IS NOT NULL BEGIN
   UPDATE predecessors SET after_id = new.retried_by, ended = NULL WHERE after_id = new.id;
@@ -164,6 +171,8 @@ CREATE INDEX outbox_due ON outbox (due) WHERE state = 'waiting';
 CREATE INDEX outbox_of_job ON outbox (job_id);
 CREATE TRIGGER job_gone AFTER DELETE ON jobs BEGIN
   DELETE FROM predecessors WHERE job_id = old.id;
+  INSERT OR IGNORE INTO unsettled (job_id) SELECT job_id FROM predecessors WHERE after_id = old.id AND ended IS NULL;
+  UPDATE predecessors SET ended = 'deleted' WHERE after_id = old.id AND ended IS NULL;
 END
 """,
 }

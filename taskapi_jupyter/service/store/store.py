@@ -7,6 +7,7 @@ Commits are synced: what was acknowledged is on disk.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from taskapi_jupyter.core import host
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import TERMINAL, JobCode, may_move
 
-from . import groups, outbox, withheld
+from . import chains, groups, outbox, withheld
+from .chains import Chains
 from .connection import Row
 from .deletions import Deletions
 from .groups import Groups
@@ -26,7 +28,7 @@ from .schema import IN_PROGRESS, IS_JOB, READ, next_change
 IN_LINE = 1000  # pending jobs whose place in line is shown
 
 
-class Store(Deletions, Lists, Groups, Schedules, Outbox):
+class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
     """The database of one home: what changed, and its jobs."""
 
     # What changed
@@ -49,12 +51,17 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
     def add_job(self, job: Mapping[str, Any], first_id: int) -> str:
         """Write a pending job and return its id: ``first_id`` as 16 hex digits, or one below that of the newest job.
 
-        Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the version was deleted meanwhile.
+        Where it has ``after``, as JSON ``{"ids": [...], "any": bool, "results": {key: id}}``, it waits for these jobs
+        and groups: ``chains.py``. Raises :class:`APINotDeployed` or :class:`APIIDNotFound` where the API or the
+        version was deleted meanwhile, :class:`JobNotFound` or :class:`GroupNotFound` where one of those was.
         """
         with self.write() as transaction:
             groups.check_deployed(transaction, job)
             change = next_change(transaction)
-            if job.get("group_id") is not None:
+            waits = job.get("after") is not None
+            if waits:
+                job = chains.withhold(transaction, job)
+            elif job.get("group_id") is not None:
                 job = groups.append(transaction, job, change)
             job = {
                 **job,
@@ -66,7 +73,10 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
                 f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})",
                 list(job.values()),
             )
-            if job.get("seq") is not None:
+            if waits:
+                after = json.loads(job["after"])
+                chains.add(transaction, job["id"], [*after["ids"], *(after.get("results") or {}).values()])
+            elif job.get("seq") is not None:
                 withheld.release(transaction, change)
             return str(job["id"])
 
@@ -77,7 +87,11 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
 
     def whole_job(self, job_id: str) -> Row | None:
         """Return all that starting a job needs: its row with its version's ``launch``."""
-        row = self._one("SELECT j.*, v.launch FROM jobs j JOIN versions v USING (api_id) WHERE j.id = ?", job_id)
+        row = self._one(
+            "SELECT j.*, v.launch, s.timezone FROM jobs j JOIN versions v USING (api_id) "
+            "LEFT JOIN schedules s ON s.name = j.schedule AND j.scheduled IS NOT NULL WHERE j.id = ?",
+            job_id,
+        )
         return dict(row) if row else None
 
     def count_in_progress(self) -> int:
@@ -134,7 +148,7 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
     def pending_deadlines(self, boot: str) -> list[Row]:
         """Return the pending jobs whose deadline counts by this boot's clock, soonest first, at most 100."""
         return self._rows(
-            "SELECT id, deadline, timeout FROM jobs INDEXED BY jobs_due "
+            "SELECT id, deadline, timeout, allowed FROM jobs INDEXED BY jobs_due "
             "WHERE status = 'pending' AND deadline IS NOT NULL AND boot = ? AND typeof(deadline) != 'text' "
             f"AND typeof(deadline) != 'blob' AND {IS_JOB} ORDER BY deadline LIMIT 100",
             boot,
@@ -149,8 +163,8 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
         if self._one(f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {old})", boot)[0]:
             with self.write() as transaction:
                 transaction.execute(
-                    "UPDATE jobs SET deadline = ?2 + min(timeout, created / 1e6 + timeout - ?3), boot = ?1 "
-                    f"WHERE {old}",
+                    "UPDATE jobs SET deadline = ?2 + min(timeout, coalesce(allowed, created) / 1e6 + timeout - ?3), "
+                    f"boot = ?1 WHERE {old}",
                     (boot, boottime, now),
                 )
 
@@ -200,7 +214,7 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
         """Move jobs as :meth:`move` does; write the next attempts of those that failed in the same transaction.
 
         Return also whether there are jobs in line that were not before: these attempts, and jobs of a group whose
-        ``max_running`` allows them now.
+        ``max_running`` allows them now; and whether jobs may have nothing left to wait for.
         """
         with self.write() as transaction:
             change = next_change(transaction)
@@ -228,7 +242,7 @@ class Store(Deletions, Lists, Groups, Schedules, Outbox):
             again = withheld.retry(transaction, over, change)
             fault_point("attempt.written")
             outbox.write(transaction, [move[0] for move in moved])
-            return done, withheld.release(transaction, change) or again
+            return done, withheld.release(transaction, change) or again or chains.any_unsettled(transaction)
 
     def next_due(self, boot: str) -> float | None:
         """Return when the first job that waits for its time is due, by this boot's clock; None where none waits."""

@@ -20,7 +20,7 @@ from .schema import IS_JOB
 #: What an attempt has of the one before.
 _SAME = (
     "api_name, api_id, spec_id, timeout, run_timeout, notebook, cpu, mem, gpu, visible, config, merged, priority, "
-    "group_id, group_index, retries, retry_on, retry_delay, schedule, scheduled, notify"
+    "group_id, group_index, retries, retry_on, retry_delay, after, schedule, scheduled, notify"
 )
 
 #: Jobs that have failed and may be tried again.

@@ -14,6 +14,7 @@ from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.runner import gpus
 from taskapi_jupyter.runner.outcome import too_late
 from taskapi_jupyter.service.store import readable
+from taskapi_jupyter.service.store.chains import Given
 from taskapi_jupyter.service.store.connection import Row
 from taskapi_jupyter.service.store.store import Store
 
@@ -65,6 +66,24 @@ class Admission:
             self._store.release()
             due = self._store.next_due(host.boot_id())
         return None if due is None else max(min(due - host.boottime(), _LONGEST_WAIT), 0.05)
+
+    def settle(self) -> bool:
+        """Let jobs into the line that have nothing left to wait for, and end those whose predecessors failed them.
+
+        True where a process of its own is to do so, because results are to be read from a storage.
+        """
+        found = self._store.unsettled()
+        to_fill = [row["id"] for row in found if row["fill"]]
+        filled: dict[str, Given] = {}
+        elsewhere = False
+        if to_fill:
+            from . import inputs  # few supervisors need what it imports
+
+            elsewhere = inputs.is_elsewhere(self._home)
+            filled = {} if elsewhere else inputs.fill(self._home, self._store, to_fill)
+        if len(found) > (len(to_fill) if elsewhere else 0):
+            self._store.settle(filled)
+        return elsewhere
 
     def admit(
         self,

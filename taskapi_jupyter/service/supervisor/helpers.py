@@ -6,6 +6,7 @@ Not forks: SQLite's locks do not survive one. Each holds the end of a pipe, whic
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from collections.abc import Collection
 from .wake import command
 
 _LOOK = 10.0  # seconds between two looks at the clock, which may be set, and stands still in suspend for poll
+_DOZE = 600.0  # seconds until everything is looked at again
+_SET = 1.0  # seconds by which a clock that was set differs at least
 _AGAIN = 1.0  # seconds from a start to the next one for the same, which then double
 _LONGEST = 60.0
 
@@ -23,6 +26,7 @@ class Helpers:
     def __init__(self, home: str) -> None:
         self._home = home
         self._running: dict[str, int] = {}  # with the descriptor that can be read once it has ended
+        self._due: dict[str, int] = {}  # for what
         self._tried: dict[str, tuple[int, float, float]] = {}  # for what, when, and the pause that follows
 
     @property
@@ -67,7 +71,9 @@ class Helpers:
         """
         if due is None:
             self._tried.pop(module, None)
+            self._due.pop(module, None)
             return None
+        self._due[module] = due
         if module in self._running:
             return _LOOK
         left = due / 1e6 - time.time()
@@ -82,3 +88,19 @@ class Helpers:
         self._tried[module] = (due, now, min(max(pause * 2, _AGAIN), _LONGEST))
         self.start(module, site=True)
         return _LOOK
+
+    def wait(self, poll: select.poll, seconds: float, dozes: bool) -> list[tuple[int, int]]:
+        """Wait until a descriptor can be read, and return which can, or until the time is over.
+
+        Where one ``dozes``, which is nothing but waiting to start a helper, only the clock is looked at meanwhile: that
+        costs next to nothing. It ends where the clock was set, or stood still as this machine slept.
+        """
+        begun, off = time.monotonic(), time.time() - time.monotonic()
+        while True:
+            ready = poll.poll(max(0, seconds * 1000) + 1)
+            if ready or not dozes or not self._due:
+                return ready
+            now, passed = time.time(), time.monotonic()
+            seconds = min(min(self._due.values()) / 1e6 - now, _LOOK)
+            if seconds <= 0 or abs(now - passed - off) > _SET or passed - begun > _DOZE:
+                return ready

@@ -42,6 +42,7 @@ _RETRY = 0.5  # seconds until what could not be written is tried again
 _ASK_AGAIN = 1.0  # seconds until an engine that could start nothing is asked again
 _TIDY_EVERY = 3600.0  # seconds, while there is work
 _RETENTION, _FIRING, _NOTIFIER = "service.retention", "service.writing.firing", "notifier"  # what helpers run
+_INPUTS = "service.supervisor.inputs"
 _NAMED = 100  # unreadable rows that supervisor.log names at most
 
 #: Limits where config.yaml sets none: sizes in bytes, stop_grace in seconds.
@@ -76,6 +77,7 @@ class Supervisor:
         self.tidied = time.monotonic()
         self.untidy = False  # whether jobs ended since then
         self.helpers = Helpers(home)
+        self.dozes = False  # whether only helpers are to be started, at times to come
 
     def run(self, lock: int) -> None:
         """Serve until there is nothing left to do, or until TERM; then release the lock.
@@ -114,7 +116,7 @@ class Supervisor:
                 poll.register(fd, select.POLLIN)
             self.engine.keep_ahead(True)
             self._clear(poll)
-            ready = poll.poll(max(0, (60 if wait is None else wait) * 1000) + 1)
+            ready = self.helpers.wait(poll, 60 if wait is None else wait, self.dozes)
             fifo.drain(reader)
             fifo.drain(wakeups)
             if fifo.is_replaced(self.home, reader):
@@ -251,6 +253,7 @@ class Supervisor:
 
     def _step(self) -> float | None:
         """Record what happened and admit what fits, in one transaction; then start and stop."""
+        self.dozes = False
         if not self.rebased:
             self.store.rebase_deadlines(host.boot_id(), host.boottime(), time.time())
             self.rebased = True
@@ -273,6 +276,7 @@ class Supervisor:
         overdue, next_due = self.admission.overdue()
         moves += overdue
         next_release = self.admission.release()
+        filling = self.helpers.keep(_INPUTS, 0 if self.admission.settle() else None)
         if self.engine.accepts_jobs():
             max_gpus = self.limits["gpus"] if self.engine.elastic else self.chosen.get("gpus")
             leaving = {move[0] for move in moves}
@@ -285,8 +289,9 @@ class Supervisor:
             return 0.0  # admission stopped at its bound, not at a job that doesn't fit; or there is more to do
         firing = self.helpers.keep(_FIRING, self.store.next_firing())
         sending = self.helpers.keep(_NOTIFIER, self.store.next_delivery())
-        looks = (next_due, next_release, firing, sending, self.engine.interval(), self._until_ready())
-        waits = [one for one in looks if one is not None]
+        others = (next_due, next_release, filling, self.engine.interval(), self._until_ready())
+        waits = [one for one in (*others, firing, sending) if one is not None]
+        self.dozes = not self.using and all(one is None for one in others)
         if self.using or waits:
             return min(waits, default=60.0)
         return None

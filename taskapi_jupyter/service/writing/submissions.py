@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from taskapi_jupyter.client import chains
 from taskapi_jupyter.client.groups.configs import check_attempts
+from taskapi_jupyter.client.groups.group import Group
 from taskapi_jupyter.client.headers import notebook_here
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host, room
 from taskapi_jupyter.core.contract import MAX_BODY, Submission, convert
 from taskapi_jupyter.core.errors import APIIDNotFound, BadRequest, Conflict, TooLarge, Unavailable, size
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.nesting import merge
 from taskapi_jupyter.core.states import GROUP_PRIORITY
-from taskapi_jupyter.deploy.values import merge, plain_config
+from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner import gpus
 from taskapi_jupyter.service.records import fault_of_api, status_of
 from taskapi_jupyter.service.store import readable
@@ -52,32 +55,38 @@ class Submissions(Notifications):
         retry_delay: float | None = None,
         priority: int | None = None,
         group: str | None = None,
-        after: Job | str | Sequence[Job | str] | None = None,
+        after: Job | Group | str | Sequence[Job | Group | str] | None = None,
         after_any: bool = False,
-        results: Mapping[str, str] | None = None,
+        results: Mapping[str, Job | str] | None = None,
         notify: Sequence[str] | None = None,
     ) -> Job:
         """Write a pending job and wake the supervisor; the job is on disk when this returns."""
-        config = None if config is None else plain_config(config)
+        waiting = chains.waits(self, config, after, after_any, results=results, group=group)
+        if waiting.results:
+            self._outputs.check_kept()
+        config = None if waiting.config is None else plain_config(waiting.config)
         notebook = notebook or notebook_here()
         convert({"config": config, "timeout": timeout, "notebook": notebook, "run_timeout": run_timeout}, Submission)
         attempts = check_attempts(retries, retry_on, retry_delay, priority)
         version = self._version(api, api_id)
         check = Configs(api, version)
-        submitted, merged = check.texts(config)
+        submitted, merged = check.texts(config, waiting.results or ())
         given = {"timeout": timeout, "run_timeout": run_timeout, "notebook": notebook, **attempts}
         row, now_ns = self._columns(api, version, given, cuda_visible_devices)
         row |= self.notifying(notify)
         if group is not None:
             row = {"priority": GROUP_PRIORITY, **row, "group_id": group}
+        if waiting.fields:
+            said = {"ids": waiting.after or [], "any": waiting.any, "results": waiting.results}
+            row["after"] = json.dumps({name: one for name, one in said.items() if one or name == "ids"})
         job_id = self.store.add_job({**row, "config": submitted, "merged": merged}, (1 << 63) - 1 - now_ns)
         fault_point("submit.written")
         written = {**_PENDING, **row, "id": job_id, "config": submitted}
         if group is not None:
             written = self.store.job(job_id) or written  # with its place in the group
         job = self._job(status_of(written, self.paths.jobs))
-        if attempts:
-            self.waker.replace_older()  # which would write no further attempt
+        if attempts or waiting.fields:
+            self.waker.replace_older()  # which would write no further attempt, and leave the job where it waits
         self.waker.wake()  # last: from here on the job competes for the processor
         return job
 
@@ -146,6 +155,12 @@ class Submissions(Notifications):
         except ValueError as error:
             raise Conflict(f"the config of job {row['id']} {error}: submit anew") from None
         api_id = row["api_id"] if same else None
+        results = (json.loads(row["after"]) if row["after"] else {}).get("results")
+        for key, other in (results or {}).items():
+            if self.store.job(other) is None:
+                raise Conflict(
+                    f"job {row['id']} got the result of job {other} as {key}, and that was deleted: submit anew"
+                )
         return self.submit(
             row["api_name"],
             submitted,
@@ -154,6 +169,7 @@ class Submissions(Notifications):
             api_id=api_id,
             run_timeout=row["run_timeout"],
             cuda_visible_devices=os.environ.get(gpus.VARIABLE, row["visible"]),
+            results=results,
         )
 
 
@@ -166,13 +182,16 @@ class Configs:
         self._spec = json.loads(version["spec"]) if '"parameters"' in version["spec"] else None
         self._launch = _notebook_launch(version)
 
-    def texts(self, config: dict[str, Any] | None) -> tuple[str | None, str | None]:
-        """Return a config as it was submitted, and merged over that of the API; None where there is nothing to say."""
+    def texts(self, config: dict[str, Any] | None, results: Collection[str] = ()) -> tuple[str | None, str | None]:
+        """Return a config as it was submitted, and merged over that of the API; None where there is nothing to say.
+
+        ``results`` are the keys that get the results of jobs once these have ended.
+        """
         submitted = None if config is None else as_json(config)
         if submitted and len(submitted.encode()) > MAX_BODY:
             raise TooLarge(f"config is larger than {size(MAX_BODY)} as JSON")
         if self._spec is not None:
-            _check_parameters(self.api, self._spec, {**self.defaults, **(config or {})})
+            _check_parameters(self.api, self._spec, {**self.defaults, **(config or {}), **dict.fromkeys(results)})
         if self._launch is not None:
             _check_injectable(self.api, self._launch, config or {})
         return submitted, as_json(merge(self.defaults, config)) if self.defaults else None

@@ -22,6 +22,7 @@ from taskapi_jupyter.ui.verbs import (
     NOTEBOOK_NAME,
     NOTIFY,
     OF_ATTEMPTS,
+    OF_CHAINS,
     OF_GROUPS,
     PACKAGES,
     PATIENCE,
@@ -100,7 +101,7 @@ def _add_submit(commands: Any) -> None:
     pairs = "configuration: each value a Python literal or JSON if it is one, else text"
     sub.add_argument("pairs", nargs="*", metavar="key=value", help=pairs)
     of_files = (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK)
-    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_GROUPS, *OF_ATTEMPTS, *of_files)
+    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, WAIT, *OF_CHAINS, *OF_GROUPS, *OF_ATTEMPTS, *of_files)
     _add(sub, "--notify", nargs="?", const=True, metavar="NAMES", completer=completion.notifications, help=NOTIFY.help)
     listed = "a group with a job for each config in FILE: JSON lines, a JSON list or CSV with a header; - reads input"
     _add(sub, "--configs", metavar="FILE", completer=completion.files, help=listed)
@@ -307,15 +308,22 @@ def _command(
     return sub
 
 
+_COMPLETERS = {
+    "--kernel": completion.kernels,
+    "--requirements": completion.requirements,
+    "--after": completion.jobs_and_groups,
+}
+
+
 def _shared(parser: argparse.ArgumentParser, *options: Option) -> None:
     """Add options that the magics have, too."""
-    readers: dict[str, Any] = {"int": _positive, "number": _number, "time": _time, "pair": _pair}
+    readers: dict[str, Any] = {"int": _positive, "number": _number, "time": _time, "pair": _pair, "input": _pair}
     for one in options:
         if one.kind == "flag":
             parser.add_argument(one.name, action="store_true", help=one.help)
         else:
-            action = "append" if one.kind in ("pair", "texts") else "store"
-            completer = {"--kernel": completion.kernels, "--requirements": completion.requirements}.get(one.name)
+            action = "append" if one.kind in ("pair", "texts", "jobs", "input") else "store"
+            completer = _COMPLETERS.get(one.name)
             reader = readers.get(one.kind, str)
             _add(parser, one.name, action=action, type=reader, metavar=one.metavar, help=one.help, completer=completer)
 

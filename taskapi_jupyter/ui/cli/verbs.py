@@ -62,20 +62,33 @@ def submit(options: Namespace) -> int:
         given := [one.name for one in VERBS["submit"].notebook_options if getattr(options, one.key, None)]
     ):
         raise Unclear(f"{given[0]} is for a notebook: give the path of a file that ends in .ipynb")
+    inputs = dict(options.result or ())
+    if wanted is not None and (options.after or options.after_any or inputs):
+        raise Unclear("--after and --result are for a single job: a group can't wait for others")
     if options.dry_run:
-        return groups.plan(options, [config] if wanted is None else wanted)
+        planned = {**config, **{key: f"result of {word}" for key, word in inputs.items()}}
+        return groups.plan(options, [planned] if wanted is None else wanted)
     api, name, api_id = _connect(options), options.api, None
+    more = {**groups.attempts(options), **_waits(options, api, inputs)}
     if is_notebook:
-        name, api_id = _notebook_of(api, options, config if wanted is None else next(iter(wanted), {}))
+        name, api_id = _notebook_of(api, options, {**config, **inputs} if wanted is None else next(iter(wanted), {}))
     if wanted is not None:
         return groups.submit(options, api, name, api_id, wanted)
-    more = groups.attempts(options)
     job = api.submit(name, config or None, options.timeout, api_id=api_id, run_timeout=options.run_timeout, **more)
     if options.wait:
         return _ended(options, [job], None)
     # From the answer to the submission: a cluster may not know the job yet, and an error would hide that it runs.
     _submitted(options, job)
     return 0
+
+
+def _waits(options: Namespace, api: TaskAPI, inputs: dict[str, str]) -> dict[str, Any]:
+    """Return for which jobs the job of a line waits, and whose results it gets, as ``submit()`` takes them."""
+    words = [word.strip() for given in options.after or () for word in given.split(",") if word.strip()]
+    resolver = Resolver(api, {}, None)
+    found = [one for word in words for one in resolver.groups([word]) or resolver.many([word])]
+    results = {key: resolver.one([word]) for key, word in inputs.items()}
+    return {"after": found or None, "after_any": options.after_any, "results": results or None}
 
 
 def _submitted(options: Namespace, job: Job) -> None:

@@ -84,6 +84,8 @@ class Completer:
             return [*self._fetch("notifications"), "browser", "off"]
         if option == "--requirements":
             return [*_files("*requirements*.txt", "uv.lock", "pylock*.toml"), "auto", "none"]
+        if option == "--after":
+            return self._jobs()
         if option == "--function":
             return self._names(callable)
         known = {each.name: each.kind for each in verb.every_option}
@@ -115,13 +117,11 @@ class Completer:
             found += _files("*.ipynb")
         if verb.name in _TAKES_API and position == 0:
             found += self._fetch("apis")
-        if verb.takes_job:
-            found += [
-                "last",
-                *self._names(lambda value: isinstance(value, Job | JobList | Group)),
-                *self._fetch("jobs"),
-            ]
-        return found
+        return found + self._jobs() if verb.takes_job else found
+
+    def _jobs(self) -> list[str]:
+        held = self._names(lambda value: isinstance(value, Job | JobList | Group))
+        return ["last", *held, *self._fetch("jobs")]
 
     def _names(self, wanted: Callable[[Any], bool]) -> list[str]:
         names = [n for n in self._variables if not n.startswith("_") and n not in self._hidden]

@@ -7,12 +7,13 @@ from typing import Any
 
 from taskapi_jupyter.client.groups.configs import swept
 from taskapi_jupyter.client.groups.group import Group
-from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.client.job_lookup import Resolver
+from taskapi_jupyter.client.taskapi import Job, TaskAPI
 from taskapi_jupyter.core.errors import BadRequest, JobFailed
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy.notebook import is_notebook
 from taskapi_jupyter.display.groups import configs_html, configs_text
-from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_GROUPS, names_to_notify
+from taskapi_jupyter.ui.verbs import OF_ATTEMPTS, OF_CHAINS, OF_GROUPS, names_to_notify
 
 from .line import Line, LineError
 from .show import printer
@@ -24,7 +25,10 @@ class Planned:
     """The jobs that a line would submit, displayed as a table."""
 
     def __init__(self, configs: Sequence[Mapping[str, Any] | None]) -> None:
-        self.configs = list(configs)
+        self.configs = [
+            config and {key: f"result of {one.id}" if isinstance(one, Job) else one for key, one in config.items()}
+            for config in configs
+        ]
 
     def __repr__(self) -> str:
         return f"{configs_text(self.configs)}\n{self._count}"
@@ -41,6 +45,19 @@ def attempts(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that single jobs take, too."""
     found = {one.key: options[one.key] for one in OF_ATTEMPTS if one.key in options}
     return found | ({"notify": names_to_notify(options["notify"])} if "notify" in options else {})
+
+
+def waits(read: Line, resolver: Resolver, is_group: bool) -> dict[str, Any]:
+    """Return for which jobs the job of a line waits, and whose results it gets, as ``submit()`` takes them."""
+    given = [one for one in OF_CHAINS if one.key in read.options]
+    if given and is_group:
+        raise LineError(f"{given[0].name} is for a single job: a group can't wait for others", read.verb)
+    found: dict[str, Any] = {"after_any": True} if read.options.get("after_any") else {}
+    if words := read.options.get("after"):
+        found["after"] = [one for word in words for one in resolver.groups([word]) or resolver.many([word])]
+    if pairs := read.options.get("result"):
+        found["results"] = {key: resolver.one([word]) for key, word in pairs.items()}
+    return found
 
 
 def planned(read: Line, config: dict[str, Any] | None) -> list[dict[str, Any]] | None:

@@ -10,7 +10,9 @@ from itertools import groupby
 from typing import Any
 from unicodedata import normalize
 
+from taskapi_jupyter.client.chains import apart
 from taskapi_jupyter.client.job_lookup import Unclear, shorten
+from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core.errors import BadRequest
 from taskapi_jupyter.deploy.api_spec.quantities import parse_seconds
 from taskapi_jupyter.deploy.literals import NotLiteral, literal, literal_end
@@ -254,13 +256,8 @@ class _Filler:
             options[option.key] = True
         elif value is None:
             raise LineError(f"{option.name} needs a value: {option.name} {option.metavar}")
-        elif option.kind == "pair":
-            pair = value.pair()
-            if pair is None or not pair[0]:
-                raise LineError(f"write {option.name} {option.metavar}, not {shorten(value.text)}")
-            options.setdefault(option.key, {})[pair[0]] = _written(self.quoted(pair[1]))
-        elif option.kind == "texts":
-            options.setdefault(option.key, []).append(_written(self.word(value)))
+        elif option.kind in ("pair", "texts", "jobs", "input"):
+            self.add(option, value)
         elif option.kind == "name":
             options[option.key] = value.variable or value.text
         elif option.kind == "json":
@@ -272,6 +269,22 @@ class _Filler:
             word = self.word(value)
             options[option.key] = _whole(option, word) if option.kind in ("int", "number") else _written(word)
 
+    def add(self, option: Option, value: Token) -> None:
+        """Read the value of an option that may be given again, and add it to the others."""
+        options = self.line.options
+        if option.kind == "texts":
+            options.setdefault(option.key, []).append(_written(self.word(value)))
+        elif option.kind == "jobs":
+            word = self.word(value)
+            words = [one.strip() for one in word.split(",") if one.strip()] if isinstance(word, str) else [word]
+            options.setdefault(option.key, []).extend(words)
+        else:
+            pair = value.pair()
+            if pair is None or not pair[0]:
+                raise LineError(f"write {option.name} {option.metavar}, not {shorten(value.text)}")
+            found = _written(self.quoted(pair[1])) if option.kind == "pair" else self.word(pair[1])
+            options.setdefault(option.key, {})[pair[0]] = found
+
     def object(self, option: Option, token: Token) -> dict[str, Any]:
         value = self.value(token, option.name)
         if isinstance(value, dict):
@@ -281,7 +294,7 @@ class _Filler:
     def value(self, token: Token, where: str) -> Any:
         """Return a value: a variable's, that of a literal of Python or of JSON, else text."""
         if token.variable is not None:
-            return plain(self.variable(token.variable), f"{where} (${token.variable})")
+            return _plain(self.variable(token.variable), f"{where} (${token.variable})")
         if token.raw[:1] in ("'", '"') and token.text.strip()[:1] in ("[", "{", '"', "'"):
             try:  # as in a shell, whose quotes are not the value's
                 if not isinstance(found := literal(token.text.strip()), set):
@@ -338,6 +351,14 @@ class _Filler:
             near = get_close_matches(name, [one for one in self.variables if not one.startswith("_")], 1)
             raise LineError(f"there is no variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
         return self.variables[name]
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return a variable's value in JSON's types, but for jobs, which mean their results."""
+    if isinstance(value, Job):
+        return value
+    rest, jobs = apart(value) if isinstance(value, Mapping) else (value, {})
+    return {**plain(rest, where), **jobs} if jobs else plain(rest, where)
 
 
 def _name(match: re.Match[str]) -> str:

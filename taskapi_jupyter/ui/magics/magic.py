@@ -193,12 +193,13 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         if read.config:
             config = {**(config or {}), **read.config}
         configs = groups.planned(read, config)
+        more = groups.waits(read, self._resolver(variables), configs is not None)
         if read.options.get("dry_run"):
-            return groups.Planned([config] if configs is None else configs)
+            return groups.Planned([{**(config or {}), **more.get("results", {})}] if configs is None else configs)
         if cell is not None:
             deployed = self._deploy_cell(name, cell, _prepare_options(read.options))
         elif is_notebook(name):
-            first = config if configs is None else next(iter(configs), None)
+            first = {**(config or {}), **more.get("results", {})} if configs is None else next(iter(configs), None)
             deployed = self._deploy_notebook(read, name, _prepare_options(read.options), first)
             name = deployed[0].api.spec["name"] if deployed[0].api else name
         if deployed is not None:
@@ -218,6 +219,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
                 api_id=api_id,
                 run_timeout=times[1],
                 **groups.attempts(read.options),
+                **more,
             )
         except APINotDeployed as error:
             error.args = (f"{error}{near_function(name, str(error), variables)}",)

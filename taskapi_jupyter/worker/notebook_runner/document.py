@@ -13,7 +13,7 @@ from typing import Any
 from harness import fault_point  # type: ignore[import-not-found]
 from nbformat import from_dict
 
-from .parameters import inject, tags
+from .parameters import declares, inject, tags
 from .telling import plain, write
 
 SKIP = "skip-execution"
@@ -26,11 +26,17 @@ _STYLE = 'style="color: red; font-size: 1.5em"'
 
 
 class Document:
-    """A notebook, by its file's text; ``values`` are what the job was submitted with."""
+    """A notebook, by its file's text; ``values`` are what the job was submitted with.
 
-    def __init__(self, text: bytes, values: dict[str, Any], kernel: str, language: str) -> None:
+    Of what is ``offered``, it gets the parameters that it declares and that it was not submitted with.
+    """
+
+    def __init__(
+        self, text: bytes, values: dict[str, Any], kernel: str, language: str, offered: dict[str, Any]
+    ) -> None:
         content: dict[str, Any] = json.loads(text)
         cells = [cell for cell in content["cells"] if MARK not in tags(cell)]
+        values = {**{name: value for name, value in offered.items() if declares(cells, name)}, **values}
         self.injected = not values or inject(cells, values, kernel, language)
         known = {cell.get("id") for cell in cells}
         for at, cell in enumerate(cells):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import secrets
 from typing import Any
@@ -37,6 +38,20 @@ def inject(cells: list[dict[str, Any]], values: dict[str, Any], kernel: str, lan
     at = below + 1 if below is not None else older if older is not None else 0
     cells.insert(at, cell)
     return older is not None or below is not None
+
+
+def offered() -> dict[str, Any]:
+    """Return what a notebook may declare as a parameter without being submitted with it."""
+    time = os.environ.get("TASKAPI_SCHEDULED_TIME")
+    return {} if time is None else {"scheduled_time": time}
+
+
+def declares(cells: list[dict[str, Any]], name: str) -> bool:
+    """Whether the cell tagged ``parameters`` assigns to a name, in any language."""
+    at = _first_tagged(cells, PARAMETERS)
+    source = "" if at is None else cells[at].get("source", "")
+    text = source if isinstance(source, str) else "".join(source)
+    return re.search(rf"^\s*(?:(?:const|let|var|val)\s+)?{name}\s*(?::[^=\n]*)?(?:=(?!=)|<-)", text, re.M) is not None
 
 
 def tags(cell: dict[str, Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from .document import Document, Saver
 from .ends import Failed, Stopped
 from .kept import END, RESUME, Kept, asked
 from .kernel import TERM, Kernel
+from .parameters import offered
 from .telling import Log, Progress, plain
 
 STARTUP = 60  # seconds that a kernel may take until it answers
@@ -40,7 +41,7 @@ class Run:
         with open(os.environ["TASKAPI_JOB_SPEC"], encoding="utf-8") as file:
             values = json.load(file)["config"]
         with open(path, "rb") as file:
-            self.document = Document(file.read(), values, kernel.name, kernel.language)
+            self.document = Document(file.read(), values, kernel.name, kernel.language, offered())
         if not self.document.injected:
             self.log.line("taskapi: no cell is tagged `parameters`: the job's are in a new first cell")
         self.saver = Saver(

@@ -47,6 +47,7 @@ CREATE TABLE outbox (
 CREATE TABLE predecessors (
   job_id TEXT NOT NULL, after_id TEXT NOT NULL, ended TEXT, PRIMARY KEY (job_id, after_id)
 ) WITHOUT ROWID;
+CREATE TABLE unsettled (job_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE schedules (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL, created INTEGER NOT NULL,
   updated INTEGER NOT NULL, api_name TEXT NOT NULL, api_id TEXT, schedule TEXT NOT NULL, timezone TEXT NOT NULL,
@@ -109,9 +110,14 @@ END;
 CREATE INDEX jobs_fired ON jobs (schedule, scheduled) WHERE scheduled IS NOT NULL AND attempt = 1;
 CREATE INDEX jobs_of_schedule ON jobs (schedule, status, seq) WHERE schedule IS NOT NULL;
 CREATE INDEX predecessors_by_after ON predecessors (after_id);
+CREATE INDEX predecessors_by_end ON predecessors (job_id, ended);
 CREATE TRIGGER predecessor_ended AFTER UPDATE OF status ON jobs
 WHEN new.status NOT IN ('pending', 'running') AND old.status IN ('pending', 'running') BEGIN
   UPDATE predecessors SET ended = new.status WHERE after_id = new.id;
+  INSERT OR IGNORE INTO unsettled (job_id) SELECT job_id FROM predecessors p WHERE after_id = new.id AND (
+    new.status IS NOT 'succeeded' OR NOT EXISTS (SELECT 1 FROM predecessors WHERE job_id = p.job_id AND ended IS NULL)
+  );
+  DELETE FROM predecessors WHERE job_id = new.id;
 END;
 CREATE TRIGGER predecessor_retried AFTER UPDATE OF retried_by ON jobs WHEN new.retried_by IS NOT NULL BEGIN
   UPDATE predecessors SET after_id = new.retried_by, ended = NULL WHERE after_id = new.id;
@@ -121,6 +127,8 @@ CREATE INDEX outbox_due ON outbox (due) WHERE state = 'waiting';
 CREATE INDEX outbox_of_job ON outbox (job_id);
 CREATE TRIGGER job_gone AFTER DELETE ON jobs BEGIN
   DELETE FROM predecessors WHERE job_id = old.id;
+  INSERT OR IGNORE INTO unsettled (job_id) SELECT job_id FROM predecessors WHERE after_id = old.id AND ended IS NULL;
+  UPDATE predecessors SET ended = 'deleted' WHERE after_id = old.id AND ended IS NULL;
 END;
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('jobs',8);
