@@ -65,6 +65,7 @@ from .groups.rest import RestGroups
 from .headers import EARLY, ENDED_HEADER, KERNEL_HEADER, VERSION_HEADER, kernel_id, notebook_here, of_wait
 from .http import JSON, Multipart, Transport, media_type
 from .packages import PackagesList, check_digits
+from .schedules.rest import RestSchedules
 from .taskapi import API, Job, JobList, TaskAPI
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ LOG_HOLD = 10.0  # seconds for which a server holds an answer while a log is fol
 SMALL = 1 << 20  # bytes of a deploy up to which it is sent as JSON
 
 
-class Client(RestGroups, TaskAPI):
+class Client(RestGroups, RestSchedules, TaskAPI):
     """The TaskAPI at ``base_url``, which is the URL of ``…/taskapi/{env}``.
 
     ``timeout`` is how many seconds the server may be silent. A change is never sent twice; a read is sent once more if

@@ -230,6 +230,7 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         search: str | None = None,
         *,
         group: str | None = None,
+        schedule: str | None = None,
         closed: bool = False,
     ) -> JobList:
         """Return jobs, newest first.
@@ -252,6 +253,8 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
             on with older ones. None (default): no search.
         group
             Only jobs of this group, all attempts, those with the highest index first; None (default): of all.
+        schedule
+            Only jobs of the schedule of this name; None (default): of all.
         closed
             True: leave out the jobs of groups, and have a group as one entry in ``groups`` of the list; both together
             are at most ``limit``. A group is listed where the last attempt of one of its jobs passes the filter.
@@ -266,9 +269,10 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
         BadRequest
             A state, the limit, the cursor or the search is invalid.
         """
-        jobs = self.page(api, status, limit, cursor, search, group=group, closed=closed)
+        of: dict[str, Any] = {"group": group, "schedule": schedule, "closed": closed}
+        jobs = self.page(api, status, limit, cursor, search, **of)
         while jobs.searched is None and jobs.next_cursor and 0 < jobs.entries < limit:
-            more = self.page(api, status, limit - jobs.entries, jobs.next_cursor, group=group, closed=closed)
+            more = self.page(api, status, limit - jobs.entries, jobs.next_cursor, **of)
             jobs.append_page(more)
             if not more.entries:
                 break

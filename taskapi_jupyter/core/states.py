@@ -89,3 +89,7 @@ MAX_GROUP = 100_000  # jobs
 def may_move(old: JobCode, new: JobCode) -> bool:
     """Whether a job may move from one state to another."""
     return new in MOVES.get(old, frozenset())
+
+
+#: Why a schedule is inactive that does not fire again.
+OVER = "it has fired for the last time"

@@ -21,6 +21,7 @@ from taskapi_jupyter.client.notifications import NotificationAPI
 from taskapi_jupyter.client.packages import PackagesList, no_packages
 from taskapi_jupyter.client.rest import api_segment
 from taskapi_jupyter.client.schedules import no_schedules
+from taskapi_jupyter.client.schedules.unkept import UnkeptSchedules
 from taskapi_jupyter.client.taskapi import API, Job, JobList
 from taskapi_jupyter.core.contract import (
     KIND,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from taskapi_jupyter.client.groups.group import Group
 
 
-class CortexClient(UnkeptGroups, Logs):
+class CortexClient(UnkeptGroups, UnkeptSchedules, Logs):
     """The TaskAPI of a cluster, through a Jupyter server or, by :meth:`direct`, without one."""
 
     # Deploying and submitting

@@ -129,6 +129,15 @@ def age(time: datetime | None, now: datetime | None = None) -> str:
     return ""
 
 
+def ahead(time: datetime, now: datetime | None = None) -> str:
+    """Return roughly how far ahead a time is: ``now``, ``in 5 min``, ``in 3 d``."""
+    seconds = (time - (now or utc_now())).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size - size / 60:  # 59.5 min are an hour
+            return f"in {round(seconds / size)} {unit}"
+    return "now"
+
+
 def number(value: float) -> str:
     """Return a count as people write it: ``3``, ``0.25``, ``1200``."""
     whole = abs(value) < 1e15 and value == int(value)

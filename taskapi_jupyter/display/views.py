@@ -147,6 +147,7 @@ def job_card(record: JobStatus, endpoint: str | None, last_seen: datetime | None
         ("config", Cell(config_words(record, 400), "code")),
         ("Python", Cell(python_words(record.python or None, created(record), now), "code")),
         ("group", Cell(f"{clean(record.group, 40)}, job {record.index}" if record.group else "")),
+        ("schedule", Cell(_schedule_words(record, now))),
         ("after", Cell(after_words(record, 400))),
         ("attempt", Cell(str(record.attempt) if record.attempt else "")),
         ("timeout", Cell(duration(record.timeout))),
@@ -159,6 +160,12 @@ def job_card(record: JobStatus, endpoint: str | None, last_seen: datetime | None
         ("endpoint", Cell(clean(endpoint or "", 300), "code")),
         ("as last seen", Cell(local(last_seen, now) if last_seen else "", time=last_seen)),
     ]
+
+
+def _schedule_words(record: JobStatus, now: datetime) -> str:
+    """Return which schedule submitted a job, and for when."""
+    due = moment(record.scheduled_time or None)
+    return clean(record.schedule or "", 80) + (f", for {local(due, now)}" if due and record.schedule else "")
 
 
 def api_card(api: API) -> list[Fact]:

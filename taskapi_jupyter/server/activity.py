@@ -1,4 +1,7 @@
-"""Jobs in progress count as activity: of the server, and of the kernels that submitted them; so none is culled."""
+"""Jobs in progress count as activity: of the server, and of the kernels that submitted them; so none is culled.
+
+A schedule that fires soon counts as activity of the server where its operator says so.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from datetime import datetime, timezone
 from logging import Logger
 from typing import TYPE_CHECKING
 
+from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import NotFound, TaskAPIError
 
 from .backends import Backends
@@ -19,24 +23,31 @@ if TYPE_CHECKING:
 
 ACTIVITY = "taskapi_jupyter_activity"  # key in the application's settings
 INTERVAL = 3.0  # seconds; cullers look once a minute at most
+SOON = 3600  # seconds up to the next firing of a schedule that counts
 
 
 class Activity:
-    """Counts the jobs in progress every three seconds; ``is_reported`` says whether they are to count as activity."""
+    """Counts the jobs in progress every three seconds.
 
-    def __init__(self, serverapp: ServerApp, backends: Backends, is_reported: Callable[[], bool], log: Logger) -> None:
+    ``is_reported`` says whether they are to count as activity: ``"schedules"`` where schedules do, too.
+    """
+
+    def __init__(
+        self, serverapp: ServerApp, backends: Backends, is_reported: Callable[[], bool | str], log: Logger
+    ) -> None:
         self._app = serverapp
         self._backends = backends
         self._is_reported = is_reported
         self._log = log
         self._in_progress = 0
+        self._fires_soon = False
         self._submitters: dict[str, list[tuple[str, str]]] = {}  # kernels: environment and id of each of their jobs
         self._looking_after: asyncio.Task[None] | None = None
 
     @property
     def current(self) -> bool:
-        """Whether jobs were in progress when last counted; Jupyter asks before it ends an idle server."""
-        return self._is_reported() and self._in_progress > 0
+        """Whether something counted as activity when last looked at; Jupyter asks before it ends an idle server."""
+        return bool(self._is_reported()) and (self._in_progress > 0 or self._fires_soon)
 
     def submitted(self, env: str, job_id: str, kernel: str | None) -> None:
         """Note a submission and the kernel it came from, in case a culler looks before the next count."""
@@ -64,12 +75,18 @@ class Activity:
         run, quick = self._backends.run, self._backends.quick
         await run(quick, self._backends.address.announce)  # again, in case somebody removed it
         self._in_progress = await run(quick, self._backends.service.in_progress)
+        self._fires_soon = self._is_reported() == "schedules" and await run(quick, self._is_due_soon)
         if self._looking_after is None or self._looking_after.done():  # a storage may delay it
             self._looking_after = self._backends.follower(asyncio.create_task(self._backends.look_after()))
-        if self._is_reported() and self._in_progress:
+        if self.current:
             # `web_app.last_activity()`, which JupyterHub reads, takes the newest of all `*_last_activity`.
             self._app.web_app.settings["taskapi_last_activity"] = datetime.now(timezone.utc)
         await self._keep_kernels()
+
+    def _is_due_soon(self) -> bool:
+        """Whether a schedule fires within the next hour."""
+        due = self._backends.service.store.next_firing()
+        return due is not None and due < host.now_us() + SOON * 1_000_000
 
     async def _keep_kernels(self) -> None:
         """Count jobs in progress as activity of the kernels that submitted them."""

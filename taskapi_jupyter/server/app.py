@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.services.contents.filemanager import FileContentsManager
-from traitlets import Bool, Int, Unicode, default
+from traitlets import Bool, Enum, Int, Unicode, Union, default
 
 from taskapi_jupyter.core.contract import MAX_UPLOAD
 from taskapi_jupyter.core.paths import HomePaths
@@ -38,12 +38,14 @@ class TaskAPIApp(ExtensionApp):  # type: ignore[misc]
         "else `taskapi` in Jupyter's data directory).",
     ).tag(config=True)
 
-    report_activity = Bool(
-        True,
+    report_activity = Union(
+        [Bool(), Enum(["schedules"])],
+        default_value=True,
         help="Count jobs in progress as activity of this server, so that neither "
         "`ServerApp.shutdown_no_activity_timeout` nor JupyterHub's culler ends it while they run, and of the kernels "
         "that submitted them, so that `MappingKernelManager.cull_idle_timeout` does not. "
-        "(Jobs outlive the server, but not a container that ends with it.)",
+        "(Jobs outlive the server, but not a container that ends with it.) "
+        "`schedules`: count a schedule that fires within the next hour, too, as activity of this server.",
     ).tag(config=True)
 
     max_upload = Int(

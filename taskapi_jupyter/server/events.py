@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 JOB = "https://events.jupyter.org/taskapi_jupyter/job/v1"
 API = "https://events.jupyter.org/taskapi_jupyter/api/v1"
+SCHEDULE = "https://events.jupyter.org/taskapi_jupyter/schedule/v1"
 
 POLL_INTERVAL = 0.1  # seconds, where no bell can be heard
 PATIENCE = 1.0  # seconds to wait for one that is locked
@@ -161,9 +162,11 @@ class Events(Changes):
     def __init__(self, path: Path, logger: EventLogger, log: Logger, try_again: float = 1.0) -> None:
         super().__init__(path, log, try_again)
         self._logger = logger
-        for name in ("job", "api"):
+        for name in ("job", "api", "schedule"):
             logger.register_event_schema(Path(__file__).parent / "event_schemas" / f"{name}.yaml")
         self._figures: Figures | None = None
+        self._schedules: Mapping[str, Row] | None = None
+        self._of_schedules: list[News] = []
 
     def start(self) -> None:
         """Begin, unless it has begun; earlier changes are not told."""
@@ -183,6 +186,9 @@ class Events(Changes):
     def _note(self, store: Store, rows: list[Row]) -> None:
         assert self._figures is not None
         self._figures.note(store, rows)
+        before, now = self._schedules, {row["name"]: row for row in store.schedule_news()}
+        self._of_schedules = [] if before is None else list(_news_of_schedules(before, now))
+        self._schedules = now
 
     async def _tell(self, rows: list[Row], apis: Mapping[str, int]) -> None:
         await super()._tell(rows, apis)
@@ -202,7 +208,7 @@ class Events(Changes):
             if not fault({"id": row["id"], "api_name": row["api_name"]})
             and (row["status"] == "deleted" or not fault({"status": row["status"]}))
         ]
-        for schema, data in news:
+        for schema, data in (*news, *self._of_schedules):
             if self.stopping:
                 return
             self._emit(schema, data)
@@ -213,3 +219,20 @@ class Events(Changes):
             self._logger.emit(schema_id=schema, data=data)
         except Exception:  # whatever somebody's handler or modifier raises
             self._log.exception("an event could not be emitted")
+
+
+def _news_of_schedules(before: Mapping[str, Row], now: Mapping[str, Row]) -> Iterator[News]:
+    """Yield what became of schedules; ``before`` and ``now`` are those there were, and are, by name."""
+    for name, row in {**before, **now}.items():
+        old = before.get(name)
+        if fault({"name": name, "api_name": row["api_name"]}) or (name in now and old == row):
+            continue
+        if name not in now:
+            status = "deleted"
+        elif old is None or old["created"] != row["created"]:
+            status = "created"
+        elif old["last_job"] != row["last_job"]:
+            status = "fired"
+        else:
+            status = "misfired" if old["misfires"] < row["misfires"] else "changed"
+        yield SCHEDULE, {"schedule": name, "api_name": row["api_name"], "status": status}

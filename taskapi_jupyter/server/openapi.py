@@ -12,7 +12,16 @@ from msgspec import UnsetType
 
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.core import contract
-from taskapi_jupyter.core.contract import DeployRequest, ErrorBody, GroupRequest, GroupRerun, Rerun, Submission, encode
+from taskapi_jupyter.core.contract import (
+    DeployRequest,
+    ErrorBody,
+    GroupRequest,
+    GroupRerun,
+    Rerun,
+    ScheduleRequest,
+    Submission,
+    encode,
+)
 
 JSON = "application/json"
 #: Errors that each route of an environment may answer: bad values, no credentials, a wrong path, no room; for a cluster
@@ -68,6 +77,7 @@ def document(base_url: str, routes: Mapping[str, Mapping[str, Operation]]) -> by
             Rerun,
             GroupRequest,
             GroupRerun,
+            ScheduleRequest,
         ):  # what we answer has every key
             fields = msgspec.structs.fields(model)
             components[name]["required"] = [one.encode_name for one in fields if UnsetType not in get_args(one.type)]

@@ -35,6 +35,10 @@ from taskapi_jupyter.core.contract import (
     PackagesResponse,
     PreviewResponse,
     Rerun,
+    SchedulePreview,
+    ScheduleRequest,
+    SchedulesResponse,
+    ScheduleStatus,
     Submission,
     UsageResponse,
     WaitsResponse,
@@ -80,6 +84,13 @@ from .handlers.jobs import (
 from .handlers.log_stream import LogStream
 from .handlers.notebook import NOTEBOOK, EndKernelHandler, KernelHandler, NotebookHandler, ResumeHandler
 from .handlers.operator import APIsHandler, DeleteHandler, OneAPIHandler, TasksHandler, VerifyHandler, VersionHandler
+from .handlers.schedules import (
+    MAX_TIMES,
+    ScheduleHandler,
+    SchedulePreviewHandler,
+    ScheduleRunHandler,
+    SchedulesHandler,
+)
 from .openapi import JSON, Operation, header, query
 
 TEXT = "text/plain"
@@ -148,6 +159,10 @@ SINCE = query(
     {"type": "string", "minLength": 1},
     "`X-Taskapi-Version` of an earlier answer: with `wait`, this one comes as soon as it would be another.",
 )
+CRON = query("cron", {"type": "string", "minLength": 1}, "When: as `schedule` of a schedule.", required=True)
+ZONE = query("tz", {"type": "string", "minLength": 1}, "The name of a time zone; absent: the server's.")
+TIMES = query("n", _between(1, MAX_TIMES, 5), "How many times at most.")
+UNTIL = query("until", {"type": "string", "minLength": 1}, "After which it never fires: as `until` of a schedule.")
 WAITED = query("ids", {"type": "string"}, "Ids of jobs and groups, with commas between.")
 CELLS_SINCE = query(
     "since",
@@ -423,6 +438,36 @@ ROUTES = (
         post=Operation(
             "Submit the configs of a group again, as a new one", GroupSubmitted, body=GroupRerun, errors=(409, 413, 415)
         ),
+    ),
+    _route(
+        "/taskapi/{env}/schedules",
+        SchedulesHandler,
+        post=Operation(
+            "Submit a job of an API at certain times", ScheduleStatus, body=ScheduleRequest, errors=(409, 413, 415)
+        ),
+        get=Operation("Schedules, by name", SchedulesResponse),
+    ),
+    _route(
+        "/taskapi/{env}/schedules/preview",
+        SchedulePreviewHandler,
+        get=Operation("When a schedule would fire next", SchedulePreview, (CRON, ZONE, TIMES, UNTIL)),
+    ),
+    _route(
+        "/taskapi/{env}/schedules/{name}",
+        ScheduleHandler,
+        get=Operation("A schedule", ScheduleStatus),
+        patch=Operation(
+            "Change some keys of a schedule",
+            ScheduleStatus,
+            body={JSON: {"type": "object", "description": "Keys of `ScheduleRequest`, without `name` and `replace`."}},
+            errors=(409, 413, 415),
+        ),
+        delete=Operation("Delete a schedule; its jobs stay", Message),
+    ),
+    _route(
+        "/taskapi/{env}/schedules/{name}/run",
+        ScheduleRunHandler,
+        post=Operation("Submit a job of a schedule now, also of a paused one", JobSpec, errors=(415,)),
     ),
     _route(
         "/taskapi/{env}/waits",

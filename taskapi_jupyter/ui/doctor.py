@@ -20,8 +20,9 @@ from taskapi_jupyter import environments
 from taskapi_jupyter._version import __version__
 from taskapi_jupyter.client import environments_file
 from taskapi_jupyter.core import guard, host, process, room
-from taskapi_jupyter.core.errors import TaskAPIError, Unavailable, size
+from taskapi_jupyter.core.errors import BadRequest, TaskAPIError, Unavailable, size
 from taskapi_jupyter.core.paths import HomePaths
+from taskapi_jupyter.deploy.times import Times
 from taskapi_jupyter.runner import capacity, gpus
 from taskapi_jupyter.service import config, packages, records, servers
 from taskapi_jupyter.service.home import default_home
@@ -221,6 +222,26 @@ def _rows(home: Path) -> Iterator[str]:
                     yield f"the row of {what} {name} in {one / 'taskapi.db'} can't be read: {wrong}; delete the {what}"
 
 
+def _schedules(home: Path) -> Iterator[str]:
+    """Name the active schedules that can't fire."""
+    for one in _homes(home):
+        if not list(_read(one, "SELECT 1 FROM sqlite_master WHERE name = 'schedules'")):  # of an older version
+            continue
+        sql = (
+            "SELECT name, api_name, schedule, timezone, EXISTS (SELECT 1 FROM apis a WHERE a.name = api_name) AS there "
+            "FROM schedules WHERE active = 1 ORDER BY name"
+        )
+        for row in _read(one, sql):
+            name = readable.shown(row["name"])
+            if not row["there"]:
+                yield f"schedule {name} can't fire: {readable.text(row['api_name'])} is not deployed; deploy it"
+                continue
+            try:
+                Times(row["schedule"], row["timezone"])
+            except (BadRequest, TypeError) as error:
+                yield f"schedule {name} can't fire: {error}"
+
+
 def _mapping(text: Any) -> dict[str, Any]:
     try:
         return readable.mapping(text)
@@ -275,4 +296,5 @@ CHECKS: tuple[Check, ...] = (
     _notifications,
     _unremoved,
     _rows,
+    _schedules,
 )

@@ -113,6 +113,25 @@ NOTIFY = Option(
     "has these notifications of config.yaml (a,b) sent when it ends, off: none; without names, the browser tells",
     "[NAMES]",
 )
+OF_SCHEDULES = (
+    Option("--tz", "text", "the time zone, such as Europe/Berlin; by default the server's", "ZONE"),
+    Option("--name", "text", "a name for the schedule; by default that of its API", "NAME"),
+    Option("--overlap", "text", "where the last job has not ended: skip (the default), queue, stop or allow", "HOW"),
+    Option("--catch-up", "text", "makes up for the newest firing that was missed: last (the default) or none", "HOW"),
+    Option("--max-late", "time", "only if it is not later than this, such as 1h; by default a period, at most 1d", "T"),
+    Option("--until", "text", "a date or a time after which it never fires", "DATE"),
+    Option("--keep", "int", "how many ended jobs of it are kept", "N"),
+    Option("--notify", "text", "notifications of config.yaml that are sent when a job ends: a,b", "NAMES"),
+    Option("--pin", "flag", "runs the version that is deployed now, also after the API is deployed again"),
+    Option("--replace", "flag", "replaces a schedule of that name"),
+)
+ACTIONS = (
+    Option("--pause", "flag", "has it fire no more until it is resumed"),
+    Option("--resume", "flag", "has it fire again"),
+    Option("--run", "flag", "submits a job of it now"),
+    Option("--delete", "flag", "deletes it; its jobs stay"),
+)
+NEXT = Option("--next", "int", "shows the next N times; with a schedule that is not made yet, makes none", "N")
 OF_CHAINS = (
     Option("--after", "jobs", "starts it once these jobs and groups have succeeded; may be given again", "JOB[,JOB]"),
     Option("--after-any", "flag", "starts it once those have ended, however they did"),
@@ -244,6 +263,24 @@ _ALL = (
         "list groups of jobs, or delete those that have ended",
         (LIMIT,),
     ),
+    Verb(
+        "schedule",
+        (
+            '%taskapi schedule API "0 6 * * MON-FRI" [key=value ...] [--tz ZONE] [--name NAME]'
+            " [--overlap HOW] [--catch-up HOW] [--max-late T] [--until DATE] [--keep N] [--notify NAMES] [--pin]"
+            " [--replace]",
+            "%taskapi schedule API every 15m|@daily|at 2026-12-24T18:00 [key=value ...]",
+            '%taskapi schedule FILE.ipynb "0 6 * * MON-FRI" [key=value ...]',
+            "%taskapi schedule NAME [--pause|--resume|--run [--wait]|--delete|--next N]",
+        ),
+        "submit jobs of an API at certain times, or show, pause, resume, run or delete such a schedule; a notebook's"
+        " file is deployed first",
+        "make, list, show, pause, resume, run or delete schedules, which submit jobs at certain times",
+        (CONFIG, RUN_TIMEOUT, TIMEOUT, *OF_ATTEMPTS, *OF_SCHEDULES, *ACTIONS, NEXT, WAIT),
+        notebook_options=(*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK),
+        pairs=True,
+    ),
+    Verb("schedules", ("%taskapi schedules",), "list schedules, by name"),
     Verb(
         "logs",
         ("%taskapi logs JOB [-n LINES] [-f]",),

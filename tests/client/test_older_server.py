@@ -126,6 +126,9 @@ def test_what_was_asked_for_is_refused_and_not_left_out(client: Client, older: O
         lambda: client.deploy(lambda config: 2, name="plain", dry_run=True),
         lambda: client.deploy(lambda config: 2, name="plain", kernel="python3"),
         client.kernels,
+        client.schedules,
+        lambda: client.schedule("plain", "@daily"),
+        lambda: client.jobs(schedule="plain"),
     ):
         with pytest.raises(Unavailable, match=SENTENCE):
             ask()

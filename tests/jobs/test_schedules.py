@@ -20,8 +20,10 @@ from support.homes import alive, processes, stop_supervisor
 from support.notebooks import Start, tagged
 from taskapi_jupyter.core.contract import ScheduleRequest
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, Conflict, ScheduleNotFound
+from taskapi_jupyter.service import engine_settings
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor.supervisor import IDLE
+from taskapi_jupyter.ui import doctor
 
 DAILY = "0 6 * * *"
 HOURS = [f"2026-06-01T{hour:02}:00:00" for hour in range(24)]
@@ -78,6 +80,7 @@ def test_what_is_refused(service: Service, api: str) -> None:
         ),
         (lambda: create(name="beef"), BadRequest, "invalid name of a schedule 'beef'"),
         (lambda: create(name="<b>"), BadRequest, "invalid name of a schedule '<b>'"),
+        (lambda: create(name="preview"), BadRequest, "can't be called preview"),
         (lambda: create(api="nothing"), APINotDeployed, "nothing is not deployed"),
         (lambda: create("* * * *"), BadRequest, "has 4 fields"),
         (lambda: create(timezone="Berlin"), BadRequest, "did you mean Europe/Berlin?"),
@@ -130,6 +133,25 @@ def test_a_preview(service: Service) -> None:
     shown = service.preview_schedule("30 2 * * *", "Europe/Berlin", 3)
     assert (shown.explained, shown.timezone, len(shown.times)) == ("At 02:30 every day", "Europe/Berlin", 3)
     assert all(one[19:] in ("+01:00", "+02:00") for one in shown.times)
+
+
+@pytest.mark.local
+def test_the_doctor_names_those_that_cannot_fire(service: Service, api: str, home: Path) -> None:
+    assert doctor.problems(home) == []
+    for name in ("zone", "gone", "good"):
+        service.create_schedule(ScheduleRequest(api=api, schedule=DAILY, name=name))
+    with service.store.write() as transaction:
+        transaction.execute("UPDATE schedules SET timezone = 'Old/Zone' WHERE name = 'zone'")
+        transaction.execute("UPDATE schedules SET api_name = 'nothing' WHERE name = 'gone'")
+    found = doctor.problems(home)
+    assert found[0] == "schedule 'gone' can't fire: nothing is not deployed; deploy it"
+    assert found[1].startswith("schedule 'zone' can't fire: there is no time zone 'Old/Zone'")
+    assert len(found) == 2
+    assert {one.name: one.explained != "" for one in service.schedules_response().schedules} == {
+        "gone": True,
+        "good": True,
+        "zone": False,
+    }
 
 
 # Jobs
@@ -303,6 +325,7 @@ def test_a_version_is_pinned(clock: Callable[[str], Clock]) -> None:
     assert now.say(f"s.store.version({pinned!r}) is not None")
 
 
+@pytest.mark.local
 def test_a_schedule_keeps_so_many_ended_jobs(service: Service, api: str, home: Path) -> None:
     service.create_schedule(ScheduleRequest(api=api, schedule="* * * * * *", keep=2))
     for _ in range(3):
@@ -339,6 +362,18 @@ def test_a_notebook_learns_for_when_it_was_scheduled(start: Start, service: Serv
 
 
 # The supervisor
+
+
+@pytest.mark.local
+def test_jobs_of_another_engine(service: Service, api: str, home: Path) -> None:
+    """Of a cluster that can't be reached now: the job is on disk, and waits for it."""
+    service.deploy_request(request_for(api, "def task(config): pass", compute={"cpu": "10m"}))
+    settings = {"provider": "ray", "address": "http://127.0.0.1:9", "headers": {}, "verify": True, "home_id": "0"}
+    engine_settings.write(str(home), {**settings, "storage": None})
+    service.create_schedule(ScheduleRequest(api=api, schedule="* * * * * *"))
+    job = until(lambda: service.page(schedule=api), "a job")[-1]
+    assert (job.status, job.record.schedule) == ("pending", api)
+    service.delete_schedule(api)
 
 
 @pytest.mark.local

@@ -23,7 +23,7 @@ from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.core import contract
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.server import events
-from taskapi_jupyter.server.events import API, JOB
+from taskapi_jupyter.server.events import API, JOB, SCHEDULE
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.store.store import Store
 
@@ -108,6 +108,30 @@ def test_a_job_of_another_process(live_server: LiveServer, subscriber: Subscribe
     assert sorted(told, key=order.index) == told
     assert SECRET not in "".join(subscriber.raw)
     assert str(tmp_path) not in "".join(subscriber.raw)
+
+
+MAKE = """
+from taskapi_jupyter.core.contract import ScheduleRequest
+api.create_schedule(ScheduleRequest(api=name, schedule="@yearly", config={"path": rest[0]}))
+"""
+
+
+def test_schedules(live_server: LiveServer, subscriber: Subscriber, name: str, tmp_path: Path) -> None:
+    home = live_server.home
+    deploy_elsewhere(home, name)
+    for code, status in (
+        (MAKE, "created"),
+        ("api.update_schedule(name, {'active': False})", "changed"),
+        ("api.run_schedule(name)", "fired"),
+        ("api.delete_schedule(name)", "deleted"),
+    ):
+        elsewhere(home, code, name, str(tmp_path / SECRET))
+        event: dict[str, str] = {}
+        while event.get("schema_id") != SCHEDULE:
+            event = json.loads(str(subscriber.socket.recv()))
+        told = {key: value for key, value in event.items() if not key.startswith("__")}
+        assert told == {"schema_id": SCHEDULE, "schedule": name, "api_name": name, "status": status}
+    elsewhere(home, "api.delete(name)", name)
 
 
 def test_stop_and_purge(live_server: LiveServer, subscriber: Subscriber, name: str, tmp_path: Path) -> None:

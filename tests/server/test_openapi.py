@@ -153,13 +153,19 @@ def test_answers_about_what_is_there(live_server: LiveServer, tmp_path: Path, na
     client.deploy_request(request_for(pickled, "def task(config):\n    return {1}\n"))
     other = client.submit(pickled).wait(30)
     group = client.map(name, [{"a": 1}, {"a": 2}]).wait(30)
+    schedule = client.schedule(name, "@daily", config={"a": 1})
     document = live_server.fetch("GET", "../openapi.json").json()
     make(live_server.home, KEYS[0])
     jobs = [job.id, other.id, "7fffffffffffffff"]
     values = {"env": ["local"], "api": [name, pickled], "jobID": jobs, "job_id": jobs, "path": ["file"]}
-    only(document, {**values, "api_id": [job.record.api_id], "group": [group.id, "another"], "key": [KEYS[0], "0000"]})
+    values |= {"api_id": [job.record.api_id], "group": [group.id, "another"], "key": [KEYS[0], "0000"]}
+    only(document, {**values, "name": [schedule.name, "another"], "cron": ["@daily", "0 6 * * MON-FRI", "@dayly"]})
     deleting = ("delete-env-delete-api", "delete-env-jobs", "delete-env-jobs-job_id", "delete-env-groups-group")
-    schemathesis(live_server, document, tmp_path, *deleting)
+    try:
+        schemathesis(live_server, document, tmp_path, *deleting, "delete-env-schedules-name")
+    finally:
+        for one in client.schedules():
+            one.delete()
 
 
 def test_answers_to_who_deletes_ended_jobs(live_server: LiveServer, tmp_path: Path, name: str) -> None:

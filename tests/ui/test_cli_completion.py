@@ -76,7 +76,21 @@ def deployed(service: Service) -> list[str]:
 def test_verbs_and_options(offered: Callable[..., list[str]]) -> None:
     program = "jupyter-taskapi"
     verbs = {"deploy", "submit", "get", "delete", "jobs", "logs", "wait", "env", "serve", "version", "completion"}
-    verbs |= {"attach", "doctor", "resume", "groups", "stop", "status", "result", "rerun", "files", "packages", "help"}
+    verbs |= {
+        "attach",
+        "doctor",
+        "resume",
+        "groups",
+        "schedule",
+        "schedules",
+        "stop",
+        "status",
+        "result",
+        "rerun",
+        "files",
+        "packages",
+        "help",
+    }
     verbs |= {"notify"}
     assert set(offered(f"{program} ")) == set(offered("jupyter taskapi ")) == verbs
     assert offered(f"{program} get --wa") == ["--watch"]

@@ -47,7 +47,7 @@ DOWN = (
 OWN = [
     re.compile(pattern(one.path.partition("{env}/")[2]))
     for one in ROUTES
-    if re.search("{env}/(jobs|groups|packages)", one.path)
+    if re.search("{env}/(jobs|groups|packages|schedules)", one.path)
 ]
 #: Those of an operator, where a slash at the end has no meaning; on other paths it may have one.
 OPERATORS = [re.compile(pattern(one.path.partition("{env}/")[2])) for one in ROUTES if "{env}/" in one.path]

@@ -35,14 +35,14 @@ class Schedules(Connections):
     def next_firing(self) -> int | None:
         """Return when (µs) the first active schedule is to be looked at; None where there is none.
 
-        That is now where one has fired at a time that is far in the future: the clock was wrong then.
+        That is 0 where one has fired at a time that is far in the future: the clock was wrong then.
         """
         row = self._one("SELECT min(due) FROM schedules WHERE active = 1 AND due IS NOT NULL")
         if not isinstance(row[0], int):
             return None
         now = host.now_us()
         if row[0] > now + WRONG and self._one(f"SELECT EXISTS (SELECT 1 FROM schedules WHERE {_AHEAD})", now)[0]:
-            return now
+            return 0
         return int(row[0])
 
     def schedule(self, name: str) -> Row | None:
@@ -60,6 +60,10 @@ class Schedules(Connections):
             f"SELECT * FROM schedules WHERE active = 1 AND due IS NOT NULL AND (due <= ?1 OR {_AHEAD}) ORDER BY due",
             now,
         )
+
+    def schedule_news(self) -> list[Row]:
+        """Return of all schedules what tells whether they have changed, and how."""
+        return self._rows("SELECT name, api_name, change, created, last_job, misfires FROM schedules")
 
     def schedules_keeping(self) -> list[tuple[str, int]]:
         """Return the names of the schedules that keep a number of their jobs, with that number."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, TaskAPIError, Unavailable, printable
 from taskapi_jupyter.core.fault_points import fault_point
+from taskapi_jupyter.core.states import OVER
 from taskapi_jupyter.deploy.times import US, Due, Times
 from taskapi_jupyter.service import engine_settings, retention
 from taskapi_jupyter.service.limits import ThisMachine
@@ -30,11 +31,8 @@ _MINUTE = 60 * US
 _FIRST_PAUSE, _LONGEST_PAUSE = 5 * US, 600 * US  # until a job that could not be submitted is tried again
 _UNREADABLE = 3600 * US  # until a schedule is looked at again whose text or zone this machine does not know
 _TRIES = 10  # at a schedule that other processes change all the time
-_REMOVING = 60.0  # seconds to remove what jobs left that a schedule no longer keeps
+_REMOVING = 5.0  # seconds to remove what jobs left that a schedule no longer keeps; retention goes on
 _SERVICE = ("taskapi_jupyter.service.service", "Service")
-
-#: Why a schedule is inactive that has fired for the last time.
-OVER = "it has fired for the last time"
 
 
 def main(home: str) -> None:
@@ -64,6 +62,7 @@ def fire_due(service: Schedules) -> None:
     rows = service.store.due_schedules(host.now_us())
     for row in rows:
         _serve(service, row)
+        service.waker.tell()
     if rows:
         service.waker.wake()
     for row in rows:

@@ -26,6 +26,7 @@ from taskapi_jupyter.core.errors import BadRequest, Conflict, ScheduleNotFound, 
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.deploy.times import Times
 from taskapi_jupyter.deploy.values import plain_config
+from taskapi_jupyter.service import reboot
 from taskapi_jupyter.service.records import rfc3339, status_of
 from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
@@ -60,7 +61,8 @@ class Schedules(Groups):
     def schedules_response(self) -> SchedulesResponse:
         """Return all schedules, by name."""
         self._keep_supervisor()
-        return SchedulesResponse([self._schedule_status(row) for row in self.store.schedules()])
+        found = [self._schedule_status(row) for row in self.store.schedules()]
+        return SchedulesResponse(found, reboot.hint(self.home)) if found else SchedulesResponse(found)
 
     def schedule_status(self, name: str) -> ScheduleStatus:
         """Return one schedule."""
@@ -161,6 +163,8 @@ class Schedules(Groups):
         request = convert(asdict(request), ScheduleRequest)
         name = request.api if request.name is None else request.name
         check_name(name, "schedule")
+        if name == "preview":
+            raise BadRequest("a schedule can't be called preview, which a route is called: choose another name")
         config = None if request.config is None else plain_config(request.config)
         convert({"config": config, "timeout": request.timeout, "run_timeout": request.run_timeout}, Submission)
         attempts = check_attempts(request.retries, request.retry_on, request.retry_delay, request.priority)

@@ -24,6 +24,7 @@ from taskapi_jupyter.ui.verbs import (
     OF_ATTEMPTS,
     OF_CHAINS,
     OF_GROUPS,
+    OF_SCHEDULES,
     PACKAGES,
     PATIENCE,
     PLAN,
@@ -38,7 +39,7 @@ from taskapi_jupyter.ui.verbs import (
     Option,
 )
 
-from . import completion, envs, groups, notifications, outputs, packages, verbs
+from . import completion, envs, groups, notifications, outputs, packages, schedules, verbs
 from .output import FORMS
 
 _Run = Callable[[argparse.Namespace], int | None]
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _add_kernels(commands)
     _add_jobs(_command(commands, "jobs", verbs.jobs, "list jobs, or delete those that have ended"))
     _add_groups(_command(commands, "groups", groups.listed))
+    _add_schedules(_command(commands, "schedule", schedules.listed, aliases=["schedules"]))
     _add_packages(_command(commands, "packages", packages.listed))
     _add_notify(_command(commands, "notify", notifications.listed))
     _add_env(_command(commands, "env", envs.listed, env=False))
@@ -213,6 +215,44 @@ def _add_packages(parser: argparse.ArgumentParser) -> None:
     _add(sub, "keys", nargs="*", metavar="KEY", completer=completion.packages, help=digits)
     older = "only environments that were last used more than DAYS days ago"
     sub.add_argument("--older-than", type=_days, metavar="DAYS", help=older)
+
+
+def _add_schedules(parser: argparse.ArgumentParser) -> None:
+    """Add the actions on schedules."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+
+    def action(name: str, run: _Run, text: str, *, named: bool = False, env: bool = True) -> argparse.ArgumentParser:
+        sub = _command(actions, name, run, text, env=env, default=argparse.SUPPRESS)
+        if named:
+            _add(sub, "name", metavar="NAME", completer=completion.schedules)
+        return sub
+
+    sub = action("add", schedules.add, "submit a job of an API at certain times; a notebook is deployed first")
+    _add(sub, "api", metavar="API|FILE.ipynb", completer=completion.apis_and_notebooks)
+    when = "when: cron of five fields in quotes, @daily, every 15m, at 2026-12-24T18:00; then key=value: configuration"
+    sub.add_argument("words", nargs="*", metavar="WHEN [key=value ...]", help=when)
+    of_files = (*RESOURCES, KERNEL, *PACKAGES, *NOTEBOOK)
+    _shared(sub, CONFIG, RUN_TIMEOUT, TIMEOUT, *OF_ATTEMPTS, *OF_SCHEDULES, *of_files)
+
+    action("list", schedules.listed, "list schedules, and say whether they survive a reboot of this machine")
+    action("show", schedules.shown, "show one", named=True)
+    action("pause", schedules.pause, "have one fire no more until it is resumed", named=True)
+    action("resume", schedules.resume, "have one fire again", named=True)
+    _shared(action("run", schedules.run, "submit a job of one now, also of one that is paused", named=True), WAIT)
+    action("delete", schedules.delete, "delete one; its jobs stay", named=True)
+
+    sub = action("next", schedules.following, "show the next times of one, or of cron, @daily or every 15m")
+    _add(sub, "words", nargs="+", metavar="NAME|WHEN", completer=completion.schedules)
+    sub.add_argument("-n", "--count", type=_positive, metavar="N", help="how many (default: 5)")
+    sub.add_argument("--tz", metavar="ZONE", help="the time zone, such as Europe/Berlin; by default the server's")
+
+    text = "print what wakes the schedules of this machine after a reboot: lines of a crontab, or a systemd user timer"
+    sub = action("install", schedules.install, text, env=False)
+    sub.add_argument("--write", action="store_true", help="write it, too")
+    text = "remove what install --write wrote, and nothing else"
+    action("uninstall", schedules.uninstall, text, env=False)
+    text = "start a supervisor where an active schedule of this machine has none"
+    action("wake", schedules.awake, text, env=False)
 
 
 def _add_notify(parser: argparse.ArgumentParser) -> None:

@@ -125,6 +125,11 @@ def packages(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
     return _asked(lambda: [one.key[:SHORT] for one in _connect(parsed_args).packages()])
 
 
+def schedules(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+    """Return the names of schedules."""
+    return _asked(lambda: [one.name for one in _connect(parsed_args).schedules_response().schedules])
+
+
 def notifications(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
     """Return the names of notifications."""
     return _asked(lambda: [one.name for one in _connect(parsed_args).notifications(limit=1).names])

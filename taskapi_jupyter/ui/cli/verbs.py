@@ -48,14 +48,9 @@ def deploy(options: Namespace) -> int:
 
 def submit(options: Namespace) -> int:
     """Start a job or a group, and wait for it with ``--wait``."""
-    config = _object(options.config) if options.config is not None else {}
     if "=" in str(options.notify):  # argparse takes the pair that follows an option without a value for that
         options.pairs, options.notify = [options.notify, *options.pairs], True
-    for pair in options.pairs:
-        key, equals, text = pair.partition("=")
-        if not key or not equals:
-            raise Unclear(f"write configuration as key=value, not {pair!r}")
-        config[key] = _value(text, key)
+    config = config_of(options.config, options.pairs)
     wanted = groups.configs(options, config, _value)
     is_notebook = notebook.is_notebook(options.api)
     if not is_notebook and (
@@ -71,15 +66,26 @@ def submit(options: Namespace) -> int:
     api, name, api_id = _connect(options), options.api, None
     more = {**groups.attempts(options), **_waits(options, api, inputs)}
     if is_notebook:
-        name, api_id = _notebook_of(api, options, {**config, **inputs} if wanted is None else next(iter(wanted), {}))
+        name, api_id = notebook_of(api, options, {**config, **inputs} if wanted is None else next(iter(wanted), {}))
     if wanted is not None:
         return groups.submit(options, api, name, api_id, wanted)
     job = api.submit(name, config or None, options.timeout, api_id=api_id, run_timeout=options.run_timeout, **more)
     if options.wait:
-        return _ended(options, [job], None)
+        return ended(options, [job], None)
     # From the answer to the submission: a cluster may not know the job yet, and an error would hide that it runs.
-    _submitted(options, job)
+    submitted(options, job)
     return 0
+
+
+def config_of(text: str | None, pairs: Iterable[str]) -> dict[str, Any]:
+    """Return the configuration of a line: that of ``--config``, with its pairs."""
+    config = _object(text) if text is not None else {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise Unclear(f"write configuration as key=value, not {pair!r}")
+        config[key] = _value(value, key)
+    return config
 
 
 def _waits(options: Namespace, api: TaskAPI, inputs: dict[str, str]) -> dict[str, Any]:
@@ -91,7 +97,8 @@ def _waits(options: Namespace, api: TaskAPI, inputs: dict[str, str]) -> dict[str
     return {"after": found or None, "after_any": options.after_any, "results": results or None}
 
 
-def _submitted(options: Namespace, job: Job) -> None:
+def submitted(options: Namespace, job: Job) -> None:
+    """Say that a job was submitted."""
     words = f"job {clean(job.id)} of {clean(job.api_name)} submitted"
     show(options, lambda: (JobResponse(job.record, job.endpoint), lambda look: words))
 
@@ -106,7 +113,7 @@ def _deployed(api: TaskAPI, path: Path, options: Namespace, more: dict[str, Any]
     return api.deploy(path, **given, **more, **notebook_options(vars(options)))
 
 
-def _notebook_of(api: TaskAPI, options: Namespace, config: dict[str, Any]) -> tuple[str, str | None]:
+def notebook_of(api: TaskAPI, options: Namespace, config: dict[str, Any]) -> tuple[str, str | None]:
     """Deploy the notebook of a submission, and report what it warns of; return its name and version."""
     if not os.path.exists(options.api):
         raise Unclear(f"there is no file {options.api!r}")
@@ -200,8 +207,8 @@ def rerun(options: Namespace) -> int:
         raise Unclear("--failed is for groups")
     job = _job(api, options.jobs).rerun(options.same)
     if options.wait:
-        return _ended(options, [job], None)
-    _submitted(options, job)
+        return ended(options, [job], None)
+    submitted(options, job)
     return 0
 
 
@@ -286,7 +293,7 @@ def wait(options: Namespace) -> int:
     api = _connect(options)
     if found := groups.meant(api, options.jobs):
         return groups.ended(options, found, options.timeout)
-    return _ended(options, Resolver(api, {}, None).many(options.jobs), options.timeout)
+    return ended(options, Resolver(api, {}, None).many(options.jobs), options.timeout)
 
 
 def attach(options: Namespace) -> None:
@@ -343,7 +350,7 @@ def _job(api: TaskAPI, words: list[str], of: str | None = None) -> Job:
     return Resolver(api, {}, None).one(words, of)
 
 
-def _ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:
+def ended(options: Namespace, jobs: list[Job], timeout: float | None) -> int:
     """Wait for jobs and show them; return 0 if all succeeded, else 1."""
     jobs = waiting.wait(jobs, timeout)
     show(options, lambda: _job_answer(jobs[0]) if len(jobs) == 1 else _jobs_answer(jobs))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taskapi_jupyter.client.groups.group import Group
+from taskapi_jupyter.client.schedules.options import CHOICES
 from taskapi_jupyter.client.taskapi import Job, JobList
 from taskapi_jupyter.core.states import JobCode
 from taskapi_jupyter.deploy.notebook import is_notebook
@@ -23,7 +24,8 @@ PATIENCE = 0.7  # seconds for all queries of one Tab
 _FRESH = 2.0  # seconds for which an answer is reused
 _TAKES_API = {"status", "submit", "delete", "stop", "logs", "panel"}
 
-#: "apis", "jobs", "environments", "packages", "kernels", "parameters API" or "values API PARAMETER" -> words
+#: "apis", "jobs", "environments", "packages", "schedules", "kernels",
+#: "parameters API" or "values API PARAMETER" -> words
 Ask = Callable[[str], Iterable[str]]
 
 
@@ -84,6 +86,12 @@ class Completer:
             return [*self._fetch("notifications"), "browser", "off"]
         if option == "--requirements":
             return [*_files("*requirements*.txt", "uv.lock", "pylock*.toml"), "auto", "none"]
+        if verb.name == "schedule" and option in ("--overlap", "--catch-up"):
+            return list(CHOICES[option[2:].replace("-", "_")])
+        if option == "--tz":
+            from zoneinfo import available_timezones
+
+            return sorted(available_timezones())
         if option == "--after":
             return self._jobs()
         if option == "--function":
@@ -107,6 +115,8 @@ class Completer:
             return self._fetch("environments") if position == 0 else []
         if verb.name == "notify" and position > 0:
             return [*self._fetch("notifications"), "browser", "off"] if position == 1 else []
+        if verb.name == "schedule":
+            return [*_files("*.ipynb"), *self._fetch("apis"), *self._fetch("schedules")] if position == 0 else []
         if verb.name == "packages":
             return self._fetch("packages") if position == 0 else []
         found: list[str] = []

@@ -19,6 +19,7 @@ from taskapi_jupyter.client.groups.group import Group, GroupList
 from taskapi_jupyter.client.headers import notebook_of
 from taskapi_jupyter.client.job_lookup import Resolver, Unclear, Unknown, shorten
 from taskapi_jupyter.client.packages import PackagesList
+from taskapi_jupyter.client.schedules.schedule import Schedule, ScheduleList
 from taskapi_jupyter.client.taskapi import API, Job, JobList, TaskAPI
 from taskapi_jupyter.client.waiting import jobs as waiting
 from taskapi_jupyter.core import room
@@ -49,7 +50,7 @@ from taskapi_jupyter.ui.verbs import (
     verb_help,
 )
 
-from . import groups
+from . import groups, schedules
 from .complete import HOOK, Completer, known_values
 from .hints import as_function, near_function
 from .line import Line, LineError, parse
@@ -82,7 +83,7 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             for text in read.notes:
                 print(f"taskapi: {clean(text, 400)}", file=sys.stderr)  # noqa: T201
             value = getattr(self, f"_{read.verb.name}")(read, variables, cell)
-            if read.verb.name in ("submit", "rerun", "deploy") and is_dropped(self.shell.user_ns):
+            if read.verb.name in ("submit", "rerun", "deploy", "schedule") and is_dropped(self.shell.user_ns):
                 say(in_lines(value))
             return value
         except Unclear as error:
@@ -130,6 +131,8 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
             return [value for one in values for value in one] if name else [f"{one['name']}=" for one in taken]
         if what == "notifications":
             return [one.name for one in self.api().notifications(limit=1).names]
+        if what == "schedules":
+            return [one.name for one in self.api().schedules_response().schedules]
         if what == "packages":
             return [one.key[:SHORT] for one in self.api().packages()]
         ids = [job.id for job in self.api().jobs(limit=20)]
@@ -361,6 +364,31 @@ class TaskAPIMagics(Magics):  # type: ignore[misc]
         if read.words:
             raise LineError(f"unexpected {shorten(read.words[0])}; one group: %taskapi status GROUP", read.verb)
         return self.api().groups(read.options.get("limit", 20))
+
+    def _schedule(self, read: Line, variables: Variables, cell: str | None) -> Schedule | Job | schedules.Times | None:
+        if schedules.is_about_one(read):
+            return schedules.act(self.api(), read)
+        if (times := schedules.preview(self.api(), read)) is not None:
+            return times
+        name, config = str(read.words[0]), read.options.get("config")
+        if read.config:
+            config = {**(config or {}), **read.config}
+        if is_notebook(name):
+            options = {key: value for key, value in read.options.items() if key != "name"}  # which is the schedule's
+            of_file = Line(read.verb, read.words, options=options)
+            deployed = self._deploy_notebook(of_file, name, _prepare_options(options), config)
+            name = deployed[0].api.spec["name"] if deployed[0].api else name
+            if deployed.has_warnings:
+                display(deployed)
+        try:
+            return schedules.make(self.api(), name, read, config, self._notebook())
+        except APINotDeployed as error:
+            error.args = (f"{error}{near_function(name, str(error), variables)}",)
+            raise
+
+    def _schedules(self, read: Line, variables: Variables, cell: str | None) -> ScheduleList:
+        schedules.check_words(read)
+        return self.api().schedules()
 
     def _packages(self, read: Line, variables: Variables, cell: str | None) -> PackagesList | EnvironmentCard:
         key = str(_single(read, "KEY")) if read.words else None

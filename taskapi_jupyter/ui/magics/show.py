@@ -18,6 +18,7 @@ from taskapi_jupyter.client.groups.group import Group
 from taskapi_jupyter.client.headers import waiting
 from taskapi_jupyter.client.log_reader import SHOWN, live, newest, newest_text, text
 from taskapi_jupyter.client.log_reader import tail as last
+from taskapi_jupyter.client.schedules.schedule import Schedule
 from taskapi_jupyter.client.taskapi import API, Job, JobList, TaskAPI
 from taskapi_jupyter.core.contract import BuiltEnvironment, DeployResult, EnvironmentsResponse
 from taskapi_jupyter.core.errors import NotKept, size
@@ -85,6 +86,10 @@ def in_lines(value: Any) -> list[str]:
         jobs = f"{len(value):,} job{'' if len(value) == 1 else 's'}"
         done = f": {value.summary}" if value.ended else ""
         return [f"submitted {value.called} of {clean(value.api_name)}, {jobs}{done}"]
+    if isinstance(value, Schedule):
+        return [f"schedule {clean(value.name)} of {clean(value.api_name)}: {value.explained}, {value.state}"]
+    if value is None:
+        return []
     if not isinstance(value, Job):
         return repr(value).splitlines()
     job = f"job {clean(value.id)} of {clean(value.api_name)}"
