@@ -83,9 +83,12 @@ def note(record: JobStatus, limit: int | None = None) -> str:
 
 
 def why(record: JobStatus, limit: int | None = None) -> str:
-    """Return why a job ended: its reason, else its exit code; of one that was stopped, only if it never began."""
-    if record.code is JobCode.SUCCEEDED or (record.code is JobCode.STOPPED and record.start_time):
+    """Return why a job ended: its reason, else its exit code; of one that was stopped, what did before it began."""
+    if record.code is JobCode.SUCCEEDED:
         return ""
+    if record.code is JobCode.STOPPED:
+        told = record.reason and record.reason != record.code.label and not record.start_time
+        return clean(record.reason, limit) if told else ""
     if record.reason:
         return clean(record.reason.removeprefix(f"{record.code.label}: "), limit)  # the status is shown beside it
     code = record.exit_code or 0

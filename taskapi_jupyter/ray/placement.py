@@ -23,6 +23,7 @@ from taskapi_jupyter.deploy.values import masked
 from taskapi_jupyter.service import engine_settings
 from taskapi_jupyter.service.limits import ThisMachine
 from taskapi_jupyter.service.records import rfc3339, status_of
+from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
 from taskapi_jupyter.service.store.store import Store
 
@@ -103,6 +104,7 @@ class OnRay(ThisMachine):
 
     def statuses(self, rows: Sequence[Row]) -> list[JobStatus]:
         """Return jobs as readers see them, as last seen while the cluster is unreachable."""
+        self._tell_withheld([row for row in rows if not readable.fault(row)])
         found = [status_of(row, self._jobs) for row in rows]
         outage = self._outage() if any(status.code in IN_PROGRESS for status in found) else None
         for status in found:

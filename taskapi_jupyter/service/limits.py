@@ -111,7 +111,8 @@ class ThisMachine:
     def _tell_what_they_wait_for(self, rows: Sequence[Row]) -> None:
         """Set each pending job's reason to what it waits for; the number of queries does not depend on how many."""
         rows = [row for row in rows if not readable.fault(row)]
-        pending = [row for row in rows if row["status"] == JobCode.PENDING.value]
+        self._tell_withheld(rows)
+        pending = [row for row in rows if row["status"] == JobCode.PENDING.value and row["seq"] >= 0]
         obstacle = room.obstacle(self._home) or room.obstacle(self._jobs)
         for row in rows:
             late = row["status"] == JobCode.RUNNING.value and host.now_us() - row["started"] > _BEGINS
@@ -127,23 +128,26 @@ class ThisMachine:
         limits = {**there, **{key: value for key, value in self._store.settings().items() if value is not None}}
         held, known = self._store.held(), gpus.known(self._home)
         places = {seq: index for index, seq in enumerate(self._store.line(), 1)}
-        left = self._store.left([row["id"] for row in pending if row["seq"] < 0 and row["after"] is not None])
         for row in pending:
-            if row["seq"] < 0:
-                row["reason"] = self._withheld(row, left.get(row["id"]))
-                continue
             wanted = waits_for_gpus(row, limits.get("gpus"), known, held) if row["gpu"] else None
             row["reason"] = waits_for(row, places.get(row["seq"]), held, limits, wanted)
             if obstacle is not None:
                 row["reason"] = ", ".join(filter(None, (f"waits for its disk: {obstacle.strerror}", row["reason"])))
+
+    def _tell_withheld(self, rows: Sequence[Row]) -> None:
+        """Set the reason of each job that is not in line yet to what it waits for."""
+        rows = [row for row in rows if row["status"] == JobCode.PENDING.value and row["seq"] < 0]
+        left = self._store.left([row["id"] for row in rows if row["after"] is not None])
+        for row in rows:
+            row["reason"] = self._withheld(row, left.get(row["id"]))
 
     def _withheld(self, row: Row, left: Left | None) -> str | None:
         """Return what a job waits for that is not in line yet; ``left`` are the jobs that it waits for."""
         if left is not None:
             return self._waits_for_jobs(json.loads(row["after"]), left)
         if row["due"] is not None:
-            left = max(math.ceil(row["due"] - host.boottime()), 1)
-            return f"attempt {row['attempt']} of {row['retries'] + 1} begins in {left} s"
+            seconds = max(math.ceil(row["due"] - host.boottime()), 1)
+            return f"attempt {row['attempt']} of {row['retries'] + 1} begins in {seconds} s"
         if row["after"] is not None and row["group_id"] is None:
             return None  # it is let into the line now
         return "waits for other jobs of its group: no more of them may run at once"

@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 
 from support import PATIENCE, request_for
 from support.kernels import Kernel
+from support.notebooks import code, put
 from support.program import answer
 from support.program import run as program
 from support.shells import Run
@@ -23,6 +24,7 @@ from taskapi_jupyter.cortex.client import CortexClient
 from taskapi_jupyter.display.text import job_text
 from taskapi_jupyter.ray.service import RayService
 from taskapi_jupyter.service.service import Service
+from taskapi_jupyter.ui.magics.complete import Completer
 
 ADD = """
 import pathlib, time
@@ -147,7 +149,7 @@ def test_a_decorated_function(notebook: Kernel) -> None:
 
 
 def test_magics(notebook: Kernel) -> None:
-    for code in (
+    for line in (
         "%%taskapi deploy add --cpu 10m\ndef task(config): return config.get('a', 0) + config['b']",
         "first = %taskapi submit add b=1",
         "second = %taskapi submit add a=$first b=10 --after first",
@@ -155,7 +157,7 @@ def test_magics(notebook: Kernel) -> None:
         "third = %taskapi submit add --config $config --after first,second --after $second --after-any",
         "fourth = %taskapi submit add b=1000 --result a=third --wait",
     ):
-        assert not notebook.show(code).error, code
+        assert not notebook.show(line).error, line
     assert (
         notebook.run("print(fourth.result(), third.refresh().record.after == [first.id, second.id])") == "1111 True\n"
     )
@@ -181,6 +183,25 @@ def test_mistakes_in_magics(run: Run) -> None:
         assert said in str(error)
     assert [one.id for one in run("%taskapi status --limit 5").value()] == [job.id]
     assert "--after JOB[,JOB]" in run("%taskapi help submit").out
+
+
+def test_tab_knows_jobs(service: Service, name: str) -> None:
+    service.deploy_request(request_for(name, ADD, **SMALL))
+    complete = Completer(lambda what: {"jobs": ["1a2b3c"], "apis": [name]}.get(what, ()), {"job": service.submit(name)})
+    assert complete.complete(f"%taskapi submit {name} --after ") == ["last", "job", "1a2b3c"]
+    assert complete.complete("%taskapi submit ") == [name]
+    assert {"--after", "--after-any", "--result"} <= set(complete.complete(f"%taskapi submit {name} -"))
+
+
+def test_a_result_is_a_parameter_of_a_notebook(run: Run, tmp_path: Path) -> None:
+    kept = code("from taskapi_jupyter.job import glue\nglue('seen', [data, lr])")
+    path = put(tmp_path / "report.ipynb", code("data = None\nlr = 1", tags=["parameters"]), kept)
+    run("%%taskapi deploy add --cpu 10m\ndef task(config): return {'k': [1, 2]}").value()
+    run("job = %taskapi submit add")
+    done = run(f"%taskapi submit {path} data=$job lr=3 --wait").value()
+    assert done.result() == {"seen": [{"k": [1, 2]}, 3]}
+    error = run(f"%taskapi submit {path} --result nope=job").error
+    assert "there is no parameter 'nope': it takes lr, data" in str(error)
 
 
 def test_a_terminal(home: Path, tmp_path: Path) -> None:

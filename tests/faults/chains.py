@@ -9,6 +9,7 @@ from typing import Any
 from taskapi_jupyter.client.taskapi import Job
 
 from .plan import Facts
+from .verdict import short
 
 
 def use(
@@ -50,7 +51,7 @@ def untruths(jobs: dict[str, Job], facts: Facts, begun: Callable[[list[str]], in
         failed = fails(job, jobs, facts)
         if failed and (begun([job_id]) or job.status != "stopped"):
             yield f"{job_id} ({job.status}) waited for one that did not succeed"
-        if job.status == "stopped" and not failed and job_id not in facts.stops:
+        if job.status == "stopped" and not failed and job_id not in facts.stops and not short(job, facts):
             yield f"{job_id} was stopped ({job.reason}), and what it waited for succeeded"
         for other in others:
             ended = jobs[other].end_time if other in jobs else None

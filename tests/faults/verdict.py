@@ -24,7 +24,7 @@ def may_be(job: Job, facts: Facts, ended: bool, cut: bool) -> set[str]:
     if killed(job) and (job.id in facts.killed_tasks or (facts.killed_unknown and not ended)):
         states.add("worker_error")
     if short(job, facts):
-        states.add("worker_error")
+        states |= {"worker_error", *(["stopped"] if job.id in facts.chains else [])}
     return states
 
 

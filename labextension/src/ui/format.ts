@@ -315,11 +315,16 @@ export function note(job: Job): string {
   return job.reason ? clean(job.reason) : words;
 }
 
-/** Return a job's reason, or its exit code where it has none; of one that was stopped, only if it never began. */
+/** Return a job's reason, or its exit code where it has none; of one that was stopped, what stopped it before it began. */
 export function why(job: Job): string {
   const status = statusOf(job);
-  if (status === 'succeeded' || (status === 'stopped' && job.start_time)) {
+  if (status === 'succeeded') {
     return '';
+  }
+  if (status === 'stopped') {
+    return job.reason && job.reason !== status && !job.start_time
+      ? clean(job.reason)
+      : '';
   }
   if (job.reason) {
     return clean(job.reason.replace(/^out of memory: /, '')); // the status stands beside it

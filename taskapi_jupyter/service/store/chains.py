@@ -25,8 +25,9 @@ from .schema import next_change
 WAITS = "after IS NOT NULL AND seq < 0 AND due IS NULL AND allowed IS NULL AND attempt = 1 AND status = 'pending'"
 
 _ATTEMPTS = (
-    "WITH RECURSIVE attempts (id, status, next) AS (SELECT id, status, retried_by FROM jobs WHERE id = ?1 "
-    "UNION SELECT j.id, j.status, j.retried_by FROM jobs j JOIN attempts a ON j.id = a.next)"
+    "WITH RECURSIVE attempts (id, status, reason, next) AS ("
+    "SELECT id, status, reason, retried_by FROM jobs WHERE id = ?1 "
+    "UNION SELECT j.id, j.status, j.reason, j.retried_by FROM jobs j JOIN attempts a ON j.id = a.next)"
 )
 _LAST = "FROM attempts WHERE next IS NULL OR NOT EXISTS (SELECT 1 FROM jobs WHERE id = next) LIMIT 1"
 _ADD = (
@@ -74,11 +75,11 @@ class Chains(Connections):
         row = self._one(f"SELECT id, after, config, merged FROM jobs WHERE id = ? AND {WAITS}", job_id)
         return dict(row) if row else None
 
-    def settle(self, filled: Mapping[str, Given]) -> int:
+    def settle(self, filled: Mapping[str, Given]) -> None:
         """Let the jobs into the line that have nothing left to wait for; end those whose predecessors failed them.
 
         ``filled`` has the configs of those that get results: one that is missing there is settled next time. What
-        waits for a job that ends here ends in the same transaction. Return how many are left for next time.
+        waits for a job that ends here ends in the same transaction.
         """
         with self.write() as transaction:
             change = next_change(transaction)
@@ -95,11 +96,10 @@ class Chains(Connections):
                         later.add(job_id)
             fault_point("chain.settled")
         fault_point("chain.released")
-        return len(later)
 
     def last_attempt(self, job_id: str) -> Row | None:
-        """Return the last attempt of a job: ``id`` and ``status``; None where it was deleted."""
-        row = self._one(f"{_ATTEMPTS} SELECT id, status {_LAST}", job_id)
+        """Return the last attempt of a job: ``id``, ``status``, ``reason``; None where it was deleted."""
+        row = self._one(f"{_ATTEMPTS} SELECT id, status, reason {_LAST}", job_id)
         return dict(row) if row else None
 
     def left(self, job_ids: Sequence[str]) -> dict[str, Left]:
@@ -193,7 +193,7 @@ def _end(transaction: sqlite3.Connection, job_id: str, reason: str, change: int)
     transaction.execute(
         "UPDATE jobs SET seq = abs(seq), status = 'stopped', stop = 1, ended = max(?, created), reason = ?, "
         "change = ? WHERE id = ?",
-        (host.now_us(), reason, change, job_id),
+        (host.now_us(), readable.text(reason), change, job_id),
     )
     outbox.write(transaction, [job_id])
 

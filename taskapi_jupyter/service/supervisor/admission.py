@@ -70,20 +70,19 @@ class Admission:
     def settle(self) -> bool:
         """Let jobs into the line that have nothing left to wait for, and end those whose predecessors failed them.
 
-        True where a process of its own is to do so, because results are to be read from a storage.
+        True where a process of its own is to do so, because results are to be read that are large or in a storage.
         """
         found = self._store.unsettled()
         to_fill = [row["id"] for row in found if row["fill"]]
         filled: dict[str, Given] = {}
-        elsewhere = False
         if to_fill:
             from . import inputs  # few supervisors need what it imports
 
-            elsewhere = inputs.is_elsewhere(self._home)
-            filled = {} if elsewhere else inputs.fill(self._home, self._store, to_fill)
-        if len(found) > (len(to_fill) if elsewhere else 0):
+            filled = inputs.small(self._home, self._store, to_fill)
+        left = [job_id for job_id in to_fill if job_id not in filled]
+        if len(found) > len(left):
             self._store.settle(filled)
-        return elsewhere
+        return bool(left)
 
     def admit(
         self,
