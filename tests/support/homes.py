@@ -78,6 +78,9 @@ def clean(home: Path) -> None:
     """Stop a home's jobs and its supervisor, and see that no process is left."""
     if (home / "taskapi.db").exists():
         service = Service(home)
+        with suppress(TaskAPIError):  # one that is active keeps a supervisor, also one that is only just coming
+            for schedule in service.schedules():
+                schedule.delete()
         while jobs := service.jobs(status=["pending", "running"], limit=1000):
             for job in jobs:
                 with suppress(TaskAPIError):  # it ended by itself
