@@ -107,6 +107,12 @@ OF_ATTEMPTS = (
     ),
     Option("--priority", "number", "pending jobs of a higher one start first; 0, in a group -1", "N"),
 )
+NOTIFY = Option(
+    "--notify",
+    "maybe",
+    "has these notifications of config.yaml (a,b) sent when it ends, off: none; without names, the browser tells",
+    "[NAMES]",
+)
 OF_SCHEDULES = (
     Option("--tz", "text", "the time zone, such as Europe/Berlin; by default the server's", "ZONE"),
     Option("--name", "text", "a name for the schedule; by default that of its API", "NAME"),
@@ -126,12 +132,6 @@ ACTIONS = (
     Option("--delete", "flag", "deletes it; its jobs stay"),
 )
 NEXT = Option("--next", "int", "shows the next N times; with a schedule that is not made yet, makes none", "N")
-NOTIFY = Option(
-    "--notify",
-    "maybe",
-    "has these notifications of config.yaml (a,b) sent when it ends, off: none; without names, the browser tells",
-    "[NAMES]",
-)
 OF_CHAINS = (
     Option("--after", "jobs", "starts it once these jobs and groups have succeeded; may be given again", "JOB[,JOB]"),
     Option("--after-any", "flag", "starts it once those have ended, however they did"),
