@@ -45,6 +45,8 @@ export namespace CommandIDs {
   /** Show an API's submit form. */
   export const submit = 'taskapi:submit';
   export const deleteAPI = 'taskapi:delete-api';
+  /** Turn desktop notifications on or off; the browser asks for permission. */
+  export const desktop = 'taskapi:desktop-notifications';
   /** Make a notebook that deploys an API and submits a job. */
   export const example = 'taskapi:example';
   /** Open one of a job's files, which also takes its `path`. */

@@ -330,6 +330,31 @@ describe('TaskAPIModel', () => {
     }
   });
 
+  it('looks at a hidden page’s cluster where the desktop is told of ends, and else not', async () => {
+    vi.useFakeTimers();
+    const hidden = vi.spyOn(document, 'hidden', 'get').mockReturnValue(false);
+    try {
+      const wire = new Wire();
+      const job = wire.add({ environment: 'prod' });
+      wire.first = 'prod';
+      const { model } = wire.tab();
+      model.start();
+      await vi.advanceTimersByTimeAsync(2_000);
+      hidden.mockReturnValue(true);
+      wire.end(job, 5);
+      await vi.advanceTimersByTimeAsync(200_000);
+      expect(model.current.inProgress).toHaveLength(1);
+      model.background = true;
+      const polled = vi.spyOn(model.local, 'refresh');
+      await vi.advanceTimersByTimeAsync(200_000);
+      expect(model.current.inProgress).toHaveLength(0);
+      expect(polled).not.toHaveBeenCalled(); // of this machine there are events
+    } finally {
+      hidden.mockRestore();
+      vi.useRealTimers();
+    }
+  });
+
   it('chooses a job of the environment that is shown, and none of another', async () => {
     const wire = new Wire();
     const job = wire.add();

@@ -24,7 +24,7 @@ from taskapi_jupyter.display import bar
 from taskapi_jupyter.display.facts import created, ended, why
 from taskapi_jupyter.display.formats import utc_now
 
-from . import results
+from . import on_done, results
 from .headers import EARLY
 from .waiting import jobs as waiting
 
@@ -318,6 +318,39 @@ class Job:
             raise
         except NotFound:
             return None  # the task had nothing to return, as a command
+
+    def on_done(self, function: Callable[[Job], object]) -> on_done.Callback:
+        """Have ``function(job)`` called once, when the job has ended; of a job with retries, its last attempt.
+
+        In a kernel it is called in the main thread between cells: after the cell that runs when the job ends, or at
+        once where none does. What it prints and shows appears below the cell that called ``on_done``, and so does the
+        traceback of what it raises; other functions are called all the same. Where the job has ended already, it is
+        called before this returns.
+
+        It is lost with the kernel: after a restart nothing is called. What must arrive is a notification of
+        ``config.yaml``: see ``notify`` of :meth:`TaskAPI.submit`. Outside a kernel, in a script or in IPython in a
+        terminal, a thread calls it, one function at a time, for as long as the program runs.
+
+        Parameters
+        ----------
+        function
+            Called with this job, as it ended, or with its last attempt. What it returns is ignored; it can't be async.
+
+        Returns
+        -------
+        Callback
+            Its ``cancel()`` has it not called, and returns False where it was called already.
+
+        Raises
+        ------
+        BadRequest
+            ``function`` can't be called, or is async.
+
+        Examples
+        --------
+        >>> job.on_done(lambda job: print(job.status))
+        """
+        return on_done.register(self, function)
 
     def check(self) -> Job:
         """Return the job; raise :class:`JobFailed` if it has ended otherwise than ``succeeded``, as last read."""

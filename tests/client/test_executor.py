@@ -25,10 +25,10 @@ from support.homes import clean
 from support.kernels import Kernel
 from support.servers import LiveServer, start_server
 from taskapi_jupyter import Executor
-from taskapi_jupyter.client.executor import watch
 from taskapi_jupyter.client.executor.calls import MAX_CALL
 from taskapi_jupyter.client.rest import Client
 from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.client.waiting import thread
 from taskapi_jupyter.core.contract import Environment
 from taskapi_jupyter.core.errors import (
     BadRequest,
@@ -364,11 +364,11 @@ def test_one_thread_waits_for_all_and_ends(shared_home: Path) -> None:
     service = Service()
     executors = [Executor(service, cpu=SMALL) for _ in range(3)]
     futures = [executor.submit(os.getpid) for executor in executors]
-    assert [one.name for one in threading.enumerate()].count("taskapi-futures") == 1
+    assert [one.name for one in threading.enumerate()].count("taskapi-waits") == 1
     assert len({future.result(60) for future in futures}) == 3
     for executor in executors:
         executor.shutdown()
-    until(lambda: watch._thread is None, "the thread to end")
+    until(lambda: thread._thread is None, "the thread to end")
     service.close()
 
 

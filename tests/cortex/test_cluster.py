@@ -487,6 +487,18 @@ def test_a_cluster_that_wants_proof_and_there_is_none(
             connect("prod").get()
 
 
+def test_functions_are_called_at_the_ends_that_polling_sees(api: CortexClient, operator: Operator) -> None:
+    jobs = [api.submit("hello") for _ in range(3)]
+    group, seen = api.map("hello", [{}]), list[tuple[str, str]]()
+    for one in (*jobs, group):
+        one.on_done(lambda one: seen.append((one.id, getattr(one, "status", "group"))))
+    for job, end in ((jobs[2], "worker_error"), (jobs[1], "succeeded"), (group[0], "succeeded")):
+        operator.start(job.id)
+        operator.finish(job.id, end)
+    until(lambda: len(seen) == 3, "three to be called")
+    assert {*seen} == {(jobs[2].id, "worker_error"), (jobs[1].id, "succeeded"), (group.id, "group")}
+
+
 def test_a_group_is_known_to_this_process_alone(api: CortexClient, operator: Operator) -> None:
     group = api.sweep("hello", {"a": [1, 2]}, fixed={"b": 3}, name="mine")
     assert [job.config for job in group] == [{"b": 3, "a": 1}, {"b": 3, "a": 2}]

@@ -35,8 +35,8 @@ export interface IGroupMove extends IGroupChange {
 /**
  * What all views of this extension show: environments, and the jobs of those that are on show.
  *
- * Jupyter's events keep it up to date. It polls for progress, for clusters, and where events are missing; never while
- * the page is hidden.
+ * Jupyter's events keep it up to date. It polls for progress, for clusters, and where events are missing; not while
+ * the page is hidden, but for a cluster whose jobs' ends the desktop is told of.
  */
 export class TaskAPIModel implements IDisposable {
   constructor(
@@ -60,7 +60,8 @@ export class TaskAPIModel implements IDisposable {
       factory: () => this.poll(),
       frequency: { interval: 1_000, backoff: false },
       name: 'taskapi-jupyter:jobs',
-      standby: () => document.hidden
+      standby: () =>
+        document.hidden && !(this.background && this.current !== this.local)
     });
     document.addEventListener('visibilitychange', this.onVisible);
   }
@@ -75,6 +76,9 @@ export class TaskAPIModel implements IDisposable {
   readonly groupMoved: ISignal<this, IGroupMove> = new Signal<this, IGroupMove>(
     this
   );
+
+  /** Whether a cluster is read while the page is hidden, too: the desktop is told of ends. */
+  background = false;
 
   /** The jobs of this machine. */
   readonly local: Jobs;
@@ -240,7 +244,7 @@ export class TaskAPIModel implements IDisposable {
   private async poll(): Promise<void> {
     const { current, local } = this;
     const now = Date.now();
-    if (now - this._polledAt >= this._pause) {
+    if (!document.hidden && now - this._polledAt >= this._pause) {
       this._polledAt = now;
       const first = !local.loaded;
       this._unannounced = false;
@@ -256,7 +260,8 @@ export class TaskAPIModel implements IDisposable {
     const often = this._watchers ? FALLBACK : SELDOM;
     if (
       current !== local &&
-      now - this._clusterAt >= (this.signedOut ? SLOW : often)
+      now - this._clusterAt >=
+        (this.signedOut || document.hidden ? SLOW : often)
     ) {
       await current.refresh();
       this._clusterAt = Date.now(); // from its end on: a cluster may be slow

@@ -175,6 +175,7 @@ describe('what is on offer', () => {
       CommandIDs.openLog,
       CommandIDs.openJobs,
       CommandIDs.runNotebook,
+      CommandIDs.desktop,
       CommandIDs.example,
       CommandIDs.openFile,
       CommandIDs.openNotebook,

@@ -8,11 +8,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Group, Job } from '../../src/api/contract';
 import { refOf } from '../../src/model/model';
-import {
-  notifications,
-  Notifier,
-  SeenJobs
-} from '../../src/plugins/notifications';
+import { notifications, Notifier } from '../../src/plugins/notifications';
+import { SeenJobs } from '../../src/plugins/seen';
 import { CommandIDs, NAMESPACE } from '../../src/tokens';
 import type { Tab } from './wire';
 import { Wire } from './wire';
@@ -244,6 +241,55 @@ describe('a message when a job ends', () => {
     await tells(['success', `train · ${short(job)} succeeded after 10 s`]);
   });
 
+  it('is given for those that asked, and of scheduled ones for failures alone', async () => {
+    const tab = await page();
+    tab.notifier.after = 10;
+    const asked = wire.add({ notify: ['ops', 'browser'] });
+    wire.end(asked, 1);
+    wire.waited.push(asked.job_id);
+    wire.end(wire.add({ notify: ['ops'] }), 2);
+    wire.end(wire.add({ notify: [] }), 60);
+    wire.end(wire.add({ schedule: 'nightly' }), 60);
+    const failed = wire.add({ schedule: 'nightly' });
+    wire.end(failed, 3, { status: 'worker_oom' });
+    await tab.model.refresh();
+    await tells(
+      ['success', `train · ${short(asked)} succeeded after 1.0 s`],
+      ['error', `train · ${short(failed)}: out of memory after 3.0 s`]
+    );
+  });
+
+  it('is given for a short group whose jobs asked', async () => {
+    const tab = await page();
+    tab.notifier.after = 60;
+    for (const notify of [['browser'], undefined]) {
+      const group = wire.addGroup({ name: `asks ${notify}`, counts: {} });
+      wire.add({ group: group.id, index: 0, notify });
+      await tab.model.refresh();
+      Object.assign(group, {
+        ...{ counts: { succeeded: 1 }, end_time: '2026-03-04T05:00:05Z' }
+      });
+    }
+    await tab.model.refresh();
+    await tells(['success', 'asks browser: 1 jobs succeeded after 5.0 s']);
+  });
+
+  it('is one for all that ended while no page was open', async () => {
+    const tab = await page();
+    const jobs = [wire.add(), wire.add(), wire.add()];
+    await tab.model.refresh();
+    await settled();
+    tab.model.dispose();
+    jobs.forEach((job, index) =>
+      wire.end(job, 20, { status: index ? 'succeeded' : 'worker_error' })
+    );
+    await page();
+    await tells([
+      'warning',
+      'While this page was closed, 3 jobs ended, 1 of them failed'
+    ]);
+  });
+
   it('is one for a group, once all of its jobs have ended', async () => {
     const tabs = await Promise.all([page(), page()]);
     const group = {
@@ -357,7 +403,7 @@ describe('the setting', () => {
   function activate(on: boolean): { tab: Tab; set: (on: boolean) => void } {
     const tab = wire.tab();
     const settings = {
-      get: () => ({ composite: on }),
+      get: (key: string) => ({ composite: key === 'notifications' && on }),
       changed: new Signal<object, void>({})
     };
     const registry = {
@@ -367,7 +413,7 @@ describe('the setting', () => {
       commands,
       serviceManager: { serverSettings: { baseUrl: SERVER } }
     } as unknown as JupyterFrontEnd;
-    notifications.activate(app, tab.model, registry, null);
+    notifications.activate(app, tab.model, registry, null, null);
     return {
       tab,
       set: value => {
@@ -401,7 +447,7 @@ describe('the setting', () => {
       commands,
       serviceManager: { serverSettings: { baseUrl: SERVER } }
     } as unknown as JupyterFrontEnd;
-    notifications.activate(app, tab.model, null, null);
+    notifications.activate(app, tab.model, null, null, null);
     await tab.model.refresh();
     wire.end(wire.add(), 10);
     await tab.model.refresh();

@@ -1,21 +1,18 @@
-"""The thread that waits for the futures of all executors of this process.
+"""How the futures of executors learn that their jobs have ended: in the thread that waits (``client/waiting/thread``).
 
 It reads groups page by page, from the first job on that may not have ended: the jobs of a group start in the order of
-their index. It looks again when a home's bell rings or, where no home is on this machine, when the server answers a
-request that it holds. The thread is a daemon, and ends when there is nothing to wait for: jobs need no process of ours.
+their index.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import wait
-from pathlib import Path
 
 from taskapi_jupyter.client import bell, headers
 from taskapi_jupyter.client.taskapi import TaskAPI
+from taskapi_jupyter.client.waiting import thread
 from taskapi_jupyter.core.contract import GroupResponse
 from taskapi_jupyter.core.errors import GroupNotFound, JobNotFound, TaskAPIError, Unreachable
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
@@ -23,15 +20,6 @@ from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 from .futures import JobFuture
 
 PAGE = 100  # jobs that are read at once
-HOLD = 2.0  # seconds for which a server holds an answer: another executor may begin meanwhile
-SHARE = 4  # looks take one in so many parts of the time at most, however much changes,
-REST = 0.25  # unless that were more seconds
-LINGER = 1.0  # seconds after which the thread ends where it has nothing to wait for
-
-_lock = threading.Lock()
-_watches: set[Watch] = set()
-_thread: threading.Thread | None = None
-_changed = threading.Event()
 
 
 class Watch:
@@ -49,21 +37,16 @@ class Watch:
 
     def add(self, futures: Iterable[JobFuture]) -> None:
         """Wait for some more futures."""
-        global _thread  # noqa: PLW0603
-        with _lock:
+        with thread.lock:
             if not self._futures:
                 self._heard = time.monotonic()
             self._futures.update((future.job.id, future) for future in futures)
             self._looked = float("-inf")
-            _watches.add(self)
-            if _thread is None:
-                _thread = threading.Thread(target=_run, name="taskapi-futures", daemon=True)
-                _thread.start()
-        _changed.set()
+        thread.begin(self)
 
     def futures(self) -> list[JobFuture]:
         """Return the futures that are not done, those first that were submitted first."""
-        with _lock:
+        with thread.lock:
             return [future for future in self._futures.values() if not future.done()]
 
     def wait(self) -> None:
@@ -73,11 +56,17 @@ class Watch:
 
     # In the thread
 
+    @property
+    def waits(self) -> bool:
+        """Whether any future is left that may not be done."""
+        return bool(self._futures)
+
     def step(self) -> None:
         """Read what has changed; give up where the server has not answered for a while."""
         began = time.monotonic()
         try:
-            self._look(began)
+            with headers.waiting():  # pages show no message: the futures tell
+                self._look(began)
             self._heard = time.monotonic()
         except GroupNotFound:
             self._end_all(None)
@@ -89,13 +78,14 @@ class Watch:
         """Have the server answer once something has changed; False where it can't, or has not."""
         before, began = self._version, time.monotonic()
         try:
-            self._version = self.api.held_group(self.group, before, seconds)[1]
+            with headers.waiting():
+                self._version = self.api.held_group(self.group, before, seconds)[1]
         except TaskAPIError:
             return False
         return self._version != before or time.monotonic() - began >= min(headers.EARLY, seconds)
 
     def _look(self, now: float) -> None:
-        with _lock:
+        with thread.lock:
             waiting = {future: job_id for job_id, future in self._futures.items()}
         if self.api.bell is not None:
             self._news, news = self.api.changed(self._news)
@@ -129,13 +119,13 @@ class Watch:
             self._places[record.job_id] = record.index or 0
             if future.see(record):
                 del waiting[future]
-                with _lock:  # nobody holds a result but its user
+                with thread.lock:  # nobody holds a result but its user
                     self._futures.pop(record.job_id, None)
             future = None
         return moved
 
     def _rename(self, job_id: str, now: str) -> None:
-        with _lock:
+        with thread.lock:
             self._futures = {now if key == job_id else key: one for key, one in self._futures.items()}
 
     def _ask_for_missing(self, waiting: dict[JobFuture, str]) -> None:
@@ -151,11 +141,11 @@ class Watch:
             if record.job_id != job_id:
                 self._rename(job_id, record.job_id)
             if future.see(record):
-                with _lock:
+                with thread.lock:
                     self._futures.pop(record.job_id, None)
 
     def _forget_done(self) -> None:
-        with _lock:
+        with thread.lock:
             self._futures = {job_id: one for job_id, one in self._futures.items() if not one.done()}
             self._places = {job_id: place for job_id, place in self._places.items() if job_id in self._futures}
             if self._places and next(iter(self._futures)) in self._places:
@@ -171,58 +161,3 @@ class Watch:
             else:
                 future.end(error)
         self._forget_done()
-
-
-def _run() -> None:
-    """Wait for all futures, until there are none."""
-    global _thread  # noqa: PLW0603
-    listeners: dict[Path, bell.Listener] = {}
-    idle_since: float | None = None
-    try:
-        while True:
-            _changed.clear()
-            with _lock:
-                for one in [one for one in _watches if not one._futures]:
-                    _watches.discard(one)
-                watches = list(_watches)
-                idle_since = None if watches else idle_since or time.monotonic()
-                if idle_since is not None and time.monotonic() - idle_since > LINGER:
-                    _thread = None
-                    return
-            homes = {one.api.bell for one in watches if one.api.bell is not None}
-            for home in homes - listeners.keys():
-                listeners[home] = bell.Listener(home, _changed.set)
-            began = time.monotonic()
-            with headers.waiting():  # pages show no message: the futures tell
-                for one in watches:
-                    one.step()
-                took = time.monotonic() - began
-                _pause(watches, {home for home, listener in listeners.items() if listener.works})
-            time.sleep(min(SHARE * took, REST))
-    finally:
-        for listener in listeners.values():
-            listener.close()
-
-
-def _pause(watches: list[Watch], heard: set[Path]) -> None:
-    """Wait until something has changed, or may have."""
-    deaf = [one for one in watches if one.api.bell not in heard]
-    if not deaf:
-        _changed.wait(bell.LOOK_AGAIN)
-        return
-    held = False
-    for one in deaf:
-        if one.api.bell is None and not _changed.is_set():
-            held = one.hold(HOLD if len(watches) == 1 else deaf[0].api.poll_ceiling / len(deaf)) or held
-    if not held:
-        _changed.wait(min(one.api.poll_ceiling for one in deaf))
-
-
-def _forget() -> None:
-    """Begin anew in a forked child: the thread is its parent's."""
-    global _lock, _thread, _changed
-    _lock, _thread, _changed = threading.Lock(), None, threading.Event()
-    _watches.clear()
-
-
-os.register_at_fork(after_in_child=_forget)

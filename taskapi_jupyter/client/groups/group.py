@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from taskapi_jupyter.client import on_done
 from taskapi_jupyter.client.headers import EARLY
 from taskapi_jupyter.client.job import Job, JobList
 from taskapi_jupyter.core.contract import MAX_PAGE, GroupStatus
@@ -201,6 +202,10 @@ class Group:
         async for _ in waiting.steps_aside(self):
             for job in await asyncio.to_thread(completed.new):
                 yield job
+
+    def on_done(self, function: Callable[[Group], object]) -> on_done.Callback:
+        """Have ``function(group)`` called once, when all of its jobs have ended; see :meth:`Job.on_done`."""
+        return on_done.register(self, function)
 
     # What came of it
 
