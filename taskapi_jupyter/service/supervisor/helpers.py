@@ -93,7 +93,8 @@ class Helpers:
         """Wait until a descriptor can be read, and return which can, or until the time is over.
 
         Where one ``dozes``, which is nothing but waiting to start a helper, only the clock is looked at meanwhile: that
-        costs next to nothing. It ends where the clock was set, or stood still as this machine slept.
+        costs next to nothing. It ends where the clock was set, or stood still as this machine slept, and where the home
+        was removed.
         """
         begun, off = time.monotonic(), time.time() - time.monotonic()
         while True:
@@ -102,5 +103,5 @@ class Helpers:
                 return ready
             now, passed = time.time(), time.monotonic()
             seconds = min(min(self._due.values()) / 1e6 - now, _LOOK)
-            if seconds <= 0 or abs(now - passed - off) > _SET or passed - begun > _DOZE:
+            if seconds <= 0 or not os.path.exists(self._home) or abs(now - passed - off) > _SET or passed - begun > _DOZE:
                 return ready
