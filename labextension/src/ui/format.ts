@@ -87,27 +87,33 @@ export function age(date: Date | null, now = new Date()): string {
   if (seconds < 5) {
     return 'just now';
   }
-  return `${rough(seconds)} ago`;
-}
-
-/** Say how far ahead a time is, roughly: `now`, `in 20 s`, `in 5 min`, `in 3 d`. */
-export function ahead(date: Date, now = new Date()): string {
-  const seconds = (date.getTime() - now.getTime()) / 1000;
-  return seconds < 1 ? 'now' : `in ${rough(seconds)}`;
-}
-
-/** Return a span in its largest unit alone. */
-function rough(seconds: number): string {
   for (const [size, unit] of [
     [86400, 'd'],
     [3600, 'h'],
     [60, 'min']
   ] as const) {
     if (seconds >= size) {
-      return `${Math.floor(seconds / size)} ${unit}`;
+      return `${Math.floor(seconds / size)} ${unit} ago`;
     }
   }
-  return `${Math.floor(seconds)} s`;
+  return `${Math.floor(seconds)} s ago`;
+}
+
+/** Say how far ahead a time is, roughly: `now`, `in 20 s`, `in 5 min`, `in 3 d`. */
+export function ahead(date: Date, now = new Date()): string {
+  const seconds = (date.getTime() - now.getTime()) / 1000;
+  for (const [size, unit] of [
+    [86400, 'd'],
+    [3600, 'h'],
+    [60, 'min'],
+    [1, 's']
+  ] as const) {
+    // 59.5 min are an hour
+    if (seconds >= size - size / 60) {
+      return `in ${Math.round(seconds / size)} ${unit}`;
+    }
+  }
+  return 'now';
 }
 
 /** Return a number of bytes in a unit that suits it. */
