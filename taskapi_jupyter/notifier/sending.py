@@ -78,7 +78,7 @@ class Sending:
                 self.store.hold_name(name, host.now_us())
         at_work: dict[str, Future[None]] = {}
         with ThreadPoolExecutor(NAMES_AT_ONCE) as pool:
-            while True:
+            while os.path.isdir(self._home):
                 for name in [name for name, one in at_work.items() if one.done()]:
                     at_work.pop(name).result()
                 for name in self.store.names_due(host.now_us()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -397,6 +398,15 @@ POINTS = ("firing.chosen", "firing.moved", "firing.written", "schedule.written")
 
 
 @pytest.mark.local
+@pytest.mark.local
+def test_the_supervisor_leaves_where_its_home_was_removed(service: Service, api: str, home: Path) -> None:
+    service.create_schedule(ScheduleRequest(api=api, schedule="@daily"))
+    until(service.waker.alive, "the supervisor")
+    supervisor = psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
+    shutil.rmtree(home)
+    until(lambda: not alive(supervisor), "it to leave")
+
+
 def test_a_kill_at_any_point_of_a_firing_loses_none_and_makes_none_twice(
     service: Service, api: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

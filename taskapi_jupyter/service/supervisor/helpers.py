@@ -103,5 +103,10 @@ class Helpers:
                 return ready
             now, passed = time.time(), time.monotonic()
             seconds = min(min(self._due.values()) / 1e6 - now, _LOOK)
-            if seconds <= 0 or not os.path.exists(self._home) or abs(now - passed - off) > _SET or passed - begun > _DOZE:
+            if (
+                seconds <= 0
+                or not os.path.exists(self._home)
+                or abs(now - passed - off) > _SET
+                or passed - begun > _DOZE
+            ):
                 return ready
