@@ -63,11 +63,14 @@ async def test_a_hundred_stops_that_wait_hold_no_deploy_up(
 
 
 async def in_paths(call: Call, deployed: Any, job_id: str) -> dict[str, str]:
-    """Return what stands for the names in routes; a group has one job, which has ended."""
+    """Return what stands for the names in routes; a group has one job, which has ended, and a schedule is paused."""
     made = (await call("POST", "local/groups", {"api": "hello", "configs": [{}]})).json
     await ended(call, made["job_ids"][0])
     api_id, group = deployed["api"]["spec"]["id"], made["group"]["id"]
-    return {"env": "local", "api": "hello", "api_id": api_id, "job_id": job_id, "path": "a.txt", "group": group}
+    daily = {"api": "hello", "schedule": "@daily", "name": "daily", "active": False}
+    name = (await call("POST", "local/schedules", daily)).json["name"]
+    ids = {"api_id": api_id, "job_id": job_id, "group": group}
+    return {"env": "local", "api": "hello", "path": "a.txt", "name": name, **ids}
 
 
 # HEAD
