@@ -181,6 +181,7 @@ def test_a_notebook_is_scheduled_from_its_dialog(lab: Lab, page: Page, name: str
     page.get_by_role("menuitem", name="Run as Job…").click()
     dialog = page.get_by_role("dialog")
     tab = dialog.get_by_role("tab", name="Schedule")
+    expect(dialog.get_by_label("Name", exact=True)).to_be_focused()  # as soon as the dialog is there
     dialog.get_by_role("tab", name="Run now").press("ArrowRight")
     expect(tab).to_be_focused()
     expect(tab).to_have_attribute("aria-selected", "true")
