@@ -24,6 +24,7 @@ import type {
   Schedule,
   SchedulePreview,
   ScheduleRequest,
+  NotificationsResponse,
   SchedulesResponse,
   Submission,
   UsageResponse,
@@ -212,6 +213,11 @@ export class TaskAPIClient {
   /** All schedules, by name; an `APIError` where there are none ever. */
   schedules(environment: string): Promise<SchedulesResponse> {
     return this.ask([environment, 'schedules']);
+  }
+
+  /** The names that config.yaml has for notifications. */
+  notifications(environment: string): Promise<NotificationsResponse> {
+    return this.ask([environment, 'notifications'], { query: { limit: 1 } });
   }
 
   /** How a schedule reads, and when it would fire next. */

@@ -39,6 +39,7 @@ export type {
   SchedulePreview,
   ScheduleRequest,
   SchedulesResponse,
+  NotificationsResponse,
   ScheduleStatus as Schedule,
   Submission,
   UsageResponse,

@@ -17,6 +17,7 @@ import { refOf } from '../model/model';
 import { CommandIDs, ITaskAPI, NAMESPACE } from '../tokens';
 import { connectDesktop, Desktop } from './desktop';
 import { SeenJobs } from './seen';
+import { SwitchedOff } from './switchedoff';
 import {
   asJob,
   asks,
@@ -313,6 +314,7 @@ export const notifications: JupyterFrontEndPlugin<void> = {
     const trans = (translator ?? nullTranslator).load(NAMESPACE);
     const seen = new SeenJobs(app.serviceManager.serverSettings.baseUrl);
     const desktop = new Desktop(trans);
+    new SwitchedOff(model, trans, app.serviceManager.serverSettings.baseUrl);
     const begin = (enabled: boolean, after = NOTIFY_AFTER) =>
       new Notifier(model, seen, app.commands, trans, desktop, enabled, after);
     const load = async () => {

@@ -22,6 +22,8 @@ export class Wire {
   groups: Group[] = [];
   /** The schedules of this machine; null: an older server, which has no such route. */
   schedules: Schedule[] | null = null;
+  /** The names of config.yaml's notifications. */
+  names: { name: string; problem?: string }[] = [];
   /** The bodies of requests, in order. */
   readonly bodies: unknown[] = [];
   /** The environment that is used where none is named. */
@@ -263,6 +265,8 @@ export class Wire {
         return [{ message: 'deleted' }];
       case 'POST schedules run':
         return [this.add({ schedule: decodeURIComponent(name) })];
+      case 'GET notifications':
+        return [{ names: this.names, deliveries: [] }];
       case 'GET waits':
         return [{ ids: this.waited }];
       case 'DELETE jobs one':
