@@ -127,12 +127,16 @@ def test_a_supervisor_that_is_killed_loses_and_doubles_none(
     service: Service, home: Path, name: str, tries: Path
 ) -> None:
     job = service.submit(name, {"path": str(tries), "good": 9}, retries=4, retry_delay=0.01)
+
+    def has_tried(number: int) -> bool:
+        service.in_progress()  # starts another one, once the last one is dead
+        return tries.exists() and len(tries.read_text().split()) >= number
+
     for number in range(1, 5):  # each around the time of another failure
-        until(lambda number=number: tries.exists() and len(tries.read_text().split()) >= number, "an attempt")
+        until(lambda number=number: has_tried(number), "an attempt")
         with suppress(ProcessLookupError, ValueError, KeyError):  # none is alive at this moment
             os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
-        service.in_progress()  # starts another one
-    until(lambda: not service.store.any_in_progress(), "the last attempt to end")
+    until(lambda: not service.in_progress(), "the last attempt to end")
     chain = [job.refresh()]
     while (following := chain[-1].next_attempt()) is not None:
         chain.append(following)

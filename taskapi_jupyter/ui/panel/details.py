@@ -241,5 +241,7 @@ class Details:
             self.answer.value = said(clean(error, 400), "ta-dim" if isinstance(error, NotKept) else "ta-error")
 
     def _gone(self, job: Job) -> None:
+        if job.id in self._under_way:
+            return  # what is being done, which may be its deletion, says what came of it
         self._choose(None)
         self.hint.value = said(f"Job {job.id} of {clean(job.api_name, 80)} no longer exists: it was deleted.")
