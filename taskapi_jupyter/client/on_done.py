@@ -289,7 +289,7 @@ def _call_due() -> None:
     if threading.current_thread() is not threading.main_thread():  # at the end of a subshell's cell
         _soon(shell)
         return
-    while _due and not shell.display_trap.is_active:
+    while _due and sys.displayhook is not shell.display_trap.hook:  # which it is while a cell runs
         _due.popleft().call()
 
 
