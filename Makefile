@@ -46,19 +46,19 @@ lab: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(if $(findstring tests/,$(PYTEST_ARGS)),,@$(MAKE) --no-print-directory test-warm)
-	@$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Some of the tests of jobs, with jobs that start warm; WARM="harness supervisor" names others.
 test-warm: WARM ?= states_table stop term memory
 test-warm: $(VENV)/.dev
-	@TASKAPI_TEST_START=warm $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder \
+	@TASKAPI_TEST_START=warm $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  $(patsubst %,tests/jobs/test_%.py,$(WARM))
 
 test-python: VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(if $(LOWEST),-lowest)
 test-python:
 	@[ -n "$(PYTHON)" ] || { echo "name the interpreter: make test-python PYTHON=python3.13" >&2; exit 1; }
 	@PYTHON="$(PYTHON)" LOWEST="$(LOWEST)" scripts/setup.sh $(VENV)-python$(VERSION) notebook,dev
-	@$(VENV)-python$(VERSION)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder \
+	@$(VENV)-python$(VERSION)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  --ignore-glob='tests/browser/test_browser_*' $(PYTEST_ARGS)
 
 # Ray has an environment of its own: what speaks to it does so over HTTP.

@@ -191,13 +191,16 @@ def test_the_palette_acts_on_the_job_that_is_selected(lab: Lab, page: Page, name
     lab.deploy(name, ECHO)
     job = lab.service.submit(name, {}).wait()
     lab.open(page)
-    show_sidebar(page)
+    sidebar = show_sidebar(page)
     row(page, job.id).get_by_role("button").first.click()
+    expect(sidebar.get_by_role("region", name=f"Job {job.id}")).to_be_visible()
     page.keyboard.press("ControlOrMeta+Shift+C")
     field = page.locator("#command-palette input, .jp-ModalCommandPalette input").first
     expect(field).to_be_focused()  # before that, what is typed goes elsewhere, and the palette closes again
     field.fill("delete job")
-    expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_contain_text("Delete Job")
+    active = page.locator(".lm-CommandPalette-item.lm-mod-active")
+    expect(active).to_contain_text("Delete Job")
+    expect(active).not_to_have_class(re.compile("lm-mod-disabled"))
     page.keyboard.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row(page, job.id)).to_have_count(0)
