@@ -569,13 +569,9 @@ class Reading(TaskAPI):
         endpoint = self._endpoint(api)
         return None if endpoint is None else f"{endpoint}?jobID={job_id}"
 
-    def _awaits_supervisor(self) -> bool:
-        store = self.store
-        return store.any_in_progress() or store.next_firing() is not None or store.next_delivery() is not None
-
     def _keep_supervisor(self) -> None:
         """Start a supervisor where jobs are in progress, or something is due at a time, and none is running."""
-        if self._awaits_supervisor() and not self.waker.alive():
+        if self.store.anything_to_do() and not self.waker.alive():
             self.waker.check_place()
             self.waker.wake()
 

@@ -103,6 +103,15 @@ class Store(Deletions, Lists, Groups, Chains, Schedules, Outbox):
         sql = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?) AND {IS_JOB})"
         return bool(self._one(sql, *IN_PROGRESS)[0])
 
+    def anything_to_do(self) -> bool:
+        """Whether a supervisor is needed: jobs are in progress, a schedule is active, or something is to be sent."""
+        sql = (
+            f"SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN (?, ?) AND {IS_JOB}) "
+            "OR EXISTS (SELECT 1 FROM schedules WHERE active = 1 AND due IS NOT NULL AND typeof(due) = 'integer') "
+            "OR EXISTS (SELECT 1 FROM outbox WHERE state = 'waiting' AND typeof(due) = 'integer')"
+        )
+        return bool(self._one(sql, *IN_PROGRESS)[0])
+
     def running(self) -> list[Row]:
         """Return the jobs marked running, in the order of their submission."""
         return self._rows(f"SELECT * FROM jobs WHERE status = 'running' AND {IS_JOB} ORDER BY seq")

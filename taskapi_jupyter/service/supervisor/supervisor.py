@@ -161,9 +161,7 @@ class Supervisor:
 
     def _anything_to_do(self) -> bool:
         try:
-            if self.store.next_firing() is not None or self.store.next_delivery() is not None:
-                return True
-            return self.store.any_in_progress()
+            return self.store.anything_to_do()
         except Damaged:
             raise
         except Unavailable:  # not known is not nothing
