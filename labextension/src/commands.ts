@@ -56,10 +56,32 @@ export async function attempt(act: () => Promise<void>): Promise<void> {
   }
 }
 
+/** Requests of commands that await an answer: none is sent twice. */
+export class UnderWay {
+  constructor(private readonly commands: CommandRegistry) {}
+
+  has(key: string): boolean {
+    return this._keys.has(key);
+  }
+
+  /** Act as `attempt` does, unless the same is under way. */
+  async run(key: string, act: () => Promise<void>): Promise<void> {
+    if (this._keys.has(key)) {
+      return;
+    }
+    this._keys.add(key);
+    this.commands.notifyCommandChanged();
+    await attempt(act);
+    this._keys.delete(key);
+    this.commands.notifyCommandChanged();
+  }
+
+  private readonly _keys = new Set<string>();
+}
+
 /** Return what adds a command about one job, which is enabled where `when` holds. */
 export function jobCommands(commands: CommandRegistry, model: TaskAPIModel) {
-  /** Requests that await an answer: none is sent twice for a job. */
-  const busy = new Set<string>();
+  const busy = new UnderWay(commands);
   const known = ({ environment, id }: IJobRef) =>
     model.jobs(environment).get(id);
   return function addJobCommand(
@@ -87,14 +109,9 @@ export function jobCommands(commands: CommandRegistry, model: TaskAPIModel) {
       },
       execute: async args => {
         const ref = jobOf(args, model);
-        if (!ref || busy.has(key(ref))) {
-          return;
+        if (ref) {
+          await busy.run(key(ref), () => act(ref));
         }
-        busy.add(key(ref));
-        commands.notifyCommandChanged();
-        await attempt(() => act(ref));
-        busy.delete(key(ref));
-        commands.notifyCommandChanged();
       }
     });
   };

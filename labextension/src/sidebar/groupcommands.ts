@@ -12,7 +12,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { IGroupRef } from '../api/client';
 import type { Group } from '../api/contract';
 import { goingOf, tallyOf } from '../api/contract';
-import { attempt, STAYS } from '../commands';
+import { STAYS, UnderWay } from '../commands';
 import type { TaskAPIModel } from '../model/model';
 import { argsOf, groupAt, POINTED } from '../targets';
 import { CommandIDs } from '../tokens';
@@ -25,8 +25,7 @@ export function addGroupCommands(
   model: TaskAPIModel,
   trans: TranslationBundle
 ): void {
-  /** Requests that await an answer: none is sent twice for a group. */
-  const busy = new Set<string>();
+  const busy = new UnderWay(commands);
 
   const known = ({ environment, group }: IGroupRef) =>
     model.jobs(environment).getGroup(group);
@@ -55,11 +54,8 @@ export function addGroupCommands(
       },
       execute: async args => {
         const ref = groupAt(args, model);
-        if (ref && !busy.has(key(ref))) {
-          busy.add(key(ref));
-          await attempt(() => act(ref));
-          busy.delete(key(ref));
-          commands.notifyCommandChanged();
+        if (ref) {
+          await busy.run(key(ref), () => act(ref));
         }
       }
     });

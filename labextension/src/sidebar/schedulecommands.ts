@@ -14,7 +14,7 @@ import type { CommandRegistry } from '@lumino/commands';
 
 import type { IScheduleRef } from '../api/client';
 import type { Schedule } from '../api/contract';
-import { attempt, STAYS } from '../commands';
+import { attempt, STAYS, UnderWay } from '../commands';
 import type { TaskAPIModel } from '../model/model';
 import type { IScheduleOptions } from '../schedule/dialog';
 import { askToSchedule } from '../schedule/dialog';
@@ -43,8 +43,7 @@ export function addScheduleCommands(
   trans: TranslationBundle,
   palette?: Pick<ICommandPalette, 'addItem'> | null
 ): void {
-  /** Requests that await an answer: none is sent twice for a schedule. */
-  const busy = new Set<string>();
+  const busy = new UnderWay(commands);
 
   const known = ({ environment, schedule }: IScheduleRef) =>
     model.schedules(environment).get(schedule);
@@ -124,11 +123,8 @@ export function addScheduleCommands(
       isVisible: args => !!scheduleAt(args, model),
       execute: async args => {
         const ref = scheduleAt(args, model);
-        if (ref && !busy.has(key(ref))) {
-          busy.add(key(ref));
-          await attempt(() => act(ref));
-          busy.delete(key(ref));
-          commands.notifyCommandChanged();
+        if (ref) {
+          await busy.run(key(ref), () => act(ref));
         }
       }
     });
