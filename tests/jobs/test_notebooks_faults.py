@@ -108,6 +108,22 @@ def test_killed(start: Start, service: Service, home: Path, tmp_path: Path, poin
     assert job.status in expected, (job.status, job.reason)
 
 
+def test_what_a_cell_says_at_once_is_kept(start: Start, home: Path, tmp_path: Path) -> None:
+    faults, said, gate = tmp_path / "faults", tmp_path / "said", tmp_path / "gate"
+    (faults / "notebook.saved").write_text("pause 1")  # at the second save, just after the cell was asked for
+    job = start(
+        "import os, time\nfrom taskapi_jupyter.job import progress\nprogress(3, 10, 'epoch')\n"
+        f"open({str(said)!r}, 'w').close()\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    )
+    held = faults / "notebook.saved.held"
+    until(held.exists, "the runner to be slow")
+    until(said.exists, "the cell to have said its progress")
+    held.unlink()
+    until(lambda: (now := job.refresh().progress) and now.message == "3/10 epoch", "its progress")
+    gate.touch()
+    assert job.wait(PATIENCE).status == "succeeded"
+
+
 def test_little_is_written(start: Start, service: Service, home: Path, tmp_path: Path) -> None:
     (tmp_path / "faults" / "notebook.last_saved").write_text("pause")
     job = start(*["from IPython.display import HTML, display\ndisplay(HTML('x' * 100_000))"] * 200)

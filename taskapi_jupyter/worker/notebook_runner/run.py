@@ -95,6 +95,7 @@ class Run:
         self.cells.begin()
         self.log.line(f"── cell {number}/{total}{f' · {heading}' if heading else ''} ──")
         cell = self.document.content["cells"][at]
+        self.progress.forget()
         fault_point("notebook.cell_starting")
         task = asyncio.ensure_future(self.cells.async_execute_cell(cell, at))
         await asyncio.sleep(0)  # the request goes out first

@@ -52,14 +52,17 @@ class Progress:
         self.said: dict[str, Any] = {"done": 0, "total": None, "message": None}
         self.seen: object = None  # of the inner file
 
-    def put(self, done: int, total: int, message: str | None, cell: dict[str, Any] | None) -> None:
-        """Say how far the notebook is; what a cell before this one said of itself is forgotten."""
-        self.said = {"done": done, "total": total, "message": message, **({"cell": cell} if cell else {})}
+    def forget(self) -> None:
+        """Forget what the last cell said of itself, before the next one can say anything."""
         self.seen = None
         try:
             os.unlink(self.inner)
         except OSError:
             pass
+
+    def put(self, done: int, total: int, message: str | None, cell: dict[str, Any] | None) -> None:
+        """Say how far the notebook is."""
+        self.said = {"done": done, "total": total, "message": message, **({"cell": cell} if cell else {})}
         self._write(message)
 
     def look(self) -> None:
