@@ -127,6 +127,24 @@ def test_make_run_pause_change_and_delete(lab: Lab, page: Page, name: str) -> No
     assert len(lab.service.jobs(name)) == 3
 
 
+def test_what_is_typed_stays_in_its_field(lab: Lab, page: Page, name: str) -> None:
+    lab.deploy(name, FAILS)
+    lab.open(page)
+    sidebar = show_sidebar(page)
+    sidebar.get_by_role("button", name=name).first.click()
+    # A busy browser: what Lab does once it is idle comes late
+    page.evaluate("() => { window.late = []; window.requestIdleCallback = call => late.push(call); }")
+    sidebar.get_by_role("button", name=f"Schedule {name}…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Name")).to_be_focused()
+    cron = dialog.get_by_label("Cron expression")
+    cron.select_text()
+    page.evaluate("async () => { late.forEach(call => call()); await new Promise(done => setTimeout(done)); }")
+    page.keyboard.type("5 4 * * *")
+    expect(cron).to_have_value("5 4 * * *")
+    expect(dialog.get_by_label("Name")).to_have_value("")
+
+
 def test_what_went_wrong_is_said_as_text_and_a_firing_is_seen(lab: Lab, page: Page, name: str) -> None:
     often = f"{name}-often"
     for api in (name, often):

@@ -14,7 +14,7 @@ import { useSignal } from '../ui/components';
 import type { Wrong } from '../ui/fields';
 import { fieldsOf } from '../ui/fields';
 import { clean } from '../ui/format';
-import { StayingBody, StayingDialog, useFirstWrong } from '../ui/staying';
+import { StayingBody, StayingDialog, useFocus } from '../ui/staying';
 import type { IForm, Packages } from './form';
 import {
   choicesOf,
@@ -222,7 +222,7 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
     form,
     !!hasPackages && !problem && (packages !== 'list' || isListed)
   );
-  useFirstWrong(body);
+  useFocus(body);
   /** Return what is wrong with a field. */
   const errorOf = (name: string) =>
     wrong[name] ??

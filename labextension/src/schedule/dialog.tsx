@@ -12,7 +12,7 @@ import { pretty, useSignal } from '../ui/components';
 import type { Wrong } from '../ui/fields';
 import { fieldsOf } from '../ui/fields';
 import { clean } from '../ui/format';
-import { StayingBody, StayingDialog, useFirstWrong } from '../ui/staying';
+import { StayingBody, StayingDialog, useFocus } from '../ui/staying';
 import { Count, Name, Rules, When } from './fields';
 import type { IScheduleForm } from './form';
 import {
@@ -142,7 +142,7 @@ function ScheduleForm({ body }: { body: ScheduleBody }): JSX.Element {
   const [form, setForm] = React.useState(body.form);
   const id = React.useId();
   const known = usePreview(form, ask);
-  useFirstWrong(body);
+  useFocus(body);
   const fields = fieldsOf(
     id,
     name => wrong[name] ?? (name === known.field ? known.wrong : undefined)

@@ -60,9 +60,13 @@ export abstract class StayingBody extends ReactWidget {
   }
 }
 
-/** Bring the first field that is wrong into view, once that is said. */
-export function useFirstWrong(body: StayingBody): void {
+/** Give the focus to the first field; once something is wrong, to the first that is, and bring it into view. */
+export function useFocus(body: StayingBody): void {
   const { wrong } = body;
+  React.useLayoutEffect(() => {
+    const first = 'input:not(:disabled, [type=radio])';
+    body.node.querySelector<HTMLElement>(first)?.focus();
+  }, [body]);
   React.useEffect(() => {
     if (!Object.keys(wrong).length) {
       return;
@@ -80,7 +84,8 @@ export class StayingDialog extends Dialog<unknown> {
       title,
       body,
       buttons: [Dialog.cancelButton(), Dialog.okButton({ label: body.label })],
-      focusNodeSelector: 'input:not(:disabled, [type=radio])'
+      // Lab gives the focus once the browser is idle, when somebody may have begun to type: it stays where it is.
+      focusNodeSelector: ':focus'
     });
     this.addClass('jp-TaskAPI-RunDialog');
     this.body = body;
