@@ -494,7 +494,7 @@ class Job:
         return self.api.end_kernel(self)
 
     def rerun(self, same: bool = False) -> Job:
-        """Submit its config and timeouts again, and return the new job.
+        """Submit its config, timeouts and retries again, and return the new job; it notifies whom this one was to.
 
         It runs the API as it is deployed now or, with ``same``, the version that this job ran.
         """

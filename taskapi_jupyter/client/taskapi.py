@@ -346,7 +346,7 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
 
     @abstractmethod
     def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
-        """Submit a job's config and timeouts again, and return the new job.
+        """Submit a job's config, timeouts and retries again, and return the new job.
 
         It runs the API as it is deployed now or, with ``same``, the version that the job ran. ``api``, the name of the
         job's API, spares a Cortex cluster a search.

@@ -193,6 +193,18 @@ def test_a_job_under_way_may_ask(service: Service, name: str, hook: Receiver, tm
         service.notify(job, [])
 
 
+def test_one_that_is_run_again_asks_again(service: Service, api: str, hook: Receiver) -> None:
+    configure(service.home, entry("ops", hook, on=["failed"]), entry("gone", hook, on=["failed"]))
+    job = service.submit(api, notify=["ops", "gone"]).wait(PATIENCE)
+    group = service.map(api, [None, {"fails": "x"}], notify=["gone", "ops"]).wait(PATIENCE)
+    settled(service, 6)
+    configure(service.home, entry("ops", hook, on=["failed"]))
+    job.rerun().wait(PATIENCE)
+    group.rerun(failed=False).wait(PATIENCE)
+    assert sorted(settled(service, 9)[6:]) == [("succeeded", "sent", 1)] * 2 + [("worker_error", "sent", 1)]
+    assert {one.name for one in service.notifications(limit=3).deliveries} == {"ops"}
+
+
 def test_an_unknown_name_is_refused_and_nothing_stored(service: Service, api: str, hook: Receiver) -> None:
     with pytest.raises(BadRequest, match="it has none"):
         service.submit(api, notify=["ops"])

@@ -108,6 +108,15 @@ def test_a_stop_cancels_the_attempt_to_come(service: Service, name: str, tries: 
     assert not service.store.any_in_progress()
 
 
+def test_one_that_is_run_again_is_tried_as_often(service: Service, name: str, tries: Path) -> None:
+    job = service.submit(name, {"path": str(tries), "good": 5}, retries=1, retry_on=["worker_error"], retry_delay=0)
+    assert job.wait(PATIENCE).record.attempt == 2
+    again = job.rerun().wait(PATIENCE)
+    assert (again.status, again.record.attempt) == ("worker_error", 2)
+    last = again.rerun().wait(PATIENCE)  # what is run again may be an attempt
+    assert (last.status, last.record.attempt, last.result()) == ("succeeded", 1, 5)
+
+
 def test_attempts_of_a_group_count_once(service: Service, name: str, tmp_path: Path, tries: Path) -> None:
     configs = [{"path": str(tmp_path / f"tries{n}"), "good": n} for n in (1, 2, 9)]
     group = service.map(name, configs, retries=1, max_running=1).wait(PATIENCE)

@@ -182,7 +182,7 @@ SCHEMA = max(MIGRATIONS)
 _FACTS = (
     "seq, id, api_name, api_id, spec_id, status, change, created, timeout, run_timeout, started, ended, reason, "
     "exit_code, progress, metrics, usage, notebook, stop, cpu, mem, gpu, visible, group_id, group_index, attempt, "
-    "retries, retry_of, retried_by, due, after, schedule, scheduled, notify"
+    "retries, retry_on, retry_delay, retry_of, retried_by, due, after, schedule, scheduled, notify"
 )
 #: Columns that readers of a job need. ``merged`` is left out: it may be 10 MiB and only starting a job needs it.
 READ = f"{_FACTS}, config"

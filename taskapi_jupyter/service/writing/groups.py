@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from taskapi_jupyter.client.groups import configs
@@ -16,7 +15,6 @@ from taskapi_jupyter.core.contract import (
 from taskapi_jupyter.core.errors import BadRequest, Conflict, TooLarge, size
 from taskapi_jupyter.core.fault_points import fault_point
 from taskapi_jupyter.core.states import GROUP_PRIORITY, TERMINAL, JobCode, values
-from taskapi_jupyter.runner import gpus
 from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
 
@@ -76,11 +74,8 @@ class Groups(Submissions):
             name=found["name"],
             max_running=found["max_running"],
             notebook=found["notebook"],
-            cuda_visible_devices=os.environ.get(gpus.VARIABLE, first["visible"]),
-            retries=first["retries"],
-            retry_on=first["retry_on"].split(",") if first.get("retry_on") else None,
-            retry_delay=first.get("retry_delay"),
             priority=first["priority"],
+            **self._as_before(first),
         )
         return self._create(request, given)
 

@@ -21,6 +21,7 @@ from taskapi_jupyter.core.nesting import merge
 from taskapi_jupyter.core.states import GROUP_PRIORITY
 from taskapi_jupyter.deploy.values import plain_config
 from taskapi_jupyter.runner import gpus
+from taskapi_jupyter.service.destinations import BROWSER
 from taskapi_jupyter.service.records import fault_of_api, status_of
 from taskapi_jupyter.service.store import readable
 from taskapi_jupyter.service.store.connection import Row
@@ -146,7 +147,10 @@ class Submissions(Notifications):
             room.check_room(str(folder))
 
     def rerun(self, job: Job | str, same: bool = False, api: str | None = None) -> Job:
-        """Submit a job's config and timeouts again: to the API as it is now, or (``same``) to the job's own version."""
+        """Submit a job again: to the API as it is now, or (``same``) to the job's own version.
+
+        With its config, timeouts and retries; it notifies whom that one notified, as far as config.yaml still has them.
+        """
         row = self._row(job)
         if wrong := readable.fault(row):
             raise Conflict(f"job {readable.text(row['id'])} can't be read from the database ({wrong}): submit anew")
@@ -168,9 +172,20 @@ class Submissions(Notifications):
             notebook=row["notebook"],
             api_id=api_id,
             run_timeout=row["run_timeout"],
-            cuda_visible_devices=os.environ.get(gpus.VARIABLE, row["visible"]),
             results=results,
+            **self._as_before(row),
         )
+
+    def _as_before(self, row: Row) -> dict[str, Any]:
+        """Return what a job that is submitted again is given beside its API, config and timeouts."""
+        there = {*self._config.read().notifications().names, BROWSER}
+        return {
+            "cuda_visible_devices": os.environ.get(gpus.VARIABLE, row["visible"]),
+            "retries": row["retries"] or None,
+            "retry_on": row["retry_on"].split(",") if row["retry_on"] else None,
+            "retry_delay": row["retry_delay"],
+            "notify": [one for one in json.loads(row["notify"]) if one in there] if row["notify"] else None,
+        }
 
 
 class Configs:
