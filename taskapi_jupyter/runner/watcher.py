@@ -44,6 +44,7 @@ _LONGEST_WAIT = 5.0  # seconds; poll's clock stands still in suspend, the deadli
 _READ = 1 << 16
 _REAP_AT_ONCE = 1000  # a tree that forks all the time must not keep us from ending it
 _REPORT = 2048  # bytes
+_GOES = 1.0  # seconds within which a supervisor that was killed is gone
 _MOST_JOBS = 100  # of one watcher, one after the other: it collects no garbage
 
 Begin = Callable[[Mapping[str, str]], None]
@@ -366,12 +367,25 @@ def serve(
     The exit code of each job goes back over it, after which nothing of the job is left here: its claim is free. Where
     the supervisor is gone by then, ``wake`` is called. ``changed`` returns a file because of which no job may begin.
     """
-    kept = process.open_files()
+    kept, parent = process.open_files(), os.getppid()
+
+    def left_alone() -> int:
+        """Have another supervisor started, as ours was killed before it read that the last job has ended."""
+        until = time.monotonic() + _GOES
+        while os.getppid() == parent and time.monotonic() < until:  # who is killed closes files, then it is gone
+            time.sleep(0.001)
+        with suppress(OSError):  # no descriptor: the next process that reads the store starts a supervisor
+            wake()
+        return errno.EINTR
+
     for _ in range(_MOST_JOBS):
         task = None
         with suppress(OSError):  # as many processes or descriptors as there may be
             task = fork_task(begin) if host.LINUX else None  # off Linux nothing tells whether it still waits
-        given = receive(channel)
+        try:
+            given = receive(channel)
+        except ConnectionResetError:
+            return left_alone()
         if given is None or signal.SIGTERM in signal.sigpending():  # which somebody sent to no job
             return errno.EINTR
         if path := changed():
@@ -387,9 +401,7 @@ def serve(
         try:
             os.write(channel, b"%d" % code)
         except OSError:
-            with suppress(OSError):  # no descriptor: the next process that reads the store starts a supervisor
-                wake()
-            return code
+            return left_alone()
         if code:
             return code
     return 0

@@ -19,8 +19,7 @@ def points() -> list[str]:
 
     A damaged database is set aside with its jobs, and space is given back where there is much of it (test_disk.py,
     test_retention.py). Those of Ray's engine take a Ray (test_ray.py), those of packages an index, and
-    environments that were built (test_packages.py, test_packages_http.py), those of notifications a receiver
-    (test_notifications.py).
+    environments that were built (test_packages.py, test_packages_http.py).
     """
     found = set()
     for path in PACKAGE.rglob("*.py"):
@@ -28,7 +27,7 @@ def points() -> list[str]:
     return sorted(
         name
         for name in found
-        if not name.startswith(("build.", "damage.", "notifier.", "outbox.", "packages.", "ray."))
+        if not name.startswith(("build.", "damage.", "packages.", "ray."))
         and name not in ("store.made", "store.vacuumed")
     )
 
@@ -62,6 +61,7 @@ class Facts:
     killed_supervisor: bool = False
     no_inodes: bool = False
     killed_unknown: bool = False  # somebody at a point who had not said yet which job it is
+    told: bool = False  # each end of a job is to arrive at a receiver
     injected: int = 0
     reached: bool = False
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import psutil
 
 from support import until
 from support.homes import is_idle
+from support.receiver import receiver
 from support.servers import LiveServer, start_server
 from taskapi_jupyter.core import fault_points, folders
 from taskapi_jupyter.core.errors import JobNotInProgress, TaskAPIError
@@ -31,7 +32,7 @@ from taskapi_jupyter.core.process import descendants, is_there
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import succession, wake
 
-from . import chains, groups, schedules
+from . import chains, groups, notifications, schedules
 from .jobs import KINDS, TASK
 from .plan import INODES, PACKAGE, WRONGS, Facts, Outcome, Round
 from .users import Gone, Kernel, Program, Refused
@@ -64,6 +65,8 @@ class World:
             PACKAGE, self.newer / PACKAGE.name, ignore=shutil.ignore_patterns("labextension", "__pycache__")
         )
         (self.newer / PACKAGE.name / "_version.py").write_text('__version__ = "99.0"\n')
+        self.ends = ExitStack()
+        self.hook = self.ends.enter_context(receiver())
         self.version = 0
         self.server: LiveServer | None = None
         self.users: dict[str, Program | Kernel] = {}
@@ -121,14 +124,19 @@ class World:
             self.server.process.kill()
             self.server.process.wait()
         self.service.close()
+        self.ends.close()
 
     # A round
 
     def run(self, round_: Round) -> Outcome:
         chance = random.Random(round_.seed)
         facts = Facts()
-        (self.home / "config.yaml").write_text(f"stop_grace: 0.5\ncpus: {chance.choice([1, 2, 4])}\n")
-        user = self.user(round_.through)
+        config = f"stop_grace: 0.5\ncpus: {chance.choice([1, 2, 4])}\n"
+        of_notifications = (round_.point or "").startswith(("notifier.", "outbox."))
+        facts.told = of_notifications or round_.thorough or chance.random() < 0.3
+        self.hook.got.clear()
+        user = self.user(round_.through)  # a server comes with a config.yaml of its own
+        (self.home / "config.yaml").write_text(config + (notifications.rules(self.hook) if facts.told else ""))
         if round_.point:
             after = f" {chance.choice([1, 2])}" if chance.random() < 0.3 and not round_.thorough else ""
             (self.armed / round_.point).write_text(f"{'pause' if round_.hold else 'kill'}{after}")
@@ -405,6 +413,12 @@ class World:
                 if (job.config or {}).get("kind") == "asleep":
                     self.stop(job.id, facts)
             time.sleep(0.02)
+        while self.service.store.next_delivery() is not None:
+            if time.monotonic() > deadline:
+                outcome.lost.append("what was to be told waits for ever")
+                return
+            self.service.jobs(limit=1)  # who looks has a supervisor
+            time.sleep(0.02)
 
     def marks(self) -> list[tuple[str, str, int]]:
         lines = self.evidence.read_text().splitlines()
@@ -434,6 +448,10 @@ class World:
         outcome.wrong += groups.untruths(mine, round_, facts, self.begun)
         outcome.wrong += chains.untruths(mine, facts, self.begun)
         outcome.twice += schedules.untruths(mine)
+        if facts.told:
+            outcome.wrong += notifications.untruths(mine, self.hook)
+            if not facts.no_inodes:  # without room for its row, nothing is told
+                outcome.lost += notifications.undelivered(mine, self.hook)
         for refused in facts.refused:
             by_design = "NotInProgress" in refused or (
                 "NotDeployed" in refused and not refused.startswith("stop")

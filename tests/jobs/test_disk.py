@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from support import PATIENCE, WAITING, request_for, until
+from support.homes import is_idle
 from support.namespaces import ENGINE, run, script, unshared
 from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
@@ -236,6 +238,12 @@ def test_a_home_that_is_read_only(tmp_path: Path) -> None:
 # A damaged database
 
 
+def quiet(supervisor: psutil.Process, home: Path) -> bool:
+    """Whether a supervisor sleeps, and has forked the watcher of the next job."""
+    ahead = any(is_idle(one, home) for one in supervisor.children())
+    return ahead and supervisor.status() == psutil.STATUS_SLEEPING
+
+
 def test_a_damaged_database_under_a_running_job(service: Service, home: Path, name: str, tmp_path: Path) -> None:
     service.deploy_request(request_for(name, WAITING))
     job = service.submit(name, {"path": str(tmp_path / "go")})
@@ -243,6 +251,9 @@ def test_a_damaged_database_under_a_running_job(service: Service, home: Path, na
     with service.store._connection() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    until(
+        lambda: quiet(psutil.Process(supervisor), home), "the supervisor to have nothing to do: it would see it first"
+    )
     os.truncate(home / "taskapi.db", 0)
     with pytest.raises(Damaged) as caught:
         service.jobs()

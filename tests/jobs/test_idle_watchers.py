@@ -116,6 +116,24 @@ def test_none_outlives_its_supervisor(tells: Any, home: Path) -> None:
     until(lambda: not processes(home, idle=True), "them to leave")
 
 
+def test_an_end_that_no_supervisor_has_read_starts_another(service: Service, tells: Any, tmp_path: Path) -> None:
+    home, go = service.home, tmp_path / "go"
+    tells()
+    watcher = psutil.Process(tells()["watcher"])
+    service.deploy_request(request_for("waits", WAITING))
+    job = service.submit("waits", {"path": str(go)})
+    until(job.logs, "the task to begin")
+    supervisor = psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
+    supervisor.suspend()
+    go.touch()
+    until(lambda: is_idle(watcher, home), "the end to be written")
+    supervisor.kill()
+    until(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE, "it to be gone")
+    until(service.waker.alive, "another supervisor")  # for which nobody else asks
+    assert job.wait(PATIENCE).status == "succeeded"
+    assert "Traceback" not in (home / "supervisor.log").read_text()
+
+
 def test_what_a_job_uses_is_not_what_the_jobs_before_it_used(service: Service, name: str) -> None:
     service.deploy_request(request_for(name, USES))
 
