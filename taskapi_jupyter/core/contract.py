@@ -616,6 +616,7 @@ class NotificationName(Body, kw_only=True):
     on: list[str]
     apis: list[str] | UnsetType = UNSET  # absent: all
     problem: str | UnsetType = UNSET  # why nothing can be sent now
+    switched_off: str | UnsetType = UNSET  # what the receiver answered that wants no more
     last: Delivery | UnsetType = UNSET
 
 

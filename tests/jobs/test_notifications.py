@@ -321,7 +321,8 @@ def test_one_that_wants_no_more_is_switched_off(service: Service, api: str, hook
     assert settled(service, 2) == [("succeeded", "failed", 1), ("succeeded", "failed", 0)]
     assert len(hook.got) == 1
     (shown,) = service.notifications().names
-    assert shown.problem == "switched off: it answered 410 Gone: told 410"
+    assert shown.switched_off == "it answered 410 Gone: told 410"
+    assert shown.problem == f"switched off: {shown.switched_off}"
     assert any("notify.ops is switched off" in one for one in doctor.problems(service.home))
     assert service.test_notification("ops").state == "sent"
     service.submit(api).wait(PATIENCE)

@@ -9,9 +9,6 @@ import { NAMESPACE } from '../tokens';
 /** Milliseconds from the end of a job until it is looked what its receivers said; jobs meanwhile share a look. */
 const ANSWERED = 5_000;
 
-/** How the server's words begin for a name under which nothing is sent any more. */
-const OFF = 'switched off: ';
-
 /**
  * Tells, once in each browser, of names in config.yaml that their receivers have switched off.
  *
@@ -47,11 +44,11 @@ export class SwitchedOff {
     }
     const known = this.read();
     const off: Record<string, string> = {};
-    for (const { name, problem } of names) {
-      if (problem?.startsWith(OFF)) {
-        off[name] = problem;
-        if (known[name] !== problem) {
-          this.tell(name, problem.slice(OFF.length));
+    for (const { name, switched_off: why } of names) {
+      if (why) {
+        off[name] = why;
+        if (known[name] !== why) {
+          this.tell(name, why);
         }
       }
     }

@@ -7,7 +7,7 @@ import { Wire } from './wire';
 
 const trans = nullTranslator.load('');
 const SERVER = 'http://localhost:3000/';
-const OFF = 'switched off: it answered 410 Gone: <b>no</b>\nmore';
+const OFF = 'it answered 410 Gone: <b>no</b>\nmore';
 let wire: Wire;
 
 beforeEach(() => {
@@ -34,7 +34,7 @@ const told = () =>
 
 describe('a name that its receiver has switched off', () => {
   it('is told of once in a browser, and again after it was on', async () => {
-    wire.names = [{ name: 'ops', problem: OFF }, { name: 'mail' }];
+    wire.names = [{ name: 'ops', switched_off: OFF }, { name: 'mail' }];
     await page();
     await page();
     expect(told()).toHaveLength(1);
@@ -42,7 +42,7 @@ describe('a name that its receiver has switched off', () => {
     expect(told()[0]).not.toContain('\n');
     wire.names = [{ name: 'ops' }];
     await page();
-    wire.names = [{ name: 'ops', problem: OFF }];
+    wire.names = [{ name: 'ops', switched_off: OFF }];
     await page();
     expect(told()).toHaveLength(2);
   });
@@ -52,7 +52,7 @@ describe('a name that its receiver has switched off', () => {
     const job = wire.add({ status: 'running' });
     const model = await page();
     expect(told()).toEqual([]);
-    wire.names = [{ name: 'ops', problem: OFF }];
+    wire.names = [{ name: 'ops', switched_off: OFF }];
     wire.end(job, 20);
     await model.refresh();
     await vi.advanceTimersByTimeAsync(10_000);

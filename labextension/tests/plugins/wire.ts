@@ -23,7 +23,7 @@ export class Wire {
   /** The schedules of this machine; null: an older server, which has no such route. */
   schedules: Schedule[] | null = null;
   /** The names of config.yaml's notifications. */
-  names: { name: string; problem?: string }[] = [];
+  names: { name: string; problem?: string; switched_off?: string }[] = [];
   /** The bodies of requests, in order. */
   readonly bodies: unknown[] = [];
   /** The environment that is used where none is named. */

@@ -34,12 +34,11 @@ class Notifications(Reading):
         names = self._config.read().notifications().names
         if name is not None and name not in names:
             raise _unknown([name], names)
-        states = self.store.name_states()
+        off = switched_off(names, self.store.name_states())
         wanted = names if name is None else {name: names[name]}
         shown = []
         for one, destination in wanted.items():
-            off = states.get(one, {})
-            is_off = off.get("off") == destination.mark
+            why = off.get(one)
             last = self.store.deliveries(one, 1)
             shown.append(
                 NotificationName(
@@ -47,7 +46,8 @@ class Notifications(Reading):
                     url=destination.shown,
                     on=destination.on,
                     apis=UNSET if destination.apis is None else destination.apis,
-                    problem=f"switched off: {off.get('why')}" if is_off else problem(one, destination) or UNSET,
+                    problem=f"switched off: {why}" if why else problem(one, destination) or UNSET,
+                    switched_off=why or UNSET,
                     last=_delivery(last[0]) if last else UNSET,
                 )
             )
