@@ -247,7 +247,7 @@ class TaskAPI(GroupAPI, PackagesAPI, ScheduleAPI, NotificationAPI, ABC):
             The ``next_cursor`` of the list before; None (default): begin with the newest.
         search
             Only jobs in which each word of this text occurs, in either case: in the name of the API, id, status,
-            notebook, reason, message of the progress or config (its first 65,536 characters). ``lr=0.1`` or
+            notebook, schedule, reason, message of the progress or config (its first 65,536 characters). ``lr=0.1`` or
             ``lr:0.1`` is a key of the config with that value. At most 500 characters.
             One search looks at some thousands of jobs: ``searched`` of the list is how many, its ``next_cursor`` goes
             on with older ones. None (default): no search.

@@ -378,14 +378,14 @@ def serve(
             wake()
         return errno.EINTR
 
-    for _ in range(_MOST_JOBS):
+    for count in range(_MOST_JOBS):
         task = None
         with suppress(OSError):  # as many processes or descriptors as there may be
             task = fork_task(begin) if host.LINUX else None  # off Linux nothing tells whether it still waits
         try:
             given = receive(channel)
-        except ConnectionResetError:
-            return left_alone()
+        except ConnectionResetError:  # what we wrote last was not read: our pid, or a job's exit code
+            return left_alone() if count else errno.EINTR
         if given is None or signal.SIGTERM in signal.sigpending():  # which somebody sent to no job
             return errno.EINTR
         if path := changed():

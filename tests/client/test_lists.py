@@ -157,7 +157,7 @@ def test_jobs_are_counted_for_any_filter(api: TaskAPI, store: Store, name: str) 
 def test_a_search_finds_names_ids_notebooks_configs_and_messages(api: TaskAPI, store: Store, name: str) -> None:
     said = Progress(1, 2, "Epoche ÄÖÜ")
     one, two, three = (
-        add(store, name, {"path": "/data/Größe.csv"}, notebook=f"{name}/Lernen.ipynb")
+        add(store, name, {"path": "/data/Größe.csv"}, notebook=f"{name}/Lernen.ipynb", schedule="Nightly-1")
         + add(store, name, {"lr": 0.1}, reason="exit code 3", status=JobCode.WORKER_ERROR)
         + add(store, name, of_size(100_000), progress=encode(said).decode())
     )
@@ -165,6 +165,7 @@ def test_a_search_finds_names_ids_notebooks_configs_and_messages(api: TaskAPI, s
         name.upper(): [three, two, one],
         f"{name} lernen.IPYNB": [one],
         f"{name} grösse": [one],
+        f"{name} nightly-1": [one],
         f"größe.CSV {name}": [one],
         two: [two],
         f'"lr": {name}': [two],

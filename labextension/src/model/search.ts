@@ -87,6 +87,7 @@ export function textOf(job: Job): string {
       statusOf(job).replace(/_/g, ' '),
       job.notebook,
       job.reason,
+      job.schedule,
       job.progress?.message,
       config
     ]

@@ -68,12 +68,14 @@ export function columnsOf(
   const apis = new Set<string>();
   let grouped = false;
   let notebooks = false;
+  let scheduled = false;
   let noted = false;
   let measured = false;
   for (const job of jobs) {
     apis.add(job.api_name);
     grouped ||= !!job.group;
     notebooks ||= !!job.notebook;
+    scheduled ||= !!job.schedule;
     noted ||= !!job.reason;
     measured ||= !!job.usage?.memory_peak;
   }
@@ -149,6 +151,15 @@ export function columnsOf(
       isShown: notebooks && !inGroup,
       value: job => job.notebook ?? null,
       text: job => job.notebook?.split('/').pop() ?? ''
+    },
+    {
+      id: 'schedule',
+      label: trans.__('Schedule'),
+      section: job,
+      width: 110,
+      isNumber: false,
+      isShown: scheduled && !inGroup,
+      value: job => job.schedule ?? null
     },
     {
       id: 'attempt',

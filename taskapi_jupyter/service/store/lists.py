@@ -30,7 +30,7 @@ _GROUP = (
 _TEXTS = (
     "seq, group_id, group_index, attempt, progress, "
     "CAST(status || char(10) || id || char(10) || api_name || char(10) || coalesce(notebook, '') || char(10) || "
-    f"coalesce(reason, '') || char(10) || {_GROUP} || char(10) || "
+    f"coalesce(reason, '') || char(10) || {_GROUP} || char(10) || coalesce(schedule, '') || char(10) || "
     f"coalesce(substr(config, 1, {_CONFIG}), '') AS BLOB)"
 )
 _ATTEMPTS = 128  # more than a job can have: with an index of a group's, they make one number
@@ -45,7 +45,7 @@ class Texts(NamedTuple):
     group_index: int | None
     attempt: int
     progress: str | None
-    text: bytes  # status, id, API, notebook, reason, group, its name, and config, a line each
+    text: bytes  # status, id, API, notebook, reason, group, its name, schedule and config, a line each
 
     def place(self, group: str | None) -> int:
         """Return the place in a list, of a group or of all."""
