@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from support import IMPORTS, PATIENCE, WAITING, request_for, until
+from support import IMPORTS, PATIENCE, TESTS, WAITING, request_for, until
 from support.homes import processes, stop_supervisor
 from support.receiver import SECRET, Receiver, closes, drips, floods, later, receiver, redirects
 from support.records import deploy, end, row, tidy
@@ -518,6 +519,29 @@ def test_what_apprise_refuses_says_which_entry(service: Service) -> None:
     assert answers["none"].answer == "notify.none: apprise knows no foo://"
     assert str(answers["bad"].answer).startswith("notify.bad: apprise can't read its slack:// URL")
     assert "hidden-password" not in repr(answers)
+
+
+def test_the_receiver_of_the_guide_checks_what_it_gets(service: Service, api: str, tmp_path: Path) -> None:
+    guide = (TESTS.parent / "docs" / "notifications.md").read_text("utf-8")
+    (make,) = re.findall(r"^```sh\n(python -c .*?)^```$", guide, flags=re.M | re.S)
+    (code,) = re.findall(r"^```python\n(from http\.server .*?)^```$", guide, flags=re.M | re.S)
+    environ = {**os.environ, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    (tmp_path / ".config").mkdir()
+    subprocess.run(["sh", "-ec", make.replace("python -c", f"{sys.executable} -c")], env=environ, check=True)
+    port = reserved_port()
+    (tmp_path / "receiver.py").write_text(code.replace("8000", str(port)))
+    command = [sys.executable, tmp_path / "receiver.py"]
+    url, secret = f"http://127.0.0.1:{port}/jobs", f"file:{tmp_path / '.config' / 'hook.key'}"
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as ran:
+        configure(service.home, f"ops: {{url: '{url}', secret: '{secret}'}}", retries=[1] * 20)  # until it listens
+        job = service.submit(api).wait(PATIENCE)
+        until(lambda: [one[1] for one in states(service)] == ["sent"], "the receiver to have it")
+        configure(service.home, f"ops: {{url: '{url}', secret: '{SECRET}'}}")
+        refused = service.test_notification("ops")
+        ran.kill()
+        assert ran.stdout is not None
+        assert ran.stdout.read() == f"taskapi.job.succeeded {job.id}\n"
+    assert refused.answer == "401 Unauthorized"
 
 
 # Kills
