@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from playwright.sync_api import Browser, Error, Page, sync_playwright  # noqa: E402
 
 from support.lab import FLAGS, Lab, chromium_path, drawn, row, show_sidebar  # noqa: E402
+from taskapi_jupyter.core.contract import ScheduleRequest  # noqa: E402
 
 LIGHT, DARK, CONTRAST = "JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"
 
@@ -45,6 +46,27 @@ def train(config):
 '''
 
 FORGETFUL = "def evaluate(config):\n    return bytearray(10**9) and None\n"
+
+SWEEP = """
+import math
+from taskapi_jupyter.job import metric
+
+def sweep(config):
+    for step in range(30):
+        rate = config["lr"] * config["momentum"]
+        loss = 0.05 + 0.9 * math.exp(-step * rate / 2) + 0.03 * math.cos(step * rate * 3)
+        metric(loss=loss, accuracy=1 - loss / 2, step=step)
+    return {"best": round(1 - loss / 2, 4)}
+"""
+
+REPORT = [
+    "# Sales of November",
+    "import math\nmonths = [math.sin(n / 3) + n / 10 for n in range(30)]\nprint(f'{len(months)} days read')",
+    "from IPython.display import HTML\nHTML('<table><tr><th>store<th>sold<tr><td>North<td>1,204<tr><td>South<td>987</table>')",
+    "# Forecast",
+    "import time\nfor day in range(1, 8):\n    print(f'day {day}: {months[day]:.3f}', flush=True)\ntime.sleep(600)",
+    "print('written')",
+]
 
 NOTEBOOK = "projects/vision/training.ipynb"
 
@@ -159,6 +181,54 @@ def panel(page: Page, lab: Lab, ids: dict[str, str]) -> None:
     shown.get_by_text("epoch 12").first.wait_for()
 
 
+def jobs_page(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """A sweep in the page of jobs, compared."""
+    lab.deploy("sweep", SWEEP, compute={"cpu": "10m"})
+    group = lab.service.sweep("sweep", {"lr": [0.05, 0.1, 0.2, 0.4], "momentum": [0.5, 0.9]}, name="rates").wait()
+    page.keyboard.press("Control+B")
+    page.evaluate("args => void window.jupyterapp.commands.execute('taskapi:open-jobs', args)", {"group": group.id})
+    rows = page.locator(".jp-TaskAPI-Table-row")
+    rows.nth(len(group) - 1).wait_for()
+    rows.first.click()
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowDown")
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("tab", name="Metrics over steps").click()
+    page.get_by_role("figure").first.wait_for()
+
+
+def schedules(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """Schedules in the sidebar, and the form of a new one."""
+    lab.deploy("report", "def report(config):\n    return 1\n")
+    lab.deploy("check", "def check(config):\n    raise ValueError('3 of 40 files are missing')\n")
+    for api, when in (("report", "0 6 * * MON-FRI"), ("check", "every 15m")):
+        lab.service.create_schedule(ScheduleRequest(api=api, schedule=when, timezone="Europe/Berlin"))
+        lab.service.run_schedule(api).wait()
+    bar = show_sidebar(page)
+    widen(page, 380)
+    bar.get_by_role("button", name="report").first.click()
+    bar.get_by_role("button", name="Schedule report…").click()
+    form = page.get_by_role("dialog")
+    form.get_by_label("Cron expression").fill("30 7 1 * *")
+    form.get_by_label("Time zone").select_option("America/New_York")
+    form.get_by_text("At 07:30").wait_for()
+
+
+def notebook(page: Page, lab: Lab, ids: dict[str, str]) -> None:
+    """A notebook that runs as a job, in a tab that follows it."""
+    make = {True: nbformat.v4.new_markdown_cell, False: nbformat.v4.new_code_cell}
+    cells = [make[text.startswith("# ")](text) for text in REPORT]
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), lab.notebooks / "report.ipynb")
+    lab.service.deploy(str(lab.notebooks / "report.ipynb"))
+    job = lab.service.submit("report")
+    show_sidebar(page)
+    widen(page, 380)
+    choose(page, job.id)
+    page.get_by_role("button", name="Open notebook").click()
+    page.locator(".jp-TaskAPI-Notebook").get_by_text("day 7").wait_for(timeout=60_000)
+
+
 def run_all(page: Page, lab: Lab, notebook: nbformat.NotebookNode, sign: str) -> None:
     """Open a notebook, run it, and wait for a sign that it ran."""
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -198,6 +268,9 @@ PICTURES: list[Picture] = [
     ("panel-dark", DARK, 1280, 1180, panel, True),
     ("panel-narrow", LIGHT, 640, 1180, panel, True),
     ("quickstart", LIGHT, 1280, 1180, quickstart, False),
+    ("jobs", LIGHT, 1280, 860, jobs_page, False),
+    ("schedules", LIGHT, 1280, 860, schedules, False),
+    ("notebook", DARK, 1280, 860, notebook, False),
 ]
 
 

@@ -287,7 +287,7 @@ export function MetricChart({
             field: 'job',
             type: 'nominal',
             title: trans.__('job'),
-            legend: { labelLimit: 150 }
+            legend: { labelLimit: 200 }
           }
         }}
         points={points}

@@ -195,7 +195,7 @@ export function columnsOf(
       id: 'memory',
       label: trans.__('Peak memory'),
       section: trans.__('Time and memory'),
-      width: 110,
+      width: 130,
       isNumber: true,
       isShown: measured,
       value: job => job.usage?.memory_peak ?? null,
@@ -272,8 +272,8 @@ function lengthOf(kind: string, { first, longest }: IKey): number {
 }
 
 function widthOf(label: string, longest: number): number {
-  const characters = Math.min(Math.max(label.length + 2, longest), WIDEST);
-  return Math.max(64, Math.round(characters * 7) + 22);
+  const heading = Math.min(label.length, WIDEST) * 9 + 30; // it is bold
+  return Math.max(64, heading, Math.min(longest, WIDEST) * 7 + 22);
 }
 
 /** Return jobs in the order of a column; those without a value come last, whichever way. */
