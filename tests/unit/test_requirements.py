@@ -507,14 +507,23 @@ def test_without_a_resolver_and_in_a_pod(deploys: Deploys) -> None:
 # Interpreters
 
 
+@pytest.mark.parametrize("pyenv", [False, True], ids=["itself", "pyenv"])
 @pytest.mark.parametrize("uv", [True, False], ids=["uv", "path"])
-def test_another_python_is_found(deploys: Deploys, uv: bool) -> None:
+def test_another_python_is_found(deploys: Deploys, tmp_path: Path, uv: bool, pyenv: bool) -> None:
     if not OTHERS:
         pytest.skip("needs another version of Python")
     other = OTHERS[-1]
     version = subprocess.run([other, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True)
     minor = version.stdout.decode().strip()
     path = f"{Path(other).resolve().parent}:/usr/bin:/bin"
+    if pyenv:  # whose shims are scripts, which find no version that was not chosen
+        (tmp_path / "versions").mkdir()
+        (tmp_path / "versions" / minor).symlink_to(Path(other).resolve().parent.parent)
+        shim = tmp_path / "shims" / f"python{minor}"
+        shim.parent.mkdir()
+        shim.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexit 127\n")
+        shim.chmod(0o755)
+        path = f"{shim.parent}:/usr/bin:/bin"
     deploys.settings["builder"] = "uv" if uv else "pip"
     environ = {"PATH": path, "HOME": str(deploys.folder)}
     for asked, source in (
@@ -525,6 +534,7 @@ def test_another_python_is_found(deploys: Deploys, uv: bool) -> None:
         launch = built.launch["packages"]
         assert launch["version"].startswith(f"{minor}.")
         assert Path(launch["base"]).samefile(other)
+    assert not (tmp_path / "asked").exists()
     named = {"python": sys.executable, "definition": {"path": "train.py", "python_version": minor}}
     request = DeployRequest(spec={"name": "train", **named}, source=TASK, environ=environ, cwd=str(deploys.folder))
     with pytest.raises(BadRequest, match=f"is Python {MINOR}.* and Python {re.escape(minor)} is asked for"):

@@ -125,7 +125,8 @@ def listed(uv: str, env: Mapping[str, str]) -> Iterator[Python]:
     """Yield the interpreters that uv knows, as far as it says: it has asked them."""
     command = [uv, "python", "list", "--only-installed", "--output-format", "json", "--offline", "--color", "never"]
     try:
-        done = subprocess.run(command, env=env, capture_output=True, timeout=_SECONDS, check=False)
+        path = os.pathsep.join(_folders(env))
+        done = subprocess.run(command, env={**env, "PATH": path}, capture_output=True, timeout=_SECONDS, check=False)
         for one in json.loads(done.stdout):
             path = str(one["path"])
             yield Python(path, os.path.realpath(path), str(one["version"]), str(one["implementation"]), "", "")
@@ -134,7 +135,7 @@ def listed(uv: str, env: Mapping[str, str]) -> Iterator[Python]:
 
 
 def _on_path(env: Mapping[str, str]) -> Iterator[Python]:
-    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+    for folder in _folders(env):
         try:
             names = sorted(name for name in os.listdir(folder or ".") if _NAME.fullmatch(name))
         except OSError:
@@ -142,6 +143,22 @@ def _on_path(env: Mapping[str, str]) -> Iterator[Python]:
         for name in names:
             with suppress(BadRequest):  # a shim of another version
                 yield look(os.path.abspath(os.path.join(folder, name)))
+
+
+def _folders(env: Mapping[str, str]) -> list[str]:
+    """Return where interpreters are looked for: on the ``PATH``, and in pyenv's versions rather than its shims.
+
+    A shim takes a shell script for each question, and finds the version alone that is chosen.
+    """
+    folders = []
+    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        root, name = os.path.split(folder)
+        versions = os.path.join(root, "versions")
+        if name == "shims" and os.path.isdir(versions):
+            folders += [os.path.join(versions, one, "bin") for one in os.listdir(versions)]
+        else:
+            folders.append(folder)
+    return folders
 
 
 def _download(uv: str, wanted: str, env: Mapping[str, str]) -> None:
