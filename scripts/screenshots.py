@@ -62,7 +62,7 @@ def sweep(config):
 REPORT = [
     "# Sales of November",
     "import math\nmonths = [math.sin(n / 3) + n / 10 for n in range(30)]\nprint(f'{len(months)} days read')",
-    "from IPython.display import HTML\nHTML('<table><tr><th>store<th>sold<tr><td>North<td>1,204<tr><td>South<td>987</table>')",
+    "from IPython.display import Markdown\nMarkdown('store | sold\\n-|-\\nNorth | 1,204\\nSouth | 987')",
     "# Forecast",
     "import time\nfor day in range(1, 8):\n    print(f'day {day}: {months[day]:.3f}', flush=True)\ntime.sleep(600)",
     "print('written')",
