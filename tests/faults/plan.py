@@ -19,7 +19,8 @@ def points() -> list[str]:
 
     A damaged database is set aside with its jobs, and space is given back where there is much of it (test_disk.py,
     test_retention.py). Those of Ray's engine take a Ray (test_ray.py), those of packages an index, and
-    environments that were built (test_packages.py, test_packages_http.py).
+    environments that were built (test_packages.py, test_packages_http.py), those of notebooks a kernel for each job
+    (test_notebooks_faults.py).
     """
     found = set()
     for path in PACKAGE.rglob("*.py"):
@@ -27,7 +28,7 @@ def points() -> list[str]:
     return sorted(
         name
         for name in found
-        if not name.startswith(("build.", "damage.", "packages.", "ray."))
+        if not name.startswith(("build.", "damage.", "notebook.", "packages.", "ray."))
         and name not in ("store.made", "store.vacuumed")
     )
 
