@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from playwright.sync_api import Browser, Error, Page, sync_playwright  # noqa: E402
 
 from support.lab import FLAGS, Lab, chromium_path, drawn, row, show_sidebar  # noqa: E402
+from support.notebooks import write  # noqa: E402
 from taskapi_jupyter.core.contract import ScheduleRequest  # noqa: E402
 
 LIGHT, DARK, CONTRAST = "JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"
@@ -216,11 +217,7 @@ def schedules(page: Page, lab: Lab, ids: dict[str, str]) -> None:
 
 def notebook(page: Page, lab: Lab, ids: dict[str, str]) -> None:
     """A notebook that runs as a job, in a tab that follows it."""
-    make = {True: nbformat.v4.new_markdown_cell, False: nbformat.v4.new_code_cell}
-    cells = [make[text.startswith("# ")](text) for text in REPORT]
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), lab.notebooks / "report.ipynb")
-    lab.service.deploy(str(lab.notebooks / "report.ipynb"))
+    lab.service.deploy(str(write(lab.notebooks / "report.ipynb", *REPORT)))
     job = lab.service.submit("report")
     show_sidebar(page)
     widen(page, 380)

@@ -18,9 +18,9 @@ def rules(hook: Receiver) -> str:
 def undelivered(jobs: dict[str, Job], hook: Receiver) -> Iterator[str]:
     """Yield the ends of a round's jobs that did not arrive."""
     for job in jobs.values():
-        got = [one for one in hook.got if one.data["job_id"] == job.id]
-        if len({one.id for one in got}) < 2 and not job.record.retried_by:
-            yield f"{job.id} ({job.status}): its end arrived under {len({one.id for one in got})} of two names"
+        count = len({one.id for one in hook.got if one.data["job_id"] == job.id})
+        if count < 2 and not job.record.retried_by:
+            yield f"{job.id} ({job.status}): its end arrived under {count} of two names"
 
 
 def untruths(jobs: dict[str, Job], hook: Receiver) -> Iterator[str]:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, WAITING, request_for, until
-from support.homes import is_idle, processes
+from support.homes import has_ended, is_idle, processes, stop_supervisor
 from taskapi_jupyter.service.service import Service
 
 pytestmark = [
@@ -105,7 +105,7 @@ def test_a_killed_task_that_was_forked_ahead_harms_no_job(tells: Any, home: Path
     watcher = tells()["watcher"]
     (ahead,) = until(lambda: psutil.Process(watcher).children(), "the process to be forked")
     ahead.kill()
-    until(lambda: not ahead.is_running() or ahead.status() == psutil.STATUS_ZOMBIE, "it to be dead")
+    until(lambda: has_ended(ahead.pid), "it to be dead")
     assert tells()["watcher"] == watcher
 
 
@@ -123,12 +123,10 @@ def test_an_end_that_no_supervisor_has_read_starts_another(service: Service, tel
     service.deploy_request(request_for("waits", WAITING))
     job = service.submit("waits", {"path": str(go)})
     until(job.logs, "the task to begin")
-    supervisor = psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
-    supervisor.suspend()
+    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGSTOP)
     go.touch()
     until(lambda: is_idle(watcher, home), "the end to be written")
-    supervisor.kill()
-    until(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE, "it to be gone")
+    stop_supervisor(home, signal.SIGKILL)
     until(service.waker.alive, "another supervisor")  # for which nobody else asks
     assert job.wait(PATIENCE).status == "succeeded"
     assert "Traceback" not in (home / "supervisor.log").read_text()

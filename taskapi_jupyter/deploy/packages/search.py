@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape, glob
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -125,8 +126,8 @@ def listed(uv: str, env: Mapping[str, str]) -> Iterator[Python]:
     """Yield the interpreters that uv knows, as far as it says: it has asked them."""
     command = [uv, "python", "list", "--only-installed", "--output-format", "json", "--offline", "--color", "never"]
     try:
-        path = os.pathsep.join(_folders(env))
-        done = subprocess.run(command, env={**env, "PATH": path}, capture_output=True, timeout=_SECONDS, check=False)
+        env = {**env, "PATH": os.pathsep.join(_folders(env))}
+        done = subprocess.run(command, env=env, capture_output=True, timeout=_SECONDS, check=False)
         for one in json.loads(done.stdout):
             path = str(one["path"])
             yield Python(path, os.path.realpath(path), str(one["version"]), str(one["implementation"]), "", "")
@@ -153,11 +154,8 @@ def _folders(env: Mapping[str, str]) -> list[str]:
     folders = []
     for folder in env.get("PATH", os.defpath).split(os.pathsep):
         root, name = os.path.split(folder)
-        versions = os.path.join(root, "versions")
-        if name == "shims" and os.path.isdir(versions):
-            folders += [os.path.join(versions, one, "bin") for one in os.listdir(versions)]
-        else:
-            folders.append(folder)
+        versions = glob(os.path.join(escape(root), "versions", "*", "bin")) if name == "shims" else []
+        folders += sorted(versions) or [folder]
     return folders
 
 
