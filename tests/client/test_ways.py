@@ -16,7 +16,7 @@ import requests
 from jupyter_server.auth.security import passwd
 
 from support import ECHO, request_for, until
-from support.homes import clean
+from support.homes import clean, supervisor_of
 from support.kernels import Kernel, Served
 from support.servers import BASE_URL, LiveServer, reserved_port, start_server
 from taskapi_jupyter import environments
@@ -192,7 +192,7 @@ def test_what_a_server_hands_over_reaches_its_terminals_and_no_job(start: Start,
     names = kernel.run("job = %taskapi submit names --wait\nprint(job.result())")
     assert "TASKAPI_HOME" in names
     assert "TASKAPI_SERVER" not in names
-    pid = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    pid = supervisor_of(home)
     assert b"TASKAPI_" not in Path(f"/proc/{pid}/environ").read_bytes()
     # What a terminal of JupyterLab starts has no JPY_PARENT_PID.
     told = kernel.run(

@@ -17,6 +17,7 @@ import pytest
 
 from support import PATIENCE, request_for, until
 from support.before import older_package, run
+from support.homes import supervisor_of
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import (
@@ -72,17 +73,6 @@ def submit(service: Service, name: str, notes: Path, go: Path) -> Submit:
         )
 
     return submit
-
-
-def supervisor(home: Path) -> int:
-    """Return the process that holds the lock, once there is one."""
-
-    def pid() -> int:
-        with suppress(OSError, ValueError, KeyError):
-            return int(json.loads((home / "supervisor.lock").read_bytes())["pid"])
-        return 0
-
-    return int(until(pid, "a supervisor"))
 
 
 def test_it_starts_once_another_has_succeeded(submit: Submit, notes: Path, go: Path) -> None:
@@ -369,7 +359,7 @@ def test_after_a_restart_of_the_machine(submit: Submit, service: Service, home: 
     first = submit("first", held=True)
     until(lambda: first.refresh().status == "running", "the first")
     waits, waited = submit("waits", timeout=600, after=first), submit("waited", timeout=600)
-    os.kill(supervisor(home), signal.SIGKILL)
+    os.kill(supervisor_of(home), signal.SIGKILL)
     with service.store.write() as transaction:  # as if submitted an hour ago, in an earlier boot
         transaction.executemany(
             "UPDATE jobs SET boot = 'an earlier boot', created = created - 3600000000 WHERE id = ?",
@@ -403,7 +393,7 @@ def test_a_supervisor_that_is_killed_loses_and_doubles_none(
     for number in range(1, 6):  # each around the time of another end
         until(lambda number=number: have_run(number), "a job to run")
         with suppress(ProcessLookupError):
-            os.kill(supervisor(home), signal.SIGKILL)
+            os.kill(supervisor_of(home), signal.SIGKILL)
     assert jobs[-1].wait(PATIENCE).status == "succeeded"
     assert notes.read_text().split() == [str(n) for n in range(8)]
 
@@ -444,13 +434,13 @@ def test_a_supervisor_of_an_older_package_starts_nothing_early(
     until(lambda: not service.waker.alive(), "no supervisor")
     run(older, home, f"service.submit('{name}', {{'n': 'held', 'go': '{tmp_path / 'keep'}', 'notes': '{notes}'}})")
     until(service.waker.alive, "the older supervisor")
-    pid = supervisor(home)
+    pid = supervisor_of(home)
     first = submit("first", held=True)
     failing = submit("failing", held=True, config={"fails": True})
     good = submit("good", config={"input": first}, timeout=600)
     bad = submit("bad", after=failing)
     stopped = submit("stopped", after=first)
-    if supervisor(home) != pid:
+    if supervisor_of(home) != pid:
         pytest.skip("the older supervisor has left")
     go.touch()
     until(lambda: first.refresh().ended and failing.refresh().ended, "what may start")
@@ -459,7 +449,7 @@ def test_a_supervisor_of_an_older_package_starts_nothing_early(
     run(older, home, f"service.stop('{stopped.id}')")
     assert [job.refresh().status for job in (good, bad, stopped)] == ["pending", "pending", "stopped"]
     assert run(older, home, "print(len(service.jobs(status='pending')))") == "2\n"
-    assert supervisor(home) == pid
+    assert supervisor_of(home) == pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: not service.waker.alive(), "it to be gone")
     service.in_progress()

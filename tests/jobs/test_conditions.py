@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import PATIENCE, request_for, until
+from support.homes import supervisor_of
 from support.namespaces import limited
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.paths import PACKAGE
@@ -49,7 +49,7 @@ def task(config):
 
 #: Submits a job in conditions of its own.
 STARTER = """
-import ctypes, os, signal, sys
+import ctypes, os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from taskapi_jupyter.service.service import Service
 service = Service(sys.argv[2])
@@ -61,6 +61,8 @@ for number in (signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD})
 print(service.submit(sys.argv[3], {"limits": sys.argv[4:], "go": sys.argv[2] + "/go"}).id)
+while not service.waker.alive():  # whoever looks for the job meanwhile would start a supervisor of other conditions
+    time.sleep(0.01)
 """
 
 NAMES = ["NOFILE", "CORE", "STACK", "CPU", "FSIZE", "AS", "NPROC"]
@@ -77,10 +79,6 @@ def start(home: Path, name: str, before: str) -> str:
     told = subprocess.run([*command, package, str(home), name, *NAMES], capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stderr
     return told.stdout.strip()
-
-
-def holder(home: Path) -> int:
-    return int(until(lambda: json.loads((home / "supervisor.lock").read_bytes() or b"{}").get("pid"), "a supervisor"))
 
 
 def test_what_is_undone(service: Service, home: Path, name: str) -> None:
@@ -123,7 +121,7 @@ def test_what_can_not_be_undone_is_told(service: Service, home: Path, name: str)
     assert found["limits"]["NOFILE"] == (512, 512)
     assert found["limits"]["AS"] == (8000000 << 10, 8000000 << 10)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    why = f"inherited from the supervisor (process {holder(home)}); it exits 3 s after the last job"
+    why = f"inherited from the supervisor (process {supervisor_of(home)}); it exits 3 s after the last job"
     assert f"jobs have at most 512 open files, not {hard} (ulimit -n): {why}" in "\n".join(told)
     assert "jobs have at most 7.6 GiB of address space, not any size (ulimit -v)" in "\n".join(told)
     assert "jobs have nice 5, not 0" in "\n".join(told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 import requests
 
 from support import PATIENCE, WAITING, request_for, until
-from support.homes import is_idle, processes
+from support.homes import is_idle, processes, supervisor_of
 from support.namespaces import ENGINE, script
 from support.servers import LiveServer, start_server, stop_server
 from taskapi_jupyter.client.rest import Client
@@ -107,7 +106,7 @@ def test_a_supervisor_without_descriptors(service: Service, name: str, home: Pat
     service.deploy_request(request_for(name, WAITING))
     running = service.submit(name, {"path": str(tmp_path / "first")})
     until(running.logs, "the task to begin")
-    supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    supervisor = supervisor_of(home)
     with no_descriptors(supervisor):
         for one in processes(home, idle=True):
             if is_idle(one, home):
@@ -125,7 +124,7 @@ def test_a_supervisor_without_descriptors(service: Service, name: str, home: Pat
         (tmp_path / "go").touch()
     for job in (running, waiting):
         assert job.wait(PATIENCE).status == "succeeded", job.reason
-    assert json.loads((home / "supervisor.lock").read_bytes())["pid"] == supervisor
+    assert supervisor_of(home) == supervisor
     assert "Traceback" not in (home / "supervisor.log").read_text()
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, WAITING, request_for, until
-from support.homes import is_idle
+from support.homes import is_idle, supervisor_of
 from support.namespaces import ENGINE, run, script, unshared
 from support.servers import LiveServer
 from taskapi_jupyter.client.rest import Client
@@ -250,7 +250,7 @@ def test_a_damaged_database_under_a_running_job(service: Service, home: Path, na
     until(lambda: job.refresh().status == "running", "the job to run")
     with service.store._connection() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    supervisor = supervisor_of(home)
     until(
         lambda: quiet(psutil.Process(supervisor), home), "the supervisor to have nothing to do: it would see it first"
     )
@@ -263,7 +263,7 @@ def test_a_damaged_database_under_a_running_job(service: Service, home: Path, na
     assert service.jobs() == []
     service.deploy_request(request_for(name, "def task(config):\n    return 1\n"))
     assert service.submit(name).result(PATIENCE) == 1
-    assert json.loads((home / "supervisor.lock").read_bytes())["pid"] != supervisor
+    assert supervisor_of(home) != supervisor
     assert aside.name in (home / "supervisor.log").read_text()
     (tmp_path / "go").touch()
     outcome = home / "jobs" / job.id / "outcome.json"

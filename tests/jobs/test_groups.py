@@ -14,7 +14,7 @@ import pytest
 
 from support import PATIENCE, WAITING, request_for, until
 from support.before import older_package, run
-from support.homes import processes
+from support.homes import processes, supervisor_of
 from taskapi_jupyter import grid
 from taskapi_jupyter.core.contract import GroupStatus
 from taskapi_jupyter.core.errors import (
@@ -319,7 +319,7 @@ def test_a_supervisor_of_an_older_package_starts_nothing_early(
     submit = f"service.submit('{name}-held', {{'go': '{tmp_path / 'go'}'}})"
     run(older, home, submit)
     until(service.waker.alive, "the older supervisor")
-    pid = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    pid = supervisor_of(home)
     assert str(older) in Path(f"/proc/{pid}/cmdline").read_text()
     group = service.map(name, [{"n": n, "notes": str(notes)} for n in range(3)], max_running=1)
     failing = service.submit(name, {"n": "f", "fails": True, "notes": str(notes)}, retries=1, retry_delay=0.01)
@@ -330,7 +330,7 @@ def test_a_supervisor_of_an_older_package_starts_nothing_early(
     assert failing.refresh().next_attempt() is None
     assert run(older, home, "print(len(service.jobs(status='pending')))") == "2\n"
     run(older, home, f"service.stop('{group[2].id}')")
-    assert json.loads((home / "supervisor.lock").read_bytes())["pid"] == pid
+    assert supervisor_of(home) == pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: not service.waker.alive(), "it to be gone")
     service.in_progress()  # starts a supervisor of this package, before a watcher of the older one does so of its own
@@ -346,7 +346,7 @@ def test_an_older_supervisor_waits_for_no_delay(
     older = older_package(tmp_path)
     job = service.submit(name, {"fails": True, "notes": str(notes)}, retries=1, retry_delay=3600)
     attempt = until(lambda: job.refresh().next_attempt(), "the next attempt")
-    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
+    os.kill(supervisor_of(home), signal.SIGKILL)
     until(lambda: not service.waker.alive(), "it to be gone")
     run(older, home, f"service.submit('{name}', {{'notes': '{notes}'}}).wait({PATIENCE})")
     assert attempt.refresh().status == "pending"

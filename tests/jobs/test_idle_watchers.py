@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, WAITING, request_for, until
-from support.homes import has_ended, is_idle, processes, stop_supervisor
+from support.homes import has_ended, is_idle, processes, stop_supervisor, supervisor_of
 from taskapi_jupyter.service.service import Service
 
 pytestmark = [
@@ -62,7 +62,7 @@ def tells(service: Service, name: str) -> Any:
 
 def idle(home: Path) -> list[int]:
     """Return the watchers that have no job."""
-    supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    supervisor = supervisor_of(home)
     return [one.pid for one in psutil.Process(supervisor).children() if is_idle(one, home)]
 
 
@@ -112,7 +112,7 @@ def test_a_killed_task_that_was_forked_ahead_harms_no_job(tells: Any, home: Path
 def test_none_outlives_its_supervisor(tells: Any, home: Path) -> None:
     tells()
     tells()
-    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
+    os.kill(supervisor_of(home), signal.SIGKILL)
     until(lambda: not processes(home, idle=True), "them to leave")
 
 
@@ -123,7 +123,7 @@ def test_an_end_that_no_supervisor_has_read_starts_another(service: Service, tel
     service.deploy_request(request_for("waits", WAITING))
     job = service.submit("waits", {"path": str(go)})
     until(job.logs, "the task to begin")
-    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGSTOP)
+    os.kill(supervisor_of(home), signal.SIGSTOP)
     go.touch()
     until(lambda: is_idle(watcher, home), "the end to be written")
     stop_supervisor(home, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from contextlib import suppress
@@ -12,7 +11,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, until
-from support.homes import has_ended, processes, watcher_of
+from support.homes import has_ended, processes, supervisor_of, watcher_of
 from support.notebooks import Start, saved
 from taskapi_jupyter.client.job import Job
 from taskapi_jupyter.service.service import Service
@@ -42,11 +41,6 @@ def home(short_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "faults").mkdir()
     monkeypatch.setenv("TASKAPI_FAULTS", str(tmp_path / "faults"))
     return short_home
-
-
-def pid_of_supervisor(home: Path) -> int:
-    """Return the supervisor's number; watchers have its command line, and lower numbers once these begin anew."""
-    return int(json.loads((home / "supervisor.lock").read_bytes())["pid"])
 
 
 def kernel_of(home: Path) -> int | None:
@@ -89,7 +83,7 @@ def test_killed(start: Start, service: Service, home: Path, tmp_path: Path, poin
     at = int(until(held.read_text, "its pid"))
     watcher = watcher_of(home, job)
     kernel = kernel_of(home)
-    pid = {"runner": at, "kernel": kernel, "watcher": watcher, "supervisor": pid_of_supervisor(home)}[victim]
+    pid = {"runner": at, "kernel": kernel, "watcher": watcher, "supervisor": supervisor_of(home)}[victim]
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     if victim == "supervisor":

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, until
-from support.homes import alive, processes, watcher_of
+from support.homes import alive, processes, supervisor_of, watcher_of
 from support.interpreters import OTHERS
 from support.namespaces import run as run_in
 from support.namespaces import unshared
@@ -410,7 +410,7 @@ def test_a_later_supervisor_follows_a_build(
     deploy([index.add("alpha", "1.0")])
     job = service.submit(name)
     downloading(job, index)
-    supervisor = psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
+    supervisor = psutil.Process(supervisor_of(home))
     supervisor.send_signal(number)
     if number == signal.SIGKILL:
         until(lambda: not alive(supervisor), "the supervisor to end")

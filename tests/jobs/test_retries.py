@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import PATIENCE, request_for, until
+from support.homes import supervisor_of
 from taskapi_jupyter.core.errors import BadRequest, JobFailed
 from taskapi_jupyter.service.service import Service
 
@@ -144,7 +144,7 @@ def test_a_supervisor_that_is_killed_loses_and_doubles_none(
     for number in range(1, 5):  # each around the time of another failure
         until(lambda number=number: has_tried(number), "an attempt")
         with suppress(ProcessLookupError, ValueError, KeyError):  # none is alive at this moment
-            os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
+            os.kill(supervisor_of(home), signal.SIGKILL)
     until(lambda: not service.in_progress(), "the last attempt to end")
     chain = [job.refresh()]
     while (following := chain[-1].next_attempt()) is not None:
@@ -156,7 +156,7 @@ def test_a_supervisor_that_is_killed_loses_and_doubles_none(
 def test_after_a_restart_of_the_machine_a_delay_goes_on(service: Service, name: str, tries: Path, home: Path) -> None:
     job = service.submit(name, {"path": str(tries), "good": 2}, retries=1, retry_delay=600)
     attempt = until(lambda: job.refresh().next_attempt(), "the second attempt")
-    pid = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+    pid = supervisor_of(home)
     os.kill(pid, signal.SIGKILL)
     with service.store.write() as transaction:  # as if it had been submitted 700 s ago, in an earlier boot
         transaction.execute(

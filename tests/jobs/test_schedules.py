@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import pytest
 
 from support import IMPORTS, PATIENCE, request_for, until
 from support.clocks import Clock, Refused
-from support.homes import alive, processes, stop_supervisor
+from support.homes import alive, processes, stop_supervisor, supervisor_of
 from support.notebooks import Start, tagged
 from taskapi_jupyter.core.contract import ScheduleRequest
 from taskapi_jupyter.core.errors import APINotDeployed, BadRequest, Conflict, ScheduleNotFound
@@ -402,7 +401,7 @@ POINTS = ("firing.chosen", "firing.moved", "firing.written", "schedule.written")
 def test_the_supervisor_leaves_where_its_home_was_removed(service: Service, api: str, home: Path) -> None:
     service.create_schedule(ScheduleRequest(api=api, schedule="@daily"))
     until(service.waker.alive, "the supervisor")
-    supervisor = psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
+    supervisor = psutil.Process(supervisor_of(home))
     shutil.rmtree(home)
     until(lambda: not alive(supervisor), "it to leave")
 
@@ -431,7 +430,7 @@ def test_a_kill_at_any_point_of_a_firing_loses_none_and_makes_none_twice(
         held = armed / f"{point}.held"
         try:
             process = psutil.Process(int(until(lambda held=held: held.exists() and held.read_text(), "one to be held")))
-            os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
+            os.kill(supervisor_of(home), signal.SIGKILL)
             if point != "firing.moved":  # where it holds the database
                 until(lambda count=count: len(service.page(schedule=api, limit=1000)) > count, "others to go on")
         finally:

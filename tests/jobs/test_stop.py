@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, request_for, until
-from support.homes import processes, stop_supervisor, watcher_of
+from support.homes import processes, stop_supervisor, supervisor_of, watcher_of
 from support.servers import LiveServer
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
@@ -126,7 +126,7 @@ def test_a_task_that_stops_its_watcher_has_a_deadline_still(
         job = started(service, name, STOPS_ITS_WATCHER, timeout=1)
     else:
         job = started(service, name, PLAINLY, timeout=1)
-        supervisor = json.loads((home / "supervisor.lock").read_bytes())["pid"]
+        supervisor = supervisor_of(home)
         os.kill(supervisor, signal.SIGKILL)
         os.kill(watcher_of(home, job), signal.SIGSTOP)
     job.wait(PATIENCE)

@@ -25,6 +25,7 @@ from taskapi_jupyter.core.paths import PACKAGE
 from taskapi_jupyter.core.process import descendants
 from taskapi_jupyter.service.service import Service
 from taskapi_jupyter.service.supervisor import fifo
+from taskapi_jupyter.service.supervisor.lock import holder
 
 pytestmark = pytest.mark.skipif(not host.LINUX, reason="needs Linux's subreaper")
 
@@ -104,11 +105,6 @@ def lives(pid: int) -> bool:
         return False
 
 
-def record(home: Path) -> dict[str, Any]:
-    """Return what the supervisor's lock says; nothing while it is being written."""
-    return dict(json.loads((home / "supervisor.lock").read_bytes() or b"{}"))
-
-
 def watcher(home: Path, job: Job) -> int:
     return int(json.loads((home / "jobs" / job.id / "claim").read_bytes())["pid"])
 
@@ -127,9 +123,9 @@ def use(package: Path, home: Path) -> None:
 def replaced(home: Path, package: Path, version: str) -> dict[str, Any]:
     """Have a newer package replace the supervisor; return the new one's record."""
     use(package, home)
-    until(lambda: record(home).get("version") == version, "the newer supervisor")
+    until(lambda: holder(home).get("version") == version, "the newer supervisor")
     until(lambda: fifo.poke(str(home)), "its FIFO")
-    return record(home)
+    return holder(home)
 
 
 @pytest.mark.cold  # templates end then, and their descriptors with them
@@ -137,7 +133,7 @@ def test_a_newer_package_takes_its_place_in_the_same_process(
     service: Service, home: Path, shedding: Any, newer: Any, tmp_path: Path
 ) -> None:
     jobs = [shedding() for _ in range(3)]
-    before = record(home)
+    before = holder(home)
     held = descriptors(before["pid"])
     after = replaced(home, newer(), "99.0")
     assert {**before, "version": "99.0"} == after
@@ -160,7 +156,7 @@ def test_a_newer_package_takes_its_place_in_the_same_process(
     for job, daemon in jobs[1:]:
         assert job.wait(PATIENCE).status == "succeeded"
         assert not lives(daemon)
-    assert record(home) == after  # the same one saw it all
+    assert holder(home) == after  # the same one saw it all
     until(lambda: not processes(home), "it to leave")
 
 
@@ -172,7 +168,7 @@ def descriptors(pid: int) -> list[str]:
 
 def test_one_after_the_other(service: Service, home: Path, shedding: Any, newer: Any) -> None:
     job, daemon = shedding()
-    pid = record(home)["pid"]
+    pid = holder(home)["pid"]
     for version in ("98.0", "99.0"):
         assert replaced(home, newer(version), version)["pid"] == pid
     os.kill(watcher(home, job), signal.SIGKILL)
@@ -183,7 +179,7 @@ def test_one_after_the_other(service: Service, home: Path, shedding: Any, newer:
 def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, home: Path, shedding: Any) -> None:
     """As after an upgrade in place; however often it is told, also in the midst of it."""
     job, daemon = shedding()
-    before = record(home)
+    before = holder(home)
     for pause in [0.01] * 20 + [0.1] * 5:
         seen = image(before["pid"])
         os.kill(before["pid"], signal.SIGTERM)
@@ -191,7 +187,7 @@ def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, h
     until(lambda: image(before["pid"]) != seen, "the last exec")
     assert job.refresh().status == "running"
     until(lambda: fifo.poke(str(home)), "it to be back")
-    assert record(home) == before
+    assert holder(home) == before
     assert lives(before["pid"])
     os.kill(watcher(home, job), signal.SIGKILL)
     assert job.wait(PATIENCE).status == "unexpected_error"
@@ -201,7 +197,7 @@ def test_told_to_leave_without_a_newer_one_it_is_itself_anew(service: Service, h
 def test_one_without_jobs_leaves(service: Service, home: Path, newer: Any, name: str) -> None:
     service.deploy_request(request_for(name, "def task(config):\n    pass\n"))
     service.submit(name).wait(PATIENCE)
-    pid = record(home)["pid"]
+    pid = holder(home)["pid"]
     use(newer(), home)
     until(lambda: not lives(pid), "it to leave")
 
@@ -212,7 +208,7 @@ def test_a_newer_one_that_can_not_run(
 ) -> None:
     """It begins and fails; it is no program; it is not there: in each case there is a supervisor again."""
     job, _ = shedding()
-    before = record(home)
+    before = holder(home)
     program = tmp_path / "python"
     if interpreter is not None:
         program.write_text(f"#!/bin/sh\n{interpreter}\n" if interpreter else "")
@@ -225,13 +221,13 @@ def test_a_newer_one_that_can_not_run(
         until(lambda: not lives(before["pid"]), "it to fail")
     (tmp_path / "go").touch()
     assert job.wait(PATIENCE).status == "succeeded"
-    assert (record(home)["pid"] == before["pid"]) is (not interpreter)
+    assert (holder(home)["pid"] == before["pid"]) is (not interpreter)
 
 
 @pytest.mark.parametrize("trap", ["folder", "fifo", "link", "others", "another", "garbage", "deep"])
 def test_what_is_no_proposal(service: Service, home: Path, shedding: Any, tmp_path: Path, trap: str) -> None:
     job, _ = shedding()
-    before = record(home)
+    before = holder(home)
     replaces = {key: before[key] for key in ("pid", "start_time", "version")}
     mark = tmp_path / "mark"
     text = json.dumps({"replaces": replaces, "command": ["/bin/sh", "-c", f"touch {mark}"]})
@@ -250,7 +246,7 @@ def test_what_is_no_proposal(service: Service, home: Path, shedding: Any, tmp_pa
     os.kill(before["pid"], signal.SIGTERM)
     (tmp_path / "go").touch()
     assert job.wait(PATIENCE).status == "succeeded"
-    assert record(home) == before
+    assert holder(home) == before
     assert not mark.exists()
 
 
@@ -268,7 +264,7 @@ def test_a_watcher_that_has_no_claim_yet(
     job = service.submit(name)
     held = faults / f"{point}.held"
     forked = int(until(lambda: held.exists() and held.read_text(), "the watcher"))
-    pid = record(home)["pid"]
+    pid = holder(home)["pid"]
     before = image(pid)
     os.kill(pid, signal.SIGTERM)
     until(lambda: image(pid) != before and fifo.poke(str(home)), "the next supervisor")
@@ -285,10 +281,10 @@ def test_watchers_that_end_while_it_is_replaced(service: Service, home: Path, na
     task = f"def task(config):\n    open({str(begun)!r}, 'a').write(f'{{config[\"n\"]}} ')\n    return config['n']\n"
     service.deploy_request(request_for(name, task, compute={"cpu": "100m"}))
     jobs = [service.submit(name, {"n": n}) for n in range(40)]
-    pid = until(lambda: service.waker.alive() and record(home).get("pid"), "a supervisor")
+    pid = until(lambda: service.waker.alive() and holder(home).get("pid"), "a supervisor")
     while service.store.any_in_progress():
         with suppress(ProcessLookupError):  # it left, as no job was running at that moment
-            os.kill(record(home).get("pid", pid), signal.SIGTERM)
+            os.kill(holder(home).get("pid", pid), signal.SIGTERM)
         until(lambda: fifo.poke(str(home)) or service.jobs(), "the next one")
     for n, job in enumerate(jobs):
         assert job.wait(PATIENCE).result() == n
@@ -392,16 +388,16 @@ def test_an_upgrade_in_place_under_running_and_pending_jobs(home: Path, tmp_path
         env={**os.environ, "TASKAPI_HOME": str(home)},
     )
     ids = json.loads(told.stdout)
-    before = until(lambda: fifo.poke(str(home)) and record(home), "the old supervisor")
+    before = until(lambda: fifo.poke(str(home)) and holder(home), "the old supervisor")
     assert before["version"] == "0.3.0"
     until(lambda: begun(home, ids[:3]), "the first ones to begin")
     shutil.rmtree(package)
     shutil.copytree(PACKAGE, package, ignore=ignored)
     Path(f"{go}0").touch()  # the second ones are started by the old supervisor, from the new files
     until(lambda: begun(home, ids[3:6]), "the second ones to begin")
-    assert record(home) == before
+    assert holder(home) == before
     with closing(Service(home)) as service:
-        after = until(lambda: (found := record(home)).get("version") != "0.3.0" and found, "the newer supervisor")
+        after = until(lambda: (found := holder(home)).get("version") != "0.3.0" and found, "the newer supervisor")
         assert after["pid"] == before["pid"]
         for n in "12":
             Path(f"{go}{n}").touch()
@@ -435,9 +431,9 @@ def leaves(job: Job, names: set[str]) -> None:
 
 def test_the_supervisor_is_killed_and_later_the_watcher(service: Service, home: Path, shedding: Any) -> None:
     job, _ = shedding()
-    before = record(home)["pid"]
+    before = holder(home)["pid"]
     os.kill(before, signal.SIGKILL)
-    until(lambda: job.refresh() and record(home).get("pid") != before and service.waker.alive(), "another")
+    until(lambda: job.refresh() and holder(home).get("pid") != before and service.waker.alive(), "another")
     os.kill(watcher(home, job), signal.SIGKILL)
     leaves(job, {"bare"})
 
@@ -461,4 +457,4 @@ def test_the_watcher_is_killed_and_the_supervisor_has_swept(service: Service, ho
     job, _ = shedding()
     os.kill(watcher(home, job), signal.SIGKILL)
     leaves(job, set())
-    os.kill(record(home)["pid"], signal.SIGKILL)
+    os.kill(holder(home)["pid"], signal.SIGKILL)

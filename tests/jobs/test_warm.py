@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from support import PATIENCE, request_for, until
-from support.homes import alive, processes, watcher_of
+from support.homes import alive, processes, supervisor_of, watcher_of
 from support.packages import is_unused, pack, packages, running_index
 from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
@@ -401,7 +401,7 @@ def test_a_template_ends_with_its_supervisor_and_jobs_go_on(
     deploy(SLEEPS, {})
     job = begun(service, name, tmp_path / "go")
     (template,) = templates(home)
-    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
+    os.kill(supervisor_of(home), signal.SIGKILL)
     until(lambda: not alive(template), "the template to end")
     other = begun(service, name, tmp_path / "go")
     (tmp_path / "go").touch()
@@ -414,7 +414,7 @@ def test_a_supervisor_that_becomes_a_newer_one_follows_its_jobs(
     deploy(SLEEPS, {})
     job = begun(service, name, tmp_path / "go")
     (template,) = templates(home)
-    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGTERM)
+    os.kill(supervisor_of(home), signal.SIGTERM)
     until(lambda: not alive(template), "the template to end")
     other = begun(service, name, tmp_path / "go")
     assert psutil.Process(watcher_of(home, other)).ppid() == templates(home)[0].pid
@@ -445,7 +445,7 @@ def task(config):
     # The same where nobody is left who inherits what the watcher leaves: it is found by the job's id.
     job = begun(service, name, tmp_path / "go")
     daemon = psutil.Process(int(job.logs().split()[1]))
-    os.kill(json.loads((home / "supervisor.lock").read_bytes())["pid"], signal.SIGKILL)
+    os.kill(supervisor_of(home), signal.SIGKILL)
     os.kill(watcher_of(home, job), signal.SIGKILL)
     assert job.wait(PATIENCE).status == "unexpected_error"
     until(lambda: not alive(daemon), "the daemon to end")

@@ -21,7 +21,7 @@ import requests
 import yaml
 
 from support import PATIENCE, TESTS, request_for, until
-from support.homes import alive, clean
+from support.homes import alive, clean, supervisor_of
 from support.ray_head import Head, program
 from support.servers import reserved_port, start_server, stop_server
 from taskapi_jupyter import connect
@@ -120,7 +120,7 @@ UNTIL = (
 
 
 def supervisor(home: Path) -> psutil.Process:
-    return psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
+    return psutil.Process(supervisor_of(home))
 
 
 def submission(head: Head, job: Job) -> dict[str, Any]:

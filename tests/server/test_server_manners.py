@@ -16,6 +16,7 @@ import pytest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from support import PATIENCE
+from support.homes import supervisor_of
 from support.routes import deploy, ended, is_error, submit, waiting
 from support.servers import Answer
 from taskapi_jupyter.server.routes import ROUTES
@@ -37,7 +38,7 @@ async def test_a_hundred_stops_that_wait_hold_no_deploy_up(
     call: Call, home: Path, tmp_path: Path, http_server_port: Any, jp_base_url: str, jp_auth_header: Any
 ) -> None:
     await waiting(call, tmp_path)
-    supervisor = psutil.Process(json.loads((home / "supervisor.lock").read_bytes())["pid"])
+    supervisor = psutil.Process(supervisor_of(home))
     supervisor.send_signal(signal.SIGSTOP)  # until it goes on, nothing ends
     client = SimpleAsyncHTTPClient(force_instance=True, max_clients=200)
     url = f"http://127.0.0.1:{http_server_port[-1]}{jp_base_url}taskapi/local/tasks/waiting?jobID="

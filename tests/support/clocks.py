@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from support import IMPORTS, until
+from support.homes import supervisor_of
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
@@ -142,7 +143,7 @@ class Clock:
 
     def signal_supervisor(self, number: int) -> None:
         """Send the supervisor a signal."""
-        os.kill(json.loads((self.home / "supervisor.lock").read_bytes())["pid"], number)
+        os.kill(supervisor_of(self.home), number)
 
     def asleep_until(self, text: str) -> None:
         """Have the machine sleep until a time."""

@@ -8,18 +8,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from support import until
+from taskapi_jupyter.client.taskapi import Job
 from taskapi_jupyter.core import host
 from taskapi_jupyter.core.errors import TaskAPIError
 from taskapi_jupyter.service.service import Service
-
-if TYPE_CHECKING:
-    pass
-from taskapi_jupyter.client.taskapi import Job
+from taskapi_jupyter.service.supervisor.lock import holder
 
 
 def processes(home: Path, idle: bool = False) -> list[psutil.Process]:
@@ -97,10 +94,9 @@ def clean(home: Path) -> None:
 
 def stop_supervisor(home: Path, number: int = signal.SIGTERM) -> None:
     """Have a home's supervisor leave, and wait until it did; one whose jobs run stays, as a newer one."""
-    lock = home / "supervisor.lock"
-    if not lock.exists() or not lock.read_bytes():
+    pid = holder(home).get("pid")
+    if pid is None:  # there was none yet, or one is writing down that it has come
         return
-    pid = json.loads(lock.read_bytes())["pid"]
     with suppress(psutil.NoSuchProcess):
         supervisor = psutil.Process(pid)
         if str(home) in supervisor.cmdline():  # else its number is another's by now
@@ -134,6 +130,11 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def supervisor_of(home: Path) -> int:
+    """Return the number of the process that a home's supervisor.lock names; waits while it is being written."""
+    return int(until(lambda: holder(home).get("pid"), "a supervisor"))
 
 
 def watcher_of(home: Path, job: Job) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from support import ECHO, TESTS, request_for, until
 from support.cortex_double import Operator
-from support.homes import stop_supervisor
+from support.homes import has_ended, stop_supervisor, supervisor_of
 from support.notebooks import code, put
 from support.program import answer, run_apart
 from support.program import run as program
@@ -242,12 +241,6 @@ def test_wake_starts_a_supervisor_where_an_active_schedule_has_none(train: str, 
     assert woken() == "nothing to do"
 
 
-def _gone(lock: Path) -> bool:
-    """Whether the process that a lock names has ended."""
-    pid = json.loads(lock.read_bytes().splitlines()[0])["pid"]
-    return not os.path.exists(f"/proc/{pid}")
-
-
 # After a reboot
 
 CRONTAB = """#!/bin/sh
@@ -292,7 +285,7 @@ def test_lines_of_a_crontab(train: str, crontab: Path, home: Path) -> None:
     stop_supervisor(home, signal.SIGKILL)
     command = lines[0].removeprefix("@reboot ").replace("\\%", "%")  # as cron hands it to the shell
     subprocess.run(["sh", "-c", command], check=True, env={"PATH": "/usr/bin:/bin", "HOME": str(home)}, timeout=60)
-    until(lambda: not _gone(home / "supervisor.lock"), "the supervisor that it started")
+    until(lambda: not has_ended(supervisor_of(home)), "the supervisor that it started")
 
     assert program("schedule", "uninstall").stdout == "removed the lines of your crontab\n"
     assert crontab.read_text() == theirs
