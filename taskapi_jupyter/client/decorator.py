@@ -43,6 +43,7 @@ def task(
     env: Mapping[str, Any] | None = None,
     retries: int = 0,
     requirements: str | Sequence[str] | None = None,
+    kernel: str | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -55,6 +56,7 @@ def task(
     env: Mapping[str, Any] | None = None,
     retries: int = 0,
     requirements: str | Sequence[str] | None = None,
+    kernel: str | None = None,
 ) -> Any:
     """Decorate a function, of a notebook or of a module, so that it can be submitted as a job.
 
@@ -83,6 +85,9 @@ def task(
     requirements
         What its jobs run with, in an environment of their own: a list such as ``["numpy", "pandas<3"]``, the path of a
         requirements file, or ``"auto"`` for the project's; None (default): in this interpreter.
+    kernel
+        The name of a kernelspec whose Python runs its jobs, of the same minor version as this one; None
+        (default): this interpreter.
 
     Returns
     -------
@@ -110,7 +115,8 @@ def task(
     from .groups.configs import check_attempts
 
     check_attempts(retries, None, None, None)
-    options = {"cpu": cpu, "mem": mem, "gpu": gpu, "timeout": timeout, "env": env, "requirements": requirements}
+    options = {"cpu": cpu, "mem": mem, "gpu": gpu, "timeout": timeout, "env": env}
+    options.update(requirements=requirements, kernel=kernel)
     given = {key: value for key, value in options.items() if value is not None}
 
     def decorate(one: Callable[..., Any]) -> Task[Any, Any]:

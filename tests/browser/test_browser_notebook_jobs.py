@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -206,6 +207,13 @@ def test_packages_of_a_notebook(lab: Lab, page: Page, name: str) -> None:
         assert violations(page, ".jp-TaskAPI-Run") == [], theme
     listed.fill("six>1")
     expect(plan).to_contain_text(re.compile(r"\d+ packages: .*six 1\."))
+    python = dialog.get_by_label("Python", exact=True)
+    python.fill("3.99")
+    expect(python).to_have_attribute("aria-invalid", "true")
+    expect(dialog).to_contain_text("no Python here meets Python 3.99; there are: ")
+    python.fill("{}.{}".format(*sys.version_info))
+    expect(plan).to_contain_text(re.compile(rf"Python {python.input_value()}\.\d+ · \d+ packages: .*six 1\."))
+    expect(python).to_have_attribute("aria-invalid", "false")
     dialog.get_by_role("button", name="Run").click()
     expect(dialog).to_have_count(0)
     job = only_job(lab, name)
@@ -228,6 +236,7 @@ def test_packages_of_a_notebook(lab: Lab, page: Page, name: str) -> None:
     api.get_by_role("button", name="Run with another kernel…").click()
     expect(packages).to_have_value("list")
     expect(listed).to_have_value("six>1")
+    expect(python).to_have_value("{}.{}".format(*sys.version_info))
     dialog.get_by_role("button", name="Cancel").click()
 
 

@@ -96,6 +96,8 @@ def test_the_python_of_a_kernel_runs_a_cell_a_file_and_a_callable(notebook: Kern
         said(notebook, f"{TASK}\n_ = api.deploy(task, name='callable', kernel='{name}')")
         code = f"for one in ('cell', '{name}_file', 'callable'): print(api.submit(one, {{}}).result())"
         assert said(notebook, code) == [told_by(python)] * 3
+        decorated = f"taskapi_jupyter.task(kernel='{name}', name='decorated')(task).submit({{}})"
+        assert said(notebook, f"import taskapi_jupyter; print({decorated}.result())") == [told_by(python)]
     # A configuration chooses as well, and the same cell for another kernel is another version.
     config = {"name": "file", "definition": {"path": "first_file.py", "kernel": "second"}}
     assert said(notebook, f"_ = api.deploy({config!r})\nprint(api.submit('file').result())") == [told_by(place.second)]

@@ -84,7 +84,7 @@ interface IPlan {
   warnings?: readonly string[];
   /** Why there could be no such job, and the field that this is about. */
   wrong?: string;
-  field?: 'kernel' | 'packages';
+  field?: 'kernel' | 'packages' | 'python';
 }
 
 /** What the names of the schedule's fields begin with. */
@@ -150,7 +150,7 @@ class RunBody extends StayingBody {
 /** Ask what a job will have, each time that another kernel or other packages are chosen. */
 function usePlan(body: RunBody, form: IForm, isAsked: boolean): IPlan {
   const [plan, setPlan] = React.useState<IPlan>({});
-  const { kernel, packages, requirements } = form;
+  const { kernel, packages, requirements, python } = form;
   React.useEffect(() => {
     if (!isAsked) {
       setPlan({});
@@ -173,10 +173,16 @@ function usePlan(body: RunBody, form: IForm, isAsked: boolean): IPlan {
           (error): IPlan => {
             const wrong =
               error instanceof Error ? error.message : String(error);
-            const isKernels =
-              packagesOf(form, hasBlock) === 'kernel' ||
-              fieldIn(wrong, []) === 'kernel';
-            return { wrong, field: isKernels ? 'kernel' : 'packages' };
+            const about = fieldIn(wrong, []);
+            return {
+              wrong,
+              field:
+                packagesOf(form, hasBlock) === 'kernel' || about === 'kernel'
+                  ? 'kernel'
+                  : about === 'python'
+                    ? about
+                    : 'packages'
+            };
           }
         )
         .then(plan => current && setPlan(plan));
@@ -186,7 +192,7 @@ function usePlan(body: RunBody, form: IForm, isAsked: boolean): IPlan {
       clearTimeout(timer);
     };
     // eslint-disable-next-line react-hooks/exhaustive-deps -- nothing else of the form matters
-  }, [body, isAsked, kernel, packages, requirements]);
+  }, [body, isAsked, kernel, packages, requirements, python]);
   body.plan = plan;
   return plan;
 }
@@ -233,7 +239,7 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
         : undefined);
   const { field, said, label } = fieldsOf(id, errorOf);
   const text = (
-    name: 'name' | 'timeout' | 'memory',
+    name: 'name' | 'python' | 'timeout' | 'memory',
     placeholder: string | undefined = undefined
   ) => (
     <input
@@ -311,6 +317,13 @@ function RunForm({ body }: { body: RunBody }): JSX.Element {
               />
             )}
             {said('packages')}
+            {packages !== 'kernel' && (
+              <>
+                {label('python', trans.__('Python'))}
+                {text('python', trans.__('one that fits; such as 3.12'))}
+                {said('python')}
+              </>
+            )}
             <div
               role="status"
               className="jp-TaskAPI-Run-plan"

@@ -26,6 +26,8 @@ export interface IForm {
   packages: Packages | '';
   /** The list, a requirement a line. */
   requirements: string;
+  /** The minor version of Python that packages get, such as `3.12`; empty: one that fits. */
+  python: string;
   /** The parameters that are not as the notebook has them. */
   parameters: { [name: string]: string };
   timeout: string;
@@ -59,6 +61,7 @@ export function formFor(
     kernel,
     packages: '',
     requirements: '',
+    python: '',
     parameters: {},
     timeout: '',
     memory: '',
@@ -178,6 +181,9 @@ export function requestOf(
         ...(packages === 'list'
           ? { requirements: requirementsIn(form.requirements) }
           : {}),
+        ...(packages !== 'kernel' && form.python.trim()
+          ? { python_version: form.python.trim() }
+          : {}),
         ...(form.html ? { outputs: ['html'] } : {}),
         ...(form.keep ? { keep_kernel: KEPT } : {})
       },
@@ -191,13 +197,13 @@ export function requestOf(
 
 /** Return what asks which Python and packages a job will have: only what they depend on, whatever else is typed. */
 export function planOf(
-  form: Pick<IForm, 'kernel' | 'packages' | 'requirements'>,
+  form: Pick<IForm, 'kernel' | 'packages' | 'requirements' | 'python'>,
   path: string,
   notebook: INotebookContent,
   place: IPlace
 ): Partial<DeployRequest> {
-  const { kernel, packages, requirements } = form;
-  const fresh = formFor(path, kernel, [], { packages, requirements });
+  const { kernel, packages, requirements, python } = form;
+  const fresh = formFor(path, kernel, [], { packages, requirements, python });
   return requestOf(fresh, notebook, place);
 }
 
@@ -265,6 +271,7 @@ export function fieldIn(
   const fields: [RegExp, string][] = [
     [/API name|--name\b/, 'name'],
     [/compute\.mem|memory/, 'memory'],
+    [/python_version|meets Python 3/, 'python'],
     [/requirement|\bpackages?\b|requires-python|\/\/\/ script/, 'packages'],
     [/definition\.kernel|kernelspec|\bkernel\b/, 'kernel'],
     [/^timeout\b/, 'timeout']
