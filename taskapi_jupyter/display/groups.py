@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taskapi_jupyter.core.states import IN_PROGRESS, JobCode
 
 from .formats import clean, cut, duration, local, moment, short_ids, short_json, terminal_width, utc_now
-from .html import card_html, page, table_html
+from .html import card_html, lab_link, page, table_html
 from .style import COLOURS, GREY
 from .text import card_text, table_text
 from .views import Cell, Fact, Table
@@ -114,12 +114,12 @@ def bar_html(record: GroupStatus, now: datetime | None = None) -> str:
     return page(_head(record, counts_words(record, now)))
 
 
-def _head(record: GroupStatus, words: str) -> str:
+def _head(record: GroupStatus, words: str, link: str = "") -> str:
     name = escape(name_words(record))
     bar = f'<progress max="1" value="{record.progress:.4f}" aria-label="group {name}"></progress>'
     return (
         f'<div class="ta-head"><b>{escape(clean(record.api_name, 80))}</b><code>{name}</code>{bar}'
-        f'<span class="ta-dim">{escape(words)}</span></div>'
+        f'<span class="ta-dim">{escape(words)}</span>{link}</div>'
     )
 
 
@@ -142,13 +142,13 @@ def group_text(record: GroupStatus) -> str:
     return card_text(title, _card(record, now))
 
 
-def group_html(record: GroupStatus) -> str:
+def group_html(record: GroupStatus, environment: str | None = None) -> str:
     """Return one group as a card."""
     now = utc_now()
-    words = counts_words(record, now)
-    if ended_of(record)[0] < ended_of(record)[1]:
-        words += f" · as of {local(now, now)}"  # the output stays as it is when the group goes on
-    return page(_head(record, words), card_html(_card(record, now)))
+    words, link = counts_words(record, now), ""
+    if ended_of(record)[0] < ended_of(record)[1]:  # the output stays as it is when the group goes on
+        words, link = f"{words} · as of {local(now, now)}", lab_link(environment, record.id)
+    return page(_head(record, words, link), card_html(_card(record, now)))
 
 
 def _table(records: Iterable[GroupStatus], more: bool, short: bool = False) -> Table:

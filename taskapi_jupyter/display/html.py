@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from taskapi_jupyter.core.contract import DeployResult, Environment, JobStatus
 
 MAX_ROWS = 200
-_LINKED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}/[0-9a-f]{16}")
+_LINKED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}/g?[0-9a-f]{16}")
 MAX_GOING = 8  # running jobs of a group that get a line of their own
 
 
@@ -148,18 +148,19 @@ def headline_html(record: JobStatus, now: datetime, spans: bool = False, environ
         words.append(f'<span class="ta-dim" dir="auto">{escape(rest)}</span>')
     if record.code in IN_PROGRESS and not spans:
         # The output stays as it is when the job goes on.
-        words.append(f'<span class="ta-dim">as of {_time(now, now)}</span>{sidebar_link(environment, record.job_id)}')
+        words.append(f'<span class="ta-dim">as of {_time(now, now)}</span>{lab_link(environment, record.job_id)}')
     return f'<div class="ta-head">{"".join(words)}</div>'
 
 
-def sidebar_link(environment: str | None, job_id: str) -> str:
-    """Return a link to a job that the JupyterLab extension shows and answers (``plugins/links.ts``); hidden elsewhere.
+def lab_link(environment: str | None, some_id: str) -> str:
+    """Return a link to a job, or to a group's jobs, that JupyterLab's extension shows and answers; hidden elsewhere.
 
-    Nothing where the environment or the id is none that it accepts.
+    Nothing where the environment or the id is none that it accepts (``plugins/links.ts``).
     """
-    if environment is None or not _LINKED.fullmatch(place := f"{environment}/{job_id}"):
+    if environment is None or not _LINKED.fullmatch(place := f"{environment}/{some_id}"):
         return ""
-    return f'<a hidden class="ta-open" href="#taskapi-job/{place}">Show in sidebar</a>'
+    words = "Open its jobs" if some_id.startswith("g") else "Show in sidebar"
+    return f'<a hidden class="ta-open" href="#taskapi-job/{place}">{words}</a>'
 
 
 def table_html(shown: Table, leave_out: Container[str] = ()) -> str:

@@ -123,6 +123,26 @@ def test_an_output_opens_its_job_in_the_sidebar_and_shows_it_once(
     assert job.id not in page.url
 
 
+def test_an_output_opens_the_jobs_of_its_group(
+    lab: Lab, page: Page, book: Callable[..., Book], name: str, tmp_path: Path
+) -> None:
+    lab.deploy(name, WAITING)
+    notebook = book(
+        "%load_ext taskapi_jupyter",
+        f"group = %taskapi submit {name} path={tmp_path / 'go'} seed=[1,2,3] --sweep\ngroup",
+        "group.wait()",
+    )
+    notebook.run(0)
+    notebook.run(1).get_by_role("link", name="Open its jobs").click()
+    table = page.locator(".jp-TaskAPI-Page")
+    expect(table.locator(".jp-TaskAPI-Table-row")).to_have_count(3)
+    (tmp_path / "go").touch()
+    page.get_by_role("tab", name="work.ipynb").click()
+    ended = notebook.run(2)
+    expect(ended).to_contain_text("3 succeeded")
+    expect(ended.get_by_role("link")).to_have_count(0)
+
+
 @pytest.mark.timeout(300)
 def test_jobs_outlive_everything(lab: Lab, page: Page, book: Callable[..., Book], tmp_path: Path) -> None:
     go = tmp_path / "go"

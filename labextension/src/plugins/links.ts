@@ -5,12 +5,12 @@ import type {
 
 import { CommandIDs, NAMESPACE } from '../tokens';
 
-/** What the kernel writes (`sidebar_link` in `display/html.py`), and nothing else. */
+/** What the kernel writes (`lab_link` in `display/html.py`), and nothing else. */
 const PLACE =
-  /^#taskapi-job\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})\/([0-9a-f]{16})$/;
+  /^#taskapi-job\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})\/(g?[0-9a-f]{16})$/;
 
-/** Return the job that a link of an output leads to; null where it is no such link. */
-export function linkedJob(
+/** Return the job or group that a link of an output leads to; null where it is no such link. */
+export function linked(
   target: EventTarget | null
 ): { environment: string; id: string } | null {
   const link = target instanceof Element && target.closest('a.ta-open');
@@ -18,20 +18,26 @@ export function linkedJob(
   return found ? { environment: found[1], id: found[2] } : null;
 }
 
-/** Opens jobs in the sidebar where outputs of notebooks link to them. */
+/** Opens jobs in the sidebar, and the jobs of groups on a page, where outputs of notebooks link to them. */
 export const links: JupyterFrontEndPlugin<void> = {
   id: `${NAMESPACE}:links`,
-  description: 'Opens the job that an output links to.',
+  description: 'Opens the job or group that an output links to.',
   autoStart: true,
   activate: ({ commands }: JupyterFrontEnd) => {
     document.addEventListener(
       'click',
       event => {
-        const job = linkedJob(event.target);
-        if (job && commands.hasCommand(CommandIDs.showJob)) {
+        const found = linked(event.target);
+        const isGroup = !!found?.id.startsWith('g');
+        const command = isGroup ? CommandIDs.openJobs : CommandIDs.showJob;
+        if (found && commands.hasCommand(command)) {
+          const { environment, id } = found;
           event.preventDefault();
           event.stopPropagation();
-          void commands.execute(CommandIDs.showJob, { ...job });
+          void commands.execute(
+            command,
+            isGroup ? { environment, group: id } : { environment, id }
+          );
         }
       },
       true // before Lab follows the link within the notebook

@@ -298,7 +298,7 @@ class Group:
         printer.text(display.group_text(self.record))
 
     def _repr_html_(self) -> str:
-        return display.group_html(self.record)
+        return display.group_html(self.record, self.api.environment)
 
     def _ipython_display_(self) -> None:
         bar.show_in_place(self, [self.id])
