@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { linkedJob } from '../../src/plugins/links';
+import { linked } from '../../src/plugins/links';
 
 const ID = '6714d9d4822479be';
 
@@ -12,9 +12,11 @@ function link(href: string, className = 'ta-open'): HTMLElement {
 }
 
 describe('a link of an output', () => {
-  it('leads to a job', () => {
-    const place = { environment: 'prod.eu-1', id: ID };
-    expect(linkedJob(link(`#taskapi-job/prod.eu-1/${ID}`))).toEqual(place);
+  it('leads to a job or a group', () => {
+    for (const id of [ID, `g${ID}`]) {
+      const place = { environment: 'prod.eu-1', id };
+      expect(linked(link(`#taskapi-job/prod.eu-1/${id}`))).toEqual(place);
+    }
   });
 
   it('is left alone where it is any other', () => {
@@ -23,6 +25,7 @@ describe('a link of an output', () => {
       '#',
       `#taskapi-job/local/${ID}x`,
       `#taskapi-job/local/${ID}\n`,
+      `#taskapi-job/local/gg${ID}`,
       `#taskapi-job/../${ID}`,
       `#taskapi-job/a/b/${ID}`,
       `#taskapi-job/local/../../api/contents`,
@@ -30,10 +33,10 @@ describe('a link of an output', () => {
       `https://elsewhere.example/#taskapi-job/local/${ID}`,
       `javascript:alert(1)//#taskapi-job/local/${ID}`
     ]) {
-      expect(linkedJob(link(href))).toBeNull();
+      expect(linked(link(href))).toBeNull();
     }
-    expect(linkedJob(link(`#taskapi-job/local/${ID}`, ''))).toBeNull();
-    expect(linkedJob(document)).toBeNull();
-    expect(linkedJob(null)).toBeNull();
+    expect(linked(link(`#taskapi-job/local/${ID}`, ''))).toBeNull();
+    expect(linked(document)).toBeNull();
+    expect(linked(null)).toBeNull();
   });
 });
