@@ -115,8 +115,15 @@ def task(
     from .groups.configs import check_attempts
 
     check_attempts(retries, None, None, None)
-    options = {"cpu": cpu, "mem": mem, "gpu": gpu, "timeout": timeout, "env": env, "requirements": requirements}
-    options["kernel"] = kernel
+    options = {
+        "cpu": cpu,
+        "mem": mem,
+        "gpu": gpu,
+        "timeout": timeout,
+        "env": env,
+        "requirements": requirements,
+        "kernel": kernel,
+    }
     given = {key: value for key, value in options.items() if value is not None}
 
     def decorate(one: Callable[..., Any]) -> Task[Any, Any]:

@@ -60,6 +60,10 @@ class Adapted:
         self.executor.shutdown(wait=True)
         tasks.close()
 
+
+class AdaptedExecutor(Adapted):
+    """One of its tests is ours."""
+
     def test_free_reference(self) -> None:
         """The thread that hands a result over may hold it for a moment longer; the standard test looks once."""
         for result in self.executor.map(set, ["ab"] * 10):
@@ -74,10 +78,13 @@ if not CLASSES:
     def test_standard() -> None: ...
 
 
+BASES = {"ExecutorTest": AdaptedExecutor}
 for name, tests in CLASSES.items():
-    globals()[f"{name}OfJobs"] = type(f"{name}OfJobs", (Adapted, tests, unittest.TestCase), {"served": False})
+    globals()[f"{name}OfJobs"] = type(
+        f"{name}OfJobs", (BASES.get(name, Adapted), tests, unittest.TestCase), {"served": False}
+    )
 if CLASSES:  # the others hardly differ: the futures are the same
     executor_tests = {"served": True, "test_map_timeout": None}
     ExecutorTestOfJobsServed = type(
-        "ExecutorTestOfJobsServed", (Adapted, CLASSES["ExecutorTest"], unittest.TestCase), executor_tests
+        "ExecutorTestOfJobsServed", (AdaptedExecutor, CLASSES["ExecutorTest"], unittest.TestCase), executor_tests
     )

@@ -32,7 +32,7 @@ from taskapi_jupyter.core.process import descendants, start_time
 from taskapi_jupyter.runner import warm
 from taskapi_jupyter.service.records import status_of
 from taskapi_jupyter.service.service import Service
-from taskapi_jupyter.service.supervisor import fifo, wake
+from taskapi_jupyter.service.supervisor import fifo, lock, wake
 from taskapi_jupyter.service.supervisor.wake import Waker
 
 NOTHING = "def task(config):\n    pass\n"
@@ -54,9 +54,8 @@ def task(config):
 
 def holder(home: Path) -> int:
     """Return the number of the living supervisor's process; 0 where there is none."""
-    try:
-        pid = int(json.loads((home / "supervisor.lock").read_bytes())["pid"])
-    except (OSError, ValueError):
+    pid = int(lock.holder(home).get("pid", 0))
+    if not pid:
         return 0
     with (home / "supervisor.lock").open("rb") as file:
         try:
@@ -217,7 +216,7 @@ def test_an_older_one_is_replaced_while_jobs_run(home: Path, counting: Any, tmp_
     as_if_older(home, "0.0.1")
     service = Service(home)
     service.close()
-    until(lambda: json.loads((home / "supervisor.lock").read_bytes() or b"{}").get("version") == __version__, "it")
+    until(lambda: lock.holder(home).get("version") == __version__, "it")
     assert holder(home) == old  # the process stays
     assert job.refresh().status == "running"
     (tmp_path / "go").touch()

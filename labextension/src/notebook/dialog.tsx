@@ -173,16 +173,12 @@ function usePlan(body: RunBody, form: IForm, isAsked: boolean): IPlan {
           (error): IPlan => {
             const wrong =
               error instanceof Error ? error.message : String(error);
-            const about = fieldIn(wrong, []);
-            return {
-              wrong,
-              field:
-                packagesOf(form, hasBlock) === 'kernel' || about === 'kernel'
-                  ? 'kernel'
-                  : about === 'python'
-                    ? about
-                    : 'packages'
-            };
+            const about =
+              packagesOf(form, hasBlock) === 'kernel'
+                ? 'kernel'
+                : fieldIn(wrong, []);
+            const isOther = about === 'kernel' || about === 'python';
+            return { wrong, field: isOther ? about : 'packages' };
           }
         )
         .then(plan => current && setPlan(plan));

@@ -28,16 +28,17 @@ export const links: JupyterFrontEndPlugin<void> = {
       'click',
       event => {
         const found = linked(event.target);
-        const isGroup = !!found?.id.startsWith('g');
-        const command = isGroup ? CommandIDs.openJobs : CommandIDs.showJob;
-        if (found && commands.hasCommand(command)) {
-          const { environment, id } = found;
+        if (!found) {
+          return;
+        }
+        const { environment, id } = found;
+        const [command, args] = id.startsWith('g')
+          ? [CommandIDs.openJobs, { environment, group: id }]
+          : [CommandIDs.showJob, { environment, id }];
+        if (commands.hasCommand(command)) {
           event.preventDefault();
           event.stopPropagation();
-          void commands.execute(
-            command,
-            isGroup ? { environment, group: id } : { environment, id }
-          );
+          void commands.execute(command, args);
         }
       },
       true // before Lab follows the link within the notebook
